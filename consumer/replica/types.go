@@ -1,0 +1,123 @@
+// Package replica writes MySQL and MariaDB: the fence and position of each source, guarded upserts into replica tables,
+// dead letters, displaced cache keys, and the DDL of a dataset's table. One batch is one transaction.
+package replica
+
+import (
+	"errors"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// Errors that the worker decides by. Every other error of this package is an infrastructure fault: wait and try again.
+var (
+	// ErrFenced: the fence of a source moved (or its row is gone): another owner took it. Nothing was written.
+	ErrFenced = errors.New("fenced: another worker owns this partition")
+	// ErrLate: Take came with an older generation than the owner that is alive.
+	ErrLate = errors.New("late: a newer generation owns this partition")
+	// ErrForeignGroup: the position row belongs to another consumer group; one group writes one replica database.
+	ErrForeignGroup = errors.New("another consumer group writes this replica database")
+)
+
+// DatasetError says that a dataset cannot be written as things are: its table is missing or differs, or its cache hash in
+// the database is not ours. The dataset pauses; others flow. Nothing was written.
+type DatasetError struct {
+	Dataset string
+	// Errno is MySQL's error number, 0 when Freshet found it itself.
+	Errno uint16
+	// Problem and Mend are for people; no row values.
+	Problem, Mend string
+}
+
+// Error gives "dataset users: problem; mend".
+func (e *DatasetError) Error() string {
+	s := "dataset " + e.Dataset + ": " + e.Problem
+	if e.Mend != "" {
+		s += "; " + e.Mend
+	}
+	return s
+}
+
+// Claim is a source that a worker wants to own.
+type Claim struct {
+	Source string
+}
+
+// Position is what Take gives back for a claim, in the order of the claims.
+type Position struct {
+	Source string
+	// Fence is the number of this assignment; each batch's transaction proves that it is still the newest.
+	Fence int64
+	// Next is the offset after the last batch that was committed to MySQL; -1: none yet.
+	Next int64
+}
+
+// Change is one checked event on its way into a replica table.
+type Change struct {
+	Dataset *schemas.Dataset
+	// Values are Row.Values: one per Dataset.Replica.Columns.
+	Values  []any
+	Deleted bool
+	Version int64
+	// At is the broker's time of the record, Unix ms.
+	At int64
+	// Offset and Index say which record of the source it came from, and which row of that record (0 unless the format
+	// puts several into one).
+	Offset int64
+	Index  int
+	// Event is kept for a dead letter, should the table refuse the row; CacheKey is displaced then ("" without cache).
+	Event    *schemas.Event
+	CacheKey string
+	// Record is the Kafka record that the event came from; its headers and bytes go into a letter.
+	Record *schemas.Record
+	// Older is the next older change of the same record in the same batch: it is applied if this one is refused.
+	Older *Change
+}
+
+// Letter is a dead letter: an event that can never be applied as it is.
+type Letter struct {
+	Offset int64
+	Index  int
+	// Dataset is the topic's dataset. Key, Version, Op and EventID are set as far as they could be read.
+	Dataset string
+	Key     string
+	Version int64
+	Op      schemas.Op
+	EventID string
+	Reason  schemas.Reason
+	Errno   uint16
+	// Detail says what was wrong: field and problem, no values. At most 1000 bytes are kept.
+	Detail string
+	// Record's bytes are copied into the table; an oversize record leaves none.
+	Record *schemas.Record
+	// CacheKey is the record's own cache entry when the key could be computed: it is invalidated without a version.
+	CacheKey string
+}
+
+// Batch is what one transaction makes durable for one source.
+type Batch struct {
+	Source string
+	Fence  int64
+	// Next is the offset after the batch.
+	Next int64
+	// Changes has the newest change of each record, older ones linked behind it; any order.
+	Changes []*Change
+	Letters []*Letter
+}
+
+// Result says what a batch did.
+type Result struct {
+	// Rows is the number of rows that were sent, one per record of the batch.
+	Rows int
+	// Refused is the number of changes that the table refused and that became letters.
+	Refused int
+	// Letters is the number of dead letters written, refused changes included.
+	Letters int
+}
+
+// Name is a displaced name: something that an offset made stale and that its event alone does not yield.
+type Name struct {
+	Offset int64
+	// Kind is 'k' for a cache key, 't' for a tag, 'f' for a foreign key.
+	Kind byte
+	Name string
+}

@@ -1,0 +1,59 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+// Replica is the database that the worker writes. Methods may be called concurrently for different sources. Errors other
+// than replica's sentinels and *replica.DatasetError are infrastructure faults: nothing is known to be written, and the
+// same call may be made again.
+type Replica interface {
+	// Take makes owner the only one whose batches count for these sources. It waits for a running batch of the former
+	// owner. Errors: replica.ErrLate, replica.ErrForeignGroup.
+	Take(ctx context.Context, group, owner string, generation int32, claims []replica.Claim) ([]replica.Position, error)
+	// Apply writes one batch in one transaction, idempotently. Errors: replica.ErrFenced, *replica.DatasetError.
+	Apply(ctx context.Context, b *replica.Batch) (replica.Result, error)
+	// Displaced reads, with a statement of its own after Apply's commit, the displaced names of the offsets from … to.
+	Displaced(ctx context.Context, source string, from, to int64) ([]replica.Name, error)
+}
+
+// Emitter writes lanes. Every method may be called again after an error: its effects are monotone.
+type Emitter interface {
+	// Emit writes an emission of any size to one lane; start is where this source begins in a root that has no
+	// watermark for it yet.
+	Emit(ctx context.Context, n int, root string, start int64, e lane.Emission) (lane.Reply, error)
+	// Root creates a missing lane or flushes one.
+	Root(ctx context.Context, n int, r lane.RootRequest) (lane.Reply, error)
+	// State reads a lane's meta hash, with the watermarks of sources and the hashes of datasets.
+	State(ctx context.Context, n int, sources, datasets []string) (lane.State, error)
+	// Lanes is the number of lanes of the namespace.
+	Lanes() int
+}
+
+// LaneLog is what the worker must remember about lanes beyond Redis' memory; it lives in MySQL beside the replica.
+type LaneLog interface {
+	// Start gives the first offset that source emits into that root of the lane. If nothing is noted yet, propose is
+	// noted durably and given back.
+	Start(ctx context.Context, source string, n int, root string, propose int64) (int64, error)
+	// Window gives the first offset of source that was committed to MySQL within the last d, never more than next.
+	Window(ctx context.Context, source string, d time.Duration, next int64) (int64, error)
+	// Low gives the highest offset of source whose displaced names may be gone, -1 if none.
+	Low(ctx context.Context, source string) (int64, error)
+	// Purge removes displaced names and history of source below offset that are older than keep, and raises Low with
+	// them.
+	Purge(ctx context.Context, source string, below int64, keep time.Duration) error
+}
+
+// TopicLog remembers the identity of topics, so that a recreated topic is noticed. It lives in MySQL.
+type TopicLog interface {
+	// Observe notes the topic's id and number of partitions. If the id changed, the winner of the race fences every
+	// owner of the old id's sources in the same transaction. pending stays true until Flushed.
+	Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error)
+	// Flushed says that every lane was flushed with hold since the topic's id changed; it also removes what was kept
+	// for the old ids longer than keep ago.
+	Flushed(ctx context.Context, topic, id string, keep time.Duration) error
+}

@@ -1,0 +1,31 @@
+// Package freshet is the root of Freshet, which keeps every copy of a record fresh.
+//
+// A service changes a record in its own database and says so once. Freshet carries that change through Kafka to every
+// MySQL replica, removes what it made stale from Redis, and tells every node that holds the record in its own memory.
+// When writes stop, every copy equals the source or is gone.
+//
+// # The one idea
+//
+// A record carries one version from the moment of publishing through the replica row and the shared cache entry down to
+// each node's local entry. At every tier the greater version wins. So a late, repeated, reordered or replayed event is a
+// no-op.
+//
+// # The way of a change
+//
+//	producer        Publish: check against the dataset's schema, encode, append to the dataset's topic
+//	consumer        Worker: fetch, decode, check, keep the newest version of each record of the batch
+//	consumer/replica  one MySQL transaction: fence and position, guarded upserts, dead letters
+//	invalidation    Emitter: one atomic script deletes shared entries, keeps floors, appends to the lane, publishes
+//	consumer        then, and only then, the Kafka offset is committed
+//	invalidation    Node: every process that caches follows the lane and drops what became stale
+//	invalidation    Cache: Get looks in the local tier, then the shared tier, then asks the loader
+//
+// # The rooms
+//
+//	schemas         events, datasets, the CloudEvents codec, validation: the words that everybody shares
+//	migrations      Freshet's own tables
+//	internal        Kafka's wire (kafkalog), retry, configuration, metrics, and the servers for dev and tests
+//	cmd/freshet     the one binary; the only place that knows everybody
+//
+// The packages that a service imports are producer, invalidation and schemas.
+package freshet

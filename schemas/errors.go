@@ -1,0 +1,62 @@
+package schemas
+
+import "errors"
+
+// ErrInvalid comes, wrapped, whenever an event, a record, a key, a token or a dataset declaration is refused for what it
+// says. Trying again with the same content gives the same answer.
+var ErrInvalid = errors.New("invalid")
+
+// Reason is the typed cause of a refusal; dead letters are grouped by it.
+type Reason string
+
+// The reasons.
+const (
+	// ReasonMalformed: the bytes are no event (bad JSON, missing or bad CloudEvents attributes, no UTF-8).
+	ReasonMalformed Reason = "malformed"
+	// ReasonSchema: the data breaks the dataset's JSON Schema.
+	ReasonSchema Reason = "schema"
+	// ReasonKey: the key is missing, too long, not canonical, or contradicts the data or the record key.
+	ReasonKey Reason = "key"
+	// ReasonVersion: the version is missing or outside MinVersion … MaxVersion.
+	ReasonVersion Reason = "version"
+	// ReasonDataset: the event names a dataset that is not declared, or not the one of its topic.
+	ReasonDataset Reason = "dataset"
+	// ReasonTooLarge: key, value and headers together exceed MaxRecordBytes.
+	ReasonTooLarge Reason = "too_large"
+	// ReasonRefused: the replica table refused the row; the letter's errno says why.
+	ReasonRefused Reason = "refused"
+)
+
+// FieldError names the field that is wrong, what is wrong with it, and how to mend it. It holds neither payload nor key
+// values. errors.Is(err, ErrInvalid) holds for it.
+type FieldError struct {
+	// Field is the attribute, property path or declaration field, such as "version" or "data/email".
+	Field string
+	// Problem says what is wrong, without the value.
+	Problem string
+	// Mend says what to do; may be empty.
+	Mend string
+	// Reason classes the refusal.
+	Reason Reason
+}
+
+// Error gives "field: problem; mend".
+func (e *FieldError) Error() string {
+	s := e.Field + ": " + e.Problem
+	if e.Mend != "" {
+		s += "; " + e.Mend
+	}
+	return s
+}
+
+// Is makes a FieldError an ErrInvalid.
+func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
+
+// ReasonOf gives the Reason of the first FieldError in err's chain, or ReasonMalformed.
+func ReasonOf(err error) Reason {
+	var fe *FieldError
+	if errors.As(err, &fe) && fe.Reason != "" {
+		return fe.Reason
+	}
+	return ReasonMalformed
+}
