@@ -1,0 +1,147 @@
+package kafkalog
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+)
+
+// DefaultClientID is what brokers see in their logs and quotas.
+const DefaultClientID = "freshet"
+
+// metadataTTL is how old the shared transport's picture of the cluster may get. It is also the deadline of a refresh, so
+// it is never below 2 s.
+const metadataTTL = 2 * time.Second
+
+// Config says how to reach a cluster. Only Brokers is required.
+type Config struct {
+	// Brokers are host:port addresses to start from; the others are learned.
+	Brokers []string
+	// ClientID names this program to the brokers; "" means DefaultClientID.
+	ClientID string
+	// Topics are those that the shared transport keeps metadata of; nil means all of the cluster, which is costly on a
+	// big one. A producer names its topics here.
+	Topics []string
+	// TLS, if not nil, encrypts every connection. An empty ServerName means the broker's host.
+	TLS *tls.Config
+	// SASL, if not nil, authenticates every connection.
+	SASL sasl.Mechanism
+	// Logger hears of what recovered; nil discards.
+	Logger *slog.Logger
+}
+
+// Client knows one Kafka cluster. It keeps no connection open but those of the shared transport, and is safe for
+// concurrent use.
+type Client struct {
+	cfg    Config
+	log    *slog.Logger
+	shared *kafka.Client // for requests that go through the transport
+	closed atomic.Bool
+
+	mu    sync.Mutex // guards known and turn
+	known []string   // addresses that the cluster named, beside the configured ones
+	turn  int        // where the next bootstrap begins
+}
+
+// New checks the configuration. It opens no connection.
+func New(cfg Config) (*Client, error) {
+	if len(cfg.Brokers) == 0 {
+		return nil, errors.New("check brokers: none given; name at least one host:port")
+	}
+	for _, b := range cfg.Brokers {
+		if _, _, err := net.SplitHostPort(b); err != nil {
+			return nil, fmt.Errorf("check broker %q: want host:port: %w", b, err)
+		}
+	}
+	cfg.Brokers = slices.Clone(cfg.Brokers)
+	cfg.Topics = slices.Clone(cfg.Topics)
+	if cfg.ClientID == "" {
+		cfg.ClientID = DefaultClientID
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "kafkalog")}
+	c.shared = &kafka.Client{
+		Addr:    kafka.TCP(cfg.Brokers...),
+		Timeout: requestTimeout,
+		Transport: &kafka.Transport{
+			ClientID:       cfg.ClientID,
+			DialTimeout:    dialTimeout,
+			MetadataTTL:    metadataTTL,
+			MetadataTopics: cfg.Topics,
+			TLS:            cfg.TLS,
+			SASL:           cfg.SASL,
+		},
+	}
+	return c, nil
+}
+
+// Close closes the idle connections of the shared transport and lets no new connection be made. It may be called twice.
+func (c *Client) Close() error {
+	if !c.closed.Swap(true) {
+		c.shared.Transport.(*kafka.Transport).CloseIdleConnections()
+	}
+	return nil
+}
+
+// bootstrap connects to any broker that answers, beginning with another one each time.
+func (c *Client) bootstrap(ctx context.Context) (*conn, error) {
+	addrs := c.addresses()
+	var errs []error
+	for _, a := range addrs {
+		k, err := c.dial(ctx, a)
+		if err == nil {
+			return k, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("reach any broker of %s: %w", strings.Join(c.cfg.Brokers, ","), errors.Join(errs...))
+}
+
+// addresses gives the configured brokers, rotated, and then the others that the cluster named.
+func (c *Client) addresses() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.cfg.Brokers)
+	addrs := make([]string, 0, n+len(c.known))
+	for i := range n {
+		addrs = append(addrs, c.cfg.Brokers[(c.turn+i)%n])
+	}
+	c.turn = (c.turn + 1) % n
+	return append(addrs, c.known...)
+}
+
+// learn remembers the addresses that the cluster named.
+func (c *Client) learn(addrs []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = slices.DeleteFunc(slices.Clone(addrs), func(a string) bool { return slices.Contains(c.cfg.Brokers, a) })
+}
+
+// startTLS takes over nc, also when it fails.
+func startTLS(ctx context.Context, nc net.Conn, addr string, cfg *tls.Config) (net.Conn, error) {
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName, _ = splitAddr(addr)
+	}
+	tc := tls.Client(nc, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return tc, nil
+}

@@ -1,0 +1,222 @@
+package kafkalog
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/apiversions"
+	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
+	"github.com/segmentio/kafka-go/protocol/saslhandshake"
+	"github.com/segmentio/kafka-go/sasl"
+)
+
+const (
+	// dialTimeout bounds TCP, TLS, ApiVersions and SASL together.
+	dialTimeout = 5 * time.Second
+	// requestTimeout bounds a request that brings no shorter deadline of its own.
+	requestTimeout = 10 * time.Second
+	// keepAlive finds brokers that vanished without a word.
+	keepAlive = 30 * time.Second
+	// maxFrame is refused before anything is allocated for it.
+	maxFrame = 64 << 20
+)
+
+// errFrame comes, wrapped, when a reply cannot be what was asked for: a bad length, a foreign correlation id, or fields
+// that overrun their frame.
+var errFrame = errors.New("malformed reply")
+
+// versionRange is what a broker says it accepts of one API.
+type versionRange struct{ min, max int16 }
+
+// conn is one authenticated connection to one broker. One goroutine uses it at a time; after an error it is of no more
+// use and must be closed.
+type conn struct {
+	net      *protocol.Conn
+	addr     string
+	clientID string
+	corr     int32
+	versions map[int16]versionRange
+	buf      []byte // reply frames of raw
+}
+
+// dial connects to addr, asks what the broker speaks and authenticates.
+func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
+	if c.closed.Load() {
+		return nil, ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	d := net.Dialer{KeepAlive: keepAlive}
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial broker %s: %w", addr, err)
+	}
+	if c.cfg.TLS != nil {
+		if nc, err = startTLS(ctx, nc, addr, c.cfg.TLS); err != nil {
+			return nil, fmt.Errorf("start TLS with broker %s: %w", addr, err)
+		}
+	}
+	k := &conn{net: protocol.NewConn(nc, c.cfg.ClientID), addr: addr, clientID: c.cfg.ClientID}
+	if err := k.hello(ctx, c.cfg.SASL); err != nil {
+		_ = k.close()
+		return nil, fmt.Errorf("greet broker %s: %w", addr, err)
+	}
+	return k, nil
+}
+
+// hello runs ApiVersions and, with a mechanism, SASL.
+func (k *conn) hello(ctx context.Context, mechanism sasl.Mechanism) error {
+	res, err := k.roundTrip(ctx, 0, &apiversions.Request{})
+	if err != nil {
+		return fmt.Errorf("ask versions: %w", err)
+	}
+	av := res.(*apiversions.Response)
+	if av.ErrorCode != 0 {
+		return fmt.Errorf("ask versions: %w", kafka.Error(av.ErrorCode))
+	}
+	k.versions = make(map[int16]versionRange, len(av.ApiKeys))
+	for _, a := range av.ApiKeys {
+		k.versions[a.ApiKey] = versionRange{a.MinVersion, a.MaxVersion}
+	}
+	if mechanism == nil {
+		return nil
+	}
+	if err := k.authenticate(ctx, mechanism); err != nil {
+		return fmt.Errorf("authenticate with %s: %w", mechanism.Name(), err)
+	}
+	return nil
+}
+
+func (k *conn) authenticate(ctx context.Context, mechanism sasl.Mechanism) error {
+	res, err := k.roundTrip(ctx, 1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+	if err != nil {
+		return err
+	}
+	if code := res.(*saslhandshake.Response).ErrorCode; code != 0 {
+		return kafka.Error(code)
+	}
+	host, port := splitAddr(k.addr)
+	state, msg, err := mechanism.Start(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port}))
+	if err != nil {
+		return err
+	}
+	for done := false; !done; {
+		res, err := k.roundTrip(ctx, 1, &saslauthenticate.Request{AuthBytes: msg})
+		if err != nil {
+			return err
+		}
+		auth := res.(*saslauthenticate.Response)
+		if auth.ErrorCode != 0 {
+			return kafka.Error(auth.ErrorCode)
+		}
+		if done, msg, err = state.Next(ctx, auth.AuthBytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roundTrip sends req in that version and waits for its reply, until ctx ends or requestTimeout is over.
+func (k *conn) roundTrip(ctx context.Context, version int16, req protocol.Message) (protocol.Message, error) {
+	defer k.guard(ctx, requestTimeout)()
+	k.corr++
+	res, err := protocol.RoundTrip(k.net, version, k.corr, k.clientID, req)
+	if err != nil {
+		return nil, k.fail(ctx, "request", err)
+	}
+	return res, nil
+}
+
+// send writes req and gives the body of the reply as raw bytes, which are valid until the next call. limit bounds the
+// wait when ctx does not.
+func (k *conn) send(ctx context.Context, limit time.Duration, version int16, req protocol.Message) ([]byte, error) {
+	defer k.guard(ctx, limit)()
+	k.corr++
+	if err := protocol.WriteRequest(k.net, version, k.corr, k.clientID, req); err != nil {
+		return nil, k.fail(ctx, "write request", err)
+	}
+	return k.readFrame(ctx)
+}
+
+// raw sends a hand-made body, for versions that the protocol library does not know, and gives the body of the reply,
+// which is valid until the next call. flexible says whether the request has a header with tags; the reply's header tags
+// stay in the body.
+func (k *conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flexible bool, body []byte) ([]byte, error) {
+	defer k.guard(ctx, requestTimeout)()
+	k.corr++
+	b := make([]byte, 4, 4+11+len(k.clientID)+len(body))
+	b = binary.BigEndian.AppendUint16(b, uint16(api))
+	b = binary.BigEndian.AppendUint16(b, uint16(version))
+	b = binary.BigEndian.AppendUint32(b, uint32(k.corr))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.clientID)))
+	b = append(b, k.clientID...)
+	if flexible {
+		b = append(b, 0)
+	}
+	b = append(b, body...)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	if _, err := k.net.Write(b); err != nil {
+		return nil, k.fail(ctx, "write request", err)
+	}
+	return k.readFrame(ctx)
+}
+
+// readFrame reads "size i32 | correlation i32 | body" and gives the body.
+func (k *conn) readFrame(ctx context.Context) ([]byte, error) {
+	var head [8]byte
+	if _, err := io.ReadFull(k.net, head[:]); err != nil {
+		return nil, k.fail(ctx, "read reply", err)
+	}
+	n := int(int32(binary.BigEndian.Uint32(head[:]))) - 4
+	if n < 0 || n > maxFrame {
+		return nil, fmt.Errorf("read reply of broker %s: %w: length %d", k.addr, errFrame, n)
+	}
+	if got := int32(binary.BigEndian.Uint32(head[4:])); got != k.corr {
+		return nil, fmt.Errorf("read reply of broker %s: %w: correlation %d, want %d", k.addr, errFrame, got, k.corr)
+	}
+	if cap(k.buf) < n {
+		k.buf = make([]byte, n)
+	}
+	b := k.buf[:n]
+	if _, err := io.ReadFull(k.net, b); err != nil {
+		return nil, k.fail(ctx, "read reply", err)
+	}
+	return b, nil
+}
+
+// guard bounds what follows by ctx and limit; the function that it gives must be called when that is done.
+func (k *conn) guard(ctx context.Context, limit time.Duration) func() bool {
+	until := time.Now().Add(limit)
+	if d, ok := ctx.Deadline(); ok && d.Before(until) {
+		until = d
+	}
+	_ = k.net.SetDeadline(until)
+	return context.AfterFunc(ctx, func() { _ = k.net.SetDeadline(time.Unix(1, 0)) })
+}
+
+// fail names what went wrong; when ctx ended, that is the cause.
+func (k *conn) fail(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("%s of broker %s: %w", what, k.addr, err)
+}
+
+func (k *conn) close() error { return k.net.Close() }
+
+func splitAddr(addr string) (host string, port int) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr, 0
+	}
+	port, _ = strconv.Atoi(p)
+	return host, port
+}
