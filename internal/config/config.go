@@ -1,0 +1,257 @@
+// Package config makes one Config of four layers, each stronger than the one before: defaults, a YAML file, environment
+// variables (FRESHET_KAFKA__BROKERS), flags (--kafka-brokers). It remembers where each value came from. Nothing else in
+// Freshet reads files, environment or flags for settings.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/providers/posflag"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+)
+
+// ErrInvalid comes, wrapped, for every setting that is unknown or has no usable value.
+var ErrInvalid = errors.New("configuration")
+
+// Config is every setting of the freshet command.
+type Config struct {
+	Datasets  string   `koanf:"datasets"`
+	Namespace string   `koanf:"namespace"`
+	Kafka     Kafka    `koanf:"kafka"`
+	MySQL     MySQL    `koanf:"mysql"`
+	Redis     Redis    `koanf:"redis"`
+	Worker    Worker   `koanf:"worker"`
+	Producer  Producer `koanf:"producer"`
+	Log       Log      `koanf:"log"`
+}
+
+// Kafka says how to reach the brokers.
+type Kafka struct {
+	Brokers  []string `koanf:"brokers"`
+	Group    string   `koanf:"group"`
+	ClientID string   `koanf:"client_id"`
+	TLS      TLS      `koanf:"tls"`
+	SASL     SASL     `koanf:"sasl"`
+}
+
+// TLS of a connection.
+type TLS struct {
+	Enabled  bool   `koanf:"enabled"`
+	CAFile   string `koanf:"ca_file"`
+	CertFile string `koanf:"cert_file"`
+	KeyFile  string `koanf:"key_file"`
+}
+
+// SASL is how we log in to the brokers.
+type SASL struct {
+	Mechanism    string `koanf:"mechanism"`
+	Username     string `koanf:"username"`
+	Password     Secret `koanf:"password"`
+	PasswordFile string `koanf:"password_file"`
+}
+
+// MySQL is the replica database.
+type MySQL struct {
+	DSN      Secret `koanf:"dsn"`
+	DSNFile  string `koanf:"dsn_file"`
+	MaxConns int    `koanf:"max_conns"`
+}
+
+// Redis holds the lanes and the shared entries.
+type Redis struct {
+	URL     Secret `koanf:"url"`
+	URLFile string `koanf:"url_file"`
+}
+
+// Worker tunes the worker; see the table of settings for the meaning of zero.
+type Worker struct {
+	ID             string        `koanf:"id"`
+	Listen         string        `koanf:"listen"`
+	Writers        int           `koanf:"writers"`
+	MaxBatch       int           `koanf:"max_batch"`
+	MaxBatchBytes  int           `koanf:"max_batch_bytes"`
+	FetchBudget    int64         `koanf:"fetch_budget"`
+	SessionTimeout time.Duration `koanf:"session_timeout"`
+	Window         time.Duration `koanf:"window"`
+	KeepDisplaced  time.Duration `koanf:"keep_displaced"`
+	Hold           time.Duration `koanf:"hold"`
+}
+
+// Producer tunes publishing.
+type Producer struct {
+	Source          string        `koanf:"source"`
+	Compression     string        `koanf:"compression"`
+	Linger          time.Duration `koanf:"linger"`
+	DeliveryTimeout time.Duration `koanf:"delivery_timeout"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `koanf:"level"`
+	Format string `koanf:"format"`
+}
+
+// Source is where the layers come from.
+type Source struct {
+	// File is the path of a YAML file; empty: none.
+	File string
+	// Environ is os.Environ(), or a test's.
+	Environ []string
+	// Flags holds flags made by Bind; only those that were set count. nil: none.
+	Flags *pflag.FlagSet
+}
+
+const (
+	envPrefix  = "FRESHET_"
+	testPrefix = "FRESHET_TEST_" // where tests find their servers; no setting
+)
+
+// Load reads the layers. Errors wrap ErrInvalid and name the setting, its place and the mend.
+func Load(src Source) (*Loaded, error) {
+	l := &Loaded{origins: map[string]string{}}
+	k := koanf.New(".")
+	layer := func(origin func(key string) string, p koanf.Provider, parser koanf.Parser) error {
+		one := koanf.New(".")
+		if err := one.Load(p, parser); err != nil {
+			return err
+		}
+		var errs []error
+		for _, key := range one.Keys() {
+			if !known(key) {
+				errs = append(errs, fmt.Errorf("%w: %s: unknown setting %q%s", ErrInvalid, origin(key), key, near(key)))
+			}
+			l.origins[key] = origin(key)
+		}
+		return errors.Join(append(errs, k.Merge(one))...)
+	}
+	if err := layer(func(string) string { return "default" }, confmap.Provider(defaults(), "."), nil); err != nil {
+		return nil, err
+	}
+	if src.File != "" {
+		if err := layer(func(string) string { return "file " + src.File }, file.Provider(src.File), yaml.Parser()); err != nil {
+			return nil, wrap("read "+src.File, err)
+		}
+	}
+	vars := env.Provider(".", env.Opt{
+		Prefix: envPrefix, EnvironFunc: func() []string { return settingVars(src.Environ) },
+		TransformFunc: func(k, v string) (string, any) { return keyOfVar(k), valueOfVar(keyOfVar(k), v) },
+	})
+	if err := layer(func(key string) string { return "environment " + varOf(key) }, vars, nil); err != nil {
+		return nil, wrap("read environment", err)
+	}
+	if src.Flags != nil {
+		set := posflag.ProviderWithFlag(src.Flags, ".", nil, func(f *pflag.Flag) (string, any) {
+			key := keyOfFlag(f.Name)
+			if !f.Changed || key == "" {
+				return "", nil
+			}
+			return key, posflag.FlagVal(src.Flags, f)
+		})
+		if err := layer(func(key string) string { return "flag --" + flagOf(key) }, set, nil); err != nil {
+			return nil, wrap("read flags", err)
+		}
+	}
+	err := k.UnmarshalWithConf("", &l.Config, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+		Result:     &l.Config, WeaklyTypedInput: true, ErrorUnused: true,
+	}})
+	if err != nil {
+		return nil, wrap("read settings", err)
+	}
+	if err := l.readSecretFiles(); err != nil {
+		return nil, err
+	}
+	return l, l.Config.validate()
+}
+
+func wrap(what string, err error) error {
+	if errors.Is(err, ErrInvalid) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", ErrInvalid, what, err)
+}
+
+// Loaded is a Config and the origin of each of its values.
+type Loaded struct {
+	Config  Config
+	origins map[string]string
+}
+
+// Value is one setting as it is in force. Secrets are masked.
+type Value struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"`
+}
+
+// Values lists every setting in the order of the table.
+func (l *Loaded) Values() []Value {
+	out := make([]Value, 0, len(settings()))
+	for _, s := range settings() {
+		out = append(out, Value{Key: s.key, Value: s.show(&l.Config), Origin: l.origins[s.key]})
+	}
+	return out
+}
+
+func (l *Loaded) readSecretFiles() error {
+	c := &l.Config
+	for _, f := range []struct {
+		key, path string
+		to        *Secret
+	}{
+		{"kafka.sasl.password", c.Kafka.SASL.PasswordFile, &c.Kafka.SASL.Password},
+		{"mysql.dsn", c.MySQL.DSNFile, &c.MySQL.DSN},
+		{"redis.url", c.Redis.URLFile, &c.Redis.URL},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if *f.to != "" && l.origins[f.key] != "default" {
+			return fmt.Errorf("%w: %s and %s_file are both set; keep one", ErrInvalid, f.key, f.key)
+		}
+		b, err := os.ReadFile(f.path)
+		if err != nil {
+			return fmt.Errorf("%w: %s_file: %w", ErrInvalid, f.key, err)
+		}
+		*f.to = Secret(strings.TrimRight(string(b), "\r\n"))
+		l.origins[f.key] = "file " + f.path
+	}
+	return nil
+}
+
+func (c *Config) validate() error {
+	var errs []error
+	bad := func(key, problem string) {
+		errs = append(errs, fmt.Errorf("%w: %s: %s", ErrInvalid, key, problem))
+	}
+	if len(c.Kafka.Brokers) == 0 || slices.Contains(c.Kafka.Brokers, "") {
+		bad("kafka.brokers", "is empty; give host:port, several separated by commas")
+	}
+	if !slices.Contains([]string{"", "plain", "scram-sha-256", "scram-sha-512"}, c.Kafka.SASL.Mechanism) {
+		bad("kafka.sasl.mechanism", "is unknown; use plain, scram-sha-256 or scram-sha-512")
+	}
+	if !slices.Contains([]string{"none", "gzip", "snappy", "lz4", "zstd"}, c.Producer.Compression) {
+		bad("producer.compression", "is unknown; use none, gzip, snappy, lz4 or zstd")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		bad("log.level", "is unknown; use debug, info, warn or error")
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
+		bad("log.format", "is unknown; use text or json")
+	}
+	if c.Worker.Window > c.Worker.KeepDisplaced {
+		bad("worker.window", "is above worker.keep_displaced; lower it")
+	}
+	return errors.Join(errs...)
+}

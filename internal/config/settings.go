@@ -1,0 +1,168 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// setting is one row of the table of settings: everything that names, documents or prints a setting comes from it.
+type setting struct {
+	key    string
+	def    any
+	help   string
+	secret bool
+	get    func(*Config) any
+}
+
+// settings is the table, in the order in which it is printed.
+func settings() []setting {
+	return []setting{
+		{"datasets", "datasets", "folder with the dataset declarations", false, func(c *Config) any { return c.Datasets }},
+		{"namespace", "default", "lane namespace: [a-z0-9._-], at most 32 characters", false, func(c *Config) any { return c.Namespace }},
+		{"kafka.brokers", []string{"127.0.0.1:9092"}, "bootstrap brokers, host:port", false, func(c *Config) any { return c.Kafka.Brokers }},
+		{"kafka.group", "freshet", "consumer group; one per replica database and namespace", false, func(c *Config) any { return c.Kafka.Group }},
+		{"kafka.client_id", "freshet", "client id in the brokers' logs and quotas", false, func(c *Config) any { return c.Kafka.ClientID }},
+		{"kafka.tls.enabled", false, "connect with TLS", false, func(c *Config) any { return c.Kafka.TLS.Enabled }},
+		{"kafka.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.Kafka.TLS.CAFile }},
+		{"kafka.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Kafka.TLS.CertFile }},
+		{"kafka.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Kafka.TLS.KeyFile }},
+		{"kafka.sasl.mechanism", "", "plain, scram-sha-256 or scram-sha-512; empty: none", false, func(c *Config) any { return c.Kafka.SASL.Mechanism }},
+		{"kafka.sasl.username", "", "SASL user", false, func(c *Config) any { return c.Kafka.SASL.Username }},
+		{"kafka.sasl.password", "", "SASL password", true, func(c *Config) any { return c.Kafka.SASL.Password }},
+		{"kafka.sasl.password_file", "", "file that holds the SASL password", false, func(c *Config) any { return c.Kafka.SASL.PasswordFile }},
+		{"mysql.dsn", "", "user:password@tcp(host:port)/database of the replica", true, func(c *Config) any { return c.MySQL.DSN }},
+		{"mysql.dsn_file", "", "file that holds the DSN", false, func(c *Config) any { return c.MySQL.DSNFile }},
+		{"mysql.max_conns", 0, "connections to MySQL; 0: writers + 4", false, func(c *Config) any { return c.MySQL.MaxConns }},
+		{"redis.url", "redis://127.0.0.1:6379/0", "redis://user:password@host:port/db, rediss:// for TLS, unix://path", true, func(c *Config) any { return c.Redis.URL }},
+		{"redis.url_file", "", "file that holds the URL", false, func(c *Config) any { return c.Redis.URLFile }},
+		{"worker.id", "", "name of this worker; empty: host, pid and a random part", false, func(c *Config) any { return c.Worker.ID }},
+		{"worker.listen", "127.0.0.1:7788", "address of /livez, /readyz and /metrics; loopback only; empty: none", false, func(c *Config) any { return c.Worker.Listen }},
+		{"worker.writers", 0, "transactions at a time; 0: 3", false, func(c *Config) any { return c.Worker.Writers }},
+		{"worker.max_batch", 0, "most events in a transaction; 0: 1000", false, func(c *Config) any { return c.Worker.MaxBatch }},
+		{"worker.max_batch_bytes", 0, "most bytes in a transaction; 0: 4 MiB", false, func(c *Config) any { return c.Worker.MaxBatchBytes }},
+		{"worker.fetch_budget", 0, "bytes fetched and not yet applied; 0: 64 MiB", false, func(c *Config) any { return c.Worker.FetchBudget }},
+		{"worker.session_timeout", "10s", "Kafka session timeout: how long a dead worker's partitions wait", false, func(c *Config) any { return c.Worker.SessionTimeout }},
+		{"worker.window", "15m", "how far back a new lane is filled again from Kafka", false, func(c *Config) any { return c.Worker.Window }},
+		{"worker.keep_displaced", "24h", "how long displaced names are kept for repairs", false, func(c *Config) any { return c.Worker.KeepDisplaced }},
+		{"worker.hold", "1m", "how long after an invalidation lagging loads are refused", false, func(c *Config) any { return c.Worker.Hold }},
+		{"producer.source", "", "CloudEvents source of what this process publishes; empty: //freshet/publish", false, func(c *Config) any { return c.Producer.Source }},
+		{"producer.compression", "none", "none, gzip, snappy, lz4 or zstd", false, func(c *Config) any { return c.Producer.Compression }},
+		{"producer.linger", "0s", "how long a batch waits for more; 0: the producer's own", false, func(c *Config) any { return c.Producer.Linger }},
+		{"producer.delivery_timeout", "2m", "how long delivery is tried before an event fails", false, func(c *Config) any { return c.Producer.DeliveryTimeout }},
+		{"log.level", "info", "debug, info, warn or error", false, func(c *Config) any { return c.Log.Level }},
+		{"log.format", "text", "text or json", false, func(c *Config) any { return c.Log.Format }},
+	}
+}
+
+func (s setting) show(c *Config) string {
+	switch v := s.get(c).(type) {
+	case []string:
+		return strings.Join(v, ",")
+	case time.Duration:
+		return v.String()
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+func defaults() map[string]any {
+	out := map[string]any{}
+	for _, s := range settings() {
+		out[s.key] = s.def
+	}
+	return out
+}
+
+func known(key string) bool {
+	for _, s := range settings() {
+		if s.key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// near suggests the setting that shares the last part of an unknown one's name.
+func near(key string) string {
+	last := key[strings.LastIndexByte(key, '.')+1:]
+	for _, s := range settings() {
+		if strings.HasPrefix(s.key, key) || strings.HasSuffix(s.key, "."+last) || strings.HasPrefix(s.key[strings.LastIndexByte(s.key, '.')+1:], last) {
+			return fmt.Sprintf("; do you mean %q?", s.key)
+		}
+	}
+	return "; `freshet config` lists all"
+}
+
+// Bind adds a flag for each setting of the named groups ("kafka" for kafka.*; a setting without a dot is its own group).
+func Bind(fs *pflag.FlagSet, groups ...string) {
+	for _, s := range settings() {
+		group, _, _ := strings.Cut(s.key, ".")
+		for _, g := range groups {
+			if g == group {
+				s.bind(fs)
+			}
+		}
+	}
+}
+
+func (s setting) bind(fs *pflag.FlagSet) {
+	if s.secret {
+		return // a secret on a command line is seen by everybody on the machine: environment or file
+	}
+	name := flagOf(s.key)
+	switch v := s.def.(type) {
+	case []string:
+		fs.StringSlice(name, v, s.help)
+	case bool:
+		fs.Bool(name, v, s.help)
+	case int:
+		fs.Int(name, v, s.help)
+	case string:
+		if _, err := time.ParseDuration(v); err == nil && v != "" {
+			d, _ := time.ParseDuration(v)
+			fs.Duration(name, d, s.help)
+			return
+		}
+		fs.String(name, v, s.help)
+	}
+}
+
+func flagOf(key string) string { return strings.NewReplacer(".", "-", "_", "-").Replace(key) }
+
+func keyOfFlag(name string) string {
+	for _, s := range settings() {
+		if !s.secret && flagOf(s.key) == name {
+			return s.key
+		}
+	}
+	return ""
+}
+
+func varOf(key string) string { return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "__")) }
+
+func keyOfVar(name string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, envPrefix), "__", "."))
+}
+
+func valueOfVar(key, v string) any {
+	for _, s := range settings() {
+		if _, list := s.def.([]string); list && s.key == key {
+			return strings.Split(v, ",")
+		}
+	}
+	return v
+}
+
+// settingVars leaves out the variables that tell tests where their servers are.
+func settingVars(environ []string) []string {
+	var out []string
+	for _, kv := range environ {
+		if strings.HasPrefix(kv, envPrefix) && !strings.HasPrefix(kv, testPrefix) {
+			out = append(out, kv)
+		}
+	}
+	return out
+}
