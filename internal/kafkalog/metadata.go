@@ -1,0 +1,228 @@
+package kafkalog
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+)
+
+// Metadata versions: topic ids came with 10, and nothing that is used here changed up to 12.
+const (
+	minMetadata = 10
+	maxMetadata = 12
+)
+
+// cluster is one answer of one broker about brokers and topics.
+type cluster struct {
+	brokers    map[int32]string // node → host:port
+	controller int32
+	topics     map[string]topicState
+}
+
+// topicState is what a broker knows of a topic. Leaders and topic id come from the same answer, so they belong together.
+type topicState struct {
+	info    TopicInfo
+	err     error // nil, or why there is no more to know: ErrNoTopic or a kafka.Error
+	leaders []leaderState
+}
+
+// leaderState is who leads a partition.
+type leaderState struct {
+	node  int32 // -1: nobody
+	epoch int32
+	isr   int // replicas in sync
+	all   int // replicas
+}
+
+// Topic asks the cluster for a topic's id and partitions. Errors: ErrNoTopic, ErrNoTopicIDs.
+func (c *Client) Topic(ctx context.Context, name string) (TopicInfo, error) {
+	cl, err := c.metadata(ctx, name)
+	if err != nil {
+		return TopicInfo{}, fmt.Errorf("ask for topic %s: %w", name, err)
+	}
+	t := cl.topics[name]
+	if t.err != nil {
+		return TopicInfo{}, fmt.Errorf("ask for topic %s: %w", name, t.err)
+	}
+	return t.info, nil
+}
+
+// metadata asks any broker about the topics; none means about brokers only. Every topic asked for is in the answer,
+// perhaps with an error.
+func (c *Client) metadata(ctx context.Context, topics ...string) (*cluster, error) {
+	k, err := c.bootstrap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = k.close() }()
+	cl, err := k.metadata(ctx, topics)
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]string, 0, len(cl.brokers))
+	for _, a := range cl.brokers {
+		addrs = append(addrs, a)
+	}
+	slices.Sort(addrs)
+	c.learn(addrs)
+	return cl, nil
+}
+
+// metadata asks this broker, by a hand-made request since the protocol library knows no topic ids.
+func (k *conn) metadata(ctx context.Context, topics []string) (*cluster, error) {
+	version := min(k.versions[int16(protocol.Metadata)].max, maxMetadata)
+	if version < minMetadata {
+		return nil, ErrNoTopicIDs
+	}
+	b, err := k.raw(ctx, protocol.Metadata, version, true, metadataRequest(version, topics))
+	if err != nil {
+		return nil, fmt.Errorf("ask metadata: %w", err)
+	}
+	cl, err := parseMetadata(b)
+	if err != nil {
+		return nil, fmt.Errorf("read metadata of broker %s: %w", k.addr, err)
+	}
+	for _, t := range topics {
+		if _, ok := cl.topics[t]; !ok {
+			cl.topics[t] = topicState{err: ErrNoTopic}
+		}
+	}
+	return cl, nil
+}
+
+// metadataRequest never lets a topic be made by asking.
+//
+//	topics compact × { id 16 | name compact | tags } | auto-create i8 | [v10: cluster operations i8] | topic operations i8 | tags
+func metadataRequest(version int16, topics []string) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(topics)+1))
+	for _, t := range topics {
+		b = append(b, make([]byte, 16)...)
+		b = binary.AppendUvarint(b, uint64(len(t)+1))
+		b = append(b, t...)
+		b = append(b, 0)
+	}
+	if version < 11 {
+		b = append(b, 0)
+	}
+	return append(b, 0, 0, 0)
+}
+
+// parseMetadata reads the reply from its header tags on.
+//
+//	tags | throttle i32 | brokers × { node i32 | host | port i32 | rack | tags } | cluster id | controller i32 | topics ×
+//	  { error i16 | name | id 16 | internal i8 | partitions × { error i16 | index i32 | leader i32 | epoch i32
+//	    | replicas × i32 | in sync × i32 | offline × i32 | tags } | operations i32 | tags } | …
+func parseMetadata(b []byte) (*cluster, error) {
+	w := &wire{b: b}
+	cl := &cluster{brokers: map[int32]string{}, topics: map[string]topicState{}}
+	w.skipTags()
+	w.i32()
+	for n := w.compactCount(); n > 0 && w.err == nil; n-- {
+		node, host, port := w.i32(), w.compactString(), w.i32()
+		w.compactString()
+		w.skipTags()
+		cl.brokers[node] = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	}
+	w.compactString()
+	cl.controller = w.i32()
+	for n := w.compactCount(); n > 0 && w.err == nil; n-- {
+		t := parseTopic(w)
+		cl.topics[t.info.Name] = t
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	return cl, nil
+}
+
+func parseTopic(w *wire) topicState {
+	code := w.i16()
+	t := topicState{info: TopicInfo{Name: w.compactString()}}
+	var id [16]byte
+	copy(id[:], w.take(16))
+	t.info.ID = base64.RawURLEncoding.EncodeToString(id[:])
+	w.i8()
+	n := w.compactCount()
+	t.leaders = make([]leaderState, n)
+	for i := range t.leaders {
+		t.leaders[i].node = -1
+	}
+	for ; n > 0 && w.err == nil; n-- {
+		w.i16() // the leader says it too
+		index := int(w.i32())
+		l := leaderState{node: w.i32(), epoch: w.i32()}
+		l.all = skipNodes(w)
+		l.isr = skipNodes(w)
+		skipNodes(w)
+		w.skipTags()
+		if index < 0 || index >= len(t.leaders) {
+			w.err = errFrame
+			return t
+		}
+		t.leaders[index] = l
+	}
+	w.i32()
+	w.skipTags()
+	t.info.Partitions = int32(len(t.leaders))
+	switch {
+	case code == int16(kafka.UnknownTopicOrPartition):
+		t.err = ErrNoTopic
+	case code != 0:
+		t.err = kafka.Error(code)
+	case id == [16]byte{}:
+		t.err = ErrNoTopicIDs
+	}
+	return t
+}
+
+// skipNodes passes over a compact array of node ids and gives its length.
+func skipNodes(w *wire) int {
+	n := w.compactCount()
+	w.take(4 * n)
+	return n
+}
+
+// leader gives the address of a partition's leader and the leader's epoch.
+func (cl *cluster) leader(topic string, partition int32) (node int32, addr string, epoch int32, err error) {
+	t := cl.topics[topic]
+	switch {
+	case t.err != nil:
+		return -1, "", -1, t.err
+	case partition < 0 || int(partition) >= len(t.leaders):
+		return -1, "", -1, kafka.UnknownTopicOrPartition
+	}
+	l := t.leaders[partition]
+	addr, ok := cl.brokers[l.node]
+	if !ok {
+		return -1, "", -1, kafka.LeaderNotAvailable
+	}
+	return l.node, addr, l.epoch, nil
+}
+
+// isLeadership says whether err is one of those that pass once leadership has settled.
+func isLeadership(err error) bool {
+	var code kafka.Error
+	if !errors.As(err, &code) {
+		return false
+	}
+	switch code {
+	case kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition, kafka.RequestTimedOut,
+		kafka.ReplicaNotAvailable, kafka.KafkaStorageError, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch:
+		return true
+	}
+	return false
+}
+
+// isAuthorization says whether err comes from missing rights, which only a person can mend.
+func isAuthorization(err error) bool {
+	return errors.Is(err, kafka.TopicAuthorizationFailed) || errors.Is(err, kafka.GroupAuthorizationFailed) ||
+		errors.Is(err, kafka.ClusterAuthorizationFailed)
+}

@@ -1,0 +1,249 @@
+package kafkalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/findcoordinator"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/segmentio/kafka-go/protocol/offsetfetch"
+
+	"github.com/freshet/freshet/internal/retry"
+)
+
+// Timestamps that ListOffsets takes for places.
+const (
+	atEnd   = -1
+	atFirst = -2
+)
+
+// Isolation levels.
+const (
+	readUncommitted = 0
+	readCommitted   = 1
+)
+
+// settleTimeout bounds how long one-shot questions wait for leadership to settle.
+const settleTimeout = 15 * time.Second
+
+// Offsets are the bounds of a partition's log.
+type Offsets struct {
+	// First is the offset of the oldest record that the broker still has.
+	First int64
+	// LastStable is where read-committed readers stop: the end, or the first record of an open transaction.
+	LastStable int64
+	// HighWater is the end of the log, one past its newest replicated record.
+	HighWater int64
+}
+
+// Offsets asks for the bounds of each partition of a topic. It waits, up to 15 s, for leadership to settle. Errors:
+// ErrNoTopic.
+func (c *Client) Offsets(ctx context.Context, topic string) (map[int32]Offsets, error) {
+	out := map[int32]Offsets{}
+	for _, q := range []struct {
+		isolation int8
+		at        int64
+		set       func(o *Offsets, v int64)
+	}{
+		{readUncommitted, atFirst, func(o *Offsets, v int64) { o.First = v }},
+		{readCommitted, atEnd, func(o *Offsets, v int64) { o.LastStable = v }},
+		{readUncommitted, atEnd, func(o *Offsets, v int64) { o.HighWater = v }},
+	} {
+		got, err := c.topicOffsets(ctx, topic, q.isolation, q.at)
+		if err != nil {
+			return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
+		}
+		for p, v := range got {
+			o := out[p]
+			q.set(&o, v)
+			out[p] = o
+		}
+	}
+	return out, nil
+}
+
+// OffsetsAt gives, per partition, the offset of the first record whose time is t or later; where there is none, the last
+// stable offset. Errors: ErrNoTopic.
+func (c *Client) OffsetsAt(ctx context.Context, topic string, t time.Time) (map[int32]int64, error) {
+	at, err := c.topicOffsets(ctx, topic, readCommitted, max(t.UnixMilli(), 0))
+	if err != nil {
+		return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
+	}
+	end, err := c.topicOffsets(ctx, topic, readCommitted, atEnd)
+	if err != nil {
+		return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
+	}
+	for p, v := range end {
+		if o, ok := at[p]; !ok || o < 0 {
+			at[p] = v
+		}
+	}
+	return at, nil
+}
+
+// topicOffsets asks every leader of a topic and tries again while leadership moves.
+func (c *Client) topicOffsets(ctx context.Context, topic string, isolation int8, at int64) (map[int32]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	out := map[int32]int64{}
+	err := retry.Do(ctx, retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}, func(ctx context.Context) error {
+		cl, err := c.metadata(ctx, topic)
+		if err != nil {
+			return lasting(err)
+		}
+		if err := cl.topics[topic].err; err != nil {
+			return lasting(err)
+		}
+		byNode := map[int32][]int32{}
+		for p := range cl.topics[topic].info.Partitions {
+			if _, done := out[p]; done {
+				continue
+			}
+			node, _, _, err := cl.leader(topic, p)
+			if err != nil {
+				return lasting(err)
+			}
+			byNode[node] = append(byNode[node], p)
+		}
+		for node, parts := range byNode {
+			got, err := c.nodeOffsets(ctx, cl.brokers[node], topic, parts, isolation, at)
+			for p, v := range got {
+				out[p] = v
+			}
+			if err != nil {
+				return lasting(err)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// lasting marks what waiting does not mend.
+func lasting(err error) error {
+	var code kafka.Error
+	if errors.Is(err, ErrNoTopic) || errors.Is(err, ErrNoTopicIDs) || errors.Is(err, ErrClosed) ||
+		errors.As(err, &code) && !isLeadership(err) && !code.Temporary() {
+		return retry.Permanent(err)
+	}
+	return err
+}
+
+func (c *Client) nodeOffsets(
+	ctx context.Context, addr, topic string, parts []int32, isolation int8, at int64,
+) (map[int32]int64, error) {
+	k, err := c.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = k.close() }()
+	return k.listOffsets(ctx, topic, parts, isolation, at)
+}
+
+// listOffsets asks this broker about partitions that it leads. What was answered is given also beside an error.
+func (k *conn) listOffsets(ctx context.Context, topic string, parts []int32, isolation int8, at int64) (map[int32]int64, error) {
+	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
+	for _, p := range parts {
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
+			listoffsets.RequestPartition{Partition: p, CurrentLeaderEpoch: -1, Timestamp: at})
+	}
+	res, err := k.roundTrip(ctx, 5, req)
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	out := map[int32]int64{}
+	for _, t := range res.(*listoffsets.Response).Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				err = fmt.Errorf("list offsets of %s/%d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
+				continue
+			}
+			out[p.Partition] = p.Offset
+		}
+	}
+	return out, err
+}
+
+// CommittedOffsets gives the group's committed offset per topic and partition; partitions without one are left out.
+func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []string) (map[string]map[int32]int64, error) {
+	out := map[string]map[int32]int64{}
+	if len(topics) == 0 {
+		return out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	err := retry.Do(ctx, retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}, func(ctx context.Context) error {
+		cl, err := c.metadata(ctx, topics...)
+		if err != nil {
+			return lasting(err)
+		}
+		req := &offsetfetch.Request{GroupID: group}
+		for _, t := range topics {
+			if err := cl.topics[t].err; err != nil {
+				return lasting(fmt.Errorf("ask for topic %s: %w", t, err))
+			}
+			rt := offsetfetch.RequestTopic{Name: t}
+			for p := range cl.topics[t].info.Partitions {
+				rt.PartitionIndexes = append(rt.PartitionIndexes, p)
+			}
+			req.Topics = append(req.Topics, rt)
+		}
+		return lasting(c.fetchCommitted(ctx, req, out))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask committed offsets of group %s: %w", group, err)
+	}
+	return out, nil
+}
+
+func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, out map[string]map[int32]int64) error {
+	k, err := c.coordinator(ctx, req.GroupID)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = k.close() }()
+	res, err := k.roundTrip(ctx, 5, req)
+	if err != nil {
+		return err
+	}
+	of := res.(*offsetfetch.Response)
+	if of.ErrorCode != 0 {
+		return kafka.Error(of.ErrorCode)
+	}
+	for _, t := range of.Topics {
+		parts := map[int32]int64{}
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return kafka.Error(p.ErrorCode)
+			}
+			if p.CommittedOffset >= 0 {
+				parts[p.PartitionIndex] = p.CommittedOffset
+			}
+		}
+		out[t.Name] = parts
+	}
+	return nil
+}
+
+// coordinator connects to the broker that coordinates a group.
+func (c *Client) coordinator(ctx context.Context, group string) (*conn, error) {
+	k, err := c.bootstrap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = k.close() }()
+	res, err := k.roundTrip(ctx, 2, &findcoordinator.Request{Key: group})
+	if err != nil {
+		return nil, fmt.Errorf("find coordinator: %w", err)
+	}
+	fc := res.(*findcoordinator.Response)
+	if fc.ErrorCode != 0 {
+		return nil, fmt.Errorf("find coordinator: %w", kafka.Error(fc.ErrorCode))
+	}
+	return c.dial(ctx, net.JoinHostPort(fc.Host, strconv.Itoa(int(fc.Port))))
+}
