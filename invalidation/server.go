@@ -1,0 +1,86 @@
+package invalidation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrUnfit comes, wrapped, when a Redis cannot carry lanes as it is set up: trying again will not help.
+var ErrUnfit = errors.New("this Redis cannot carry lanes")
+
+// fitness looks at the settings of the Redis behind c. Errors that wrap ErrUnfit are for good, all others may pass.
+func fitness(ctx context.Context, c *redis.Client, sharded bool, log *slog.Logger) error {
+	info := map[string]string{}
+	for _, section := range []string{"server", "memory", "replication"} { // one by one: several at once need Redis 7
+		text, err := c.Info(ctx, section).Result()
+		if err != nil {
+			return fmt.Errorf("read INFO %s of Redis: %w", section, err)
+		}
+		for line := range strings.Lines(text) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				info[name] = value
+			}
+		}
+	}
+	if err := checkRelease(info["redis_version"], sharded); err != nil {
+		return err
+	}
+	if err := checkEviction(info["maxmemory_policy"], log); err != nil {
+		return err
+	}
+	if info["role"] == "slave" {
+		return errors.New("read INFO replication of Redis: it is a replica, lanes need the master")
+	}
+	// The count of good replicas is shown only where min-replicas-to-write is set.
+	if _, guarded := info["min_slaves_good_slaves"]; !guarded && info["connected_slaves"] != "0" && info["connected_slaves"] != "" {
+		log.Warn("Redis takes writes that no replica has: set min-replicas-to-write 1 and min-replicas-max-lag 10")
+	}
+	return nil
+}
+
+func checkRelease(version string, sharded bool) error {
+	need := [2]int{6, 2}
+	why := ""
+	if sharded {
+		need, why = [2]int{7, 0}, " for sharded publishing"
+	}
+	major, minor, err := release(version)
+	if err != nil {
+		return fmt.Errorf("read the version of Redis %q: %w", version, err)
+	}
+	if major < need[0] || major == need[0] && minor < need[1] {
+		return fmt.Errorf("redis %s: %w: use %d.%d or newer%s", version, ErrUnfit, need[0], need[1], why)
+	}
+	return nil
+}
+
+func release(version string) (major, minor int, err error) {
+	a, rest, _ := strings.Cut(version, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	if major, err = strconv.Atoi(a); err != nil {
+		return 0, 0, fmt.Errorf("major release: %w", err)
+	}
+	if minor, err = strconv.Atoi(b); err != nil {
+		return 0, 0, fmt.Errorf("minor release: %w", err)
+	}
+	return major, minor, nil
+}
+
+func checkEviction(policy string, log *slog.Logger) error {
+	switch {
+	case policy == "noeviction":
+		return nil
+	case strings.HasPrefix(policy, "allkeys-"):
+		return fmt.Errorf("maxmemory-policy %s may evict the lanes themselves: %w: set maxmemory-policy noeviction, or use a Redis of its own", policy, ErrUnfit)
+	case strings.HasPrefix(policy, "volatile-"):
+		log.Warn("Redis may evict shared entries before their time: harmless, but noeviction is better", "maxmemory_policy", policy)
+		return nil
+	}
+	return fmt.Errorf("read maxmemory_policy of Redis: %q is unknown", policy)
+}
