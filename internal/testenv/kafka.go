@@ -1,0 +1,334 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+// KafkaOptions of a one-node broker. The zero value works.
+type KafkaOptions struct {
+	// Properties are added to server.properties; they win over ours.
+	Properties map[string]string
+}
+
+// KafkaServer is a broker that answers.
+type KafkaServer struct {
+	instance
+	// Brokers are the bootstrap addresses, host:port.
+	Brokers []string
+	// Version is "4.4.0", or what a given server's API versions look like.
+	Version string
+	// Real is false when kfake stands in because Apache Kafka could not be had.
+	Real bool
+}
+
+// RequireReal skips a test that proves nothing against the stand-in.
+func (s *KafkaServer) RequireReal(t testing.TB) {
+	t.Helper()
+	if !s.Real {
+		t.Skip("SKIPPED: needs Apache Kafka, and kfake stands in for it")
+	}
+}
+
+// Client gives a franz-go client, closed when the test ends: an oracle that shares no code with ours.
+func (s *KafkaServer) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(s.Brokers...)}, opts...)...)
+	if err != nil {
+		t.Fatalf("testenv: make Kafka client: %v", err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Topic gives a topic name that no other test has; the topic does not exist. It is deleted when the test ends.
+func (s *KafkaServer) Topic(t testing.TB) string {
+	t.Helper()
+	name := unique("t.")
+	t.Cleanup(func() {
+		if s.private {
+			return // gone with the server, which may be down by now
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.deleteTopic(ctx, name); err != nil {
+			t.Logf("testenv: delete topic %s: %v", name, err)
+		}
+	})
+	return name
+}
+
+// CreateTopic makes a topic of this test alone. config holds topic settings as "cleanup.policy=compact".
+func (s *KafkaServer) CreateTopic(t testing.TB, partitions int32, config ...string) string {
+	t.Helper()
+	name := s.Topic(t)
+	s.CreateTopicNamed(t, name, partitions, config...)
+	return name
+}
+
+// CreateTopicNamed makes a topic under a name that Topic gave, for instance after a test deleted it.
+func (s *KafkaServer) CreateTopicNamed(t testing.TB, name string, partitions int32, config ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.createTopic(ctx, name, partitions, config); err != nil {
+		t.Fatalf("testenv: create topic %s: %v", name, err)
+	}
+}
+
+// DeleteTopic deletes a topic now.
+func (s *KafkaServer) DeleteTopic(t testing.TB, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.deleteTopic(ctx, name); err != nil {
+		t.Fatalf("testenv: delete topic %s: %v", name, err)
+	}
+}
+
+func (s *KafkaServer) createTopic(ctx context.Context, name string, partitions int32, config []string) error {
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, -1
+	for _, kv := range config {
+		k, v, _ := strings.Cut(kv, "=")
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		c.Name, c.Value = k, &v
+		topic.Configs = append(topic.Configs, c)
+	}
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis = 30_000
+	req.Topics = append(req.Topics, topic)
+	c, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...))
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	defer c.Close()
+	resp, err := req.RequestWith(ctx, c)
+	if err != nil {
+		return fmt.Errorf("ask the broker: %w", err)
+	}
+	for _, r := range resp.Topics {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			return err
+		}
+	}
+	// The controller has it now; clients ask brokers, which hear of it a moment later.
+	return until(ctx, func(ctx context.Context) error { return leaders(ctx, c, name, partitions) })
+}
+
+// leaders gives nil when every partition of the topic has a leader in the broker's metadata.
+func leaders(ctx context.Context, c *kgo.Client, name string, partitions int32) error {
+	req := kmsg.NewPtrMetadataRequest()
+	mt := kmsg.NewMetadataRequestTopic()
+	mt.Topic = &name
+	req.Topics = append(req.Topics, mt)
+	resp, err := req.RequestWith(ctx, c)
+	if err != nil {
+		return fmt.Errorf("ask for metadata: %w", err)
+	}
+	for _, t := range resp.Topics {
+		if t.ErrorCode != 0 {
+			return kerr.ErrorForCode(t.ErrorCode)
+		}
+		led := 0
+		for _, p := range t.Partitions {
+			if p.ErrorCode == 0 && p.Leader >= 0 {
+				led++
+			}
+		}
+		if led == int(partitions) {
+			return nil
+		}
+	}
+	return errors.New("not every partition has a leader yet")
+}
+
+func (s *KafkaServer) deleteTopic(ctx context.Context, name string) error {
+	c, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...))
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	defer c.Close()
+	topic := kmsg.NewDeleteTopicsRequestTopic()
+	topic.Topic = &name
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	req.TimeoutMillis = 10_000
+	req.TopicNames, req.Topics = []string{name}, append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, c)
+	if err != nil {
+		return fmt.Errorf("ask the broker: %w", err)
+	}
+	for _, r := range resp.Topics {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return err
+		}
+	}
+	return nil
+}
+
+func givenKafka(ctx context.Context, addrs string) (*KafkaServer, error) {
+	s := &KafkaServer{instance: instance{name: "Kafka"}, Brokers: strings.Split(addrs, ","), Real: true}
+	if os.Getenv(kfakeNote) != "" {
+		s.Real = false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := until(ctx, func(ctx context.Context) error { return s.ask(ctx, "") }); err != nil {
+		return nil, fmt.Errorf("ask the Kafka of %s: %w", KafkaVar, err)
+	}
+	return s, nil
+}
+
+// ask gives nil when the broker knows itself and has our cluster id; "" takes any.
+func (s *KafkaServer) ask(ctx context.Context, cluster string) error {
+	if err := dial(ctx, s.Brokers[0]); err != nil {
+		return err
+	}
+	c, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...), kgo.RequestRetries(0), kgo.RetryTimeout(5*time.Second))
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{}
+	resp, err := req.RequestWith(ctx, c)
+	if err != nil {
+		return fmt.Errorf("ask for metadata: %w", err)
+	}
+	if cluster != "" && (resp.ClusterID == nil || *resp.ClusterID != cluster) {
+		return errForeign
+	}
+	if len(resp.Brokers) == 0 {
+		return errors.New("no broker is registered yet")
+	}
+	if s.Version == "" {
+		v, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, c)
+		if err != nil {
+			return fmt.Errorf("ask for its versions: %w", err)
+		}
+		s.Version = kversion.FromApiVersionsResponse(v).VersionGuess()
+	}
+	return nil
+}
+
+func startKafka(ctx context.Context, l *launcher, o KafkaOptions) (*KafkaServer, error) {
+	dist, err := kafkaDist(ctx, l)
+	if errors.Is(err, errNoKafka) {
+		fmt.Fprintf(os.Stderr, "\n*** testenv: NO APACHE KAFKA, kfake stands in for it and proves less: %v ***\n\n", err)
+		return startKfake(ctx, l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return dist.start(ctx, l, o)
+}
+
+// start formats a directory and boots a broker in it.
+func (d *kafkaJars) start(ctx context.Context, l *launcher, o KafkaOptions) (*KafkaServer, error) {
+	return startTried(ctx, func(ctx context.Context) (*KafkaServer, error) {
+		dir, err := serverDir()
+		if err != nil {
+			return nil, err
+		}
+		l.remove(dir)
+		port, err := freePort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		controller, err := freePort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s := &KafkaServer{Brokers: []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, Version: kafkaVersion, Real: true}
+		cluster := clusterID()
+		wipe := func(ctx context.Context) error {
+			if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {
+				return fmt.Errorf("remove logs: %w", err)
+			}
+			return d.format(ctx, l, dir, cluster)
+		}
+		s.instance = instance{
+			name: "Kafka", dir: dir, wipe: wipe,
+			boot: func(ctx context.Context) (*Process, error) { return s.bootOwn(ctx, l, d, cluster) },
+		}
+		if err := os.WriteFile(filepath.Join(dir, "server.properties"), properties(dir, port, controller, o), 0o600); err != nil {
+			return nil, fmt.Errorf("write server.properties: %w", err)
+		}
+		if err := wipe(ctx); err != nil {
+			return nil, err
+		}
+		return s, s.start(ctx)
+	})
+}
+
+func (s *KafkaServer) bootOwn(ctx context.Context, l *launcher, d *kafkaJars, cluster string) (*Process, error) {
+	cmd := d.java(d.archived(), "kafka.Kafka", filepath.Join(s.dir, "server.properties"))
+	p, err := l.start("kafka", cmd, filepath.Join(s.dir, "kafka.log"))
+	if err != nil {
+		return nil, err
+	}
+	if err := p.ready(ctx, func(ctx context.Context) error { return s.ask(ctx, cluster) }); err != nil {
+		return nil, kill(p, err)
+	}
+	return p, nil
+}
+
+// clusterID makes 22 characters of base64url. One that starts with '-' would look like an option.
+func clusterID() string {
+	for {
+		var b [16]byte
+		rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+		if id := base64.RawURLEncoding.EncodeToString(b[:]); id[0] != '-' {
+			return id
+		}
+	}
+}
+
+// properties of a small broker: everything internal has one partition and one copy, groups form at once, and a killed
+// broker is missed after a second instead of nine.
+func properties(dir string, port, controller int, o KafkaOptions) []byte {
+	own := map[string]string{
+		"process.roles": "broker,controller", "node.id": "1",
+		"listeners":                      fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, controller),
+		"advertised.listeners":           fmt.Sprintf("PLAINTEXT://127.0.0.1:%d", port),
+		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"inter.broker.listener.name":     "PLAINTEXT", "controller.listener.names": "CONTROLLER",
+		"controller.quorum.voters": fmt.Sprintf("1@127.0.0.1:%d", controller),
+		"log.dirs":                 filepath.Join(dir, "log"), "auto.create.topics.enable": "false",
+		"default.replication.factor": "1", "min.insync.replicas": "1",
+		"offsets.topic.num.partitions": "1", "offsets.topic.replication.factor": "1",
+		"transaction.state.log.num.partitions": "1", "transaction.state.log.replication.factor": "1",
+		"transaction.state.log.min.isr": "1", "share.coordinator.state.topic.num.partitions": "1",
+		"share.coordinator.state.topic.replication.factor": "1", "share.coordinator.state.topic.min.isr": "1",
+		"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000",
+		"num.network.threads": "2", "num.io.threads": "2", "background.threads": "2", "log.cleaner.threads": "1",
+		"log.cleaner.dedupe.buffer.size": "4194304", "log.cleaner.backoff.ms": "500", "log.initial.task.delay.ms": "500",
+		"log.retention.check.interval.ms": "1000", "log.index.size.max.bytes": "1048576",
+		"broker.heartbeat.interval.ms": "250", "broker.session.timeout.ms": "1000",
+	}
+	maps.Copy(own, o.Properties)
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(own)) {
+		fmt.Fprintf(&b, "%s=%s\n", k, own[k])
+	}
+	return []byte(b.String())
+}

@@ -1,0 +1,249 @@
+// Package testenv gives tests the real servers: Apache Kafka, MariaDB and Redis as child processes on loopback, or those
+// that FRESHET_TEST_KAFKA, FRESHET_TEST_MYSQL and FRESHET_TEST_REDIS name.
+//
+// A package that uses it has
+//
+//	func TestMain(m *testing.M) { testenv.Main(m) }
+//
+// and its tests ask for what they need:
+//
+//	rs := testenv.Redis(t);  ns := rs.Namespace(t)        // a namespace of this test alone
+//	ms := testenv.MySQL(t);  dsn := ms.NewDatabase(t)     // an empty database, dropped afterwards
+//	ks := testenv.Kafka(t);  topic := ks.CreateTopic(t, 4) // a topic of this test alone
+//
+// These servers are shared: by all tests of the process, and under `make test` by all packages. So no FLUSHALL, no
+// CONFIG SET, no SHUTDOWN. A test that breaks servers starts its own with StartRedis, StartMySQL, StartKafka, which have
+// Kill, Stop (SIGSTOP), Cont, Restart and RestartEmpty.
+//
+// No child outlives the test process, however that ends: each is killed by the kernel when its parent dies.
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// The variables that name servers to use instead of starting some.
+const (
+	// KafkaVar holds bootstrap addresses: host:port,host:port.
+	KafkaVar = "FRESHET_TEST_KAFKA"
+	// MySQLVar holds a DSN of the driver without a database: user:password@tcp(host:port)/. The user may create
+	// databases.
+	MySQLVar = "FRESHET_TEST_MYSQL"
+	// RedisVar holds host:port or the absolute path of a unix socket.
+	RedisVar = "FRESHET_TEST_REDIS"
+	// RequireVar, when not empty, makes a missing server a failure instead of a skip. CI does the same.
+	RequireVar = "FRESHET_TEST_REQUIRE"
+)
+
+// ErrMissing: the software of a server is not on this machine.
+var ErrMissing = errors.New("server software is missing")
+
+// bootLimit is the longest that any server may take to answer. It is for hangs only: a busy machine needs a tenth of it.
+const bootLimit = 2 * time.Minute
+
+// shared is the one state that outlives a test: servers are too slow to start for each.
+var shared environment //nolint:gochecknoglobals // the servers of this test process; Main owns it
+
+// environment holds the servers of one process.
+type environment struct {
+	launcher *launcher // nil unless Main runs
+	redis    slot[RedisServer]
+	mysql    slot[MySQLServer]
+	kafka    slot[KafkaServer]
+}
+
+// slot starts a server once and remembers how that ended.
+type slot[T any] struct {
+	once   sync.Once
+	server *T
+	err    error
+}
+
+func (s *slot[T]) get(start func(context.Context) (*T, error)) (*T, error) {
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*bootLimit)
+		defer cancel()
+		s.server, s.err = start(ctx)
+	})
+	return s.server, s.err
+}
+
+// Main runs the tests of a package, stops what they started, fails when a goroutine is left, and exits. Options are
+// goleak's, for goroutines that a dependency cannot end.
+func Main(m *testing.M, opts ...goleak.Option) {
+	if code, child := kfakeChild(); child {
+		os.Exit(code)
+	}
+	os.Exit(shared.run(m, opts))
+}
+
+func (e *environment) run(m *testing.M, opts []goleak.Option) int {
+	e.launcher = newLauncher()
+	code := m.Run()
+	left := e.launcher.close()
+	for _, name := range left {
+		fmt.Fprintf(os.Stderr, "testenv: %s was still running and could not be stopped\n", name)
+		code = 1
+	}
+	if code == 0 {
+		if err := goleak.Find(opts...); err != nil {
+			fmt.Fprintf(os.Stderr, "testenv: goroutines are left after the tests: %v\n", err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// Redis gives the shared Redis.
+func Redis(t testing.TB) *RedisServer {
+	t.Helper()
+	s, err := shared.redis.get(func(ctx context.Context) (*RedisServer, error) {
+		if addr := os.Getenv(RedisVar); addr != "" {
+			return givenRedis(ctx, addr)
+		}
+		return startRedis(ctx, shared.launcherFor(t), RedisOptions{})
+	})
+	give(t, "Redis", err)
+	s.attachLog(t)
+	return s
+}
+
+// MySQL gives the shared MariaDB (or MySQL, when one is named).
+func MySQL(t testing.TB) *MySQLServer {
+	t.Helper()
+	s, err := shared.mysql.get(func(ctx context.Context) (*MySQLServer, error) {
+		if dsn := os.Getenv(MySQLVar); dsn != "" {
+			return givenMySQL(ctx, dsn)
+		}
+		return startMySQL(ctx, shared.launcherFor(t), MySQLOptions{})
+	})
+	give(t, "MariaDB", err)
+	s.attachLog(t)
+	return s
+}
+
+// Kafka gives the shared Apache Kafka.
+func Kafka(t testing.TB) *KafkaServer {
+	t.Helper()
+	s, err := shared.kafka.get(func(ctx context.Context) (*KafkaServer, error) {
+		if addrs := os.Getenv(KafkaVar); addrs != "" {
+			return givenKafka(ctx, addrs)
+		}
+		return startKafka(ctx, shared.launcherFor(t), KafkaOptions{})
+	})
+	give(t, "Kafka", err)
+	s.attachLog(t)
+	return s
+}
+
+// StartRedis starts a Redis for this test alone.
+func StartRedis(t testing.TB, o RedisOptions) *RedisServer {
+	t.Helper()
+	s, err := startRedis(t.Context(), shared.launcherFor(t), o)
+	give(t, "Redis", err)
+	s.adopt(t)
+	return s
+}
+
+// StartMySQL starts a MariaDB for this test alone.
+func StartMySQL(t testing.TB, o MySQLOptions) *MySQLServer {
+	t.Helper()
+	s, err := startMySQL(t.Context(), shared.launcherFor(t), o)
+	give(t, "MariaDB", err)
+	s.adopt(t)
+	return s
+}
+
+// StartKafka starts an Apache Kafka for this test alone.
+func StartKafka(t testing.TB, o KafkaOptions) *KafkaServer {
+	t.Helper()
+	s, err := startKafka(t.Context(), shared.launcherFor(t), o)
+	give(t, "Kafka", err)
+	s.adopt(t)
+	return s
+}
+
+func (e *environment) launcherFor(t testing.TB) *launcher {
+	t.Helper()
+	if e.launcher == nil {
+		t.Fatal("testenv: TestMain of this package must call testenv.Main(m)")
+	}
+	return e.launcher
+}
+
+// give ends the test when there is no server: a skip with a reason where software is missing, else a failure.
+func give(t testing.TB, what string, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	required := os.Getenv(RequireVar) != "" || os.Getenv("CI") != ""
+	if errors.Is(err, ErrMissing) && !required {
+		t.Skipf("SKIPPED, no %s: %v", what, err)
+	}
+	t.Fatalf("testenv: %s: %v", what, err)
+}
+
+// Eventually asks cond until it gives nil, and fails the test with its last error after the given time.
+func Eventually(t testing.TB, within time.Duration, cond func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	if err := until(ctx, cond); err != nil {
+		t.Fatalf("not within %s: %v", within, err)
+	}
+}
+
+// until asks every few milliseconds; its error holds the last answer.
+func until(ctx context.Context, ask func(context.Context) error) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// serverDir makes a directory whose socket paths stay below the limit of 108 bytes.
+func serverDir() (string, error) {
+	parent := os.TempDir()
+	if len(parent) > 60 {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "frs")
+	if err != nil {
+		return "", fmt.Errorf("make server directory: %w", err)
+	}
+	// Servers report their directories without symbolic links, and are asked for them as proof.
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", fmt.Errorf("resolve server directory: %w", err)
+	}
+	return dir, nil
+}
+
+// tail gives the end of a log file.
+func tail(path string, lines int) string {
+	b, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
