@@ -164,7 +164,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener has a TCP address
+	port := l.Addr().(*net.TCPAddr).Port
 	return port, l.Close()
 }
 
@@ -186,7 +186,7 @@ func program(mend string, names ...string) (string, error) {
 // unique is a name that no other test has.
 func unique(prefix string) string {
 	var b [6]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(b[:]) // never fails
 	return prefix + hex.EncodeToString(b[:])
 }
 

@@ -43,7 +43,7 @@ type KafkaServer struct {
 func (s *KafkaServer) RequireReal(t testing.TB) {
 	t.Helper()
 	if !s.Real {
-		t.Skip("SKIPPED: needs Apache Kafka, and kfake stands in for it")
+		Skip(t, "needs Apache Kafka, and kfake stands in for it")
 	}
 }
 
@@ -296,7 +296,7 @@ func (s *KafkaServer) bootOwn(ctx context.Context, l *launcher, d *kafkaJars, cl
 func clusterID() string {
 	for {
 		var b [16]byte
-		rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+		rand.Read(b[:]) // never fails
 		if id := base64.RawURLEncoding.EncodeToString(b[:]); id[0] != '-' {
 			return id
 		}

@@ -89,7 +89,6 @@ func (d *kafkaJars) fetch(ctx context.Context, l *launcher) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	//nolint:gosec,noctx // our own arguments; run ends it with ctx
 	cmd := exec.Command(mvn, "-q", "-B", "-f", filepath.Join(d.home, "pom.xml"), "dependency:copy-dependencies",
 		"-DoutputDirectory="+part, "-DincludeScope=runtime")
 	if err := l.run(ctx, "mvn", cmd, filepath.Join(d.home, "mvn.log")); err != nil {
@@ -175,7 +174,7 @@ func (d *kafkaJars) java(archive, class string, args ...string) *exec.Cmd {
 		"-Dlog4j2.configurationFile=file:" + filepath.Join(d.home, "log4j2.properties"),
 		"-cp", strings.Join(d.jars, string(os.PathListSeparator)), class,
 	}
-	return exec.Command(d.bin, append(flags, args...)...) //nolint:gosec,noctx // our own arguments; its life is the launcher's
+	return exec.Command(d.bin, append(flags, args...)...)
 }
 
 // moveFile renames across file systems too: the copy gets its name only when it is complete.

@@ -43,7 +43,7 @@ func startKfake(ctx context.Context, l *launcher) (*KafkaServer, error) {
 		data, cluster := filepath.Join(dir, "data"), clusterID()
 		s := &KafkaServer{Brokers: []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, Version: "kfake"}
 		boot := func(ctx context.Context) (*Process, error) {
-			cmd := exec.Command(self) //nolint:gosec,noctx // ourselves; its life is the launcher's
+			cmd := exec.Command(self)
 			cmd.Env = append(os.Environ(), kfakeVar+"="+strconv.Itoa(port), kfakeDir+"="+data, kfakeCluster+"="+cluster)
 			p, err := l.start("kfake", cmd, filepath.Join(dir, "kfake.log"))
 			if err != nil {

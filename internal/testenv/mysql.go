@@ -180,7 +180,7 @@ func (s *MySQLServer) install(ctx context.Context, l *launcher, bin string) erro
 		"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db",
 		"--skip-name-resolve", "--innodb-log-file-size=32M",
 	}
-	return l.run(ctx, "mariadb-install-db", exec.Command(bin, asUser(args)...), filepath.Join(s.dir, "install.log")) //nolint:gosec,noctx // our own arguments; run ends it with ctx
+	return l.run(ctx, "mariadb-install-db", exec.Command(bin, asUser(args)...), filepath.Join(s.dir, "install.log"))
 }
 
 func (s *MySQLServer) bootOwn(ctx context.Context, l *launcher, bin string, port int, o MySQLOptions) (*Process, error) {
@@ -191,7 +191,7 @@ func (s *MySQLServer) bootOwn(ctx context.Context, l *launcher, bin string, port
 		"--skip-name-resolve", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M",
 		"--innodb-log-file-size=32M", "--max-connections=400", "--character-set-server=utf8mb4",
 	})
-	p, err := l.start("mariadbd", exec.Command(bin, append(args, o.Args...)...), filepath.Join(s.dir, "mysql.log")) //nolint:gosec,noctx // our own arguments; its life is the launcher's
+	p, err := l.start("mariadbd", exec.Command(bin, append(args, o.Args...)...), filepath.Join(s.dir, "mysql.log"))
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func (s *RedisServer) bootOwn(ctx context.Context, l *launcher, bin string, port
 	if o.Appendfsync != "" {
 		args = append(args, "--appendonly", "yes", "--appendfsync", o.Appendfsync)
 	}
-	p, err := l.start("redis-server", exec.Command(bin, append(args, o.Args...)...), filepath.Join(s.dir, "redis.log")) //nolint:gosec,noctx // our own arguments; its life is the launcher's
+	p, err := l.start("redis-server", exec.Command(bin, append(args, o.Args...)...), filepath.Join(s.dir, "redis.log"))
 	if err != nil {
 		return nil, err
 	}

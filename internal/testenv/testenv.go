@@ -189,7 +189,7 @@ func give(t testing.TB, what string, err error) {
 	}
 	required := os.Getenv(RequireVar) != "" || os.Getenv("CI") != ""
 	if errors.Is(err, ErrMissing) && !required {
-		t.Skipf("SKIPPED, no %s: %v", what, err)
+		Skip(t, fmt.Sprintf("no %s: %v", what, err))
 	}
 	t.Fatalf("testenv: %s: %v", what, err)
 }

@@ -163,7 +163,7 @@ func TestSharedServersCannotBeBroken(t *testing.T) {
 	s := testenv.Redis(t)
 	r := &recorder{TB: t}
 	func() {
-		defer func() { recover() }() //nolint:errcheck // the recorder panics instead of ending this test
+		defer func() { recover() }() // the recorder panics instead of ending this test
 		s.Kill(r)
 	}()
 	if !r.failed {

@@ -1,0 +1,81 @@
+# Bare `make` prints the targets. Continuous integration calls these targets and nothing else.
+
+GO       ?= go
+ARGS     ?=
+FUZZTIME ?= 10s
+PKGS     ?= ./...
+TESTS    ?= -count=1 -p 2 -timeout 20m
+# serve starts Kafka, MariaDB and Redis once for the command that follows it, installing what is missing, and stops them.
+SERVE    := $(GO) run ./internal/testenv/serve
+LINT     := .cache/bin/golangci-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## run everything embedded, with traffic and chaos keys; needs nothing but Go (ARGS="--help" lists options)
+	$(GO) run ./cmd/freshet dev $(ARGS)
+
+build: ## build bin/freshet
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/freshet ./cmd/freshet
+
+test: ## install and start the real servers, then run all tests
+	$(SERVE) $(GO) test $(TESTS) $(ARGS) $(PKGS)
+
+race: ## all tests under the race detector
+	$(SERVE) $(GO) test -race $(TESTS) $(ARGS) $(PKGS)
+
+check: fmt-check vet lint imports tidy verify build-static ## everything that needs no servers: format, vet, lint, imports, modules, generated files, static build
+
+fmt: $(LINT) ## format the tree
+	$(LINT) fmt
+
+fmt-check: $(LINT)
+	$(LINT) fmt --diff
+
+vet:
+	$(GO) vet ./...
+	$(GO) vet -tags nodev ./...
+
+lint: $(LINT) ## golangci-lint, built from tools/go.mod
+	$(LINT) run --timeout 15m ./...
+
+imports: ## who may import whom
+	$(GO) test -count=1 -run '^TestImports' .
+
+tidy:
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+verify: ## generated files are what their generators make
+	@before=$$(git diff | cksum); $(GO) generate ./...; after=$$(git diff | cksum); \
+	if [ "$$before" != "$$after" ]; then git --no-pager diff --stat; echo "generated files differ: commit what go generate made"; exit 1; fi
+
+build-static:
+	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) build -tags nodev -o /dev/null ./cmd/freshet
+
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@$(GO) test -list '^Fuzz' $(PKGS) \
+	| awk '/^Fuzz/ { name[++n] = $$1; next } /^ok/ { for (i = 1; i <= n; i++) print $$2, name[i]; n = 0 }' \
+	| while read -r pkg name; do \
+		echo "$$pkg $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
+	done
+
+bench: ## all benchmarks, on the real servers
+	$(SERVE) $(GO) test -run '^$$' -bench . -benchmem -count=1 -timeout 30m $(ARGS) $(PKGS)
+
+bench-apply: ## rows per second into MariaDB, against the same statement in a bare loop
+	$(SERVE) $(GO) run ./cmd/freshet bench apply $(ARGS)
+
+# One build per version of tools/go.mod. GOFLAGS=-mod=mod in a user's environment would change tools/go.sum.
+$(LINT): tools/go.mod tools/go.sum
+	@mkdir -p $(@D)
+	GOFLAGS=-mod=readonly $(GO) build -C tools -o ../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $(LINT)
+
+clean: ## remove what was built here
+	rm -rf bin .cache

@@ -1,0 +1,171 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Serve starts the three servers once, runs a command whose environment names them, stops them, and gives the command's
+// exit code. Servers that the environment names already are used as they are. out hears what runs where.
+func Serve(ctx context.Context, args []string, out io.Writer) int {
+	if code, child := kfakeChild(); child {
+		return code
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(out, "usage: serve COMMAND [ARGUMENT …]")
+		return 2
+	}
+	// The command gets the terminal's signals itself; we wait for it, and stop the servers afterwards.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	env, stop, err := serveAll(ctx, out)
+	if err != nil {
+		fmt.Fprintln(out, "testenv:", err)
+		return 1
+	}
+	code := withSkipReport(out, func(note string) int {
+		return runCommand(ctx, args, append(env, note), signals, out)
+	})
+	if err := stop(); err != nil {
+		fmt.Fprintln(out, "testenv:", err)
+		code = max(code, 1)
+	}
+	return code
+}
+
+// serveAll gives the variables that name three running servers, and what stops those that were started here.
+func serveAll(ctx context.Context, out io.Writer) (env []string, stop func() error, err error) {
+	if err := install(ctx, out); err != nil {
+		fmt.Fprintln(out, "testenv:", err) // what is missing is said again, server by server, below
+	}
+	if lacking := lackingSoftware(); len(lacking) > 0 && dockerRuns(ctx) {
+		fmt.Fprintf(out, "testenv: %s not installed: Docker runs the servers\n", strings.Join(lacking, ", "))
+		return serveDocker(ctx, out)
+	}
+	l := newLauncher()
+	stop = func() error {
+		if left := l.close(); len(left) > 0 {
+			return fmt.Errorf("could not be stopped: %s", strings.Join(left, "; "))
+		}
+		return nil
+	}
+	began := time.Now()
+	env, err = serveNative(ctx, l, out)
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	fmt.Fprintf(out, "testenv: servers answer after %s\n", time.Since(began).Round(100*time.Millisecond))
+	return env, stop, nil
+}
+
+// serveNative starts what the environment does not name.
+func serveNative(ctx context.Context, l *launcher, out io.Writer) ([]string, error) {
+	var mu sync.Mutex // guards env and out
+	env := []string{RequireVar + "=1"}
+	note := func(what, version, variable, value string, own bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		how := "started"
+		if !own {
+			how = "given by " + variable
+		}
+		fmt.Fprintf(out, "testenv: %s %s, %s\n", what, version, how)
+		env = append(env, variable+"="+value)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		given := os.Getenv(RedisVar)
+		s, err := orGiven(given, func(a string) (*RedisServer, error) { return givenRedis(ctx, a) },
+			func() (*RedisServer, error) { return startRedis(ctx, l, RedisOptions{}) })
+		if err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		if given == "" {
+			given = s.Socket
+		}
+		note("Redis", s.Version, RedisVar, given, s.proc != nil)
+		return nil
+	})
+	g.Go(func() error {
+		s, err := orGiven(os.Getenv(MySQLVar), func(a string) (*MySQLServer, error) { return givenMySQL(ctx, a) },
+			func() (*MySQLServer, error) { return startMySQL(ctx, l, MySQLOptions{}) })
+		if err != nil {
+			return fmt.Errorf("mysql: %w", err)
+		}
+		note("MySQL", s.Version, MySQLVar, s.DSN(""), s.proc != nil)
+		return nil
+	})
+	g.Go(func() error {
+		s, err := orGiven(os.Getenv(KafkaVar), func(a string) (*KafkaServer, error) { return givenKafka(ctx, a) },
+			func() (*KafkaServer, error) { return startKafka(ctx, l, KafkaOptions{}) })
+		if err != nil {
+			return fmt.Errorf("kafka: %w", err)
+		}
+		note("Kafka", s.Version, KafkaVar, strings.Join(s.Brokers, ","), s.proc != nil)
+		if !s.Real {
+			mu.Lock()
+			env = append(env, kfakeNote+"=1")
+			mu.Unlock()
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return env, nil
+}
+
+func orGiven[T any](given string, use func(string) (*T, error), start func() (*T, error)) (*T, error) {
+	if given != "" {
+		return use(given)
+	}
+	return start()
+}
+
+// runCommand runs the command in our own process group, so that an interrupt from the terminal reaches it, passes other
+// signals on, and gives its exit code.
+func runCommand(ctx context.Context, args, env []string, signals <-chan os.Signal, out io.Writer) int {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(out, "testenv: start command:", err)
+		return 1
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case sig := <-signals:
+			if sig != os.Interrupt {
+				if err := cmd.Process.Signal(sig); err != nil {
+					fmt.Fprintln(out, "testenv: pass signal on:", err)
+				}
+			}
+		case err := <-done:
+			var exit *exec.ExitError
+			switch {
+			case err == nil:
+				return 0
+			case errors.As(err, &exit) && exit.ExitCode() > 0:
+				return exit.ExitCode()
+			default:
+				fmt.Fprintln(out, "testenv: command:", err)
+				return 1
+			}
+		}
+	}
+}
