@@ -1,0 +1,101 @@
+package schemas
+
+import (
+	"slices"
+	"strings"
+)
+
+// readCache reads the cache section as it stands.
+func (d *declaration) readCache(root *section, ds *Dataset) *CacheRules {
+	n := root.take("cache")
+	if n == nil {
+		return nil
+	}
+	s := d.section("cache.", n)
+	if s == nil {
+		return nil
+	}
+	ds.Cache = &CacheRules{Key: s.text("key"), Derived: s.texts("derived"), Tags: s.texts("tags"), Foreign: s.texts("foreign")}
+	s.done("key", "derived", "tags", "foreign")
+	if ds.Cache.Key == "" {
+		d.fail(n.Line, "cache.key", "is missing", "write key: \""+ds.Name+":{"+strings.Join(ds.Key, "}:{")+"}\"")
+	}
+	return ds.Cache
+}
+
+// prepareCache checks the templates against the schema and prepares them.
+func (d *declaration) prepareCache(ds *Dataset, props []Property, cache *CacheRules) {
+	if cache == nil || cache.Key == "" {
+		return
+	}
+	kinds := map[string]Kind{}
+	ds.compiled.cacheKey = d.template("cache.key", cache.Key, props, kinds)
+	if t := ds.compiled.cacheKey; t != nil {
+		d.bindKey(t, ds.Key)
+	}
+	for _, text := range cache.Derived {
+		if t := d.template("cache.derived", text, props, kinds); t != nil {
+			d.noClash("cache.derived", t, ds)
+			ds.compiled.derived = append(ds.compiled.derived, t)
+		}
+	}
+	for _, text := range cache.Tags {
+		d.template("cache.tags", text, props, kinds)
+	}
+	for _, text := range cache.Foreign {
+		d.template("cache.foreign", text, props, kinds)
+	}
+	hash, err := hashCache(ds, kinds)
+	if err != nil {
+		d.fail(d.lines["cache"], "cache", "cannot be hashed: "+err.Error(), "")
+	}
+	ds.compiled.cacheHash = hash
+}
+
+// template parses one template; nil after a problem.
+func (d *declaration) template(field, text string, props []Property, kinds map[string]Kind) *template {
+	t, problem := parseTemplate(text)
+	if problem != "" {
+		d.fail(d.lines[field], field, "has a bad template: "+problem, "")
+		return nil
+	}
+	for _, name := range t.names {
+		p := findProperty(props, name)
+		switch {
+		case p == nil:
+			d.fail(d.lines[field], field, "uses {"+name+"}, which the schema does not declare", "name a property of the schema")
+			return nil
+		case p.Kind != KindString && p.Kind != KindInteger && p.Kind != KindBoolean:
+			d.fail(d.lines[field], field, "uses {"+name+"}, which is no plain string, integer or boolean", "the column of other types has another text than the JSON")
+			return nil
+		}
+		kinds[name] = p.Kind
+	}
+	return &t
+}
+
+// bindKey: the record's own entry is named by its key, all of it and nothing else.
+func (d *declaration) bindKey(t *template, key []string) {
+	for _, name := range t.names {
+		i := slices.Index(key, name)
+		if i < 0 {
+			d.fail(d.lines["cache.key"], "cache.key", "uses {"+name+"}, which is not part of the key", "move it to cache.derived")
+			return
+		}
+		t.fields = append(t.fields, i)
+	}
+	for _, name := range key {
+		if !slices.Contains(t.names, name) {
+			d.fail(d.lines["cache.key"], "cache.key", "lacks {"+name+"}: two records would share an entry", "use every key property")
+		}
+	}
+}
+
+// noClash refuses a derived template that could give a record key's name, or another derived one's.
+func (d *declaration) noClash(field string, t *template, ds *Dataset) {
+	for _, other := range ds.templates() {
+		if t.overlaps(other) {
+			d.fail(d.lines[field], field, "has "+t.text+", which could give the same name as "+other.text, "give each its own fixed text, such as user:email:")
+		}
+	}
+}

@@ -1,0 +1,388 @@
+package schemas
+
+import (
+	"errors"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// maxAttributeBytes bounds the attributes of an event that are free text.
+const maxAttributeBytes = 1024
+
+// Check is the one check of an event, used by publishers and workers alike: bounds, key, schema. It gives the row that
+// the replica table wants. Errors are FieldErrors. An event that passes publishes and decodes to one that passes.
+//
+// A delete may carry data; only its key properties are looked at.
+func (d *Dataset) Check(ev *Event) (Row, error) {
+	if err := d.checkAttributes(ev); err != nil {
+		return Row{}, err
+	}
+	key, err := d.ParseKey(ev.Key)
+	if err != nil {
+		return Row{}, err
+	}
+	row := Row{Values: make([]any, len(d.Replica.Columns))}
+	if ev.Op == Delete && len(ev.Data) == 0 {
+		copy(row.Values, key)
+		return row, nil
+	}
+	if len(ev.Data) == 0 {
+		return Row{}, &FieldError{
+			Field: "data", Problem: "is missing", Mend: "an upsert carries the record's full state", Reason: ReasonMalformed,
+		}
+	}
+	c := checker{dataset: d, rules: d.compiled.rules, deletes: ev.Op == Delete, row: &row}
+	if err := c.run(string(ev.Data)); err != nil {
+		return Row{}, err
+	}
+	for i, want := range key {
+		if row.Values[i] == nil {
+			return Row{}, c.refuse(d.Key[i], ReasonKey, "is a key property and missing or null", "")
+		}
+		if row.Values[i] != want {
+			return Row{}, c.refuse(d.Key[i], ReasonKey, "contradicts the event's key", "the key is made of the data's key properties")
+		}
+	}
+	return row, nil
+}
+
+// checkAttributes looks at everything but key and data.
+func (d *Dataset) checkAttributes(ev *Event) error {
+	switch {
+	case ev.Dataset != d.Name:
+		return &FieldError{Field: "dataset", Problem: "is not " + d.Name, Mend: "one topic has one dataset", Reason: ReasonDataset}
+	case ev.Op != Upsert && ev.Op != Delete:
+		return &FieldError{Field: "op", Problem: "is neither upsert nor delete", Reason: ReasonMalformed}
+	case ev.Version < MinVersion || ev.Version > MaxVersion:
+		return &FieldError{
+			Field: "version", Problem: "is missing or outside 1 … 2^53-2", Mend: "give a version that grows with each change of the record",
+			Reason: ReasonVersion,
+		}
+	case len(ev.Key)+len(ev.Data) > MaxRecordBytes:
+		return tooLarge("data")
+	case (ev.Type == TypeUpsert && ev.Op != Upsert) || (ev.Type == TypeDelete && ev.Op != Delete):
+		return &FieldError{Field: "type", Problem: "contradicts the op", Mend: "leave it empty", Reason: ReasonMalformed}
+	}
+	for i, s := range [...]string{ev.ID, ev.Source, ev.Type, ev.DataSchema, ev.TraceParent, ev.TraceState} {
+		if !isAttribute(s) {
+			name := [...]string{"id", "source", "type", "dataschema", "traceparent", "tracestate"}[i]
+			return &FieldError{
+				Field: name, Problem: "is longer than 1024 bytes, or no clean UTF-8", Mend: "shorten it; it holds no control characters",
+				Reason: ReasonMalformed,
+			}
+		}
+	}
+	if y := ev.Time.UTC().Year(); !ev.Time.IsZero() && (y < 1 || y > 9999) {
+		return &FieldError{Field: "time", Problem: "is outside the years 1 to 9999", Reason: ReasonMalformed}
+	}
+	return nil
+}
+
+// isAttribute: header values are text, also in logs and on terminals.
+func isAttribute(s string) bool {
+	if len(s) > maxAttributeBytes {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c == 0x7F {
+			return false
+		} else if c >= utf8.RuneSelf {
+			return utf8.ValidString(s[i:]) && !strings.ContainsFunc(s[i:], func(r rune) bool { return r < ' ' || r == 0x7F })
+		}
+	}
+	return true
+}
+
+func tooLarge(field string) error {
+	return &FieldError{
+		Field: field, Problem: "makes a record above 1,000,000 bytes", Mend: "keep large parts elsewhere and publish a reference",
+		Reason: ReasonTooLarge,
+	}
+}
+
+// checker checks one event's data and fills its row.
+type checker struct {
+	dataset *Dataset
+	rules   *rules
+	// deletes: only key properties count, and no schema.
+	deletes bool
+	row     *Row
+	tree    map[string]any // for rules.whole
+	unknown names
+}
+
+func (c *checker) run(text string) error {
+	p := parser{text: text}
+	p.space()
+	if p.peek() != '{' {
+		if _, err := parseTree(text); err != nil {
+			return malformed(err)
+		}
+		return &FieldError{Field: "data", Problem: "is not a JSON object", Reason: ReasonSchema}
+	}
+	if c.rules.whole != nil && !c.deletes {
+		c.tree = make(map[string]any, len(c.rules.props))
+	}
+	var room [64]bool
+	seen := room[:]
+	if n := len(c.rules.props); n > len(room) {
+		seen = make([]bool, n)
+	}
+	empty, err := p.enter('}')
+	for more := !empty; more && err == nil; {
+		if err = c.member(&p, seen); err == nil {
+			more, err = p.more('}')
+		}
+	}
+	if err == nil {
+		err = p.end()
+	}
+	if err != nil {
+		return malformed(err)
+	}
+	if c.deletes {
+		return nil
+	}
+	return c.finish(seen)
+}
+
+// malformed makes a FieldError of a syntaxError and leaves others as they are.
+func malformed(err error) error {
+	var se *syntaxError
+	if errors.As(err, &se) {
+		return &FieldError{Field: "data", Problem: "is no valid JSON: " + se.Error(), Reason: ReasonMalformed}
+	}
+	return err
+}
+
+// member reads and checks one member of the data.
+func (c *checker) member(p *parser, seen []bool) error {
+	name, err := p.name()
+	if err != nil {
+		return err
+	}
+	i, declared := c.rules.index[name]
+	if !declared {
+		if !c.unknown.add(name) {
+			return p.fail("a property name occurs twice")
+		}
+		return c.extra(p, name)
+	}
+	if seen[i] {
+		return p.fail("a property name occurs twice")
+	}
+	seen[i] = true
+	rule := &c.rules.props[i]
+	v, err := p.value(!c.deletes && (rule.schema != nil || c.tree != nil))
+	if err != nil {
+		return err
+	}
+	if c.deletes {
+		if rule.column >= c.dataset.Replica.KeyColumns || v.shape&rule.shapesOfKey() == 0 {
+			return nil
+		}
+		return c.store(rule, &v)
+	}
+	switch {
+	case c.tree != nil:
+		c.tree[name] = v.tree
+		if v.shape&rule.Kind.shapes() == 0 {
+			return nil // the schema refuses it; finish says so
+		}
+	case rule.schema != nil:
+		if err := rule.schema.Validate(v.tree); err != nil {
+			return schemaError(err, name)
+		}
+	default:
+		if broken := rule.check(&v); broken != "" {
+			return c.refuse(name, ReasonSchema, "breaks the schema's "+broken, "")
+		}
+	}
+	return c.store(rule, &v)
+}
+
+// extra deals with a property that the schema does not declare.
+func (c *checker) extra(p *parser, name string) error {
+	v, err := p.value(c.tree != nil)
+	if err != nil || c.deletes {
+		return err
+	}
+	if c.tree != nil {
+		c.tree[name] = v.tree
+	}
+	if c.dataset.RejectUnknown || c.rules.closed {
+		return c.refuse(name, ReasonSchema, "is not a property of the schema", "add it to the schema, or leave it out")
+	}
+	c.row.UnknownProperties++
+	return nil
+}
+
+// finish checks what concerns the object as a whole.
+func (c *checker) finish(seen []bool) error {
+	if c.tree != nil {
+		if err := c.rules.whole.Validate(c.tree); err != nil {
+			return schemaError(err)
+		}
+		return nil
+	}
+	for _, i := range c.rules.required {
+		if !seen[i] {
+			return c.refuse(c.rules.props[i].Name, ReasonSchema, "is required", "")
+		}
+	}
+	for _, name := range c.rules.missing {
+		if !c.unknown.has(name) {
+			return c.refuse(name, ReasonSchema, "is required", "")
+		}
+	}
+	return nil
+}
+
+// store puts the value into its column.
+func (c *checker) store(rule *propertyRule, v *value) error {
+	if v.shape == shapeNull || rule.column < 0 {
+		return nil
+	}
+	out, problem := columnValue(rule, v)
+	if problem != "" {
+		return c.refuse(rule.Name, ReasonSchema, problem, "")
+	}
+	c.row.Values[rule.column] = out
+	return nil
+}
+
+// shapes are the JSON types that a column of that kind can be made from.
+func (k Kind) shapes() shape {
+	switch k {
+	case KindString, KindDecimal, KindDateTime, KindDate:
+		return shapeNull | shapeString
+	case KindInteger, KindNumber:
+		return shapeNull | shapeNumber
+	case KindBoolean:
+		return shapeNull | shapeBoolean
+	case KindJSON:
+		return shapeNull | shapeArray | shapeObject
+	}
+	return 0
+}
+
+// shapesOfKey are the types of a key property; a delete's data is not held against the schema.
+func (r *propertyRule) shapesOfKey() shape { return r.Kind.shapes() &^ shapeNull }
+
+// columnValue converts a value of the right shape; problem is empty if that went well.
+func columnValue(rule *propertyRule, v *value) (out any, problem string) {
+	switch rule.Kind {
+	case KindInteger:
+		if n, ok := columnInteger(&rule.Property, v); ok {
+			return n, ""
+		}
+		return nil, "is no integer that its column can hold"
+	case KindNumber:
+		f, err := strconv.ParseFloat(v.text, 64)
+		if err != nil || math.IsInf(f, 0) {
+			return nil, "is beyond the range of a double"
+		}
+		return f, ""
+	case KindBoolean:
+		return boolValue(v.text == "true"), ""
+	case KindDateTime:
+		if text, ok := columnDateTime(v.text); ok {
+			return text, ""
+		}
+		return nil, "is no date-time of the years 1 to 9999"
+	case KindDate:
+		if year, _, _, ok := readDate(v.text); !ok || year < 1 {
+			return nil, "is no date of the years 1 to 9999"
+		}
+	case KindDecimal:
+		if !isDecimal(v.text, rule.Precision, rule.Scale) {
+			return nil, "is no decimal that fits its x-decimal"
+		}
+	case KindString:
+		if rule.MaxLength > 0 && len(v.text) > rule.MaxLength && utf8.RuneCountInString(v.text) > rule.MaxLength {
+			return nil, "breaks the schema's maxLength"
+		}
+	case KindJSON:
+	}
+	return v.text, ""
+}
+
+// columnInteger gives the exact int64 or uint64, also of 1.0 and 1e3.
+func columnInteger(p *Property, v *value) (any, bool) {
+	literal := v.text
+	if !v.plain || literal == "-0" {
+		r, ok := new(big.Rat).SetString(literal)
+		if !ok || !r.IsInt() {
+			return nil, false
+		}
+		literal = r.Num().String()
+	}
+	if p.Unsigned {
+		n, err := strconv.ParseUint(literal, 10, 64)
+		return n, err == nil
+	}
+	n, err := strconv.ParseInt(literal, 10, 64)
+	return n, err == nil
+}
+
+// isDecimal: digits, at most one point, no exponent, and nothing that DECIMAL(p,s) would have to round.
+func isDecimal(s string, precision, scale int) bool {
+	whole, fraction, point := strings.Cut(strings.TrimPrefix(s, "-"), ".")
+	if whole == "" || (point && fraction == "") || (len(whole) > 1 && whole[0] == '0') {
+		return false
+	}
+	for _, part := range [...]string{whole, fraction} {
+		for i := 0; i < len(part); i++ {
+			if !isDigit(part[i]) {
+				return false
+			}
+		}
+	}
+	if whole == "0" {
+		whole = ""
+	}
+	return len(whole) <= precision-scale && len(fraction) <= scale
+}
+
+// refuse names a property of the data.
+func (c *checker) refuse(name string, reason Reason, problem, mend string) error {
+	return &FieldError{Field: "data/" + nameForError(name), Problem: problem, Mend: mend, Reason: reason}
+}
+
+// nameForError keeps out of error texts whatever does not look like the name of a property: maps keyed by people's data
+// put that data into names.
+func nameForError(name string) string {
+	if isIdentifier(name) || isPosition(name) {
+		return name
+	}
+	return "?"
+}
+
+func isPosition(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= 0 && len(s) <= 6
+}
+
+// schemaError makes a FieldError of the first thing that jsonschema found: where and which keyword, never the value.
+func schemaError(err error, path ...string) error {
+	fe := &FieldError{Field: "data", Problem: "breaks the schema", Reason: ReasonSchema}
+	var ve *jsonschema.ValidationError
+	if errors.As(err, &ve) {
+		for len(ve.Causes) > 0 {
+			ve = ve.Causes[0]
+		}
+		path = append(path, ve.InstanceLocation...)
+		if keywords := ve.ErrorKind.KeywordPath(); len(keywords) > 0 {
+			fe.Problem = "breaks the schema's " + strings.Join(keywords, "/")
+		}
+	}
+	for _, name := range path {
+		fe.Field += "/" + nameForError(name)
+	}
+	return fe
+}

@@ -1,0 +1,142 @@
+package schemas
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Datasets is an immutable set of datasets, unique by name, topic, table and cache templates.
+type Datasets struct {
+	list    []*Dataset
+	byName  map[string]*Dataset
+	byTopic map[string]*Dataset
+}
+
+// compiled holds the parts of a dataset that are prepared at load.
+type compiled struct {
+	rules     *rules
+	cacheKey  *template // nil without a cache section
+	derived   []*template
+	cacheHash string
+}
+
+// LoadDatasets reads every *.yaml and *.yml in the root of fsys, and the JSON Schemas that they name. It reads them all
+// and reports everything that it found; errors name file, line and mend and wrap ErrInvalid. Nothing but fsys is read.
+func LoadDatasets(fsys fs.FS) (*Datasets, error) {
+	entries, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, errors.Join(ErrInvalid, err)
+	}
+	s := &Datasets{byName: map[string]*Dataset{}, byTopic: map[string]*Dataset{}}
+	var errs []error
+	var decls []*declaration
+	for _, e := range entries {
+		ext := path.Ext(e.Name())
+		if e.IsDir() || (ext != ".yaml" && ext != ".yml") {
+			continue
+		}
+		decl := readDeclaration(fsys, e.Name())
+		errs = append(errs, decl.errs...)
+		if decl.dataset != nil {
+			decls = append(decls, decl)
+		}
+	}
+	errs = append(errs, findClashes(decls)...)
+	if len(decls) == 0 && len(errs) == 0 {
+		errs = append(errs, &FieldError{
+			Field: ".", Problem: "holds no dataset", Mend: "put one .yaml file per dataset into this folder",
+		})
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	for _, decl := range decls {
+		d := decl.dataset
+		s.list = append(s.list, d)
+		s.byName[d.Name] = d
+		s.byTopic[d.Topic] = d
+	}
+	slices.SortFunc(s.list, func(a, b *Dataset) int { return strings.Compare(a.Name, b.Name) })
+	return s, nil
+}
+
+// Get gives the dataset of that name.
+func (s *Datasets) Get(name string) (*Dataset, bool) {
+	d, ok := s.byName[name]
+	return d, ok
+}
+
+// ByTopic gives the dataset whose topic it is.
+func (s *Datasets) ByTopic(topic string) (*Dataset, bool) {
+	d, ok := s.byTopic[topic]
+	return d, ok
+}
+
+// All gives the datasets, sorted by name.
+func (s *Datasets) All() []*Dataset { return slices.Clone(s.list) }
+
+// Len is the number of datasets.
+func (s *Datasets) Len() int { return len(s.list) }
+
+// Unbuilt lists what the declaration asks for and this release does not have ("cache.derived: …"); every program refuses
+// to start with such a dataset.
+func (d *Dataset) Unbuilt() []string {
+	var list []string
+	add := func(missing bool, text string) {
+		if missing {
+			list = append(list, text)
+		}
+	}
+	add(d.Format != FormatCloudEvents, "format: "+string(d.Format)+" is not built; write CloudEvents")
+	add(d.Version.Kind != VersionEvent, "version: "+string(d.Version.Kind)+" is not built; give each event its version")
+	add(d.ResyncOnDataLoss, "on_data_loss: resync is not built; use stop")
+	if d.Cache != nil {
+		add(len(d.Cache.Derived) > 0, "cache.derived: derived keys are not built; remove them")
+		add(len(d.Cache.Tags) > 0, "cache.tags: tags are not built; remove them")
+		add(len(d.Cache.Foreign) > 0, "cache.foreign: foreign keys are not built; remove them")
+	}
+	return list
+}
+
+// findClashes looks for what two datasets may not share.
+func findClashes(decls []*declaration) []error {
+	var errs []error
+	for i, b := range decls {
+		for _, a := range decls[:i] {
+			clash := func(field, what string) {
+				errs = append(errs, &FieldError{
+					Field: b.at(field), Problem: what + " " + a.dataset.File, Mend: "give each dataset its own",
+				})
+			}
+			if a.dataset.Name == b.dataset.Name {
+				clash("dataset", "has the same name as in")
+			}
+			if a.dataset.Topic == b.dataset.Topic {
+				clash("topic", "is also the topic of")
+			}
+			// Table names are not told apart by case everywhere.
+			if strings.EqualFold(a.dataset.Replica.Table, b.dataset.Replica.Table) {
+				clash("replica.table", "is also the table of")
+			}
+			for _, t := range b.dataset.templates() {
+				for _, other := range a.dataset.templates() {
+					if t.overlaps(other) {
+						clash("cache", "template "+t.text+" could give the same name as "+other.text+" of")
+					}
+				}
+			}
+		}
+	}
+	return errs
+}
+
+// templates are those whose names belong to Freshet alone: the record key's and the derived ones.
+func (d *Dataset) templates() []*template {
+	if d.compiled.cacheKey == nil {
+		return nil
+	}
+	return append([]*template{d.compiled.cacheKey}, d.compiled.derived...)
+}

@@ -1,0 +1,315 @@
+package schemas
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Limits of a declaration.
+const (
+	maxNameLength = 64
+	maxKeyChars   = 768 // InnoDB's index limit at four bytes a character
+	maxFileBytes  = 1 << 20
+)
+
+// declaration is one dataset file while it is read.
+type declaration struct {
+	file    string
+	lines   map[string]int
+	errs    []error
+	dataset *Dataset // nil when something is wrong
+}
+
+// readDeclaration reads one file. The dataset is set only if there are no errors.
+func readDeclaration(fsys fs.FS, file string) *declaration {
+	d := &declaration{file: file, lines: map[string]int{}}
+	text, err := fs.ReadFile(fsys, file)
+	if err != nil {
+		d.fail(0, "", "cannot be read: "+err.Error(), "")
+		return d
+	}
+	if len(text) > maxFileBytes {
+		d.fail(0, "", "is larger than 1 MiB", "")
+		return d
+	}
+	root := d.parseYAML(text)
+	if root == nil {
+		return d
+	}
+	ds := &Dataset{File: file, Replica: &Replica{}, compiled: &compiled{}}
+	d.readNames(root, ds)
+	d.readPolicies(root, ds)
+	ds.Key = d.readKey(root)
+	doc := d.readSchema(root, fsys)
+	d.readVersion(root.take("version"), ds)
+	replica := d.readReplica(root, ds)
+	cache := d.readCache(root, ds)
+	root.done("dataset", "topic", "format", "schema", "key", "version", "unknown_properties", "on_delete", "on_data_loss",
+		"replica", "cache")
+	if doc != nil {
+		d.addColumns(ds, doc.props, replica)
+		d.checkKey(ds, doc.props)
+		d.checkVersionColumn(ds)
+		d.prepareCache(ds, doc.props, cache)
+	}
+	if len(d.errs) == 0 {
+		ds.compiled.rules = newRules(doc.root, doc.compiled, doc.props)
+		ds.bindColumns()
+		d.dataset = ds
+	}
+	return d
+}
+
+func (d *declaration) readNames(root *section, ds *Dataset) {
+	line := root.line
+	if n := root.fields["dataset"]; n != nil {
+		line = n.Line
+	}
+	ds.Name = root.text("dataset")
+	if !isDatasetName(ds.Name) {
+		d.fail(line, "dataset", "is missing or no name of a dataset", "use a small letter, then up to 63 small letters, digits, _ or -")
+	}
+	ds.Topic = root.text("topic")
+	if ds.Topic == "" {
+		ds.Topic = "freshet." + ds.Name
+	}
+	if !isTopic(ds.Topic) {
+		d.fail(d.lines["topic"], "topic", "is no name that Kafka accepts", "use up to 249 letters, digits, ., _ or -")
+	}
+	if strings.HasPrefix(ds.Topic, "freshet.invalidations.") {
+		d.fail(d.lines["topic"], "topic", "is reserved for invalidations", "choose another")
+	}
+}
+
+func (d *declaration) readPolicies(root *section, ds *Dataset) {
+	ds.Format = Format(root.choice("format", string(FormatCloudEvents), string(FormatDebezium), string(FormatDebeziumFlat),
+		string(FormatCanal), string(FormatMaxwell)))
+	ds.RejectUnknown = root.choice("unknown_properties", "ignore", "reject") == "reject"
+	ds.KeepOnDelete = root.choice("on_delete", "clear", "keep") == "keep"
+	ds.ResyncOnDataLoss = root.choice("on_data_loss", "stop", "resync") == "resync"
+}
+
+func (d *declaration) readVersion(n *yaml.Node, ds *Dataset) {
+	ds.Version.Kind = VersionEvent
+	if ds.Format != FormatCloudEvents {
+		ds.Version.Kind = VersionOffset
+	}
+	if n == nil {
+		return
+	}
+	const mend = "write event, offset, or {column: name}"
+	switch v, isText := textOf(n); {
+	case isText && (v == "event" || v == "offset"):
+		ds.Version.Kind = VersionKind(v)
+	case n.Kind == yaml.MappingNode:
+		s := d.section("version.", n)
+		ds.Version = VersionRule{Kind: VersionColumn, Column: s.text("column")}
+		s.done("column")
+		if ds.Version.Column == "" {
+			d.fail(n.Line, "version", "names no column", mend)
+		}
+	default:
+		d.fail(n.Line, "version", "is no known rule", mend)
+	}
+	if ds.Version.Kind == VersionEvent && ds.Format != FormatCloudEvents {
+		d.fail(n.Line, "version", "is event, which "+string(ds.Format)+" does not carry", "write offset, or {column: name}")
+	}
+}
+
+func (d *declaration) checkVersionColumn(ds *Dataset) {
+	if ds.Version.Kind != VersionColumn || ds.Version.Column == "" {
+		return
+	}
+	for _, c := range ds.Replica.Columns {
+		if c.Name == ds.Version.Column {
+			if c.Property.Kind != KindInteger {
+				d.fail(d.lines["version"], "version", "names a column that is no integer", "name one that grows with each change")
+			}
+			return
+		}
+	}
+	d.fail(d.lines["version"], "version", "names a column that the replica does not have", "name one of its columns")
+}
+
+func (d *declaration) readKey(root *section) []string {
+	key := root.texts("key")
+	if len(key) == 0 && d.lines["key"] == 0 {
+		d.fail(root.line, "key", "is missing", "write key: [id]")
+	} else if len(key) == 0 {
+		d.fail(d.lines["key"], "key", "is empty", "write key: [id]")
+	}
+	for i, name := range key {
+		if slices.Contains(key[:i], name) {
+			d.fail(d.lines["key"], "key", "names "+name+" twice", "name it once")
+		}
+	}
+	return key
+}
+
+// checkKey makes sure that every key has one text, and that the table's primary key fits an index.
+func (d *declaration) checkKey(ds *Dataset, props []Property) {
+	chars := 0
+	line := d.lines["key"]
+	for _, name := range ds.Key {
+		p := findProperty(props, name)
+		switch {
+		case p == nil:
+			d.fail(line, "key", "names "+name+", which the schema does not declare", "name a property of the schema")
+			continue
+		case p.Kind != KindString && p.Kind != KindInteger && p.Kind != KindBoolean:
+			d.fail(line, "key", "names "+name+", which is no plain string, integer or boolean", "other types have more than one text")
+			continue
+		case p.Kind == KindString && p.MaxLength == 0:
+			d.fail(line, "key", "names "+name+", a string without maxLength", `give it a "maxLength" in the schema`)
+			continue
+		case p.Kind == KindString:
+			chars += p.MaxLength
+		default:
+			chars += 8
+		}
+	}
+	if chars > maxKeyChars {
+		d.fail(line, "key", "may be "+strconv.Itoa(chars)+" characters long", "at most 768 fit an index: lower a maxLength")
+	}
+}
+
+func findProperty(props []Property, name string) *Property {
+	for i := range props {
+		if props[i].Name == name {
+			return &props[i]
+		}
+	}
+	return nil
+}
+
+// readReplica reads the table and the renamed columns: property → column.
+func (d *declaration) readReplica(root *section, ds *Dataset) map[string]string {
+	ds.Replica.Table = strings.ReplaceAll(ds.Name, "-", "_")
+	renamed := map[string]string{}
+	n := root.take("replica")
+	if n == nil {
+		return renamed
+	}
+	s := d.section("replica.", n)
+	if s == nil {
+		return renamed
+	}
+	if table := s.text("table"); table != "" {
+		ds.Replica.Table = table
+	}
+	line := d.lines["replica.table"]
+	if !isIdentifier(ds.Replica.Table) {
+		d.fail(line, "replica.table", "is no plain SQL identifier", "use a letter or _, then up to 63 letters, digits or _")
+	}
+	if strings.HasPrefix(strings.ToLower(ds.Replica.Table), "freshet_") {
+		d.fail(line, "replica.table", "begins with freshet_, as Freshet's own tables do", "choose another")
+	}
+	if cn := s.take("columns"); cn != nil {
+		if columns := d.section("replica.columns.", cn); columns != nil {
+			for _, column := range columns.order {
+				property := columns.text(column)
+				if _, twice := renamed[property]; twice {
+					d.fail(d.lines["replica.columns."+column], "replica.columns."+column, "maps "+property+" a second time", "map a property once")
+				}
+				renamed[property] = column
+			}
+		}
+	}
+	s.done("table", "columns")
+	return renamed
+}
+
+// addColumns gives every property its column: its own name unless it is renamed.
+func (d *declaration) addColumns(ds *Dataset, props []Property, renamed map[string]string) {
+	byName := map[string]string{} // folded column → property
+	var others []Column
+	keys := make([]Column, len(ds.Key))
+	for _, p := range props {
+		name, isRenamed := renamed[p.Name]
+		line := d.lines["replica.columns."+name]
+		delete(renamed, p.Name)
+		if !isRenamed {
+			name = p.Name
+			line = d.lines["schema"]
+		}
+		folded := strings.ToLower(name)
+		switch {
+		case !isIdentifier(name):
+			d.fail(line, "column "+strconv.Quote(name), "is no plain SQL identifier", "map the property to another column in replica.columns")
+		case folded == "_version" || folded == "_deleted" || folded == "_at":
+			d.fail(line, "column "+name, "is one of Freshet's own columns", "map the property to another column in replica.columns")
+		case byName[folded] != "":
+			d.fail(line, "column "+name, "is filled by "+byName[folded]+" and "+p.Name, "column names do not differ by case: rename one")
+		}
+		byName[folded] = p.Name
+		column := Column{Name: name, Property: p}
+		if i := slices.Index(ds.Key, p.Name); i >= 0 {
+			column.Key = true
+			keys[i] = column
+		} else {
+			others = append(others, column)
+		}
+	}
+	for property, column := range renamed {
+		d.fail(d.lines["replica.columns."+column], "replica.columns."+column, "maps "+property+", which the schema does not declare", "")
+	}
+	slices.SortFunc(others, func(a, b Column) int { return strings.Compare(a.Name, b.Name) })
+	ds.Replica.Columns = append(keys, others...)
+	ds.Replica.KeyColumns = len(keys)
+}
+
+// bindColumns tells each rule its column.
+func (ds *Dataset) bindColumns() {
+	for i := range ds.compiled.rules.props {
+		rule := &ds.compiled.rules.props[i]
+		rule.column = slices.IndexFunc(ds.Replica.Columns, func(c Column) bool { return c.Property.Name == rule.Name })
+	}
+}
+
+// isDatasetName: [a-z][a-z0-9_-]{0,63}.
+func isDatasetName(s string) bool {
+	if s == "" || len(s) > maxNameLength || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (!isWord(c) && c != '-') || ('A' <= c && c <= 'Z') {
+			return false
+		}
+	}
+	return true
+}
+
+// isIdentifier: [A-Za-z_][A-Za-z0-9_]{0,63}.
+func isIdentifier(s string) bool {
+	if s == "" || len(s) > maxNameLength || isDigit(s[0]) {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !isWord(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// hashCache identifies everything that decides which names a record has.
+func hashCache(ds *Dataset, kinds map[string]Kind) (string, error) {
+	text, err := json.Marshal(struct {
+		Key                    []string
+		Kinds                  map[string]Kind
+		Own                    string
+		Derived, Tags, Foreign []string
+	}{ds.Key, kinds, ds.Cache.Key, ds.Cache.Derived, ds.Cache.Tags, ds.Cache.Foreign})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:16]), nil
+}

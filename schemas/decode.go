@@ -1,0 +1,254 @@
+package schemas
+
+import (
+	"mime"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// maxSequenceDigits bounds ce_sequence as it is read: padding is optional, and other writers may pad further.
+const maxSequenceDigits = 32
+
+// Decode reads the events of one record in the dataset's format. Data of what it gives may alias rec.Value; everything
+// else is copied. Errors are FieldErrors; beside an error Decode gives the events as far as they could be read, for the
+// dead letter, never to be applied.
+func (d *Dataset) Decode(rec Record) ([]Event, error) {
+	if rec.Oversize > 0 {
+		return nil, tooLarge("record")
+	}
+	if d.Format != FormatCloudEvents {
+		return nil, &FieldError{
+			Field: "format", Problem: string(d.Format) + " is not built in this release", Mend: "declare format: cloudevents",
+			Reason: ReasonMalformed,
+		}
+	}
+	ev := Event{Dataset: d.Name}
+	err := d.decode(&ev, &rec)
+	if err != nil && ev.Key == "" {
+		ev.Key = string(rec.Key)
+	}
+	return []Event{ev}, err
+}
+
+func (d *Dataset) decode(ev *Event, rec *Record) error {
+	var a attributes
+	if err := a.readHeaders(rec.Headers); err != nil {
+		return err
+	}
+	structured, err := isStructured(a.contentType)
+	if err != nil {
+		return err
+	}
+	if !structured {
+		return d.readBinary(ev, &a, rec)
+	}
+	s := attributes{traceParent: a.traceParent, traceState: a.traceState}
+	if err := s.readStructured(rec.Value); err != nil {
+		return err
+	}
+	return d.fill(ev, &s, rec.Key, s.data)
+}
+
+// readBinary makes the event of attributes that came in headers.
+func (d *Dataset) readBinary(ev *Event, a *attributes, rec *Record) error {
+	if rec.Value == nil && a.specVersion == "" {
+		ev.Op = Delete
+		return &FieldError{
+			Field: "ce_sequence", Problem: "is missing from a tombstone", Mend: "write tombstones with the headers of their delete",
+			Reason: ReasonVersion,
+		}
+	}
+	if rec.Value != nil && a.contentType != "" && !isJSON(a.contentType) {
+		return &FieldError{Field: "content-type", Problem: "is not JSON", Mend: "write the data as application/json", Reason: ReasonMalformed}
+	}
+	return d.fill(ev, a, rec.Key, rec.Value)
+}
+
+// attributes are the attributes of a CloudEvent, as texts.
+type attributes struct {
+	specVersion, id, source, typ, subject, time, dataSchema string
+	partitionKey, sequence, contentType                     string
+	traceParent, traceState                                 string
+	hasPartitionKey                                         bool
+	data                                                    []byte // of a structured record
+}
+
+// readHeaders takes the attributes from headers; of several with one name the last one counts. All values share one
+// copy, so that a record costs one allocation for all its texts and none of them pins the fetch buffer.
+func (a *attributes) readHeaders(headers []Header) error {
+	n := 0
+	for i := range headers {
+		n += len(headers[i].Value)
+	}
+	var all strings.Builder
+	all.Grow(n)
+	for i := range headers {
+		all.Write(headers[i].Value)
+	}
+	texts := all.String()
+	pos := 0
+	for i := range headers {
+		text := texts[pos : pos+len(headers[i].Value)]
+		pos += len(text)
+		field := a.header(headers[i].Key)
+		if field == nil {
+			continue
+		}
+		if !utf8.ValidString(text) {
+			return &FieldError{Field: strings.ToLower(headers[i].Key), Problem: "is not valid UTF-8", Reason: ReasonMalformed}
+		}
+		*field = text
+		a.hasPartitionKey = a.hasPartitionKey || field == &a.partitionKey
+	}
+	return nil
+}
+
+// header gives the attribute that a header carries, nil if it is not ours. Names are compared without case.
+func (a *attributes) header(name string) *string {
+	if len(name) > len("ce_specversion") {
+		if strings.EqualFold(name, "ce_partitionkey") {
+			return &a.partitionKey
+		}
+		return nil
+	}
+	switch strings.ToLower(name) { // no allocation for what is lower case already
+	case "ce_specversion":
+		return &a.specVersion
+	case "ce_id":
+		return &a.id
+	case "ce_source":
+		return &a.source
+	case "ce_type":
+		return &a.typ
+	case "ce_subject":
+		return &a.subject
+	case "ce_time":
+		return &a.time
+	case "ce_dataschema":
+		return &a.dataSchema
+	case "ce_sequence":
+		return &a.sequence
+	case "content-type":
+		return &a.contentType
+	case "traceparent":
+		return &a.traceParent
+	case "tracestate":
+		return &a.traceState
+	case "ce_traceparent":
+		if a.traceParent == "" {
+			return &a.traceParent
+		}
+	case "ce_tracestate":
+		if a.traceState == "" {
+			return &a.traceState
+		}
+	}
+	return nil
+}
+
+// isStructured says whether the content type announces a whole CloudEvent as the value.
+func isStructured(contentType string) (bool, error) {
+	const prefix = "application/cloudevents"
+	if len(contentType) < len(prefix) || !strings.EqualFold(contentType[:len(prefix)], prefix) {
+		return false, nil
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	if err == nil && (mediaType == prefix || mediaType == prefix+"+json") {
+		return true, nil
+	}
+	return false, &FieldError{
+		Field: "content-type", Problem: "is a form of CloudEvents that Kafka does not carry", Mend: "write application/cloudevents+json",
+		Reason: ReasonMalformed,
+	}
+}
+
+func isJSON(contentType string) bool {
+	if strings.EqualFold(contentType, contentJSON) {
+		return true
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (mediaType == contentJSON || mediaType == "text/json" || strings.HasSuffix(mediaType, "+json"))
+}
+
+// fill makes the event of its attributes, the record's key and the data. It reads as much as it can and reports the
+// first problem.
+func (d *Dataset) fill(ev *Event, a *attributes, key, data []byte) error {
+	ev.ID, ev.Source, ev.Type = a.id, a.source, a.typ
+	ev.DataSchema, ev.TraceParent, ev.TraceState = a.dataSchema, a.traceParent, a.traceState
+	ev.Data = data
+	ev.Op = Upsert
+	if data == nil || a.typ == TypeDelete {
+		ev.Op = Delete
+	}
+	var problem error
+	note := func(field, what, mend string, reason Reason) {
+		if problem == nil {
+			problem = &FieldError{Field: field, Problem: what, Mend: mend, Reason: reason}
+		}
+	}
+	switch {
+	case a.specVersion != specVersion:
+		note("ce_specversion", "is missing or not 1.0", "write CloudEvents 1.0", ReasonMalformed)
+	case a.id == "":
+		note("ce_id", "is missing", "CloudEvents requires it", ReasonMalformed)
+	case a.source == "":
+		note("ce_source", "is missing", "CloudEvents requires it", ReasonMalformed)
+	case a.typ == "":
+		note("ce_type", "is missing", "CloudEvents requires it", ReasonMalformed)
+	}
+	if a.time != "" {
+		t, err := time.Parse(time.RFC3339, a.time)
+		if err != nil {
+			note("ce_time", "is not RFC 3339", "", ReasonMalformed)
+		}
+		ev.Time = t
+	}
+	version, ok := readSequence(a.sequence)
+	if ev.Version = version; !ok {
+		note("ce_sequence", "is missing or no decimal number", "write the record's version with up to 16 digits", ReasonVersion)
+	}
+	d.fillKey(ev, a, key, note)
+	return problem
+}
+
+// fillKey: the record's key chooses the partition, so order needs it to be the event's key.
+func (d *Dataset) fillKey(ev *Event, a *attributes, key []byte, note func(field, what, mend string, reason Reason)) {
+	if a.hasPartitionKey && string(key) == a.partitionKey {
+		ev.Key = a.partitionKey
+	} else {
+		ev.Key = string(key)
+	}
+	switch {
+	case key == nil:
+		note("key", "the record has no key", "key the record by ce_partitionkey", ReasonKey)
+	case !utf8.Valid(key):
+		note("key", "is not valid UTF-8", "", ReasonKey)
+	case a.hasPartitionKey && ev.Key != a.partitionKey:
+		note("ce_partitionkey", "is not the record's key", "key the record by ce_partitionkey", ReasonKey)
+	}
+	// Other types may use the subject for what they like.
+	if a.subject != "" && (a.typ == TypeUpsert || a.typ == TypeDelete) {
+		dataset, subjectKey, _ := strings.Cut(a.subject, "/")
+		if dataset != d.Name {
+			note("ce_subject", "names another dataset than the topic's", "one topic has one dataset", ReasonDataset)
+		} else if subjectKey != ev.Key {
+			note("ce_subject", "names another key than the record's", "write <dataset>/<key>", ReasonKey)
+		}
+	}
+}
+
+// readSequence reads a version: decimal digits, padded or not.
+func readSequence(s string) (int64, bool) {
+	if s == "" || len(s) > maxSequenceDigits {
+		return 0, false
+	}
+	for i := 0; i < len(s); i++ {
+		if !isDigit(s[i]) {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}

@@ -1,0 +1,496 @@
+package schemas
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Limits of the JSON that Freshet reads. Depth bounds the stack; the bounds of number literals bound the work of exact
+// arithmetic (1e999999999 is eleven bytes long).
+const (
+	maxDepth       = 64
+	maxNumberBytes = 256
+	maxExponent    = 400
+)
+
+// shape is the JSON type of a value.
+type shape uint8
+
+const (
+	shapeNull shape = 1 << iota
+	shapeBoolean
+	shapeNumber
+	shapeString
+	shapeArray
+	shapeObject
+)
+
+// value is one JSON value as the parser saw it.
+type value struct {
+	shape shape
+	// text is the decoded string, the literal of a number or boolean, or the compact text of an array or object.
+	text string
+	// plain: a number without fraction and exponent.
+	plain bool
+	// tree is the value as encoding/json with UseNumber would give it; set only where it was asked for.
+	tree any
+}
+
+// parser reads one JSON text, strictly by RFC 8259, in one pass: no duplicate names, no invalid UTF-8, no lone
+// surrogates, no depth beyond maxDepth. Values are substrings of text wherever possible.
+type parser struct {
+	text  string
+	pos   int
+	depth int
+	// gap: whitespace was seen since it was last cleared, so that the raw text is not compact.
+	gap bool
+}
+
+// syntaxError says what is wrong and where; it never holds text of the input.
+type syntaxError struct {
+	problem string
+	pos     int
+}
+
+func (e *syntaxError) Error() string { return e.problem + " at byte " + strconv.Itoa(e.pos) }
+
+func (p *parser) fail(problem string) error { return &syntaxError{problem, p.pos} }
+
+func (p *parser) space() {
+	for p.pos < len(p.text) {
+		switch p.text[p.pos] {
+		case ' ', '\t', '\n', '\r':
+			p.gap = true
+			p.pos++
+		default:
+			return
+		}
+	}
+}
+
+// peek gives the next byte, 0 at the end (a NUL is nowhere valid outside a string).
+func (p *parser) peek() byte {
+	if p.pos < len(p.text) {
+		return p.text[p.pos]
+	}
+	return 0
+}
+
+// end checks that nothing but whitespace follows.
+func (p *parser) end() error {
+	p.space()
+	if p.pos != len(p.text) {
+		return p.fail("text after the JSON value")
+	}
+	return nil
+}
+
+// enter reads the opening bracket and says whether the container is empty.
+func (p *parser) enter(closing byte) (empty bool, err error) {
+	if p.depth++; p.depth > maxDepth {
+		return false, p.fail("JSON is nested too deeply")
+	}
+	p.pos++
+	p.space()
+	if p.peek() == closing {
+		p.pos++
+		p.depth--
+		return true, nil
+	}
+	return false, nil
+}
+
+// more reads what follows a member or item: a comma (true) or the closing bracket.
+func (p *parser) more(closing byte) (bool, error) {
+	p.space()
+	switch p.peek() {
+	case ',':
+		p.pos++
+		p.space()
+		return true, nil
+	case closing:
+		p.pos++
+		p.depth--
+		return false, nil
+	}
+	return false, p.fail("a comma or closing bracket is missing")
+}
+
+// name reads a member's name and the colon.
+func (p *parser) name() (string, error) {
+	if p.peek() != '"' {
+		return "", p.fail("a property name is missing")
+	}
+	name, err := p.str()
+	if err != nil {
+		return "", err
+	}
+	p.space()
+	if p.peek() != ':' {
+		return "", p.fail("a colon is missing")
+	}
+	p.pos++
+	p.space()
+	return name, nil
+}
+
+// value reads the value at pos; tree asks for value.tree.
+func (p *parser) value(tree bool) (v value, err error) {
+	switch c := p.peek(); c {
+	case '"':
+		v.shape = shapeString
+		v.text, err = p.str()
+		if tree {
+			v.tree = v.text
+		}
+	case '{', '[':
+		return p.container(c, tree)
+	case 't', 'f', 'n':
+		return p.literal(c, tree)
+	default:
+		v, err = p.number()
+		if tree && err == nil {
+			v.tree = json.Number(v.text)
+		}
+	}
+	return v, err
+}
+
+func (p *parser) literal(c byte, tree bool) (value, error) {
+	v := value{shape: shapeBoolean}
+	switch c {
+	case 't':
+		v.text = "true"
+	case 'f':
+		v.text = "false"
+	default:
+		v = value{shape: shapeNull, text: "null"}
+	}
+	if !strings.HasPrefix(p.text[p.pos:], v.text) {
+		return value{}, p.fail("unknown literal")
+	}
+	p.pos += len(v.text)
+	if tree && v.shape == shapeBoolean {
+		v.tree = c == 't'
+	}
+	return v, nil
+}
+
+// container reads an object or array and gives its compact text.
+func (p *parser) container(open byte, tree bool) (value, error) {
+	start, before := p.pos, p.gap
+	p.gap = false
+	v := value{shape: shapeObject}
+	var err error
+	if open == '{' {
+		v.tree, err = p.members(tree)
+	} else {
+		v.shape = shapeArray
+		v.tree, err = p.items(tree)
+	}
+	if err != nil {
+		return value{}, err
+	}
+	v.text = p.text[start:p.pos]
+	// Only the outermost container's text is used; the inner ones need no compaction of their own.
+	if p.gap && p.depth <= 1 {
+		v.text = compact(v.text)
+	}
+	p.gap = p.gap || before
+	return v, nil
+}
+
+func (p *parser) members(tree bool) (any, error) {
+	var obj map[string]any
+	if tree {
+		obj = map[string]any{}
+	}
+	empty, err := p.enter('}')
+	if err != nil || empty {
+		return obj, err
+	}
+	var seen names
+	for more := true; more; {
+		name, err := p.name()
+		if err != nil {
+			return nil, err
+		}
+		if !seen.add(name) {
+			return nil, p.fail("a property name occurs twice")
+		}
+		v, err := p.value(tree)
+		if err != nil {
+			return nil, err
+		}
+		if tree {
+			obj[name] = v.tree
+		}
+		if more, err = p.more('}'); err != nil {
+			return nil, err
+		}
+	}
+	return obj, nil
+}
+
+func (p *parser) items(tree bool) (any, error) {
+	list := []any{}
+	empty, err := p.enter(']')
+	if err != nil || empty {
+		return list, err
+	}
+	for more := true; more; {
+		v, err := p.value(tree)
+		if err != nil {
+			return nil, err
+		}
+		if tree {
+			list = append(list, v.tree)
+		}
+		if more, err = p.more(']'); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// number reads a number literal.
+func (p *parser) number() (value, error) {
+	start := p.pos
+	if p.peek() == '-' {
+		p.pos++
+	}
+	first := p.pos
+	whole := p.digits()
+	if whole == 0 || (whole > 1 && p.text[first] == '0') {
+		p.pos = start
+		return value{}, p.fail("no JSON value")
+	}
+	v := value{shape: shapeNumber, plain: true}
+	if p.peek() == '.' {
+		v.plain = false
+		p.pos++
+		if p.digits() == 0 {
+			return value{}, p.fail("a fraction without digits")
+		}
+	}
+	if c := p.peek(); c == 'e' || c == 'E' {
+		v.plain = false
+		if err := p.exponent(); err != nil {
+			return value{}, err
+		}
+	}
+	v.text = p.text[start:p.pos]
+	if len(v.text) > maxNumberBytes {
+		return value{}, p.fail("a number with too many digits")
+	}
+	return v, nil
+}
+
+func (p *parser) exponent() error {
+	p.pos++
+	if c := p.peek(); c == '+' || c == '-' {
+		p.pos++
+	}
+	start := p.pos
+	if p.digits() == 0 {
+		return p.fail("an exponent without digits")
+	}
+	if e, err := strconv.Atoi(p.text[start:p.pos]); err != nil || e > maxExponent {
+		return p.fail("a number with too large an exponent")
+	}
+	return nil
+}
+
+func (p *parser) digits() int {
+	start := p.pos
+	for p.pos < len(p.text) && isDigit(p.text[p.pos]) {
+		p.pos++
+	}
+	return p.pos - start
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// str reads the string at pos and decodes it.
+func (p *parser) str() (string, error) {
+	start := p.pos + 1
+	ascii := true
+	for i := start; i < len(p.text); i++ {
+		switch c := p.text[i]; {
+		case c == '"':
+			p.pos = i + 1
+			if s := p.text[start:i]; ascii || utf8.ValidString(s) {
+				return s, nil
+			}
+			return "", p.fail("invalid UTF-8")
+		case c == '\\':
+			return p.escaped(start, i)
+		case c < 0x20:
+			p.pos = i
+			return "", p.fail("a control character in a string")
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	p.pos = len(p.text)
+	return "", p.fail("an unfinished string")
+}
+
+// escaped decodes the string that began at start and has its first backslash at i.
+func (p *parser) escaped(start, i int) (string, error) {
+	buf := append(make([]byte, 0, i-start+32), p.text[start:i]...)
+	for p.pos = i; p.pos < len(p.text); {
+		c := p.text[p.pos]
+		switch {
+		case c == '"':
+			p.pos++
+			if !utf8.Valid(buf) {
+				return "", p.fail("invalid UTF-8")
+			}
+			return string(buf), nil
+		case c < 0x20:
+			return "", p.fail("a control character in a string")
+		case c != '\\':
+			buf = append(buf, c)
+			p.pos++
+		default:
+			r, err := p.escape()
+			if err != nil {
+				return "", err
+			}
+			buf = utf8.AppendRune(buf, r)
+		}
+	}
+	return "", p.fail("an unfinished string")
+}
+
+// escape reads one escape sequence; a surrogate must come as a pair.
+func (p *parser) escape() (rune, error) {
+	p.pos++
+	c := p.peek()
+	p.pos++
+	switch c {
+	case '"', '\\', '/':
+		return rune(c), nil
+	case 'b':
+		return '\b', nil
+	case 'f':
+		return '\f', nil
+	case 'n':
+		return '\n', nil
+	case 'r':
+		return '\r', nil
+	case 't':
+		return '\t', nil
+	case 'u':
+		r, ok := p.hex4()
+		if ok && !utf16.IsSurrogate(r) {
+			return r, nil
+		}
+		if ok && strings.HasPrefix(p.text[p.pos:], `\u`) {
+			p.pos += 2
+			if low, ok := p.hex4(); ok {
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					return r, nil
+				}
+			}
+		}
+	}
+	return 0, p.fail("an invalid escape in a string")
+}
+
+func (p *parser) hex4() (rune, bool) {
+	if len(p.text)-p.pos < 4 {
+		return 0, false
+	}
+	var r rune
+	for _, c := range []byte(p.text[p.pos : p.pos+4]) {
+		switch {
+		case isDigit(c):
+			r = r<<4 | rune(c-'0')
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			r = r<<4 | rune(c|0x20-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	p.pos += 4
+	return r, true
+}
+
+// names is the set of the property names of one object: a list as long as it is short.
+type names struct {
+	list []string
+	set  map[string]struct{}
+}
+
+// add says whether the name is new.
+func (n *names) add(name string) bool {
+	if n.set != nil {
+		before := len(n.set)
+		n.set[name] = struct{}{}
+		return len(n.set) > before
+	}
+	for _, s := range n.list {
+		if s == name {
+			return false
+		}
+	}
+	n.list = append(n.list, name)
+	if len(n.list) > 16 {
+		n.set = make(map[string]struct{}, 2*len(n.list))
+		for _, s := range n.list {
+			n.set[s] = struct{}{}
+		}
+	}
+	return true
+}
+
+// has says whether add was called with the name.
+func (n *names) has(name string) bool {
+	if n.set != nil {
+		_, ok := n.set[name]
+		return ok
+	}
+	for _, s := range n.list {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+// compact removes the whitespace between the tokens of valid JSON.
+func compact(text string) string {
+	out := make([]byte, 0, len(text))
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case quoted && c == '\\':
+			out = append(out, c, text[i+1])
+			i++
+			continue
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+			continue
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+// parseTree reads a whole JSON text into maps, slices, strings, json.Numbers, booleans and nil.
+func parseTree(text string) (any, error) {
+	p := parser{text: text}
+	p.space()
+	v, err := p.value(true)
+	if err != nil {
+		return nil, err
+	}
+	return v.tree, p.end()
+}
