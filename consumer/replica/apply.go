@@ -1,0 +1,285 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	sqlHash = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
+
+	// GREATEST, and no condition on next_offset: redelivered batches lie below it and must pass.
+	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ? AND fence = ?"
+	sqlPosition = "SELECT next_offset FROM freshet_position WHERE source = ? AND fence = ? FOR UPDATE"
+	sqlNote     = "INSERT INTO freshet_position_history (source, off, committed_at) VALUES (?, ?, " + nowMillis + ") ON DUPLICATE KEY UPDATE source = source"
+)
+
+// tableRows are a batch's changes of one dataset, in key order.
+type tableRows struct {
+	t    *table
+	rows []*Change
+}
+
+// run is one try at one batch's transaction.
+type run struct {
+	m     *MySQL
+	w     *writer
+	b     *Batch
+	parts []tableRows
+	// applied are the changes that the tables took, letters the batch's and those of refused changes.
+	applied []tableRows
+	letters []*letter
+	refused int
+	noted   bool
+	// unsettled are the letters that were open at the end: another writer may have overtaken their record unseen.
+	unsettled []*letter
+	// superseded counts the letters that this batch overtook.
+	superseded int64
+}
+
+// Apply writes one batch in one transaction:
+//
+//	BEGIN
+//	0  the cache hash of each dataset is locked and compared, so that a change of templates waits for running batches
+//	1  the position moves if the fence is still ours; the row stays locked, so a new owner's Take waits for this batch
+//	2  guarded upserts, tables in a fixed order, rows in key order; rows that the table refuses become letters
+//	3  dead letters; the cache entries that they make stale; letters that a newer change overtook
+//	COMMIT
+//
+// Everything in it is idempotent. It begins again by itself a few times when other transactions are in the way; every
+// other error but ErrFenced and a *DatasetError is for the caller to wait out.
+func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
+	parts := m.split(b.Changes)
+	var r *run
+	err := m.transact(ctx, "apply batch", func(ctx context.Context, w *writer) error {
+		r = &run{m: m, w: w, b: b, parts: parts}
+		return r.do(ctx)
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	if r.noted {
+		m.mu.Lock()
+		m.noted[b.Source] = time.Now()
+		m.mu.Unlock()
+	}
+	overtaken, err := m.settleLetters(ctx, r.unsettled)
+	if err != nil {
+		return Result{}, err
+	}
+	m.stats.batches.Add(1)
+	m.stats.rows.Add(int64(len(b.Changes)))
+	m.stats.refused.Add(int64(r.refused))
+	m.stats.letters.Add(int64(len(r.letters)))
+	m.stats.superseded.Add(r.superseded + overtaken)
+	return Result{Rows: len(b.Changes), Refused: r.refused, Letters: len(r.letters)}, nil
+}
+
+// split groups changes by table, in the tables' order, and sorts each group by key.
+func (m *MySQL) split(changes []*Change) []tableRows {
+	by := map[*table][]*Change{}
+	for _, c := range changes {
+		t := m.table(c.Dataset)
+		by[t] = append(by[t], c)
+	}
+	parts := make([]tableRows, 0, len(by))
+	for t, rows := range by {
+		t.sortRows(rows)
+		parts = append(parts, tableRows{t, rows})
+	}
+	slices.SortFunc(parts, func(a, b tableRows) int { return cmp.Compare(a.t.name, b.t.name) })
+	return parts
+}
+
+func (r *run) do(ctx context.Context) error {
+	if err := r.checkHashes(ctx); err != nil {
+		return err
+	}
+	if err := r.move(ctx); err != nil {
+		return err
+	}
+	for _, l := range r.b.Letters {
+		r.letters = append(r.letters, &letter{Letter: l, source: r.b.Source, t: r.m.tableByName(l.Dataset)})
+	}
+	for _, p := range r.parts {
+		done := tableRows{t: p.t, rows: make([]*Change, 0, len(p.rows))}
+		if err := r.send(ctx, p.t, p.rows, &done.rows); err != nil {
+			return err
+		}
+		r.applied = append(r.applied, done)
+	}
+	if err := r.writeLetters(ctx); err != nil {
+		return err
+	}
+	return r.supersede(ctx)
+}
+
+// checkHashes is step 0. The lock keeps `freshet migrate datasets` waiting until this transaction has ended.
+func (r *run) checkHashes(ctx context.Context) error {
+	tables := make([]*table, 0, len(r.parts)+1)
+	for _, p := range r.parts {
+		tables = append(tables, p.t)
+	}
+	for _, l := range r.b.Letters {
+		if t := r.m.tableByName(l.Dataset); t != nil && !slices.Contains(tables, t) {
+			tables = append(tables, t)
+		}
+	}
+	slices.SortFunc(tables, func(a, b *table) int { return cmp.Compare(a.metaName, b.metaName) })
+	for _, t := range tables {
+		if t.metaName == "" {
+			continue
+		}
+		var hash []byte
+		err := r.w.queryRow(ctx, sqlHash, []any{t.metaName}, &hash)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return &DatasetError{Dataset: t.ds.Name, Problem: "its cache section is not registered in the database", Mend: mendMigrate}
+		case err != nil:
+			return doing("read cache hash of dataset", t.ds.Name, err)
+		case string(hash) != t.hash:
+			return &DatasetError{Dataset: t.ds.Name, Problem: "its cache section is not the one that the database knows", Mend: mendMigrate}
+		}
+	}
+	return nil
+}
+
+const mendMigrate = "run freshet migrate datasets with this program's declarations, or start a program that has the registered ones"
+
+// move is step 1.
+func (r *run) move(ctx context.Context) error {
+	if r.m.historyDue(r.b.Source) {
+		if err := r.note(ctx); err != nil {
+			return err
+		}
+	}
+	found, err := r.w.exec(ctx, sqlMove, r.b.Next, r.b.Source, r.b.Fence)
+	if err != nil {
+		return doing("move position", "", err)
+	}
+	if found == 1 {
+		return nil
+	}
+	// A connection without clientFoundRows counts changed rows only, and a repeated batch may change nothing.
+	var next int64
+	err = r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrFenced
+	}
+	return doing("read position", "", err)
+}
+
+func (m *MySQL) historyDue(source string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, ok := m.noted[source]
+	return !ok || time.Since(at) >= m.cfg.HistoryEvery
+}
+
+// note writes a line of history: every offset from off on is committed to MySQL later than this moment.
+func (r *run) note(ctx context.Context) error {
+	var off int64
+	err := r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &off)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrFenced
+	}
+	if err != nil {
+		return doing("read position", "", err)
+	}
+	if off < 0 {
+		off = r.b.first()
+	}
+	if _, err = r.w.exec(ctx, sqlNote, r.b.Source, off); err != nil {
+		return doing("note position", "", err)
+	}
+	r.noted = true
+	return nil
+}
+
+// first is the lowest offset of anything in the batch.
+func (b *Batch) first() int64 {
+	first := b.Next
+	for _, c := range b.Changes {
+		for ; c != nil; c = c.Older {
+			first = min(first, c.Offset)
+		}
+	}
+	for _, l := range b.Letters {
+		first = min(first, l.Offset)
+	}
+	return first
+}
+
+// send upserts rows and appends to done the changes that the table took.
+func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
+	var args []any
+	for len(rows) > 0 {
+		n := t.chunk(rows)
+		chunk := rows[:n]
+		rows = rows[n:]
+		args = args[:0]
+		for _, c := range chunk {
+			args = t.args(args, c)
+		}
+		err := r.upsert(ctx, t, n, args)
+		switch {
+		case err == nil:
+			*done = append(*done, chunk...)
+			continue
+		case classify(err) == classDataset:
+			number, _ := Errno(err)
+			return &DatasetError{
+				Dataset: t.ds.Name, Errno: number,
+				Problem: "the server refuses the statement on its table", Mend: "compare the table with freshet schema ddl, then run freshet migrate datasets",
+			}
+		case classify(err) != classPoison:
+			return doing("upsert into", t.name, err)
+		case n == 1:
+			err = r.refuse(ctx, t, chunk[0], err, done)
+		default:
+			// The failed statement undid itself only, so the transaction goes on with its halves.
+			r.m.stats.bisects.Add(1)
+			if err = r.send(ctx, t, chunk[:n/2], done); err == nil {
+				err = r.send(ctx, t, chunk[n/2:], done)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) upsert(ctx context.Context, t *table, n int, args []any) error {
+	r.m.stats.statements.Add(1)
+	s, err := r.w.upsert(ctx, t, n)
+	if err != nil {
+		return err
+	}
+	_, err = s.ExecContext(ctx, args...)
+	return err
+}
+
+// refuse makes a letter of a change that the table does not take, and applies the record's next older change instead: a
+// bad event must not hide a good one.
+func (r *run) refuse(ctx context.Context, t *table, c *Change, err error, done *[]*Change) error {
+	number, _ := Errno(err)
+	r.refused++
+	r.letters = append(r.letters, refusedLetter(r.b.Source, t, c, number))
+	r.m.log.WarnContext(ctx, "table refused a row", "component", "replica",
+		"dataset", t.ds.Name, "source", r.b.Source, "offset", c.Offset, "errno", number)
+	if c.Older == nil {
+		return nil
+	}
+	return r.send(ctx, t, []*Change{c.Older}, done)
+}
+
+// String describes the batch without its content.
+func (b *Batch) String() string {
+	return fmt.Sprintf("batch of %s before %d: %d changes, %d letters", b.Source, b.Next, len(b.Changes), len(b.Letters))
+}

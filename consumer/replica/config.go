@@ -1,0 +1,169 @@
+package replica
+
+import (
+	"crypto/tls"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Defaults of Config.
+const (
+	DefaultWriters        = 4
+	DefaultReadConns      = 4
+	DefaultSessionTimeout = 10 * time.Second
+	DefaultHistoryEvery   = 10 * time.Second
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	ioTimeout   = 30 * time.Second
+	// Servers and proxies close idle connections without a word, so none is kept for long.
+	connLifetime = 3 * time.Minute
+	connIdle     = time.Minute
+)
+
+// strictMode makes the server refuse what it would otherwise bend in silence.
+const strictMode = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
+
+// Config of a MySQL. One of DSN, Addr and Connector says where the database is; everything else may be zero.
+type Config struct {
+	// DSN in the driver's form, "user:password@tcp(host:3306)/database". Not with Addr or Connector. Parameters that
+	// Freshet needs are set over those of the DSN; multiStatements, allowAllFiles, interpolateParams and
+	// allowCleartextPasswords are refused.
+	DSN string
+
+	// Network is "tcp" or "unix"; "" means "tcp". Only with Addr.
+	Network string
+	// Addr is "host:port", or the socket's path.
+	Addr string
+	// User, Password and Database go with Addr.
+	User, Password, Database string
+	// TLS encrypts the connection; nil leaves that to the DSN, or to nothing. Not with Connector.
+	TLS *tls.Config
+
+	// Connector makes connections in the caller's own way; it must set the driver's clientFoundRows and leave
+	// parseTime off. Not with DSN or Addr.
+	Connector driver.Connector
+
+	// Writers is the number of connections that write, hence of batches that are written at the same time; 0 means
+	// DefaultWriters.
+	Writers int
+	// ReadConns is the greatest number of further connections, for everything else; 0 means DefaultReadConns.
+	ReadConns int
+	// SessionTimeout is the consumer group's: Take believes an owner of a newer generation alive for that long; 0 means
+	// DefaultSessionTimeout.
+	SessionTimeout time.Duration
+	// HistoryEvery is the time between two notes of a source's position; 0 means DefaultHistoryEvery.
+	HistoryEvery time.Duration
+	// PlainSession leaves out the session settings (sql_mode, time_zone, isolation level, lock wait), for embedded
+	// servers that do not know them. A real server needs them: without strict mode bad values are bent in silence.
+	PlainSession bool
+	// Logger hears of retries and refused rows, never of their values; nil discards.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	given := 0
+	for _, set := range []bool{c.DSN != "", c.Addr != "", c.Connector != nil} {
+		if set {
+			given++
+		}
+	}
+	if given != 1 {
+		return c, fmt.Errorf("replica: %d of DSN, Addr and Connector are set; give exactly one", given)
+	}
+	for name, n := range map[string]int64{
+		"Writers": int64(c.Writers), "ReadConns": int64(c.ReadConns),
+		"SessionTimeout": int64(c.SessionTimeout), "HistoryEvery": int64(c.HistoryEvery),
+	} {
+		if n < 0 {
+			return c, fmt.Errorf("replica: %s is %d; give a positive value, or 0 for the default", name, n)
+		}
+	}
+	c.Writers = orElse(c.Writers, DefaultWriters)
+	c.ReadConns = orElse(c.ReadConns, DefaultReadConns)
+	c.SessionTimeout = orElse(c.SessionTimeout, DefaultSessionTimeout)
+	c.HistoryEvery = orElse(c.HistoryEvery, DefaultHistoryEvery)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func orElse[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// DriverConfig is the driver's configuration that c asks for, with every setting that the replica needs. Open uses it;
+// other parts of a program that need the same database (migrations, outbox) may too.
+func (c Config) DriverConfig() (*mysql.Config, error) {
+	cfg := mysql.NewConfig()
+	if c.DSN != "" {
+		parsed, err := mysql.ParseDSN(c.DSN)
+		if err != nil {
+			// The driver's error may quote a piece of the DSN, and with it a piece of the password.
+			return nil, errors.New("replica: the DSN cannot be parsed; its form is user:password@tcp(host:3306)/database")
+		}
+		cfg = parsed
+	} else {
+		cfg.Net, cfg.Addr, cfg.User, cfg.Passwd, cfg.DBName = orElse(c.Network, "tcp"), c.Addr, c.User, c.Password, c.Database
+	}
+	for name, on := range map[string]bool{
+		"multiStatements":         cfg.MultiStatements,
+		"allowAllFiles":           cfg.AllowAllFiles,
+		"interpolateParams":       cfg.InterpolateParams,
+		"allowCleartextPasswords": cfg.AllowCleartextPasswords,
+	} {
+		if on {
+			return nil, fmt.Errorf("replica: the DSN sets %s, which is not safe here; remove it", name)
+		}
+	}
+	if cfg.DBName == "" {
+		return nil, errors.New("replica: no database is named; add it to the DSN or set Database")
+	}
+	if c.TLS != nil {
+		cfg.TLS = c.TLS
+	}
+	cfg.ClientFoundRows = true
+	cfg.RejectReadOnly = true
+	cfg.ParseTime = false
+	cfg.MaxAllowedPacket = 0 // ask the server
+	cfg.Collation = "utf8mb4_bin"
+	cfg.Timeout = orElse(cfg.Timeout, dialTimeout)
+	cfg.ReadTimeout = orElse(cfg.ReadTimeout, ioTimeout)
+	cfg.WriteTimeout = orElse(cfg.WriteTimeout, ioTimeout)
+	cfg.ConnectionAttributes = "program_name:freshet"
+	cfg.Logger = &mysql.NopLogger{} // what it would say comes back as errors too
+	if !c.PlainSession {
+		if cfg.Params == nil {
+			cfg.Params = map[string]string{}
+		}
+		cfg.Params["time_zone"] = "'+00:00'"
+		cfg.Params["sql_mode"] = "'" + strictMode + "'"
+	}
+	return cfg, nil
+}
+
+func (c Config) connector() (driver.Connector, error) {
+	if c.Connector != nil {
+		return c.Connector, nil
+	}
+	cfg, err := c.DriverConfig()
+	if err != nil {
+		return nil, err
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("replica: make connector: %w", err)
+	}
+	return connector, nil
+}

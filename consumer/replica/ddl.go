@@ -1,0 +1,249 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// purgeIndex finds soft-deleted rows by age.
+const purgeIndex = "freshet_deleted_at"
+
+// Statement is one statement of DDL, or the registration of a dataset's cache hash.
+type Statement struct {
+	Dataset string
+	SQL     string
+	// Note says why.
+	Note string
+
+	args []any // of the registration
+}
+
+// DDL is what a database needs to take datasets.
+type DDL struct {
+	// Statements only ever add: tables, columns, an index, length. Nothing is dropped or narrowed.
+	Statements []Statement
+	// Problems are what additive statements cannot mend; a dataset with one has no Statements.
+	Problems []*DatasetError
+}
+
+// wanted are the columns of a dataset's table, the key first.
+func wanted(ds *schemas.Dataset, d Dialect) []want {
+	cols := make([]want, 0, len(ds.Replica.Columns)+ownColumns)
+	for i, c := range ds.Replica.Columns {
+		key := i < ds.Replica.KeyColumns
+		cols = append(cols, want{name: c.Name, sql: columnType(c.Property, key, d), null: !key, key: key, prop: c.Property})
+	}
+	return append(cols,
+		want{name: colVersion, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
+		want{name: colDeleted, sql: "TINYINT", prop: schemas.Property{Kind: schemas.KindBoolean}},
+		want{name: colAt, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
+	)
+}
+
+func columnType(p schemas.Property, key bool, d Dialect) string {
+	switch p.Kind {
+	case schemas.KindString:
+		return stringType(p, key, d)
+	case schemas.KindInteger:
+		if p.Unsigned {
+			return "BIGINT UNSIGNED"
+		}
+		return "BIGINT"
+	case schemas.KindNumber:
+		return "DOUBLE"
+	case schemas.KindDecimal:
+		return fmt.Sprintf("DECIMAL(%d,%d)", p.Precision, p.Scale)
+	case schemas.KindDateTime:
+		return "DATETIME(6)"
+	case schemas.KindDate:
+		return "DATE"
+	case schemas.KindBoolean:
+		return "TINYINT(1)"
+	case schemas.KindJSON:
+		return "JSON"
+	}
+	return "LONGTEXT"
+}
+
+func stringType(p schemas.Property, key bool, d Dialect) string {
+	const charset = " CHARACTER SET utf8mb4 COLLATE "
+	length := strconv.Itoa(p.MaxLength)
+	switch {
+	case key && d == MariaDB:
+		return "VARCHAR(" + length + ")" + charset + "utf8mb4_nopad_bin"
+	case key && d == ModernMySQL:
+		return "VARCHAR(" + length + ")" + charset + "utf8mb4_0900_bin"
+	case key:
+		return "VARBINARY(" + strconv.Itoa(4*p.MaxLength) + ")"
+	case inVarchar(p):
+		return "VARCHAR(" + length + ")" + charset + "utf8mb4_bin"
+	}
+	return "MEDIUMTEXT" + charset + "utf8mb4_bin"
+}
+
+func (w want) definition() string {
+	if w.null {
+		return quote(w.name) + " " + w.sql + " NULL"
+	}
+	return quote(w.name) + " " + w.sql + " NOT NULL"
+}
+
+// CreateTable is the statement that makes a dataset's table.
+func CreateTable(ds *schemas.Dataset, d Dialect) string {
+	var b strings.Builder
+	b.WriteString("CREATE TABLE " + quote(ds.Replica.Table) + " (\n")
+	for _, w := range wanted(ds, d) {
+		b.WriteString("  " + w.definition() + ",\n")
+	}
+	keys := make([]string, 0, ds.Replica.KeyColumns)
+	for _, c := range ds.Replica.Columns[:ds.Replica.KeyColumns] {
+		keys = append(keys, quote(c.Name))
+	}
+	b.WriteString("  PRIMARY KEY (" + strings.Join(keys, ", ") + "),\n")
+	b.WriteString("  KEY " + quote(purgeIndex) + " (" + quote(colDeleted) + ", " + quote(colAt) + ")\n")
+	b.WriteString(") ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+	return b.String()
+}
+
+// LiveView is the statement that makes a view of the rows that exist, for readers who would forget `_deleted = 0`. No
+// part of Freshet needs it.
+func LiveView(ds *schemas.Dataset) string {
+	cols := make([]string, 0, len(ds.Replica.Columns))
+	for _, c := range ds.Replica.Columns {
+		cols = append(cols, quote(c.Name))
+	}
+	return "CREATE OR REPLACE VIEW " + quote(ds.Replica.Table+"_live") + " AS SELECT " + strings.Join(cols, ", ") +
+		" FROM " + quote(ds.Replica.Table) + " WHERE " + quote(colDeleted) + " = 0"
+}
+
+// Plan compares datasets with the database and gives what is missing, without changing anything. Freshet's own tables
+// must be there already.
+func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset) (*DDL, error) {
+	dialect, err := DetectDialect(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	ddl := &DDL{}
+	for _, ds := range datasets {
+		f, err := find(ctx, db, ds.Replica.Table)
+		if err != nil {
+			return nil, err
+		}
+		statements, problem := planTable(ds, dialect, f)
+		if problem != nil {
+			ddl.Problems = append(ddl.Problems, problem)
+			continue
+		}
+		ddl.Statements = append(ddl.Statements, statements...)
+		hash, err := planHash(ctx, db, ds)
+		if err != nil {
+			return nil, err
+		}
+		ddl.Statements = append(ddl.Statements, hash...)
+	}
+	return ddl, nil
+}
+
+// planTable makes or extends one table. What it gives is additive; the rest is a problem for people.
+func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, *DatasetError) {
+	if !f.exists {
+		return []Statement{{Dataset: ds.Name, SQL: CreateTable(ds, d), Note: "the table does not exist"}}, nil
+	}
+	var changes []string
+	mended := *f
+	mended.columns = make(map[string]foundColumn, len(f.columns))
+	for name, c := range f.columns {
+		mended.columns[name] = c
+	}
+	for _, w := range wanted(ds, d) {
+		name := strings.ToLower(w.name)
+		c, ok := f.columns[name]
+		switch {
+		case !ok && w.null:
+			changes = append(changes, "ADD COLUMN "+w.definition())
+			mended.columns[name] = w.asFound()
+		case ok && w.fits(c) == fitWiden && (w.null || w.key):
+			changes = append(changes, "MODIFY COLUMN "+w.definition())
+			mended.columns[name] = w.asFound()
+		}
+	}
+	if problem := checkTable(ds, d, &mended); problem != nil {
+		if problem.Mend == "run freshet migrate datasets" {
+			problem.Mend = "it cannot be added to a table with rows: build a new table and replay"
+		}
+		return nil, problem
+	}
+	var statements []Statement
+	for _, change := range changes { // one statement each: a server that fails half-way has done the first ones
+		statements = append(statements, Statement{
+			Dataset: ds.Name, SQL: "ALTER TABLE " + quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
+		})
+	}
+	if !f.indexes[purgeIndex] {
+		statements = append(statements, Statement{
+			Dataset: ds.Name, Note: "soft-deleted rows are found by age",
+			SQL: "CREATE INDEX " + quote(purgeIndex) + " ON " + quote(ds.Replica.Table) + " (" + quote(colDeleted) + ", " + quote(colAt) + ")",
+		})
+	}
+	return statements, nil
+}
+
+// asFound is how the column looks once its statement ran.
+func (w want) asFound() foundColumn {
+	c := foundColumn{name: w.name, nullable: w.null, unsigned: w.prop.Unsigned, length: int64(w.prop.MaxLength), collation: "utf8mb4_0900_bin"}
+	c.dataType, _, _ = strings.Cut(strings.ToLower(w.sql), " ")
+	c.dataType, _, _ = strings.Cut(c.dataType, "(")
+	switch w.prop.Kind {
+	case schemas.KindDecimal:
+		c.precision, c.scale = int64(w.prop.Precision), int64(w.prop.Scale)
+	case schemas.KindDateTime:
+		c.precision = 6
+	case schemas.KindString, schemas.KindInteger, schemas.KindNumber, schemas.KindDate, schemas.KindBoolean, schemas.KindJSON:
+	}
+	return c
+}
+
+const sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = ?"
+
+// planHash registers the hash of a dataset's cache section. It is changed here and nowhere else, and the row's lock
+// makes the change wait for running batches.
+func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset) ([]Statement, error) {
+	if ds.Cache == nil {
+		return nil, nil
+	}
+	var hash []byte
+	err := db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaDataset(ds.Name))).Scan(&hash)
+	note := "its cache section is new"
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
+		return nil, doing("read cache hash of dataset", ds.Name, err)
+	case string(hash) == ds.CacheHash():
+		return nil, nil
+	default:
+		note = "its cache section changed"
+	}
+	value := []byte(ds.CacheHash())
+	return []Statement{{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), value, value}}}, nil
+}
+
+// Migrate plans and, unless dryRun, executes. DDL commits by itself, so after an error the statements before it stay;
+// calling Migrate again goes on from there. Problems keep their datasets out and do not stop the others.
+func Migrate(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dryRun bool) (*DDL, error) {
+	ddl, err := Plan(ctx, db, datasets)
+	if err != nil || dryRun {
+		return ddl, err
+	}
+	for _, s := range ddl.Statements {
+		if _, err := db.ExecContext(ctx, s.SQL, s.args...); err != nil {
+			return ddl, doing("migrate dataset", s.Dataset, err)
+		}
+	}
+	return ddl, nil
+}

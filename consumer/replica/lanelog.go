@@ -1,0 +1,174 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+const (
+	sqlStart    = "SELECT start FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND root = ?"
+	sqlAddStart = "INSERT INTO freshet_lane (source, ns, lane, root, start) VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE source = source"
+
+	// The newest note that is old enough; without one, history begins within the time asked for.
+	sqlWindow = "SELECT off FROM freshet_position_history WHERE source = ? AND committed_at <= " + nowMillis + " - ? ORDER BY off DESC LIMIT 1"
+	sqlOldest = "SELECT off FROM freshet_position_history WHERE source = ? ORDER BY off LIMIT 1"
+
+	sqlLow       = "SELECT off FROM freshet_displaced_low WHERE source = ?"
+	sqlRaiseLow  = "INSERT INTO freshet_displaced_low (source, off) VALUES (?, ?) ON DUPLICATE KEY UPDATE off = GREATEST(off, ?)"
+	sqlNow       = "SELECT " + nowMillis
+	sqlPurgeUpTo = "SELECT off FROM freshet_displaced WHERE source = ? AND off < ? AND created_at < ? ORDER BY off LIMIT ?"
+	sqlPurge     = "DELETE FROM freshet_displaced WHERE source = ? AND off <= ? AND created_at < ?"
+	// The newest note before the time stays: it is where the time begins.
+	sqlHistoryKeep  = "SELECT off FROM freshet_position_history WHERE source = ? AND committed_at < ? ORDER BY off DESC LIMIT 1"
+	sqlHistoryPurge = "DELETE FROM freshet_position_history WHERE source = ? AND off < ?"
+
+	sqlDisplaced = "SELECT off, kind, name FROM freshet_displaced WHERE source = ? AND off >= ? AND off <= ? ORDER BY off, kind, name"
+)
+
+// purgeChunk is the number of displaced names that one purging transaction looks at.
+const purgeChunk = 1000
+
+// Displaced reads the displaced names of the offsets from … to. It is a statement of its own, so that it sees what a
+// former owner committed.
+func (m *MySQL) Displaced(ctx context.Context, source string, from, to int64) (names []Name, err error) {
+	rows, err := m.db.QueryContext(ctx, sqlDisplaced, []byte(source), from, to)
+	if err != nil {
+		return nil, doing("read displaced names", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var n Name
+		var kind []byte
+		if err = rows.Scan(&n.Offset, &kind, &n.Name); err != nil {
+			return nil, doing("read displaced names", "", err)
+		}
+		if len(kind) == 1 {
+			n.Kind = kind[0]
+		}
+		names = append(names, n)
+	}
+	return names, doing("read displaced names", "", rows.Err())
+}
+
+// LaneLog is what a worker must remember about the lanes of one namespace beyond Redis' memory. It is safe for
+// concurrent use.
+type LaneLog struct {
+	m  *MySQL
+	ns string
+}
+
+// LaneLog gives the log of a namespace.
+func (m *MySQL) LaneLog(ns string) *LaneLog { return &LaneLog{m: m, ns: ns} }
+
+// Start gives the first offset that source emits into that root of the lane. If nothing is noted yet, propose is noted
+// durably and given back; of two workers that propose at once, both get the first one's.
+func (l *LaneLog) Start(ctx context.Context, source string, n int, root string, propose int64) (int64, error) {
+	id := []any{[]byte(source), []byte(l.ns), int64(n), []byte(root)}
+	start, err := l.start(ctx, id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return start, doing("read lane start", "", err)
+	}
+	if _, err = l.m.db.ExecContext(ctx, sqlAddStart, append(id, propose)...); err != nil {
+		return 0, doing("note lane start", "", err)
+	}
+	start, err = l.start(ctx, id)
+	return start, doing("read lane start", "", err)
+}
+
+func (l *LaneLog) start(ctx context.Context, id []any) (start int64, err error) {
+	err = l.m.db.QueryRowContext(ctx, sqlStart, id...).Scan(&start)
+	return start, err
+}
+
+// Window gives the first offset of source that was committed to MySQL within the last d, never more than next. History
+// is noted now and then only, so it may give an earlier offset, never a later one.
+func (l *LaneLog) Window(ctx context.Context, source string, d time.Duration, next int64) (int64, error) {
+	var off int64
+	err := l.m.db.QueryRowContext(ctx, sqlWindow, []byte(source), d.Milliseconds()).Scan(&off)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = l.m.db.QueryRowContext(ctx, sqlOldest, []byte(source)).Scan(&off)
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return next, nil
+	}
+	if err != nil {
+		return 0, doing("read position history", "", err)
+	}
+	return min(off, next), nil
+}
+
+// Low gives the highest offset of source whose displaced names may be gone, -1 if none.
+func (l *LaneLog) Low(ctx context.Context, source string) (int64, error) {
+	var low int64
+	err := l.m.db.QueryRowContext(ctx, sqlLow, []byte(source)).Scan(&low)
+	if errors.Is(err, sql.ErrNoRows) {
+		return -1, nil
+	}
+	return low, doing("read displaced low", "", err)
+}
+
+// Purge removes displaced names of source below offset below and history, both older than keep, a bounded number at a
+// time. Low is raised in the transaction that removes, so nobody can miss a name without knowing.
+func (l *LaneLog) Purge(ctx context.Context, source string, below int64, keep time.Duration) error {
+	for {
+		var found int
+		err := l.m.transact(ctx, "purge displaced names", func(ctx context.Context, w *writer) (err error) {
+			found, err = purgeSome(ctx, w, []byte(source), below, keep)
+			return err
+		})
+		if err != nil || found < purgeChunk {
+			return err
+		}
+	}
+}
+
+func purgeSome(ctx context.Context, w *writer, source []byte, below int64, keep time.Duration) (int, error) {
+	var now int64
+	if err := w.queryRow(ctx, sqlNow, nil, &now); err != nil {
+		return 0, doing("read clock", "", err)
+	}
+	before := now - keep.Milliseconds()
+	upTo, found, err := w.purgeEnd(ctx, source, below, before)
+	if err != nil {
+		return 0, err
+	}
+	if found > 0 {
+		if _, err = w.exec(ctx, sqlRaiseLow, source, upTo, upTo); err != nil {
+			return 0, doing("raise displaced low", "", err)
+		}
+		if _, err = w.exec(ctx, sqlPurge, source, upTo, before); err != nil {
+			return 0, doing("purge displaced names", "", err)
+		}
+	}
+	var off int64
+	err = w.queryRow(ctx, sqlHistoryKeep, []any{source, before}, &off)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return found, nil
+	case err == nil:
+		_, err = w.exec(ctx, sqlHistoryPurge, source, off)
+	}
+	return found, doing("purge position history", "", err)
+}
+
+// purgeEnd gives the last offset of the next names to purge, and their number.
+func (w *writer) purgeEnd(ctx context.Context, source []byte, below, before int64) (upTo int64, found int, err error) {
+	s, err := w.stmt(ctx, sqlPurgeUpTo)
+	if err != nil {
+		return 0, 0, doing("read displaced names", "", err)
+	}
+	rows, err := s.QueryContext(ctx, source, below, before, int64(purgeChunk))
+	if err != nil {
+		return 0, 0, doing("read displaced names", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		if err = rows.Scan(&upTo); err != nil {
+			return 0, 0, doing("read displaced names", "", err)
+		}
+		found++
+	}
+	return upTo, found, doing("read displaced names", "", rows.Err())
+}

@@ -1,0 +1,157 @@
+package replica
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// DefaultLetters is the number of letters that Letters gives when nothing else is asked for.
+const DefaultLetters = 100
+
+// LetterID identifies a dead letter.
+type LetterID struct {
+	Source string
+	Offset int64
+	Index  int
+}
+
+// LetterQuery chooses dead letters. The zero value chooses the first DefaultLetters of all.
+type LetterQuery struct {
+	// Dataset, State and Key narrow the choice; empty means any.
+	Dataset string
+	State   State
+	Key     string
+	// After is the last letter of the page before; nil begins at the first.
+	After *LetterID
+	// Limit is the greatest number of letters; 0 means DefaultLetters.
+	Limit int
+	// Content asks for the record's bytes too.
+	Content bool
+}
+
+// StoredLetter is a dead letter as the table keeps it.
+type StoredLetter struct {
+	Letter
+	Source string
+	State  State
+	// Attempts counts redrives.
+	Attempts int
+	// Size is the record's size in bytes, also of a record that was too large to keep.
+	Size int64
+	// Created and Updated are by the database's clock.
+	Created, Updated time.Time
+}
+
+// Letters reads dead letters, ordered by source, offset and index.
+func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLetter, err error) {
+	text, args := q.sql()
+	rows, err := m.db.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, doing("read dead letters", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		l, err := scanLetter(rows, q.Content)
+		if err != nil {
+			return nil, err
+		}
+		letters = append(letters, l)
+	}
+	return letters, doing("read dead letters", "", rows.Err())
+}
+
+func (q LetterQuery) sql() (string, []any) {
+	var b strings.Builder
+	b.WriteString("SELECT source, off, idx, dataset, record_key, version, op, event_id, reason, errno, detail, size, broker_at, state, attempts, created_at, updated_at")
+	if q.Content {
+		b.WriteString(", kafka_key, headers, data")
+	}
+	b.WriteString(" FROM freshet_dead_letter WHERE 1 = 1")
+	var args []any
+	where := func(text string, values ...any) {
+		b.WriteString(" AND " + text)
+		args = append(args, values...)
+	}
+	if q.Dataset != "" {
+		where("dataset = ?", []byte(q.Dataset))
+	}
+	if q.State != "" {
+		where("state = ?", []byte(q.State))
+	}
+	if q.Key != "" {
+		where("record_key = ?", []byte(q.Key))
+	}
+	if a := q.After; a != nil {
+		where("(source > ? OR (source = ? AND (off > ? OR (off = ? AND idx > ?))))",
+			[]byte(a.Source), []byte(a.Source), a.Offset, a.Offset, int64(a.Index))
+	}
+	b.WriteString(" ORDER BY source, off, idx LIMIT ?")
+	return b.String(), append(args, int64(orElse(q.Limit, DefaultLetters)))
+}
+
+// scanner is a *sql.Rows.
+type scanner interface{ Scan(dest ...any) error }
+
+func scanLetter(rows scanner, content bool) (StoredLetter, error) {
+	var l StoredLetter
+	var key, eventID, kafkaKey, headers, data []byte
+	var version, op, errno *int64
+	var reason, state string
+	var at, created, updated int64
+	dest := []any{
+		&l.Source, &l.Offset, &l.Index, &l.Dataset, &key, &version, &op, &eventID, &reason, &errno, &l.Detail,
+		&l.Size, &at, &state, &l.Attempts, &created, &updated,
+	}
+	if content {
+		dest = append(dest, &kafkaKey, &headers, &data)
+	}
+	if err := rows.Scan(dest...); err != nil {
+		return l, doing("read dead letters", "", err)
+	}
+	l.Key, l.EventID = string(key), string(eventID)
+	l.Reason, l.State = schemas.Reason(reason), State(state)
+	l.Created, l.Updated = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
+	if version != nil {
+		l.Version = *version
+	}
+	if op != nil {
+		l.Op = schemas.Op(*op) //nolint:gosec // what was written from an Op
+	}
+	if errno != nil {
+		l.Errno = uint16(*errno) //nolint:gosec // what was written from a uint16
+	}
+	l.Record = &schemas.Record{Key: kafkaKey, Value: data, Time: at, Offset: l.Offset}
+	if !content || headers == nil {
+		return l, nil
+	}
+	var err error
+	l.Record.Headers, err = DecodeHeaders(headers)
+	return l, doing("read dead letters", "", err)
+}
+
+// CountLetters counts a dataset's dead letters by state; dataset "" counts all.
+func (m *MySQL) CountLetters(ctx context.Context, dataset string) (counts map[State]int64, err error) {
+	text, args := "SELECT state, COUNT(*) FROM freshet_dead_letter", []any(nil)
+	if dataset != "" {
+		text += " WHERE dataset = ?"
+		args = append(args, []byte(dataset))
+	}
+	rows, err := m.db.QueryContext(ctx, text+" GROUP BY state", args...)
+	if err != nil {
+		return nil, doing("count dead letters", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	counts = map[State]int64{}
+	for rows.Next() {
+		var state string
+		var n int64
+		if err = rows.Scan(&state, &n); err != nil {
+			return nil, doing("count dead letters", "", err)
+		}
+		counts[State(state)] = n
+	}
+	return counts, doing("count dead letters", "", rows.Err())
+}

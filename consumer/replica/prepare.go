@@ -1,0 +1,88 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// Prepare compares the tables of datasets with the database, before anything is written to them, and remembers the
+// datasets so that Apply knows the tables of their letters. It gives one DatasetError per dataset that must not be
+// written as things are; err is an infrastructure fault.
+func (m *MySQL) Prepare(ctx context.Context, datasets []*schemas.Dataset) (broken []*DatasetError, err error) {
+	for _, ds := range datasets {
+		f, err := find(ctx, m.db, ds.Replica.Table)
+		if err != nil {
+			return nil, err
+		}
+		if problem := checkTable(ds, m.dialect, f); problem != nil {
+			broken = append(broken, problem)
+		}
+		t := m.table(ds)
+		m.mu.Lock()
+		m.byName[ds.Name] = t
+		m.mu.Unlock()
+	}
+	return broken, nil
+}
+
+// checkTable gives the first thing about a table that forbids writing to it.
+func checkTable(ds *schemas.Dataset, d Dialect, f *found) *DatasetError {
+	fail := func(mend, problem string, args ...any) *DatasetError {
+		return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend}
+	}
+	table := ds.Replica.Table
+	if !f.exists {
+		return fail("run freshet migrate datasets", "table %s does not exist", table)
+	}
+	if f.engine != "" && !strings.EqualFold(f.engine, "InnoDB") {
+		return fail("ALTER TABLE … ENGINE = InnoDB", "table %s has the engine %s, which has no transactions", table, f.engine)
+	}
+	// The upsert fires on any unique key, and could then change another record's row.
+	if len(f.unique) > 0 {
+		return fail("drop the index on the replica, or make it non-unique", "table %s has the secondary unique index %s", table, f.unique[0])
+	}
+	if len(f.foreignKeys) > 0 {
+		return fail("drop the constraint on the replica", "table %s has the foreign key %s, and the order between records is not promised",
+			table, f.foreignKeys[0])
+	}
+	for _, w := range wanted(ds, d) {
+		c, ok := f.columns[strings.ToLower(w.name)]
+		switch {
+		case !ok:
+			return fail("run freshet migrate datasets", "table %s lacks the column %s", table, w.name)
+		case w.fits(c) == fitWiden:
+			return fail("run freshet migrate datasets", "column %s.%s is shorter than the schema allows values to be", table, w.name)
+		case w.fits(c) == fitRefuse:
+			return fail(mendColumn(w), "column %s.%s is not %s", table, w.name, w.sql)
+		case w.null && !c.nullable:
+			return fail("make the column nullable", "column %s.%s is NOT NULL, but a deletion or an absent property needs NULL", table, w.name)
+		}
+	}
+	if !samePrimary(ds, f.primary) {
+		return fail("make the primary key of exactly the dataset's key columns", "table %s has another primary key than the dataset", table)
+	}
+	return nil
+}
+
+func mendColumn(w want) string {
+	if w.key && w.prop.Kind == schemas.KindString {
+		return "change it to " + w.sql + ": other collations take different keys for equal, such as one with a trailing space"
+	}
+	return "change it to " + w.sql + " by hand, or build a new table and replay"
+}
+
+func samePrimary(ds *schemas.Dataset, primary []string) bool {
+	if len(primary) != ds.Replica.KeyColumns {
+		return false
+	}
+	for _, c := range ds.Replica.Columns[:ds.Replica.KeyColumns] {
+		if !slices.ContainsFunc(primary, func(p string) bool { return strings.EqualFold(p, c.Name) }) {
+			return false
+		}
+	}
+	return true
+}

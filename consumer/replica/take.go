@@ -1,0 +1,99 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+const (
+	sqlClaim   = "INSERT INTO freshet_position (source, grp, owner) VALUES (?, ?, '') ON DUPLICATE KEY UPDATE source = source"
+	sqlForeign = "SELECT COUNT(*) FROM freshet_position WHERE grp <> ?"
+	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
+	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, touched_at = " + nowMillis + " WHERE source = ?"
+)
+
+// Take makes owner the only one whose batches count for these sources, by raising the fence of each. The rows are locked
+// in one order, so two members that take the same sources wait for each other and do not deadlock; a running batch of
+// the former owner holds its row until it ends. Positions come in the order of the claims.
+//
+// ErrLate: a newer generation holds a source and was alive within SessionTimeout by the database's clock; nothing was
+// taken. ErrForeignGroup: another group has a position in this database.
+func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32, claims []Claim) ([]Position, error) {
+	sources := make([]string, 0, len(claims))
+	for _, c := range claims {
+		sources = append(sources, c.Source)
+	}
+	slices.Sort(sources)
+	sources = slices.Compact(sources)
+	if err := m.addPositions(ctx, group, sources); err != nil {
+		return nil, err
+	}
+	taken := make(map[string]Position, len(sources))
+	err := m.transact(ctx, "take sources", func(ctx context.Context, w *writer) error {
+		var foreign int64
+		if err := w.queryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); err != nil {
+			return doing("look for other groups", "", err)
+		}
+		if foreign > 0 {
+			return ErrForeignGroup
+		}
+		for _, source := range sources {
+			p, err := m.take(ctx, w, group, owner, generation, source)
+			if err != nil {
+				return err
+			}
+			taken[source] = p
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	positions := make([]Position, 0, len(claims))
+	for _, c := range claims {
+		positions = append(positions, taken[c.Source])
+	}
+	return positions, nil
+}
+
+// addPositions makes the rows that are missing, each by itself: a row must exist before it can be locked.
+func (m *MySQL) addPositions(ctx context.Context, group string, sources []string) error {
+	w, err := m.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	broken := true
+	defer func() { m.release(w, broken) }()
+	for _, source := range sources {
+		if _, err = w.exec(ctx, sqlClaim, []byte(source), []byte(group)); err != nil {
+			return doing("add position", "", err)
+		}
+	}
+	broken = false
+	return nil
+}
+
+func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, generation int32, source string) (Position, error) {
+	var grp []byte
+	var fence, gen, next, touched, now int64
+	err := w.queryRow(ctx, sqlHold, []any{[]byte(source)}, &grp, &fence, &gen, &next, &touched, &now)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Position{}, fmt.Errorf("lock position of %s: its row is gone", source)
+	}
+	if err != nil {
+		return Position{}, doing("lock position of", source, err)
+	}
+	if string(grp) != group {
+		return Position{}, ErrForeignGroup
+	}
+	if gen > int64(generation) && now-touched < m.cfg.SessionTimeout.Milliseconds() {
+		return Position{}, ErrLate
+	}
+	if _, err = w.exec(ctx, sqlOwn, fence+1, int64(generation), []byte(owner), []byte(source)); err != nil {
+		return Position{}, doing("take", source, err)
+	}
+	return Position{Source: source, Fence: fence + 1, Next: next}, nil
+}

@@ -1,0 +1,153 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+const (
+	sqlTopic     = "SELECT topic_id, partitions, epoch, flush_pending FROM freshet_topic WHERE topic = ?"
+	sqlAddTopic  = "INSERT INTO freshet_topic (topic, topic_id, partitions) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE topic = topic"
+	sqlNewTopic  = "UPDATE freshet_topic SET topic_id = ?, partitions = ?, epoch = epoch + 1, flush_pending = 1 WHERE topic = ?"
+	sqlRetired   = "SELECT COUNT(*) FROM freshet_meta WHERE name = ?"
+	sqlRetire    = "INSERT INTO freshet_meta (name, value) VALUES (?, '') ON DUPLICATE KEY UPDATE name = name"
+	sqlFenceOld  = "UPDATE freshet_position SET fence = fence + 1 WHERE source >= ? AND source < ? AND NOT (source >= ? AND source < ?)"
+	sqlFlushed   = "UPDATE freshet_topic SET flush_pending = 0 WHERE topic = ? AND topic_id = ?"
+	sqlOldSource = "SELECT source FROM freshet_position WHERE source >= ? AND source < ? AND NOT (source >= ? AND source < ?) AND touched_at < " +
+		nowMillis + " - ? ORDER BY source"
+)
+
+// Topic is what is remembered of a topic.
+type Topic struct {
+	// ID is the id of the topic that bears the name now, Partitions the number of its partitions when the id was first
+	// seen: a dataset whose versions are offsets cannot follow a change of it.
+	ID         string
+	Partitions int32
+	// Epoch counts how often the id changed.
+	Epoch int64
+	// FlushPending: the lanes are still to be flushed because the id changed.
+	FlushPending bool
+}
+
+// Topic reads what is remembered of a topic; ok is false if it was never observed.
+func (m *MySQL) Topic(ctx context.Context, topic string) (t Topic, ok bool, err error) {
+	err = m.db.QueryRowContext(ctx, sqlTopic, []byte(topic)).Scan(&t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Topic{}, false, nil
+	}
+	return t, err == nil, doing("read topic", topic, err)
+}
+
+// Observe notes the topic's id and its number of partitions (the latter only when the id is new). If the id changed,
+// whoever notes it first fences, in the same transaction, every owner of the old ids' sources: they must not commit a
+// batch that nobody could emit any more. pending stays true until Flushed.
+//
+// Ids never come back. Whoever still sees one that another has replaced gets ErrLate.
+func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
+	if _, err = m.db.ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
+		return false, doing("note topic", topic, err)
+	}
+	err = m.transact(ctx, "observe topic", func(ctx context.Context, w *writer) error {
+		var t Topic
+		err := w.queryRow(ctx, sqlTopic+" FOR UPDATE", []any{[]byte(topic)}, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
+		if err != nil {
+			return doing("lock topic", topic, err)
+		}
+		if t.ID == id {
+			pending = t.FlushPending
+			return nil
+		}
+		var retired int64
+		if err = w.queryRow(ctx, sqlRetired, []any{retiredName(topic, id)}, &retired); err != nil {
+			return doing("read retired ids of topic", topic, err)
+		}
+		if retired > 0 {
+			return ErrLate
+		}
+		pending = true
+		return replaceTopic(ctx, w, topic, t.ID, id, partitions)
+	})
+	return pending, err
+}
+
+func replaceTopic(ctx context.Context, w *writer, topic, oldID, id string, partitions int32) error {
+	if _, err := w.exec(ctx, sqlRetire, retiredName(topic, oldID)); err != nil {
+		return doing("retire id of topic", topic, err)
+	}
+	if _, err := w.exec(ctx, sqlNewTopic, []byte(id), int64(partitions), []byte(topic)); err != nil {
+		return doing("note topic", topic, err)
+	}
+	_, err := w.exec(ctx, sqlFenceOld, otherIDs(topic, id)...)
+	return doing("fence sources of topic", topic, err)
+}
+
+func retiredName(topic, id string) []byte { return []byte("retired:" + topic + "/" + id) }
+
+// otherIDs are the bounds of the topic's sources and of those of one id, which the statements leave out. A source is
+// topic, id and partition, joined by '/', and '0' is the byte after '/'.
+func otherIDs(topic, id string) []any {
+	return []any{[]byte(topic + "/"), []byte(topic + "0"), []byte(topic + "/" + id + "/"), []byte(topic + "/" + id + "0")}
+}
+
+// Flushed says that every lane was flushed with hold since the topic got this id, and removes what was kept for sources
+// of its former ids that no batch touched for keep. If the topic has yet another id by now, nothing happens.
+func (m *MySQL) Flushed(ctx context.Context, topic, id string, keep time.Duration) error {
+	err := m.transact(ctx, "note flush of topic", func(ctx context.Context, w *writer) error {
+		_, err := w.exec(ctx, sqlFlushed, []byte(topic), []byte(id))
+		return doing("note flush of topic", topic, err)
+	})
+	if err != nil {
+		return err
+	}
+	t, ok, err := m.Topic(ctx, topic)
+	if err != nil || !ok || t.ID != id {
+		return err
+	}
+	old, err := m.oldSources(ctx, topic, id, keep)
+	if err != nil {
+		return err
+	}
+	for _, source := range old {
+		err = m.transact(ctx, "remove old source", func(ctx context.Context, w *writer) error {
+			return removeSource(ctx, w, source)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *MySQL) oldSources(ctx context.Context, topic, id string, keep time.Duration) (sources [][]byte, err error) {
+	rows, err := m.db.QueryContext(ctx, sqlOldSource, append(otherIDs(topic, id), keep.Milliseconds())...)
+	if err != nil {
+		return nil, doing("read old sources of topic", topic, err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var source []byte
+		if err = rows.Scan(&source); err != nil {
+			return nil, doing("read old sources of topic", topic, err)
+		}
+		sources = append(sources, source)
+	}
+	return sources, doing("read old sources of topic", topic, rows.Err())
+}
+
+// removeSource deletes the position last: as long as it is there, the rest is found again.
+func removeSource(ctx context.Context, w *writer, source []byte) error {
+	for _, text := range []string{
+		"DELETE FROM freshet_displaced WHERE source = ?",
+		"DELETE FROM freshet_displaced_low WHERE source = ?",
+		"DELETE FROM freshet_position_history WHERE source = ?",
+		"DELETE FROM freshet_lane WHERE source = ?",
+		"DELETE FROM freshet_position WHERE source = ?",
+	} {
+		if _, err := w.exec(ctx, text, source); err != nil {
+			return doing("remove old source", "", err)
+		}
+	}
+	return nil
+}

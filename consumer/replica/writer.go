@@ -1,0 +1,235 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"github.com/freshet/freshet/internal/retry"
+)
+
+const (
+	// maxStatements bounds the prepared statements of one connection; a server has 16382 for everybody.
+	maxStatements = 300
+	// maxTries bounds the tries of one transaction against conflicts; after them the caller decides.
+	maxTries = 8
+	// A broken connection says that the server may be away: once more, since it may also have been idle too long.
+	maxReconnects = 1
+	conflictFirst = 20 * time.Millisecond
+	conflictMax   = time.Second
+)
+
+// ErrClosed comes from a method called after Close.
+var ErrClosed = errors.New("replica is closed")
+
+// writer is one pinned connection with its prepared statements. One goroutine uses it at a time.
+type writer struct {
+	conn       *sql.Conn
+	born, used time.Time
+	upserts    map[upsertID]*prepared
+	others     map[string]*sql.Stmt // by text; a handful of fixed statements
+	clock      int64
+}
+
+type upsertID struct {
+	t    *table
+	rows int
+}
+
+type prepared struct {
+	stmt *sql.Stmt
+	used int64 // the writer's clock when it was last used
+}
+
+func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
+	conn, err := m.db.Conn(ctx)
+	if err != nil {
+		return nil, doing("connect", "", err)
+	}
+	now := time.Now()
+	w := &writer{conn: conn, born: now, used: now, upserts: map[upsertID]*prepared{}, others: map[string]*sql.Stmt{}}
+	if m.cfg.PlainSession {
+		return w, nil
+	}
+	for _, set := range []string{
+		"SET SESSION sql_mode = '" + strictMode + "', time_zone = '+00:00', innodb_lock_wait_timeout = 5",
+		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+	} {
+		if _, err := conn.ExecContext(ctx, set); err != nil {
+			w.close()
+			return nil, doing("set up session", "", err)
+		}
+	}
+	return w, nil
+}
+
+// close gives the connection up; the server forgets statements and transaction with it.
+func (w *writer) close() {
+	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool drop it instead of using it again
+	_ = w.conn.Close()
+}
+
+func (m *MySQL) acquire(ctx context.Context) (*writer, error) {
+	var w *writer
+	var open bool
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case w, open = <-m.writers:
+		if !open {
+			return nil, ErrClosed
+		}
+	}
+	m.mu.Lock()
+	closed := m.closed
+	m.mu.Unlock()
+	if closed {
+		m.writers <- w
+		return nil, ErrClosed
+	}
+	if w != nil && (time.Since(w.born) > connLifetime || time.Since(w.used) > connIdle) {
+		w.close()
+		w = nil
+	}
+	if w == nil {
+		var err error
+		if w, err = m.newWriter(ctx); err != nil {
+			m.writers <- nil
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func (m *MySQL) release(w *writer, broken bool) {
+	if broken {
+		m.stats.repins.Add(1)
+		w.close()
+		w = nil
+	} else {
+		w.used = time.Now()
+	}
+	m.writers <- w
+}
+
+// stmt prepares a fixed statement once.
+func (w *writer) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
+	if s, ok := w.others[text]; ok {
+		return s, nil
+	}
+	s, err := w.conn.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	w.others[text] = s
+	return s, nil
+}
+
+// upsert prepares a table's upsert of that size once, and forgets the one that was not used for the longest time when
+// there are too many.
+func (w *writer) upsert(ctx context.Context, t *table, rows int) (*sql.Stmt, error) {
+	w.clock++
+	id := upsertID{t, rows}
+	if p, ok := w.upserts[id]; ok {
+		p.used = w.clock
+		return p.stmt, nil
+	}
+	if len(w.upserts) >= maxStatements {
+		var oldest upsertID
+		at := w.clock
+		for id, p := range w.upserts {
+			if p.used < at {
+				oldest, at = id, p.used
+			}
+		}
+		_ = w.upserts[oldest].stmt.Close() // a broken connection shows at the next use
+		delete(w.upserts, oldest)
+	}
+	s, err := w.conn.PrepareContext(ctx, t.upsertSQL(rows))
+	if err != nil {
+		return nil, err
+	}
+	w.upserts[id] = &prepared{stmt: s, used: w.clock}
+	return s, nil
+}
+
+func (w *writer) exec(ctx context.Context, text string, args ...any) (int64, error) {
+	s, err := w.stmt(ctx, text)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// queryRow reads one row; sql.ErrNoRows if there is none.
+func (w *writer) queryRow(ctx context.Context, text string, args []any, dest ...any) error {
+	s, err := w.stmt(ctx, text)
+	if err != nil {
+		return err
+	}
+	return s.QueryRowContext(ctx, args...).Scan(dest...)
+}
+
+// inTx runs fn in one transaction on a pinned connection and commits. Any error rolls everything back first: after a
+// lock wait the server has undone the statement only, and a commit would keep the earlier ones.
+func (m *MySQL) inTx(ctx context.Context, fn func(context.Context, *writer) error) error {
+	w, err := m.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	broken := true // also when fn panics
+	defer func() { m.release(w, broken) }()
+	// The statements are prepared on the connection and not on the transaction, which would prepare them once more;
+	// they run inside it all the same, since the connection is ours alone.
+	tx, err := w.conn.BeginTx(ctx, nil)
+	if err != nil {
+		return doing("begin transaction", "", err)
+	}
+	if err = fn(ctx, w); err == nil {
+		if err = tx.Commit(); err != nil {
+			return doing("commit", "", err)
+		}
+		broken = false
+		return nil
+	}
+	rollbackErr := tx.Rollback()
+	broken = rollbackErr != nil || ended(ctx, err) || classify(err) == classConnection
+	return err
+}
+
+// transact is inTx, again after conflicts and once after a broken connection. Its bounds leave the long patience to the
+// caller, who knows whether anybody still waits.
+func (m *MySQL) transact(ctx context.Context, what string, fn func(context.Context, *writer) error) error {
+	tries, reconnects := 0, 0
+	return retry.Do(ctx, retry.Policy{First: conflictFirst, Max: conflictMax}, func(ctx context.Context) error {
+		err := m.inTx(ctx, fn)
+		if err == nil {
+			return nil
+		}
+		again := false
+		switch classifyOwn(err) {
+		case classConflict:
+			tries++
+			again = tries < maxTries
+		case classConnection:
+			reconnects++
+			again = reconnects <= maxReconnects
+		case classInfrastructure, classPoison, classDataset:
+		}
+		if ended(ctx, err) {
+			again = false
+		}
+		if !again {
+			return retry.Permanent(doing(what, "", err))
+		}
+		m.stats.retries.Add(1)
+		m.log.DebugContext(ctx, "transaction begun again", "component", "replica", "what", what, "error", err)
+		return err
+	})
+}
