@@ -1,0 +1,235 @@
+package freshet_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/build/constraint"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/freshet/freshet"
+
+// anything marks the one package that knows everybody.
+const anything = "*"
+
+// mayImport is the table of the house: each package with what it may import of ours, outside tests. A package that is not
+// listed fails: a new one is a decision. internal/retry is a leaf that all may use but schemas, which imports nothing.
+var mayImport = map[string][]string{
+	"":                       {},
+	"schemas":                {},
+	"schemas/cdc":            {"schemas"},
+	"producer":               {"schemas", "internal/kafkalog", "internal/retry"},
+	"producer/outbox":        {"schemas", "internal/retry"},
+	"producer/producertest":  {"schemas"},
+	"consumer":               {"schemas", "consumer/replica", "invalidation/lane", "internal/kafkalog", "internal/retry"},
+	"consumer/replica":       {"schemas", "internal/retry"},
+	"invalidation":           {"schemas", "invalidation/lane", "internal/retry"},
+	"invalidation/lane":      {"schemas"},
+	"consistency":            {"schemas", "internal/retry"},
+	"admin":                  {"schemas", "consumer", "consumer/replica", "consistency", "invalidation", "internal/retry", "admin/console"},
+	"admin/console":          {},
+	"migrations":             {"internal/retry"},
+	"internal/kafkalog":      {"schemas", "internal/retry"},
+	"internal/retry":         {},
+	"internal/jsonx":         {},
+	"internal/config":        {"schemas"},
+	"internal/telemetry":     {"schemas", "producer", "consumer", "consumer/replica", "invalidation", "consistency"},
+	"internal/devstack":      {"internal/retry"},
+	"internal/e2e":           {},
+	"internal/testenv":       {},
+	"internal/testenv/serve": {"internal/testenv"},
+	"internal/demo": {
+		"schemas", "producer", "consumer", "consumer/replica", "invalidation", "invalidation/lane", "migrations",
+		"internal/devstack", "internal/kafkalog", "internal/retry",
+	},
+	"cmd/freshet":      {anything},
+	"examples/catalog": {"schemas", "producer", "invalidation"},
+	"examples/shop":    {"schemas", "producer", "producer/outbox", "invalidation"},
+}
+
+// devOnly packages never reach the server image: only files that the build tag nodev leaves out import them.
+var devOnly = []string{"internal/devstack", "internal/demo"}
+
+// testOnly packages are for tests and for the program that serves them.
+var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"}}
+
+// owners are the only packages that may use a dependency, outside tests. The longest path decides.
+var owners = map[string][]string{
+	"github.com/segmentio/kafka-go":            {"internal/kafkalog"},
+	"github.com/segmentio/kafka-go/sasl":       {"internal/kafkalog", "producer", "consumer", "cmd/freshet"}, // users bring the mechanism
+	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
+	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},
+	"github.com/maypok86/otter/v2":             {"invalidation"},
+	"github.com/pressly/goose/v3":              {"migrations"},
+	"github.com/prometheus/client_golang":      {"internal/telemetry", "cmd/freshet"},
+	"github.com/spf13/cobra":                   {"cmd/freshet", "admin"},
+	"github.com/knadh/koanf":                   {"internal/config"},
+	"github.com/dolthub/go-mysql-server":       {"internal/devstack"},
+	"github.com/alicebob/miniredis/v2":         {"internal/devstack"},
+	"github.com/twmb/franz-go":                 {"internal/devstack", "internal/testenv"},
+	"go.uber.org/goleak":                       {"internal/testenv"},
+}
+
+// clients are what services link, with the most modules that each may bring along.
+var clients = map[string]int{"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 16, "invalidation": 12, "invalidation/lane": 9}
+
+// heavy must never come along with a client.
+var heavy = []string{
+	"github.com/prometheus/", "github.com/spf13/cobra", "github.com/knadh/koanf", "github.com/pressly/goose",
+	"github.com/dolthub/", "github.com/twmb/franz-go", "github.com/alicebob/miniredis", "charm.land/",
+}
+
+// file is one Go file outside tests.
+type file struct {
+	name    string
+	imports []string
+	dev     bool // nodev leaves it out
+}
+
+func TestImportsFollowTheTable(t *testing.T) {
+	for pkg, files := range packages(t) {
+		allowed, listed := mayImport[pkg]
+		if !listed {
+			t.Errorf("package %q is not in the table: say what it may import", pkg)
+			continue
+		}
+		for _, f := range files {
+			for _, imp := range f.imports {
+				ours, ok := strings.CutPrefix(imp, module+"/")
+				if !ok {
+					continue
+				}
+				if !slices.Contains(allowed, ours) && !slices.Contains(allowed, anything) {
+					t.Errorf("%s imports %s; the table does not allow it", f.name, ours)
+				}
+				if by, only := testOnly[ours]; only && !slices.Contains(by, pkg) {
+					t.Errorf("%s imports %s, which is for tests", f.name, ours)
+				}
+				if slices.Contains(devOnly, ours) && !f.dev {
+					t.Errorf("%s imports %s without the constraint !nodev", f.name, ours)
+				}
+			}
+		}
+	}
+}
+
+func TestImportsOfDependenciesStayWithTheirOwners(t *testing.T) {
+	for pkg, files := range packages(t) {
+		for _, f := range files {
+			for _, imp := range f.imports {
+				dep := ""
+				for d := range owners {
+					if (imp == d || strings.HasPrefix(imp, d+"/")) && len(d) > len(dep) {
+						dep = d
+					}
+				}
+				if own := owners[dep]; dep != "" && !slices.Contains(own, pkg) {
+					t.Errorf("%s imports %s, which is for %v", f.name, imp, own)
+				}
+			}
+		}
+	}
+}
+
+// The test cache does not see what a child process reads; make runs this test with -count=1.
+func TestImportsOfClientsStaySmall(t *testing.T) {
+	have := packages(t)
+	for _, pkg := range slices.Sorted(maps.Keys(clients)) {
+		if _, ok := have[pkg]; !ok {
+			continue // in the house plan, not built yet
+		}
+		t.Run(pkg, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./"+pkg)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("go list: %v\n%s", err, &stderr)
+			}
+			reached := map[string]bool{}
+			for mod := range strings.FieldsSeq(string(out)) {
+				reached[mod] = mod != module
+			}
+			delete(reached, module)
+			for mod := range reached {
+				for _, h := range heavy {
+					if strings.HasPrefix(mod+"/", h) {
+						t.Errorf("reaches %s, which clients must not link", mod)
+					}
+				}
+			}
+			if len(reached) > clients[pkg] {
+				t.Errorf("reaches %d modules, at most %d are agreed: %v", len(reached), clients[pkg], slices.Sorted(maps.Keys(reached)))
+			}
+		})
+	}
+}
+
+// packages parses every Go file of the module outside tests, whatever its build constraints, by package directory.
+func packages(t *testing.T) map[string][]file {
+	t.Helper()
+	all := map[string][]file{}
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			base := d.Name()
+			if name != "." && (base[0] == '.' || base[0] == '_' || base == "testdata" || base == "node_modules" || name == "tools") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		name = filepath.ToSlash(name)
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(name)
+		if pkg == "." {
+			pkg = ""
+		}
+		one := file{name: name, dev: leftOut(f)}
+		for _, imp := range f.Imports {
+			p, err := strconv.Unquote(imp.Path.Value)
+			if err != nil {
+				return err
+			}
+			one.imports = append(one.imports, p)
+		}
+		all[pkg] = append(all[pkg], one)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("read the module: %v", err)
+	}
+	if len(all) < 5 {
+		t.Fatalf("found %d packages only: the walk is broken", len(all))
+	}
+	return all
+}
+
+// leftOut says whether the build tag nodev leaves the file out.
+func leftOut(f *ast.File) bool {
+	for _, g := range f.Comments {
+		for _, c := range g.List {
+			if x, err := constraint.Parse(c.Text); err == nil && c.Pos() < f.Package {
+				return !x.Eval(func(string) bool { return true })
+			}
+		}
+	}
+	return false
+}
