@@ -53,8 +53,8 @@ func ParseCompression(s string) (Compression, error) {
 const (
 	batchHeaderSize = 61
 	// setPrefix is the length field of a record set in a request; the encoder writes it, so that nothing is copied.
-	setPrefix = 4
-	batchMagic      = 2
+	setPrefix  = 4
+	batchMagic = 2
 	// batchLengthBias is what the length field does not count: itself and what lies before it.
 	batchLengthBias = 12
 	// noLeaderEpoch is what a producer writes; the broker fills it in.
@@ -77,12 +77,12 @@ func (s *producerState) advance(n int) {
 // batchEncoder writes one batch at a time: begin, add for each record, finish. Its buffers are used again, so without
 // compression a record costs no allocation once they have grown.
 type batchEncoder struct {
-	codec    Compression
-	buf      []byte // header and records of the batch, uncompressed
-	packed   []byte // the same with compressed records
-	base     int64  // time of the first record
-	maxTime  int64
-	count    int
+	codec   Compression
+	buf     []byte // header and records of the batch, uncompressed
+	packed  []byte // the same with compressed records
+	base    int64  // time of the first record
+	maxTime int64
+	count   int
 }
 
 // begin drops what was there.

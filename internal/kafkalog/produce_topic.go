@@ -1,0 +1,162 @@
+package kafkalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/freshet/freshet/internal/retry"
+)
+
+// noTopicTries is how often a missing topic is asked for before it counts as missing: a topic that was made a moment ago
+// is not known to every broker yet.
+const noTopicTries = 4
+
+// topic is what a producer knows of a topic, and its partitions.
+type topic struct {
+	p    *Producer
+	name string
+	// refreshing has one slot; who holds it asks the cluster.
+	refreshing chan struct{}
+
+	mu         sync.RWMutex // guards all below
+	state      topicState
+	known      *cluster // nil: not learned yet
+	learned    time.Time
+	partitions []*partition // made when first used
+}
+
+// ready gives the partition of key once the topic is known.
+func (t *topic) ready(ctx context.Context, key []byte) (*partition, error) {
+	t.mu.RLock()
+	q := t.lookup(key)
+	t.mu.RUnlock()
+	if q != nil {
+		return q, nil
+	}
+	if err := t.learn(ctx); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.state.info.Partitions
+	id := partitionOf(key, n)
+	for int32(len(t.partitions)) < n {
+		t.partitions = append(t.partitions, nil)
+	}
+	if t.partitions[id] == nil {
+		q, err := t.p.startPartition(t, id)
+		if err != nil {
+			return nil, err
+		}
+		t.partitions[id] = q
+	}
+	return t.partitions[id], nil
+}
+
+// lookup gives the partition of key if it was used before. t.mu is held.
+func (t *topic) lookup(key []byte) *partition {
+	if t.known == nil || t.state.info.Partitions == 0 {
+		return nil
+	}
+	if id := partitionOf(key, t.state.info.Partitions); int(id) < len(t.partitions) {
+		return t.partitions[id]
+	}
+	return nil
+}
+
+// learn asks for the topic until there is an answer, if there is none yet.
+func (t *topic) learn(ctx context.Context) error {
+	t.mu.RLock()
+	known := t.known != nil
+	t.mu.RUnlock()
+	if known {
+		return nil
+	}
+	missing := 0
+	return retry.Do(ctx, retry.Policy{First: firstBackoff, Max: maxBackoff}, func(ctx context.Context) error {
+		err := t.refresh(ctx, time.Time{})
+		if errors.Is(err, ErrNoTopic) {
+			if missing++; missing >= noTopicTries {
+				return retry.Permanent(err)
+			}
+		}
+		if err != nil && hopeless(err) {
+			return retry.Permanent(err)
+		}
+		return err
+	})
+}
+
+// hopeless says whether asking again cannot help.
+func hopeless(err error) bool {
+	if errors.Is(err, ErrNoTopicIDs) || errors.Is(err, ErrClosed) || errors.Is(err, ErrRefused) {
+		return true
+	}
+	code := asCode(err)
+	return code != 0 && judge(int16(code)) == misconfigured
+}
+
+// refresh asks the cluster, unless somebody did after seen. What is known stays when the answer is an error.
+func (t *topic) refresh(ctx context.Context, seen time.Time) error {
+	select {
+	case t.refreshing <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-t.refreshing }()
+	t.mu.RLock()
+	fresh := t.known != nil && t.learned.After(seen)
+	t.mu.RUnlock()
+	if fresh {
+		return nil
+	}
+	cl, err := t.p.client.metadata(ctx, t.name)
+	if err != nil {
+		return fmt.Errorf("ask for topic %s: %w", t.name, err)
+	}
+	s := cl.topics[t.name]
+	if s.err != nil {
+		if code := asCode(s.err); code != 0 && judge(int16(code)) == misconfigured {
+			return fmt.Errorf("ask for topic %s: %w", t.name, refusal(code, t.name))
+		}
+		return fmt.Errorf("ask for topic %s: %w", t.name, s.err)
+	}
+	if s.info.Partitions == 0 {
+		return fmt.Errorf("ask for topic %s: %w", t.name, ErrNoTopic)
+	}
+	t.take(cl, s)
+	return nil
+}
+
+// take stores an answer. A topic that was made anew gets new producer ids: its brokers know nothing of the old ones.
+func (t *topic) take(cl *cluster, s topicState) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known != nil && t.state.info.ID != s.info.ID {
+		t.p.log.Warn("topic was made anew", "topic", t.name, "old_id", t.state.info.ID, "new_id", s.info.ID)
+		for _, q := range t.partitions {
+			if q != nil {
+				q.renew.Store(true)
+			}
+		}
+	}
+	t.known, t.state, t.learned = cl, s, time.Now()
+}
+
+// leader gives the address of a partition's leader, and when that was learned.
+func (t *topic) leader(id int32) (addr string, learned time.Time, err error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, addr, _, err = t.known.leader(t.name, id)
+	return addr, t.learned, err
+}
+
+// partition gives the name of partition id under the topic's id as known now.
+func (t *topic) partition(id int32) Partition {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return Partition{Topic: t.name, TopicID: t.state.info.ID, ID: id}
+}

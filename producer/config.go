@@ -1,0 +1,72 @@
+package producer
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/segmentio/kafka-go/sasl"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Defaults of a Config.
+const (
+	DefaultSource           = "//freshet/producer"
+	DefaultClientID         = kafkalog.DefaultClientID
+	DefaultDeliveryTimeout  = kafkalog.DefaultDeliveryTimeout
+	DefaultMaxBufferedBytes = kafkalog.DefaultMaxBuffered
+	DefaultLinger           = kafkalog.DefaultLinger
+	DefaultCloseTimeout     = 10 * time.Second
+)
+
+// Config of a Producer. The zero value of every field but Brokers and Datasets works.
+type Config struct {
+	// Brokers are host:port addresses to start from; the others are learned. Required.
+	Brokers []string
+	// Datasets that may be published to. Required.
+	Datasets *schemas.Datasets
+	// Source is the URI reference of events that bring none, such as "//shop/db"; "" means DefaultSource.
+	Source string
+	// ClientID names this program to the brokers; "" means DefaultClientID.
+	ClientID string
+	// TLS, if not nil, encrypts every connection. An empty ServerName means the broker's host.
+	TLS *tls.Config
+	// SASL, if not nil, authenticates every connection. kafka-go has the mechanisms, in its packages sasl/plain and
+	// sasl/scram.
+	SASL sasl.Mechanism
+	// DeliveryTimeout bounds the time in which Kafka must take an event, tries included; 0 means DefaultDeliveryTimeout.
+	DeliveryTimeout time.Duration
+	// MaxBufferedBytes bounds the events that wait for an answer. Encoding takes up to 1 MB more per partition in use. 0
+	// means DefaultMaxBufferedBytes.
+	MaxBufferedBytes int
+	// Linger is how long a batch waits for more events while they come in streams; a lone event never waits. 0 means
+	// DefaultLinger, negative none.
+	Linger time.Duration
+	// Compression of batches: none, gzip, snappy, lz4 or zstd; "" means none.
+	Compression string
+	// CloseTimeout is how long Close waits for events under way; 0 means DefaultCloseTimeout.
+	CloseTimeout time.Duration
+	// Logger hears of what recovered; nil discards.
+	Logger *slog.Logger
+}
+
+// check completes the configuration and refuses what cannot work.
+func (c Config) check() (Config, kafkalog.Compression, error) {
+	if c.CloseTimeout < 0 {
+		return c, 0, fmt.Errorf("check CloseTimeout %s: must not be negative; 0 means %s", c.CloseTimeout, DefaultCloseTimeout)
+	}
+	codec, err := kafkalog.ParseCompression(c.Compression)
+	if err != nil {
+		return c, 0, err
+	}
+	if c.CloseTimeout == 0 {
+		c.CloseTimeout = DefaultCloseTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, codec, nil
+}

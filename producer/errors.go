@@ -1,0 +1,78 @@
+package producer
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+)
+
+// Errors that callers decide by, all wrapped.
+var (
+	// ErrNoTopic: the dataset's topic does not exist. Nothing makes it by itself.
+	ErrNoTopic = kafkalog.ErrNoTopic
+	// ErrOutcomeUnknown: there was no answer, so the event may be in the log or not. Publishing the same event again is
+	// safe.
+	ErrOutcomeUnknown = kafkalog.ErrOutcomeUnknown
+	// ErrDeliveryTimeout: Kafka did not take the event within DeliveryTimeout. Without ErrOutcomeUnknown beside it, the
+	// event is not in the log.
+	ErrDeliveryTimeout = kafkalog.ErrDeliveryTimeout
+	// ErrRefused: Kafka refuses the event for good; the text names the right or setting.
+	ErrRefused = kafkalog.ErrRefused
+	// ErrTooLarge: the topic's size limit, or the buffer, is below the event.
+	ErrTooLarge = kafkalog.ErrTooLarge
+	// ErrClosed: the producer is closed.
+	ErrClosed = kafkalog.ErrClosed
+)
+
+// EventError says what went wrong with one event of a Publish.
+type EventError struct {
+	// Index of the event among the arguments.
+	Index int
+	// Dataset that the event named.
+	Dataset string
+	// Err is why; a schemas.FieldError when the event itself is wrong.
+	Err error
+}
+
+// Error names the event by index and dataset.
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event %d (dataset %s): %v", e.Index, e.Dataset, e.Err)
+}
+
+// Unwrap gives Err.
+func (e *EventError) Unwrap() error { return e.Err }
+
+// PublishError is what Publish gives when events failed: each with its index, in order. Events that are not in it are in
+// the log, unless Sent is false.
+type PublishError struct {
+	// Sent is false when an event was refused before anything was sent: then none of the events is in the log.
+	Sent bool
+	// Events that failed.
+	Events []*EventError
+}
+
+// maxErrorTexts bounds how many events an error text names.
+const maxErrorTexts = 3
+
+// Error names the first events.
+func (e *PublishError) Error() string {
+	texts := make([]string, 0, maxErrorTexts)
+	for _, ev := range e.Events[:min(len(e.Events), maxErrorTexts)] {
+		texts = append(texts, ev.Error())
+	}
+	s := "publish: " + strings.Join(texts, "; ")
+	if n := len(e.Events) - len(texts); n > 0 {
+		s += fmt.Sprintf("; and %d more", n)
+	}
+	return s
+}
+
+// Unwrap gives the events' errors.
+func (e *PublishError) Unwrap() []error {
+	out := make([]error, len(e.Events))
+	for i, ev := range e.Events {
+		out[i] = ev
+	}
+	return out
+}

@@ -1,0 +1,234 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Producer publishes events. It is safe for concurrent use.
+type Producer struct {
+	cfg    Config
+	check  *Checker
+	client *kafkalog.Client
+	log    *kafkalog.Producer
+}
+
+// New checks the configuration and the datasets. It opens no connection: the first event does.
+func New(cfg Config) (*Producer, error) {
+	cfg, codec, err := cfg.check()
+	if err != nil {
+		return nil, fmt.Errorf("make producer: %w", err)
+	}
+	check, err := NewChecker(cfg.Datasets, cfg.Source)
+	if err != nil {
+		return nil, fmt.Errorf("make producer: %w", err)
+	}
+	topics := make([]string, 0, cfg.Datasets.Len())
+	for _, d := range cfg.Datasets.All() {
+		topics = append(topics, d.Topic)
+	}
+	client, err := kafkalog.New(kafkalog.Config{
+		Brokers: cfg.Brokers, ClientID: cfg.ClientID, Topics: topics, TLS: cfg.TLS, SASL: cfg.SASL, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make producer: %w", err)
+	}
+	log, err := kafkalog.NewProducer(client, kafkalog.ProducerConfig{
+		Linger: cfg.Linger, DeliveryTimeout: cfg.DeliveryTimeout, MaxBufferedBytes: cfg.MaxBufferedBytes, Compression: codec,
+		Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make producer: %w", err)
+	}
+	return &Producer{cfg: cfg, check: check, client: client, log: log}, nil
+}
+
+// Publish checks all events, appends them, and returns when every replica in sync has them or ctx ends. The token covers
+// the events that were appended. Errors are *PublishError.
+//
+// When ctx ends first, events that were already handed over may still arrive: their error wraps ErrOutcomeUnknown and
+// ctx's.
+func (p *Producer) Publish(ctx context.Context, events ...schemas.Event) (schemas.Token, error) {
+	recs := make([]checked, len(events))
+	if err := p.check.all(events, recs); err != nil {
+		return schemas.Token{}, err
+	}
+	g := newGathering(len(events))
+	for i := range recs {
+		err := p.log.Produce(ctx, recs[i].topic, recs[i].rec, func(a kafkalog.Acked, err error) { g.outcome(i, a, err) })
+		if err != nil {
+			g.outcome(i, kafkalog.Acked{}, err)
+		}
+	}
+	select {
+	case <-g.done:
+	case <-ctx.Done():
+		g.abandon(fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx)))
+	}
+	return g.result(func(i int, err error) *EventError {
+		return &EventError{Index: i, Dataset: events[i].Dataset, Err: p.explain(ctx, recs[i].topic, err)}
+	})
+}
+
+// PublishAsync checks an event and queues it, and calls done, if that is not nil, with the outcome. It blocks while the
+// topic is not known yet or the buffer is full, until ctx ends. An error means that the event was not queued; done is not
+// called then. ctx has no meaning for an event that was queued: DeliveryTimeout bounds it.
+//
+// done is called in the order of the calls for events of one record. It must return soon and must not publish.
+func (p *Producer) PublishAsync(ctx context.Context, event schemas.Event, done func(schemas.Token, error)) error {
+	c, err := p.check.one(event)
+	if err != nil {
+		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, err)
+	}
+	err = p.log.Produce(ctx, c.topic, c.rec, func(a kafkalog.Acked, err error) {
+		if done == nil {
+			return
+		}
+		if err != nil {
+			done(schemas.Token{}, p.explain(context.Background(), c.topic, err))
+			return
+		}
+		done(schemas.NewToken(a.Partition.Source(), a.Offset), nil)
+	})
+	if err != nil {
+		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, p.explain(ctx, c.topic, err))
+	}
+	return nil
+}
+
+// explain adds what the caller can do about err.
+func (p *Producer) explain(ctx context.Context, topic string, err error) error {
+	switch {
+	case errors.Is(err, ErrNoTopic):
+		return fmt.Errorf("%w; create it, for example with: freshet migrate datasets", err)
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		brokers := strings.Join(p.cfg.Brokers, ",")
+		for _, t := range p.log.Stats().Troubled {
+			if t.Topic == topic {
+				return fmt.Errorf("no answer in time from Kafka at %s: %w (partition %d: %w)", brokers, err, t.Partition, t.Err)
+			}
+		}
+		return fmt.Errorf("no answer in time from Kafka at %s: %w", brokers, err)
+	}
+	return err
+}
+
+// Flush sends at once what was queued before the call and waits for its outcomes, until ctx ends.
+func (p *Producer) Flush(ctx context.Context) error { return p.log.Flush(ctx) }
+
+// Close waits, up to CloseTimeout, for the events under way, gives up on the others, and closes all connections. Its
+// error says how many were not acknowledged. It may be called again.
+func (p *Producer) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.CloseTimeout)
+	defer cancel()
+	return errors.Join(p.log.Close(ctx), p.client.Close())
+}
+
+// Stats is a snapshot of a Producer.
+type Stats struct {
+	// Buffered events wait for their outcome; BufferedBytes is their size.
+	Buffered, BufferedBytes int
+	// Published counts events that Kafka acknowledged, Failed those that it did not.
+	Published, Failed uint64
+	// Batches and Bytes count what was sent and acknowledged.
+	Batches, Bytes uint64
+	// Retries counts tries that did not settle their batch, UnknownOutcomes those of them without an answer.
+	Retries, UnknownOutcomes uint64
+	// Blocked counts events that had to wait for room in the buffer.
+	Blocked uint64
+	// Troubled are the partitions whose newest try failed.
+	Troubled []Trouble
+}
+
+// Trouble is a partition that does not take its batch.
+type Trouble struct {
+	// Topic and Partition say which.
+	Topic     string
+	Partition int32
+	// Since is when it began.
+	Since time.Time
+	// Err is the newest failure.
+	Err error
+}
+
+// Stats gives the counters since the start and the state as of now.
+func (p *Producer) Stats() Stats {
+	s := p.log.Stats()
+	out := Stats{
+		Buffered: s.Buffered, BufferedBytes: s.BufferedBytes, Published: s.Acked, Failed: s.Failed, Batches: s.Batches,
+		Bytes: s.Bytes, Retries: s.Retries, UnknownOutcomes: s.UnknownOutcomes, Blocked: s.Blocked,
+	}
+	for _, t := range s.Troubled {
+		out.Troubled = append(out.Troubled, Trouble{Topic: t.Topic, Partition: t.Partition, Since: t.Since, Err: t.Err})
+	}
+	return out
+}
+
+// gathering collects the outcomes of the events of one Publish.
+type gathering struct {
+	done chan struct{} // closed when all are there
+
+	mu      sync.Mutex // guards all below
+	missing int
+	settled []bool
+	errs    []error
+	token   schemas.Token
+}
+
+func newGathering(n int) *gathering {
+	g := &gathering{done: make(chan struct{}), missing: n, settled: make([]bool, n), errs: make([]error, n)}
+	if n == 0 {
+		close(g.done)
+	}
+	return g
+}
+
+// outcome takes one event's; what comes after abandon is ignored.
+func (g *gathering) outcome(i int, a kafkalog.Acked, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.settled[i] {
+		return
+	}
+	g.settled[i], g.errs[i] = true, err
+	if err == nil {
+		g.token = g.token.Merge(schemas.NewToken(a.Partition.Source(), a.Offset))
+	}
+	if g.missing--; g.missing == 0 {
+		close(g.done)
+	}
+}
+
+// abandon gives err to the events that have no outcome yet.
+func (g *gathering) abandon(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.settled {
+		if !g.settled[i] {
+			g.settled[i], g.errs[i] = true, err
+		}
+	}
+}
+
+// result gives the token of what was appended, and the rest as an error.
+func (g *gathering) result(explain func(int, error) *EventError) (schemas.Token, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var failed []*EventError
+	for i, err := range g.errs {
+		if err != nil {
+			failed = append(failed, explain(i, err))
+		}
+	}
+	if len(failed) > 0 {
+		return g.token, &PublishError{Sent: true, Events: failed}
+	}
+	return g.token, nil
+}
