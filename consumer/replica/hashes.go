@@ -1,0 +1,29 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Hashes gives dataset → hash of its cache section, as `freshet migrate datasets` noted them.
+func (m *MySQL) Hashes(ctx context.Context) (hashes map[string]string, err error) {
+	prefix := metaDataset("")
+	rows, err := m.db.QueryContext(ctx, "SELECT name, value FROM freshet_meta WHERE name LIKE ?", []byte(prefix+"%"))
+	if err != nil {
+		return nil, fmt.Errorf("read cache hashes: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err tells what matters
+	hashes = map[string]string{}
+	for rows.Next() {
+		var name, value []byte
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, fmt.Errorf("read cache hashes: %w", err)
+		}
+		hashes[strings.TrimPrefix(string(name), prefix)] = string(value)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read cache hashes: %w", err)
+	}
+	return hashes, nil
+}
