@@ -1,0 +1,201 @@
+package kafkalog
+
+import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// stickyName is the protocol's name in the group; every member of a group must share one.
+const stickyName = "freshet-sticky"
+
+// sticky is a group balancer that moves as few partitions as it can: a partition that stays spares a fence, a repair
+// check and a pause.
+type sticky struct {
+	mu    sync.Mutex // guards claim
+	claim claim
+}
+
+// claim is what a member says it owned, and in which generation.
+type claim struct {
+	generation int32
+	parts      map[string][]int
+}
+
+// note remembers what the group gave to this member.
+func (s *sticky) note(generation int32, assigned map[string][]kafka.PartitionAssignment) {
+	parts := map[string][]int{}
+	for topic, as := range assigned {
+		for _, a := range as {
+			parts[topic] = append(parts[topic], a.ID)
+		}
+		slices.Sort(parts[topic])
+	}
+	s.mu.Lock()
+	s.claim = claim{generation, parts}
+	s.mu.Unlock()
+}
+
+// ProtocolName is part of kafka.GroupBalancer.
+func (s *sticky) ProtocolName() string { return stickyName }
+
+// UserData is part of kafka.GroupBalancer: the claim, as
+//
+//	version u8 = 1 | generation i32 | topics uvarint × { length uvarint, name | partitions uvarint × { id uvarint } }
+func (s *sticky) UserData() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return encodeClaim(s.claim), nil
+}
+
+func encodeClaim(c claim) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{1}, uint32(c.generation))
+	b = binary.AppendUvarint(b, uint64(len(c.parts)))
+	for _, topic := range slices.Sorted(maps.Keys(c.parts)) {
+		b = binary.AppendUvarint(b, uint64(len(topic)))
+		b = append(b, topic...)
+		b = binary.AppendUvarint(b, uint64(len(c.parts[topic])))
+		for _, p := range c.parts[topic] {
+			b = binary.AppendUvarint(b, uint64(p))
+		}
+	}
+	return b
+}
+
+// decodeClaim reads a claim. What cannot be read claims nothing: a member of another release still gets its share.
+func decodeClaim(b []byte) claim {
+	w := &wire{b: b}
+	if w.i8() != 1 {
+		return claim{}
+	}
+	c := claim{generation: w.i32(), parts: map[string][]int{}}
+	for n := w.count(int32(w.uvarint())); n > 0 && w.err == nil; n-- {
+		topic := string(w.take(w.uvarint()))
+		for m := w.count(int32(w.uvarint())); m > 0 && w.err == nil; m-- {
+			c.parts[topic] = append(c.parts[topic], w.uvarint())
+		}
+	}
+	if w.err != nil || len(w.b) > 0 {
+		return claim{}
+	}
+	return c
+}
+
+type topicPartition struct {
+	topic string
+	id    int
+}
+
+func comparePartitions(a, b topicPartition) int {
+	return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.id, b.id))
+}
+
+// AssignGroups is part of kafka.GroupBalancer. It gives the same answer for the same members, however they are ordered:
+// everybody keeps what it owned as far as its share goes, the newest claim first, and the rest fills the smallest.
+func (s *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
+	members = slices.SortedFunc(slices.Values(members), func(a, b kafka.GroupMember) int { return cmp.Compare(a.ID, b.ID) })
+	parts := make([]topicPartition, 0, len(partitions))
+	for _, p := range partitions {
+		parts = append(parts, topicPartition{p.Topic, p.ID})
+	}
+	slices.SortFunc(parts, comparePartitions)
+	parts = slices.Compact(parts)
+
+	owner := keepOwners(members, parts)
+	counts := map[string]int{}
+	for _, id := range owner {
+		counts[id]++
+	}
+	for _, p := range parts {
+		if _, kept := owner[p]; kept {
+			continue
+		}
+		best := ""
+		for _, m := range members {
+			if slices.Contains(m.Topics, p.topic) && (best == "" || counts[m.ID] < counts[best]) {
+				best = m.ID
+			}
+		}
+		if best != "" {
+			owner[p] = best
+			counts[best]++
+		}
+	}
+
+	out := kafka.GroupMemberAssignments{}
+	for _, m := range members {
+		out[m.ID] = map[string][]int{}
+	}
+	for _, p := range parts {
+		if id, ok := owner[p]; ok {
+			out[id][p.topic] = append(out[id][p.topic], p.id)
+		}
+	}
+	return out
+}
+
+// keepOwners gives the partitions that stay where they are.
+func keepOwners(members []kafka.GroupMember, parts []topicPartition) map[topicPartition]string {
+	exists := map[topicPartition]bool{}
+	for _, p := range parts {
+		exists[p] = true
+	}
+	type held struct {
+		member     string
+		generation int32
+	}
+	newest := map[topicPartition]held{}
+	for _, m := range members {
+		c := decodeClaim(m.UserData)
+		for topic, ids := range c.parts {
+			for _, id := range ids {
+				p := topicPartition{topic, id}
+				if !exists[p] || !slices.Contains(m.Topics, topic) {
+					continue
+				}
+				// Members are sorted, so of two equal claims the first one counts.
+				if h, ok := newest[p]; !ok || c.generation > h.generation {
+					newest[p] = held{m.ID, c.generation}
+				}
+			}
+		}
+	}
+	claimed := map[string][]topicPartition{}
+	for _, p := range parts {
+		if h, ok := newest[p]; ok {
+			claimed[h.member] = append(claimed[h.member], p)
+		}
+	}
+	return cutToShares(members, claimed, len(parts))
+}
+
+// cutToShares lets everybody keep its share: total/members, and one more for as many as the remainder, those first that
+// claim most.
+func cutToShares(members []kafka.GroupMember, claimed map[string][]topicPartition, total int) map[topicPartition]string {
+	owner := map[topicPartition]string{}
+	if len(members) == 0 {
+		return owner
+	}
+	share, extra := total/len(members), total%len(members)
+	order := slices.Clone(members)
+	slices.SortStableFunc(order, func(a, b kafka.GroupMember) int {
+		return cmp.Compare(len(claimed[b.ID]), len(claimed[a.ID]))
+	})
+	for _, m := range order {
+		keep := claimed[m.ID]
+		if limit := share + min(extra, 1); len(keep) >= limit {
+			keep = keep[:limit]
+			extra = max(extra-1, 0)
+		}
+		for _, p := range keep {
+			owner[p] = m.ID
+		}
+	}
+	return owner
+}
+
+var _ kafka.GroupBalancer = (*sticky)(nil)

@@ -1,0 +1,185 @@
+package kafkalog
+
+import (
+	"sync"
+	"time"
+)
+
+// feedState says whether a partition is being fetched.
+type feedState uint8
+
+const (
+	feedActive feedState = iota
+	// feedPaused: set aside until Resume.
+	feedPaused
+	// feedLost: records were lost; somebody must decide where to go on.
+	feedLost
+	// feedStopped: the same bad batch came again and again.
+	feedStopped
+)
+
+// chunk is a fetched run of proved batches that waits to be decoded.
+type chunk struct {
+	run                 []byte
+	from, next          int64
+	aborted             []abortedTxn
+	highWater, logStart int64
+}
+
+// feed is one partition's way from its leader to the writers. The fetcher's mutex guards it, but for what is marked as
+// the puller's: one goroutine at a time pulls from a feed.
+type feed struct {
+	part  Partition
+	state feedState
+	err   error // why it is not fetched just now; nil once a fetch went well
+
+	node  int32 // the leader, -1 unknown
+	epoch int32 // the leader's
+	next  int64 // where the next fetch begins
+	turn  int   // raised when next is set anew: replies to requests of an earlier turn are dropped
+	queue []chunk
+	held  int // bytes queued, or given and not yet released
+
+	notBefore time.Time     // no fetch until then
+	wait      time.Duration // the last wait of the backoff
+	fetched   time.Time     // of the last good reply
+	badAt     int64         // offset of a bad batch
+	bad       int           // times that it was bad
+	above     int           // times that next was above the log's end
+
+	lastStable, logStart int64
+
+	dec       *decoder // the puller's: of the chunk being decoded
+	cur       chunk    // the puller's
+	charged   int      // the puller's: bytes of cur that are in held
+	delivered int64    // where the next batch begins
+}
+
+const (
+	firstWait = 100 * time.Millisecond
+	lastWait  = 2 * time.Second
+	// authWait is for errors that only a person can mend.
+	authWait = 10 * time.Second
+)
+
+// backOff puts the next fetch off, twice as long each time.
+func (d *feed) backOff(now time.Time, err error) {
+	d.err = err
+	d.wait = min(max(2*d.wait, firstWait), lastWait)
+	d.notBefore = now.Add(d.wait)
+}
+
+// restart drops what is queued and goes on at offset. The puller's decoder must be idle.
+func (d *feed) restart(offset int64) {
+	for _, c := range d.queue {
+		d.held -= len(c.run)
+	}
+	d.held -= d.charged
+	d.queue, d.charged, d.cur = nil, 0, chunk{}
+	if d.dec != nil {
+		d.dec.close()
+		d.dec = nil
+	}
+	d.next, d.delivered = offset, offset
+	d.turn++
+}
+
+// slabs are used again by batches; a released batch's records are cleared before.
+type slabs struct{ pool sync.Pool }
+
+func (p *slabs) get() *slab {
+	if s, ok := p.pool.Get().(*slab); ok {
+		return s
+	}
+	return new(slab)
+}
+
+func (p *slabs) put(s *slab) {
+	s.reset()
+	p.pool.Put(s)
+}
+
+// pull decodes what is queued for a feed into one batch: several small fetches become one, a big one becomes several. It
+// gives nil when nothing is queued. A record that cannot be decoded ends the batch in front of it and is fetched anew.
+func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *Batch {
+	s := f.slabs.get()
+	from, charge := d.delivered, 0
+	next := from
+	var highWater, logStart int64
+	for len(s.records) < maxRecords && s.bytes < maxBytes {
+		if d.dec == nil && !f.open(d) {
+			break
+		}
+		before := d.dec.unfolded
+		done, err := d.dec.fill(s, maxRecords, maxBytes)
+		f.grow(d, d.dec.unfolded-before)
+		next = d.dec.next
+		highWater, logStart = d.cur.highWater, d.cur.logStart
+		if err != nil {
+			f.badRecord(d, next, err)
+			break
+		}
+		if done {
+			charge += d.charged
+			d.charged, d.cur, d.dec = 0, chunk{}, nil
+		}
+	}
+	if next == from {
+		f.slabs.put(s)
+		f.release(d, charge)
+		return nil
+	}
+	d.delivered = next
+	return &Batch{
+		Partition: d.part, From: from, Next: next, Records: s.records, HighWater: highWater, LogStart: logStart,
+		release: func() {
+			f.slabs.put(s)
+			f.release(d, charge)
+		},
+	}
+}
+
+// open takes the next chunk of the queue.
+func (f *fetcher) open(d *feed) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(d.queue) == 0 {
+		return false
+	}
+	d.cur = d.queue[0]
+	d.queue = d.queue[1:]
+	d.charged = len(d.cur.run)
+	d.dec = newDecoder(d.cur.run, d.delivered, d.cur.aborted)
+	d.dec.next = max(d.delivered, d.cur.from)
+	return true
+}
+
+// grow charges what decompression added.
+func (f *fetcher) grow(d *feed, n int) {
+	if n == 0 {
+		return
+	}
+	f.mu.Lock()
+	d.held += n
+	d.charged += n
+	f.mu.Unlock()
+}
+
+func (f *fetcher) release(d *feed, n int) {
+	if n == 0 {
+		return
+	}
+	f.mu.Lock()
+	d.held -= n
+	f.wake()
+	f.mu.Unlock()
+}
+
+// badRecord fetches anew from offset, or stops the feed there.
+func (f *fetcher) badRecord(d *feed, offset int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d.restart(offset)
+	f.countBad(d, offset, err)
+	f.wake()
+}

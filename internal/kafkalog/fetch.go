@@ -1,0 +1,142 @@
+package kafkalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/fetch"
+)
+
+const (
+	// fetchVersion is the newest that asks by topic name.
+	fetchVersion = 11
+	// fetchSlack is how much longer than the wait that was asked for a reply may take.
+	fetchSlack = 5 * time.Second
+	// maxReply bounds a reply, but for the first batch, which a broker always gives whole.
+	maxReply = 16 << 20
+	// maxPart bounds one partition's part of a reply, with the same exception.
+	maxPart = 1 << 20
+)
+
+// fetchWant asks for one partition from an offset on.
+type fetchWant struct {
+	topic     string
+	partition int32
+	offset    int64
+	epoch     int32 // the leader's, -1 unknown
+}
+
+// fetchPart is one partition's part of a reply. The bytes are slices of the reply, which belongs to the caller.
+type fetchPart struct {
+	topic                           string
+	partition                       int32
+	err                             error // nil or a kafka.Error
+	highWater, lastStable, logStart int64
+	aborted                         []abortedTxn
+	run                             []byte
+}
+
+// fetch asks for committed records and waits for the first byte of them, up to wait. The broker fills its reply in the
+// order of wants, topic by topic.
+func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration, partBytes int, rack string) ([]fetchPart, error) {
+	req := &fetch.Request{
+		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxReply,
+		IsolationLevel: readCommitted, SessionEpoch: -1, RackID: rack,
+	}
+	for _, w := range wants {
+		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == w.topic })
+		if i < 0 {
+			i = len(req.Topics)
+			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: w.topic})
+		}
+		t := &req.Topics[i]
+		t.Partitions = append(t.Partitions, fetch.RequestPartition{
+			Partition: w.partition, CurrentLeaderEpoch: w.epoch, FetchOffset: w.offset, LogStartOffset: -1,
+			PartitionMaxBytes: int32(partBytes),
+		})
+	}
+	b, err := k.send(ctx, wait+fetchSlack, fetchVersion, req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch: %w", err)
+	}
+	k.buf = nil // the reply lives on in the parts
+	code, parts, err := parseFetch(b)
+	if err != nil {
+		return nil, fmt.Errorf("fetch from broker %s: %w", k.addr, err)
+	}
+	if code != 0 {
+		return nil, fmt.Errorf("fetch from broker %s: %w", k.addr, kafka.Error(code))
+	}
+	return parts, nil
+}
+
+// parseFetch reads a reply of version 11.
+//
+//	throttle i32 | error i16 | session i32 | topics i32 × { name | partitions i32 × { id i32 | error i16 | high water i64
+//	  | last stable i64 | log start i64 | aborted i32, may be -1, × { producer i64 | first i64 } | preferred i32
+//	  | records i32 size, may be -1, and bytes } }
+func parseFetch(b []byte) (code int16, parts []fetchPart, err error) {
+	w := &wire{b: b}
+	w.i32()
+	code = w.i16()
+	w.i32()
+	for nt := w.count(w.i32()); nt > 0 && w.err == nil; nt-- {
+		topic := string(w.take(int(w.i16())))
+		for np := w.count(w.i32()); np > 0 && w.err == nil; np-- {
+			parts = append(parts, parsePart(w, topic))
+		}
+	}
+	if w.err == nil && len(w.b) != 0 {
+		w.err = errFrame
+	}
+	return code, parts, w.err
+}
+
+func parsePart(w *wire, topic string) fetchPart {
+	p := fetchPart{topic: topic, partition: w.i32()}
+	if e := w.i16(); e != 0 {
+		p.err = kafka.Error(e)
+	}
+	p.highWater, p.lastStable, p.logStart = w.i64(), w.i64(), w.i64()
+	for n := w.count(w.i32()); n > 0 && w.err == nil; n-- {
+		p.aborted = append(p.aborted, abortedTxn{producer: w.i64(), first: w.i64()})
+	}
+	w.i32()
+	if n := w.i32(); n > 0 {
+		p.run = w.take(int(n))
+	}
+	return p
+}
+
+// ErrTopicChanged comes, wrapped, when a topic of that name exists but is not the one that was opened: it was made anew.
+var ErrTopicChanged = errors.New("topic was made anew")
+
+// LossError says that records were lost between the reader and the log.
+type LossError struct{ Loss Loss }
+
+// Error tells the range that the broker has and the offset that was wanted.
+func (e *LossError) Error() string {
+	return fmt.Sprintf("records of %s/%d are lost: offset %d is wanted, the log has %d to %d",
+		e.Loss.Partition.Topic, e.Loss.Partition.ID, e.Loss.Next, e.Loss.First, e.Loss.Last)
+}
+
+// measureLoss asks the leader for its log's bounds when offset was refused or is overtaken. It gives nil if the offset is
+// within them after all.
+func (k *conn) measureLoss(ctx context.Context, p Partition, offset int64) (*Loss, error) {
+	first, err := k.listOffsets(ctx, p.Topic, []int32{p.ID}, readUncommitted, atFirst)
+	if err != nil {
+		return nil, err
+	}
+	last, err := k.listOffsets(ctx, p.Topic, []int32{p.ID}, readUncommitted, atEnd)
+	if err != nil {
+		return nil, err
+	}
+	if offset >= first[p.ID] && offset <= last[p.ID] {
+		return nil, nil
+	}
+	return &Loss{Partition: p, Next: offset, First: first[p.ID], Last: last[p.ID]}, nil
+}

@@ -1,0 +1,211 @@
+package kafkalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/freshet/freshet/internal/retry"
+)
+
+// corruptTries is how often the same bad batch is fetched anew before a partition stops at it.
+const corruptTries = 3
+
+// fetchPolicy is how fetching waits for brokers and leadership.
+func fetchPolicy() retry.Policy {
+	return retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}
+}
+
+// ReaderConfig bounds a Reader. The zero value works.
+type ReaderConfig struct {
+	// Until is the first offset that is not wanted any more; 0 means no end.
+	Until int64
+	// FetchWait is how long a broker may wait for new records; 0 means DefaultFetchWait.
+	FetchWait time.Duration
+	// MaxRecords and MaxBatchBytes bound a batch; 0 means DefaultMaxRecords and DefaultMaxBatchBytes.
+	MaxRecords, MaxBatchBytes int
+	// MaxFetchBytes bounds what one request asks for, and with it the reader's memory; 0 means 1 MiB.
+	MaxFetchBytes int
+	// Rack names the reader's rack, for brokers that choose replicas by it.
+	Rack string
+}
+
+// Reader reads a range of one partition outside any group and commits nothing. One goroutine uses it.
+type Reader struct {
+	client *Client
+	part   Partition
+	cfg    ReaderConfig
+
+	conn                *conn
+	epoch               int32
+	dec                 *decoder
+	next                int64
+	highWater, logStart int64
+	corrupt             int // times that the batch at next was bad
+}
+
+// NewReader makes a reader that begins at from. It opens no connection.
+func NewReader(c *Client, p Partition, from int64, cfg ReaderConfig) *Reader {
+	cfg.FetchWait = cmp.Or(cfg.FetchWait, DefaultFetchWait)
+	cfg.MaxRecords = cmp.Or(cfg.MaxRecords, DefaultMaxRecords)
+	cfg.MaxBatchBytes = cmp.Or(cfg.MaxBatchBytes, DefaultMaxBatchBytes)
+	cfg.MaxFetchBytes = cmp.Or(cfg.MaxFetchBytes, maxPart)
+	return &Reader{client: c, part: p, cfg: cfg, next: from}
+}
+
+// Next is the offset where the next batch begins.
+func (r *Reader) Next() int64 { return r.next }
+
+// Read gives the next batch, which may have no records, and io.EOF once Until is reached. It waits for records and for
+// brokers until ctx ends. Errors that waiting does not mend: *LossError, ErrTopicChanged, ErrNoTopic, ErrCorrupt, and
+// missing rights.
+func (r *Reader) Read(ctx context.Context) (*Batch, error) {
+	for {
+		if r.cfg.Until > 0 && r.next >= r.cfg.Until {
+			return nil, io.EOF
+		}
+		if r.dec == nil {
+			if err := retry.Do(ctx, fetchPolicy(), r.fetch); err != nil {
+				return nil, fmt.Errorf("read %s/%d at offset %d: %w", r.part.Topic, r.part.ID, r.next, err)
+			}
+			continue
+		}
+		from := r.next
+		s := new(slab)
+		done, err := r.dec.fill(s, r.cfg.MaxRecords, r.cfg.MaxBatchBytes)
+		r.next = r.dec.next
+		if done || err != nil {
+			r.dec.close()
+			r.dec = nil
+		}
+		if err != nil {
+			// What came before the bad record is good, and the bad one is looked at once more.
+			if r.corrupt++; r.corrupt >= corruptTries && r.next == from {
+				return nil, fmt.Errorf("read %s/%d: %w", r.part.Topic, r.part.ID, err)
+			}
+			r.hangUp()
+		}
+		if r.next > from {
+			if err == nil {
+				r.corrupt = 0
+			}
+			return r.batch(s, from), nil
+		}
+	}
+}
+
+// batch makes a batch of s, cut at Until.
+func (r *Reader) batch(s *slab, from int64) *Batch {
+	if u := r.cfg.Until; u > 0 && r.next > u {
+		for n := len(s.records); n > 0 && s.records[n-1].Offset >= u; n-- {
+			s.records = s.records[:n-1]
+		}
+		r.next = u
+	}
+	return &Batch{
+		Partition: r.part, From: from, Next: r.next, Records: s.records, HighWater: r.highWater, LogStart: r.logStart,
+	}
+}
+
+// Close closes the reader's connection. It may be called twice.
+func (r *Reader) Close() error {
+	if r.dec != nil {
+		r.dec.close()
+		r.dec = nil
+	}
+	r.hangUp()
+	return nil
+}
+
+func (r *Reader) hangUp() {
+	if r.conn != nil {
+		_ = r.conn.close()
+		r.conn = nil
+	}
+}
+
+// connect dials the leader, and proves that the topic is still the one that was opened.
+func (r *Reader) connect(ctx context.Context) error {
+	cl, err := r.client.metadata(ctx, r.part.Topic)
+	if err != nil {
+		return err
+	}
+	t := cl.topics[r.part.Topic]
+	if errors.Is(t.err, ErrNoTopic) || isAuthorization(t.err) {
+		return retry.Permanent(t.err)
+	}
+	_, addr, epoch, err := cl.leader(r.part.Topic, r.part.ID)
+	if err != nil {
+		return err
+	}
+	if t.info.ID != r.part.TopicID {
+		return retry.Permanent(ErrTopicChanged)
+	}
+	r.epoch = epoch
+	r.conn, err = r.client.dial(ctx, addr)
+	return lasting(err)
+}
+
+// fetch gets one run from the leader. A nil error may have brought nothing.
+func (r *Reader) fetch(ctx context.Context) error {
+	if r.conn == nil {
+		if err := r.connect(ctx); err != nil {
+			return err
+		}
+	}
+	want := fetchWant{topic: r.part.Topic, partition: r.part.ID, offset: r.next, epoch: r.epoch}
+	parts, err := r.conn.fetch(ctx, []fetchWant{want}, r.cfg.FetchWait, r.cfg.MaxFetchBytes, r.cfg.Rack)
+	if err == nil && len(parts) != 1 {
+		err = fmt.Errorf("%w: %d partitions, want 1", errFrame, len(parts))
+	}
+	if err != nil {
+		r.hangUp()
+		return err
+	}
+	p := parts[0]
+	if errors.Is(p.err, kafka.OffsetOutOfRange) || p.err == nil && p.logStart > r.next {
+		return r.outOfRange(ctx)
+	}
+	if p.err != nil {
+		r.hangUp()
+		if isAuthorization(p.err) {
+			return retry.Permanent(p.err)
+		}
+		return p.err
+	}
+	r.highWater, r.logStart = p.lastStable, p.logStart
+	run, next, err := checkRun(p.run, r.next)
+	if err != nil && next == r.next {
+		r.hangUp()
+		if r.corrupt++; r.corrupt >= corruptTries {
+			return retry.Permanent(err)
+		}
+		return err
+	}
+	if len(run) > 0 {
+		r.dec = newDecoder(run, r.next, p.aborted)
+	}
+	return nil
+}
+
+// outOfRange finds out whether records are lost or the topic was made anew; else the fetch is worth another try.
+func (r *Reader) outOfRange(ctx context.Context) error {
+	loss, err := r.conn.measureLoss(ctx, r.part, r.next)
+	if err != nil {
+		r.hangUp()
+		return err
+	}
+	r.hangUp()
+	if err := r.connect(ctx); err != nil { // a topic that was made anew explains it
+		return err
+	}
+	if loss != nil {
+		return retry.Permanent(&LossError{*loss})
+	}
+	return kafka.OffsetOutOfRange
+}

@@ -1,0 +1,234 @@
+package kafkalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/freshet/freshet/internal/retry"
+)
+
+// emitDepth is how many batches of a partition may wait for Emit behind their Apply.
+const emitDepth = 3
+
+// lastCommit bounds Settle when the generation is over: the coordinator waits for this member.
+const lastCommit = time.Second
+
+var errDrained = errors.New("drain budget is used up")
+
+// session is one generation of the group. A partition's batches go through Apply one at a time, through Emit behind it,
+// and then count as done; the order per partition is kept throughout.
+type session struct {
+	c       *Consumer
+	gen     *kafka.Generation
+	log     *slog.Logger
+	regroup func() // leaves the group, because the topics that exist have changed
+
+	work    context.Context // of Apply and Emit: outlives the generation by the drain budget
+	end     context.CancelCauseFunc
+	fetch   *fetcher
+	ready   chan *line // lines with something to pull; each is in it at most once
+	writers sync.WaitGroup
+	emits   sync.WaitGroup
+
+	mu    sync.Mutex // guards the lines; the fetcher's mutex may be held when it is taken, never the other way round
+	lines []*line
+}
+
+// line is one assigned partition.
+type line struct {
+	feed   *feed
+	emit   chan *Batch
+	queued bool // in session.ready
+	busy   bool // a writer has it
+	paused bool
+	inEmit int // batches behind Apply
+	// blocked: there is something to pull, but emitDepth batches wait for Emit.
+	blocked bool
+
+	from, applied, emitted, committed int64
+	err                               error
+	restartAt                         int64 // ≥ 0: to be done when the writer is done with it
+}
+
+func newSession(c *Consumer, gen *kafka.Generation, regroup func()) *session {
+	return &session{c: c, gen: gen, log: c.log.With("generation", gen.ID), regroup: regroup}
+}
+
+// run is the generation's only function: the generation ends when it returns.
+func (s *session) run(gen context.Context) {
+	ctx, end := context.WithCancelCause(gen)
+	defer end(nil)
+	s.end = end
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	s.work = work
+	err := s.prepare(ctx)
+	if err == nil {
+		s.c.enter(s)
+		err = s.flow(ctx, stop)
+		s.c.leave(s, err)
+	}
+	switch {
+	case errors.Is(err, kafka.ErrGenerationEnded):
+		s.log.Info("generation ended")
+		return
+	case errors.Is(err, ErrNoTopic):
+		s.regroup()
+	}
+	s.log.Warn("generation ends by this member", "error", err)
+	// Joining again at once would spin if the cause stays.
+	await(gen, nil, time.Now().Add(s.c.fail(err)))
+}
+
+// prepare learns what the assigned partitions are, fences them, and makes their lines.
+func (s *session) prepare(ctx context.Context) error {
+	var parts []Assigned
+	err := retry.Do(ctx, fetchPolicy(), func(ctx context.Context) error {
+		var err error
+		if parts, err = s.resolve(ctx); errors.Is(err, ErrNoTopic) || isAuthorization(err) {
+			return retry.Permanent(err)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("resolve partitions: %w", err)
+	}
+	var starts []Start
+	if len(parts) > 0 {
+		starts, err = s.take(ctx, parts)
+		if err != nil {
+			return fmt.Errorf("take partitions: %w", err)
+		}
+	}
+	f := newFetcher(s.c.client, s.c.cfg.Budget, starts)
+	f.log, f.wait, f.rack = s.log, s.c.cfg.FetchWait, s.c.cfg.Rack
+	s.fetch = f
+	s.ready = make(chan *line, len(f.feeds))
+	lineOf := make(map[*feed]*line, len(f.feeds))
+	for _, d := range f.feeds {
+		i := slices.IndexFunc(parts, func(a Assigned) bool { return a.Partition == d.part })
+		l := &line{
+			feed: d, emit: make(chan *Batch, emitDepth), from: d.next, applied: d.next, emitted: d.next,
+			committed: parts[i].Committed, restartAt: -1,
+		}
+		s.lines = append(s.lines, l)
+		lineOf[d] = l
+	}
+	f.onData = func(d *feed) { s.schedule(lineOf[d]) }
+	f.onLoss = func(_ *feed, l *Loss) { s.c.lost(*l) }
+	return nil
+}
+
+// resolve gives the assigned partitions under their topics' ids, sorted.
+func (s *session) resolve(ctx context.Context) ([]Assigned, error) {
+	var topics []string
+	for t, as := range s.gen.Assignments {
+		if len(as) > 0 {
+			topics = append(topics, t)
+		}
+	}
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	slices.Sort(topics)
+	cl, err := s.c.client.metadata(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	var out []Assigned
+	for _, t := range topics {
+		if err := cl.topics[t].err; err != nil {
+			return nil, fmt.Errorf("ask for topic %s: %w", t, err)
+		}
+		first, err := s.c.client.topicOffsets(ctx, t, readUncommitted, atFirst)
+		if err != nil {
+			return nil, fmt.Errorf("ask offsets of topic %s: %w", t, err)
+		}
+		for _, a := range s.gen.Assignments[t] {
+			p := Partition{Topic: t, TopicID: cl.topics[t].info.ID, ID: int32(a.ID)}
+			out = append(out, Assigned{Partition: p, Committed: max(a.Offset, -1), LogStart: first[p.ID]})
+		}
+	}
+	slices.SortFunc(out, func(a, b Assigned) int {
+		return cmp.Or(cmp.Compare(a.Partition.Topic, b.Partition.Topic), cmp.Compare(a.Partition.ID, b.Partition.ID))
+	})
+	return out, nil
+}
+
+// take asks the handler until it succeeds, and checks that it forgot nothing.
+func (s *session) take(ctx context.Context, parts []Assigned) ([]Start, error) {
+	var starts []Start
+	policy := retry.Policy{First: firstWait, Max: lastWait, Notify: func(err error, wait time.Duration) {
+		s.log.Warn("taking partitions failed", "error", err, "wait", wait)
+	}}
+	err := retry.Do(ctx, policy, func(ctx context.Context) error {
+		var err error
+		if starts, err = s.c.handler.Take(ctx, s.gen.ID, parts); errors.Is(err, ErrRejoin) {
+			return retry.Permanent(err)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Start, 0, len(parts))
+	for _, a := range parts {
+		i := slices.IndexFunc(starts, func(st Start) bool { return st.Partition == a.Partition })
+		if i < 0 {
+			return nil, fmt.Errorf("no start for %s/%d", a.Partition.Topic, a.Partition.ID)
+		}
+		st := starts[i]
+		if st.Offset < 0 {
+			st.Offset = a.LogStart
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+// flow runs until ctx ends, then lets running batches finish within the drain budget and commits a last time. It gives
+// the cause of the end.
+func (s *session) flow(ctx context.Context, stop context.CancelCauseFunc) error {
+	var fetching, committing sync.WaitGroup
+	fetching.Go(func() {
+		if err := s.fetch.run(ctx); err != nil {
+			s.end(err)
+		}
+	})
+	for range min(s.c.cfg.Writers, max(len(s.lines), 1)) {
+		s.writers.Go(func() { s.write(ctx) })
+	}
+	for _, l := range s.lines {
+		s.emits.Go(func() { s.emitAll(l) })
+	}
+	committing.Go(func() { s.commitLoop(ctx) })
+
+	<-ctx.Done()
+	budget := time.Duration(drainShare * float64(s.c.cfg.SessionTimeout))
+	t := time.AfterFunc(budget, func() { stop(errDrained) })
+	defer t.Stop()
+	fetching.Wait()
+	s.writers.Wait()
+	for _, l := range s.lines {
+		close(l.emit)
+	}
+	s.emits.Wait()
+	committing.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCommit)
+	defer cancel()
+	s.commit(last)
+	for _, d := range s.fetch.feeds {
+		s.fetch.mu.Lock()
+		d.restart(d.delivered)
+		s.fetch.mu.Unlock()
+	}
+	return context.Cause(ctx)
+}

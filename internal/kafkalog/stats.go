@@ -1,0 +1,111 @@
+package kafkalog
+
+import (
+	"slices"
+	"time"
+)
+
+// ConsumerStats is a snapshot of a Consumer.
+type ConsumerStats struct {
+	// Generation and Member name the membership; zero while there is none.
+	Generation int32
+	Member     string
+	// Assigned says that a generation runs and its partitions, perhaps none, are taken.
+	Assigned bool
+	// Missing are configured topics that do not exist.
+	Missing []string
+	// LastError is why there is no membership; nil while there is one.
+	LastError error
+	// Sessions counts generations that ran, Losses ranges of lost records, Commits successful commits.
+	Sessions, Losses, Commits int64
+	// Partitions are those assigned, sorted by topic and id.
+	Partitions []PartitionStats
+}
+
+// PartitionStats is a snapshot of one assigned partition. Offsets are those of the record that comes next.
+type PartitionStats struct {
+	Partition Partition
+	// From is where the generation began; Fetched, Applied, Emitted and Committed are how far each step is. Committed is
+	// -1 before a group's first commit.
+	From, Fetched, Applied, Emitted, Committed int64
+	// HighWater is the last stable offset, LogStart the first that the broker still has; -1 unknown.
+	HighWater, LogStart int64
+	// HeldBytes are fetched and not yet released.
+	HeldBytes int
+	// Paused: set aside by Pause or ErrPause. Lost: records were lost, Restart decides. Stopped: a batch cannot be read.
+	Paused, Lost, Stopped bool
+	// LastError is why the partition does not move; nil while it does.
+	LastError error
+}
+
+// Stats gives a snapshot.
+func (c *Consumer) Stats() ConsumerStats {
+	c.mu.Lock()
+	st := ConsumerStats{
+		Missing: slices.Clone(c.missing), LastError: c.lastErr, Sessions: c.sessions, Losses: c.losses, Commits: c.commits,
+	}
+	s := c.session
+	c.mu.Unlock()
+	if s == nil {
+		return st
+	}
+	st.Generation, st.Member, st.Assigned = s.gen.ID, s.gen.MemberID, true
+	s.fetch.mu.Lock()
+	defer s.fetch.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lines {
+		d := l.feed
+		p := PartitionStats{
+			Partition: d.part, From: l.from, Fetched: d.next, Applied: l.applied, Emitted: l.emitted, Committed: l.committed,
+			HighWater: d.lastStable, LogStart: d.logStart, HeldBytes: d.held,
+			Paused: l.paused, Lost: d.state == feedLost, Stopped: d.state == feedStopped, LastError: l.err,
+		}
+		if p.LastError == nil {
+			p.LastError = d.err
+		}
+		st.Partitions = append(st.Partitions, p)
+	}
+	return st
+}
+
+// enter makes s the running session, and pauses what is paused.
+func (c *Consumer) enter(s *session) {
+	c.mu.Lock()
+	c.session = s
+	c.sessions++
+	var paused []string
+	for t := range c.paused {
+		paused = append(paused, t)
+	}
+	c.mu.Unlock()
+	for _, t := range paused {
+		s.pause(t)
+	}
+	s.log.Info("generation runs", "member", s.gen.MemberID, "partitions", len(s.lines))
+}
+
+func (c *Consumer) leave(s *session, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == s {
+		c.session = nil
+	}
+	c.lastErr = err
+}
+
+// fail gives how long to wait before joining again.
+func (c *Consumer) fail(err error) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastErr = err
+	c.failures = min(c.failures+1, 6)
+	return firstWait << c.failures
+}
+
+func (c *Consumer) committed() {
+	c.mu.Lock()
+	c.commits++
+	c.failures = 0
+	c.mu.Unlock()
+}
