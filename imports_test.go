@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"schemas/cdc":            {"schemas"},
 	"producer":               {"schemas", "internal/kafkalog", "internal/retry"},
 	"producer/outbox":        {"schemas", "internal/retry"},
-	"producer/producertest":  {"schemas"},
+	"producer/producertest":  {"schemas", "producer"},
 	"consumer":               {"schemas", "consumer/replica", "invalidation/lane", "internal/kafkalog", "internal/retry"},
 	"consumer/replica":       {"schemas", "internal/retry"},
 	"invalidation":           {"schemas", "invalidation/lane", "internal/retry"},

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -93,73 +90,4 @@ func refuseServices() (undo func() error, err error) {
 		return nil, fmt.Errorf("write %s: %w", policy, err)
 	}
 	return func() error { return os.Remove(policy) }, nil
-}
-
-// dockerRuns says whether an engine answers.
-func dockerRuns(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	return exec.CommandContext(ctx, "docker", "info").Run() == nil
-}
-
-// serveDocker starts the compose file's servers on free ports under a project name of their own.
-func serveDocker(ctx context.Context, out io.Writer) (env []string, stop func() error, err error) {
-	file, err := composeFile()
-	if err != nil {
-		return nil, nil, err
-	}
-	ports := make([]string, 3)
-	for i := range ports {
-		p, err := freePort(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		ports[i] = strconv.Itoa(p)
-	}
-	const password = "test" // of a container on loopback that ends with the tests
-	compose := func(ctx context.Context, args ...string) error {
-		all := append([]string{"compose", "-p", fmt.Sprintf("freshet-test-%d", os.Getpid()), "-f", file}, args...)
-		cmd := exec.CommandContext(ctx, "docker", all...)
-		cmd.Env = append(os.Environ(), "FRESHET_KAFKA_PORT="+ports[0], "FRESHET_MYSQL_PORT="+ports[1],
-			"FRESHET_REDIS_PORT="+ports[2], "FRESHET_MYSQL_PASSWORD="+password)
-		cmd.Stdout, cmd.Stderr = out, out
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("docker compose %s: %w", args[0], err)
-		}
-		return nil
-	}
-	stop = func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
-		defer cancel()
-		return compose(ctx, "down", "--volumes", "--timeout", "1")
-	}
-	if err := compose(ctx, "up", "--detach", "--wait", "kafka", "mysql", "redis"); err != nil {
-		return nil, nil, errors.Join(err, stop())
-	}
-	at := func(i int) string { return net.JoinHostPort("127.0.0.1", ports[i]) }
-	return []string{
-		RequireVar + "=1",
-		KafkaVar + "=" + at(0),
-		MySQLVar + "=root:" + password + "@tcp(" + at(1) + ")/",
-		RedisVar + "=" + at(2),
-	}, stop, nil
-}
-
-// composeFile looks for docker-compose.yml here and above.
-func composeFile() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("find this directory: %w", err)
-	}
-	for {
-		file := filepath.Join(dir, "docker-compose.yml")
-		if _, err := os.Stat(file); err == nil {
-			return file, nil
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return "", errors.New("find docker-compose.yml: not in this directory nor above")
-		}
-		dir = up
-	}
 }

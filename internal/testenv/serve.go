@@ -48,6 +48,9 @@ func Serve(ctx context.Context, args []string, out io.Writer) int {
 
 // serveAll gives the variables that name three running servers, and what stops those that were started here.
 func serveAll(ctx context.Context, out io.Writer) (env []string, stop func() error, err error) {
+	if os.Getenv(ServersVar) == "docker" {
+		return serveDocker(ctx, out)
+	}
 	if err := install(ctx, out); err != nil {
 		fmt.Fprintln(out, "testenv:", err) // what is missing is said again, server by server, below
 	}

@@ -41,8 +41,10 @@ const (
 	MySQLVar = "FRESHET_TEST_MYSQL"
 	// RedisVar holds host:port or the absolute path of a unix socket.
 	RedisVar = "FRESHET_TEST_REDIS"
-	// RequireVar, when not empty, makes a missing server a failure instead of a skip. CI does the same.
+	// RequireVar says whether a missing server is a failure ("1") or a skip ("0"). Without it CI decides: set is a failure.
 	RequireVar = "FRESHET_TEST_REQUIRE"
+	// ServersVar set to "docker" makes Serve take the servers of docker-compose.yml even where others are installed.
+	ServersVar = "FRESHET_TEST_SERVERS"
 )
 
 // ErrMissing: the software of a server is not on this machine.
@@ -187,11 +189,17 @@ func give(t testing.TB, what string, err error) {
 	if err == nil {
 		return
 	}
-	required := os.Getenv(RequireVar) != "" || os.Getenv("CI") != ""
-	if errors.Is(err, ErrMissing) && !required {
+	if errors.Is(err, ErrMissing) && !required() {
 		Skip(t, fmt.Sprintf("no %s: %v", what, err))
 	}
 	t.Fatalf("testenv: %s: %v", what, err)
+}
+
+func required() bool {
+	if v := os.Getenv(RequireVar); v != "" {
+		return v != "0"
+	}
+	return os.Getenv("CI") != ""
 }
 
 // Eventually asks cond until it gives nil, and fails the test with its last error after the given time.
