@@ -1,0 +1,282 @@
+package invalidation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Defaults of CacheConfig.
+const (
+	DefaultMaxEntries  = 100_000
+	DefaultTTL         = lane.DefaultValueTTL
+	DefaultJitter      = 0.1
+	DefaultLoadTimeout = 5 * time.Second
+	DefaultBusyWait    = 50 * time.Millisecond
+)
+
+// ErrNotFound: the record does not exist, or was deleted.
+var ErrNotFound = errors.New("record not found")
+
+// Source says where a loader reads, or has read.
+type Source uint8
+
+const (
+	// Any is any source that lags less than the namespace's hold: a read-only secondary, for instance.
+	Any Source = iota
+	// Primary is a fresh read of the primary, never an older snapshot.
+	Primary
+)
+
+// Loaded is what a loader found.
+type Loaded[V any] struct {
+	// Value of the record; ignored unless Found.
+	Value V
+	// Version of the record, also of a soft-deleted one; 0 if the loader cannot know it or there is no row. Without
+	// versions an entry is not shared for as long as the hold after each change.
+	Version int64
+	// Found is false for a record that does not exist or was deleted; Get gives ErrNotFound then.
+	Found bool
+	// Tags of the entry, at most eight: an invalidation of any of them makes the entry stale.
+	Tags []string
+	// From says what was really read; a loader with several sources returns what it used, one that reads nothing but the
+	// primary returns Primary always.
+	From Source
+}
+
+// Codec writes values for the shared tier. Found values never encode to nothing: that is how absence is told.
+type Codec[V any] interface {
+	Encode(v V) ([]byte, error)
+	// Decode must not keep data.
+	Decode(data []byte) (V, error)
+}
+
+// JSON is the default Codec.
+type JSON[V any] struct{}
+
+// Encode gives v as JSON.
+func (JSON[V]) Encode(v V) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode value: %w", err)
+	}
+	return b, nil
+}
+
+// Decode reads JSON.
+func (JSON[V]) Decode(data []byte) (v V, err error) {
+	if err := json.Unmarshal(data, &v); err != nil {
+		return v, errDecode // the decoder's words may quote the value
+	}
+	return v, nil
+}
+
+var errDecode = errors.New("shared value cannot be decoded")
+
+// CacheConfig of a Cache. The zero value of every field but Dataset and Load works.
+type CacheConfig[V any] struct {
+	// Dataset is the name of a dataset with a cache section; required.
+	Dataset string
+	// Load reads one record from from, or better; required. It is called at most once at a time per key, on a goroutine
+	// of its own, with the values of a caller's context and LoadTimeout as its deadline. It runs on after its callers
+	// gave up. Its error goes to all callers, wrapped.
+	Load func(ctx context.Context, key string, from Source) (Loaded[V], error)
+	// MaxEntries bounds the local tier; 0 means DefaultMaxEntries.
+	MaxEntries int
+	// TTL of shared entries; 0 means DefaultTTL.
+	TTL time.Duration
+	// LocalTTL of local entries; 0 means TTL. They occupy memory until evicted all the same.
+	LocalTTL time.Duration
+	// Jitter is the part of both TTLs that is left to chance, so that entries made together do not end together: below 1.
+	// 0 means DefaultJitter; negative: none.
+	Jitter float64
+	// Codec writes values for the shared tier; nil means JSON. All programs of a namespace use the same.
+	Codec Codec[V]
+	// LoadTimeout bounds one fill, shared tier included; 0 means DefaultLoadTimeout. At most the node's LeaseTTL.
+	LoadTimeout time.Duration
+	// BusyWait is how long a reader waits for another node that is loading the same key before it loads itself, without
+	// caching. 0 means DefaultBusyWait; negative: not at all.
+	BusyWait time.Duration
+}
+
+// Cache gives records of one dataset: from this process, from the shared tier, or from the loader. It is safe for
+// concurrent use. Values are shared by all callers: do not change them.
+type Cache[V any] struct {
+	cfg     CacheConfig[V]
+	node    *Node
+	dataset *dataset
+	prefix  string // every name of the dataset's records begins with it
+	store   *otter.Cache[string, *entry[V]]
+	stats   cacheCounts
+
+	mu      sync.Mutex
+	flights map[string]*flight[V]
+}
+
+// entry is a local entry.
+type entry[V any] struct {
+	value   V
+	version int64
+	found   bool
+	tags    []string
+	stamp   int64 // logical time when its fill began
+	expires int64 // monotonic, on the node's clock
+}
+
+// NewCache makes the cache of a dataset; a node has one for each. Errors wrap ErrConfig, or are ErrClosed.
+func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
+	if node == nil {
+		return nil, fmt.Errorf("%w: node is nil", ErrConfig)
+	}
+	d, ok := node.datasets[cfg.Dataset]
+	if !ok {
+		return nil, fmt.Errorf("%w: Dataset %q is not declared or has no cache section", ErrConfig, cfg.Dataset)
+	}
+	if err := cfg.fill(node); err != nil {
+		return nil, err
+	}
+	store, err := otter.New(&otter.Options[string, *entry[V]]{MaximumSize: cfg.MaxEntries, Logger: &otter.NoopLogger{}})
+	if err != nil {
+		return nil, fmt.Errorf("make local tier of dataset %s: %w", cfg.Dataset, err)
+	}
+	prefix, _, _ := strings.Cut(d.declared.Cache.Key, "{")
+	c := &Cache[V]{cfg: cfg, node: node, dataset: d, prefix: prefix, store: store, flights: map[string]*flight[V]{}}
+	if err := node.register(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (cfg *CacheConfig[V]) fill(node *Node) error {
+	bad := func(field string, value any, mend string) error {
+		return fmt.Errorf("%w: %s of the cache of dataset %s is %v; %s", ErrConfig, field, cfg.Dataset, value, mend)
+	}
+	switch {
+	case cfg.Load == nil:
+		return bad("Load", "nil", "a cache needs a loader")
+	case cfg.MaxEntries < 0:
+		return bad("MaxEntries", cfg.MaxEntries, "it must not be negative")
+	case cfg.TTL < 0 || cfg.TTL > 0 && cfg.TTL < time.Millisecond:
+		return bad("TTL", cfg.TTL, "it is at least a millisecond")
+	case cfg.LocalTTL < 0:
+		return bad("LocalTTL", cfg.LocalTTL, "it must not be negative")
+	case cfg.Jitter >= 1:
+		return bad("Jitter", cfg.Jitter, "it is a part of the TTL, below 1")
+	case cfg.LoadTimeout < 0:
+		return bad("LoadTimeout", cfg.LoadTimeout, "it must not be negative")
+	}
+	cfg.MaxEntries = orElse(cfg.MaxEntries, DefaultMaxEntries)
+	cfg.TTL = orElse(cfg.TTL, DefaultTTL)
+	cfg.LocalTTL = orElse(cfg.LocalTTL, cfg.TTL)
+	cfg.Jitter = max(orElse(cfg.Jitter, DefaultJitter), 0)
+	if cfg.LoadTimeout == 0 {
+		cfg.LoadTimeout = min(DefaultLoadTimeout, node.cfg.LeaseTTL)
+	}
+	if cfg.LoadTimeout > node.cfg.LeaseTTL {
+		return bad("LoadTimeout", cfg.LoadTimeout, fmt.Sprintf("at most the node's LeaseTTL, which is %s", node.cfg.LeaseTTL))
+	}
+	cfg.BusyWait = max(orElse(cfg.BusyWait, DefaultBusyWait), 0)
+	if cfg.Codec == nil {
+		cfg.Codec = JSON[V]{}
+	}
+	return nil
+}
+
+func orElse[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Get gives the record with that key (Dataset.FormatKey), never staler than the node's MaxStaleness as long as Redis
+// loses nothing. Errors: ErrNotFound; ErrClosed; one that wraps schemas.ErrInvalid for a key that cannot be; the
+// loader's, wrapped; ctx's. Redis being away is no error.
+func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
+	name, err := c.dataset.declared.CacheKey(key)
+	if err != nil {
+		var zero V
+		return zero, fmt.Errorf("get record: %w", err)
+	}
+	now := c.node.now()
+	if c.node.fresh(now) && c.dataset.agreed.Load() {
+		if e, ok := c.store.GetIfPresent(name); ok && now < e.expires && c.usable(e) {
+			c.stats.localHits.add(now)
+			if !e.found {
+				return e.value, ErrNotFound
+			}
+			return e.value, nil
+		}
+	}
+	return c.fly(ctx, key, name)
+}
+
+func (c *Cache[V]) usable(e *entry[V]) bool {
+	return e.stamp >= c.dataset.since.Load() && c.node.view.holds(e.stamp, e.tags)
+}
+
+// insert keeps e unless its key was invalidated since the fill began; everything else that happened since is found by
+// the stamp when the entry is read.
+func (c *Cache[V]) insert(name string, e *entry[V]) {
+	s := c.node.clock.stripe(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at > e.stamp {
+		c.stats.refused[refusedGuard].Add(1)
+		return
+	}
+	if old, ok := c.store.GetEntryQuietly(name); ok && old.Value.version > e.version && c.usable(old.Value) {
+		return
+	}
+	e.expires = c.node.now() + int64(c.spread(c.cfg.LocalTTL))
+	c.store.Set(name, e)
+}
+
+// spread shortens a TTL by chance.
+func (c *Cache[V]) spread(ttl time.Duration) time.Duration {
+	if c.cfg.Jitter == 0 {
+		return ttl
+	}
+	return ttl - time.Duration(rand.Float64()*c.cfg.Jitter*float64(ttl))
+}
+
+// drop is called with the stripe of name locked.
+func (c *Cache[V]) drop(name string, version int64) {
+	if !strings.HasPrefix(name, c.prefix) {
+		return
+	}
+	old, ok := c.store.GetEntryQuietly(name)
+	if !ok || version > 0 && old.Value.version >= version {
+		return
+	}
+	c.store.Invalidate(name)
+	c.stats.dropped.Add(1)
+}
+
+func (c *Cache[V]) datasetName() string { return c.cfg.Dataset }
+
+// Invalidate makes the entries of these records stale on all nodes, although nothing changed them: see Node.Invalidate.
+func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) (schemas.Token, error) {
+	names := make([]string, 0, len(keys))
+	for _, k := range keys {
+		name, err := c.dataset.declared.CacheKey(k)
+		if err != nil {
+			return schemas.Token{}, fmt.Errorf("invalidate record: %w", err)
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return c.node.Invalidate(ctx, slices.Compact(names), nil)
+}

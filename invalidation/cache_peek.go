@@ -1,0 +1,20 @@
+package invalidation
+
+// Peek gives what Get would serve from this process's memory just now, and false if Get would have to ask elsewhere. It
+// loads nothing and counts nothing. A record that is known not to exist has Found false.
+func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
+	name, err := c.dataset.declared.CacheKey(key)
+	if err != nil {
+		return Loaded[V]{}, false
+	}
+	now := c.node.now()
+	if !c.node.fresh(now) || !c.dataset.agreed.Load() {
+		return Loaded[V]{}, false
+	}
+	e, ok := c.store.GetEntryQuietly(name)
+	if !ok || now >= e.Value.expires || !c.usable(e.Value) {
+		return Loaded[V]{}, false
+	}
+	v := e.Value
+	return Loaded[V]{Value: v.value, Version: v.version, Found: v.found, Tags: v.tags}, true
+}

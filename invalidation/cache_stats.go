@@ -1,0 +1,105 @@
+package invalidation
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Why a tier was passed by.
+const (
+	bypassUnconfirmed = iota // the local tier only
+	bypassNoLane
+	bypassDataset
+	bypassRedis
+	bypassBusy
+	bypassCodec
+	numBypasses
+)
+
+// Why a value was not kept, or had to be loaded again.
+const (
+	refusedGuard = iota
+	refusedLost
+	refusedStale
+	refusedPrimary
+	refusedRedis
+	refusedCodec
+	refusedInvalid
+	numRefusals
+)
+
+// What is told once only, because it would repeat itself with each read.
+const (
+	warnEncode = iota
+	warnDecode
+	warnLoaded
+	numWarnings
+)
+
+// spreadCount is a counter in parts, each on a cache line of its own, for what happens with every read.
+type spreadCount [16]struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// add counts one; any number serves to choose the part.
+func (c *spreadCount) add(now int64) { c[now>>5&15].n.Add(1) }
+
+func (c *spreadCount) load() (sum int64) {
+	for i := range c {
+		sum += c[i].n.Load()
+	}
+	return sum
+}
+
+type cacheCounts struct {
+	localHits                                                    spreadCount
+	sharedHits, loads, primaryLoads, loadErrors, joined, dropped atomic.Int64
+
+	bypassed [numBypasses]atomic.Int64
+	refused  [numRefusals]atomic.Int64
+	warned   [numWarnings]sync.Once
+}
+
+// CacheStats is a snapshot of a cache. Counters count from its beginning.
+type CacheStats struct {
+	Dataset string
+	// Entries is about the number of local entries, those included that are too old to be served.
+	Entries int
+	// LocalHits, SharedHits and Loads say which tier answered; PrimaryLoads are among Loads, LoadErrors too. Joined reads
+	// shared another reader's.
+	LocalHits, SharedHits, Loads, PrimaryLoads, LoadErrors, Joined int64
+	// Dropped counts local entries that became stale by key.
+	Dropped int64
+	// Bypasses by reason: unconfirmed (the local tier only), no_lane, dataset, redis, busy, codec.
+	Bypasses map[string]int64
+	// Refusals counts values that were not kept, or were loaded again from the primary, by reason: guard, lost, stale,
+	// primary, redis, codec, invalid. Sustained stale means that the loaders' source lags.
+	Refusals map[string]int64
+}
+
+// Stats gives a snapshot.
+func (c *Cache[V]) Stats() CacheStats {
+	s := &c.stats
+	return CacheStats{
+		Dataset: c.cfg.Dataset, Entries: c.store.EstimatedSize(),
+		LocalHits: s.localHits.load(), SharedHits: s.sharedHits.Load(), Loads: s.loads.Load(),
+		PrimaryLoads: s.primaryLoads.Load(), LoadErrors: s.loadErrors.Load(), Joined: s.joined.Load(), Dropped: s.dropped.Load(),
+		Bypasses: counts([]string{"unconfirmed", "no_lane", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
+		Refusals: counts([]string{"guard", "lost", "stale", "primary", "redis", "codec", "invalid"}, s.refused[:]),
+	}
+}
+
+// warn tells of what a program does wrong, once per kind.
+func (c *Cache[V]) warn(what int, err error) {
+	text := [numWarnings]string{
+		"value cannot be encoded; it is not cached", "shared value cannot be decoded; it is loaded", "loaded value cannot be cached",
+	}
+	c.stats.warned[what].Do(func() {
+		if err == nil {
+			c.node.log.Warn(text[what], "dataset", c.cfg.Dataset)
+			return
+		}
+		c.node.log.Warn(text[what], "dataset", c.cfg.Dataset, "error", err)
+	})
+}

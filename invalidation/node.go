@@ -1,0 +1,327 @@
+package invalidation
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxStaleness = 10 * time.Second
+	DefaultPollInterval = time.Second
+	DefaultLeaseTTL     = lane.DefaultLeaseTTL
+	DefaultHold         = lane.DefaultHold
+	DefaultJoinWait     = 2 * time.Second
+)
+
+// cacheTimeout and controlTimeout bound one read or write: a cache that is slower than its source is none.
+const (
+	cacheTimeout   = 500 * time.Millisecond
+	controlTimeout = time.Second
+)
+
+// Errors of a Node.
+var (
+	// ErrConfig comes, wrapped, from Join and NewCache for a configuration that cannot work.
+	ErrConfig = errors.New("configuration refused")
+	// ErrClosed: the node is closed.
+	ErrClosed = errors.New("node is closed")
+	// ErrNoPublisher: Invalidate was called on a node whose Config.Publisher is nil.
+	ErrNoPublisher = errors.New("node has no publisher: set Config.Publisher to invalidate from here")
+)
+
+// Publisher lets a node invalidate: it appends to the topic that carries other writers' invalidations, so that workers
+// emit them like all others. The producer has it.
+type Publisher interface {
+	// Invalidate publishes names of cache keys and tags of a namespace. Calling it again does no harm.
+	Invalidate(ctx context.Context, namespace string, names, tags []string) (schemas.Token, error)
+}
+
+// Config of a Node. The zero value of every field but Namespace and Datasets works.
+type Config struct {
+	// Namespace is the workers' namespace; required.
+	Namespace string
+	// Datasets are the declarations that producers and workers use too; required.
+	Datasets *schemas.Datasets
+	// Lanes is the namespace's number of lanes; 0 means 1, and more is not built yet.
+	Lanes int
+	// MaxStaleness: a local entry is served only while every invalidation up to that long ago is known to have been seen.
+	// 0 means DefaultMaxStaleness; more than three times PollInterval.
+	MaxStaleness time.Duration
+	// PollInterval is how often the node compares itself with the lane; 0 means DefaultPollInterval.
+	PollInterval time.Duration
+	// LeaseTTL is how long a lease to fill a shared entry lives, at least as long as the slowest load; 0 means
+	// DefaultLeaseTTL.
+	LeaseTTL time.Duration
+	// Hold is the namespace's hold, as the workers have it; 0 means DefaultHold. Negative: the namespace has none,
+	// because every load of every node reads the primary.
+	Hold time.Duration
+	// JoinWait is how long Join waits for the first look at the lane before it returns a node that bypasses; 0 means
+	// DefaultJoinWait.
+	JoinWait time.Duration
+	// ID names the node in Stats, in logs and in Redis's CLIENT LIST; "" means the host's name and a random part.
+	ID string
+	// Publisher lets Invalidate work; nil: it returns ErrNoPublisher.
+	Publisher Publisher
+	// Logger; nil discards.
+	Logger *slog.Logger
+}
+
+// Node follows a namespace's lane on behalf of the caches of one process: it drops local entries that became stale, and
+// knows whether it has seen every invalidation. Make one per process and namespace with Join, and end it with Close.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	datasets map[string]*dataset
+	names    []string // of datasets
+
+	commands *redis.Client // cache reads and fills
+	control  *redis.Client // subscription and syncs, so that reads cannot starve them
+	scripts  *lane.Scripts // over commands
+	reader   *lane.Scripts // over control
+
+	clock  logical
+	view   *view
+	follow follower
+	began  time.Time
+
+	tokens   atomic.Uint64 // numbers the fill attempts
+	waited   atomic.Int64  // logical time of the last WaitFor that succeeded
+	waitedAt atomic.Int64  // monotonic time of it
+	waits    waits
+
+	caches atomic.Pointer[[]localTier]
+
+	ctx    context.Context //nolint:containedctx // the life of the node's goroutines; ended by Close
+	cancel context.CancelFunc
+	mu     sync.Mutex // guards closed and registration, and that nothing is added to wg after Close
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// localTier is what a node asks of a cache.
+type localTier interface {
+	// drop removes the entry of a cache key unless it is as new as version; 0 always removes.
+	drop(name string, version int64)
+	datasetName() string
+}
+
+// dataset is a dataset with a cache section and what the lane says of it.
+type dataset struct {
+	declared *schemas.Dataset
+	hash     string
+	// agreed: the lane was written with the same cache section. Else keys and tags may differ, and both tiers are left
+	// alone for this dataset.
+	agreed atomic.Bool
+	// since is the logical time since when it has been agreed: entries from before are void.
+	since atomic.Int64
+}
+
+// Join makes a node and begins to follow the lane. It returns once the lane was looked at, or after Config.JoinWait: a
+// node whose lane or Redis is missing works all the same, its caches ask their loaders, and it goes on trying (Stats says
+// so). ctx bounds the joining only; the node lives until Close.
+//
+// rdb must be a client of a single Redis. It is not closed and its connections are not used: the node has its own, made
+// from the client's options. Errors wrap ErrConfig, or are ctx's.
+func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: cfg.Logger.With("component", "node", "node", cfg.ID), datasets: map[string]*dataset{}, began: time.Now()}
+	for _, d := range cfg.Datasets.All() {
+		if u := d.Unbuilt(); len(u) > 0 {
+			return nil, fmt.Errorf("%w: dataset %s: %w: %s", ErrConfig, d.Name, ErrNotBuilt, strings.Join(u, "; "))
+		}
+		if d.Cache != nil {
+			n.datasets[d.Name] = &dataset{declared: d, hash: d.CacheHash()}
+			n.names = append(n.names, d.Name)
+		}
+	}
+	if err := n.connect(rdb); err != nil {
+		return nil, err
+	}
+	n.clock.seed = maphash.MakeSeed()
+	n.caches.Store(&[]localTier{})
+	n.view = newView(&n.clock, n.drop)
+	n.follow.prepare()
+	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	n.wg.Go(n.receive)
+	n.wg.Go(n.syncs)
+	n.wg.Go(n.watchClocks)
+
+	t := time.NewTimer(cfg.JoinWait)
+	defer t.Stop()
+	select {
+	case <-n.follow.first:
+	case <-t.C:
+		n.log.Warn("lane was not reached yet; caches bypass until it is", "wait", cfg.JoinWait)
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, context.Cause(ctx)), n.Close())
+	}
+	if err := n.follow.refused(); err != nil {
+		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, err), n.Close())
+	}
+	return n, nil
+}
+
+func (cfg *Config) fill() error {
+	if err := lane.CheckNamespace(cfg.Namespace); err != nil {
+		return fmt.Errorf("Namespace: %w: %w", ErrConfig, err)
+	}
+	if cfg.Datasets == nil {
+		return fmt.Errorf("%w: Datasets is nil; give what schemas.LoadDatasets returned", ErrConfig)
+	}
+	if cfg.Lanes < 0 || cfg.Lanes > 1 {
+		return fmt.Errorf("%w: Lanes is %d: %w: a namespace has one lane", ErrConfig, cfg.Lanes, ErrNotBuilt)
+	}
+	for _, f := range []struct {
+		name string
+		v    *time.Duration
+		def  time.Duration
+	}{
+		{"MaxStaleness", &cfg.MaxStaleness, DefaultMaxStaleness},
+		{"PollInterval", &cfg.PollInterval, DefaultPollInterval},
+		{"LeaseTTL", &cfg.LeaseTTL, DefaultLeaseTTL},
+		{"JoinWait", &cfg.JoinWait, DefaultJoinWait},
+	} {
+		if *f.v < 0 {
+			return fmt.Errorf("%w: %s is %s; it must not be negative", ErrConfig, f.name, *f.v)
+		}
+		if *f.v == 0 {
+			*f.v = f.def
+		}
+	}
+	if cfg.MaxStaleness <= 3*cfg.PollInterval {
+		return fmt.Errorf("%w: MaxStaleness is %s; it must be more than three times PollInterval, which is %s",
+			ErrConfig, cfg.MaxStaleness, cfg.PollInterval)
+	}
+	cfg.Lanes = orElse(cfg.Lanes, lane.DefaultLanes)
+	cfg.Hold = orElse(cfg.Hold, DefaultHold)
+	if cfg.ID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "node"
+		}
+		cfg.ID = host + "-" + rand.Text()[:6]
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// connect makes the node's own clients. Reads and syncs are apart, so that neither can starve the other.
+func (n *Node) connect(rdb redis.UniversalClient) error {
+	given, err := standalone(rdb)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	n.commands = dedicated(given, clientRole{name: "cache", timeout: cacheTimeout, retries: 1, pool: 10 * runtime.GOMAXPROCS(0)})
+	n.control = dedicated(given, clientRole{name: "node", timeout: controlTimeout, pool: 4})
+	lanes := lane.Config{Namespace: n.cfg.Namespace, Lanes: n.cfg.Lanes, Hold: n.cfg.Hold, LeaseTTL: n.cfg.LeaseTTL}
+	if n.scripts, err = lane.New(n.commands, lanes); err == nil {
+		n.reader, err = lane.New(n.control, lanes)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return nil
+}
+
+// Close ends the node and waits for its goroutines and for the loads that run. Its caches return ErrClosed from then on.
+// Calling it again does nothing.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	again := n.closed
+	n.closed = true
+	n.mu.Unlock()
+	n.cancel()
+	n.wg.Wait()
+	if again {
+		return nil
+	}
+	if err := errors.Join(n.commands.Close(), n.control.Close()); err != nil {
+		return fmt.Errorf("close node: %w", err)
+	}
+	return nil
+}
+
+// enter keeps Close from returning until leave is called; false after Close.
+func (n *Node) enter() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.wg.Add(1)
+	return true
+}
+
+func (n *Node) leave() { n.wg.Done() }
+
+// register makes the node drop entries of c.
+func (n *Node) register(c localTier) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	old := *n.caches.Load()
+	for _, o := range old {
+		if o.datasetName() == c.datasetName() {
+			return fmt.Errorf("%w: the node has a cache of dataset %s already; share it", ErrConfig, c.datasetName())
+		}
+	}
+	all := append(append([]localTier(nil), old...), c)
+	n.caches.Store(&all)
+	return nil
+}
+
+// drop is called with the stripe of name locked.
+func (n *Node) drop(name string, version int64) {
+	for _, c := range *n.caches.Load() {
+		c.drop(name, version)
+	}
+}
+
+// now is the monotonic time since the node began; never 0.
+func (n *Node) now() int64 { return int64(time.Since(n.began)) + 1 }
+
+// fresh says whether the node may serve local entries at now.
+func (n *Node) fresh(now int64) bool {
+	c := n.view.confirm.Load()
+	return c != 0 && now-c <= int64(n.cfg.MaxStaleness)
+}
+
+// token names a fill attempt.
+func (n *Node) token() string {
+	return fmt.Sprintf("%s-%x-%x", n.cfg.ID, n.follow.nonce, n.tokens.Add(1))
+}
+
+// Invalidate makes the named cache entries and everything with one of the tags stale on all nodes. It needs
+// Config.Publisher and takes effect when a worker has read it; WaitFor waits for that.
+func (n *Node) Invalidate(ctx context.Context, names, tags []string) (schemas.Token, error) {
+	if n.cfg.Publisher == nil {
+		return schemas.Token{}, ErrNoPublisher
+	}
+	tok, err := n.cfg.Publisher.Invalidate(ctx, n.cfg.Namespace, names, tags)
+	if err != nil {
+		return schemas.Token{}, fmt.Errorf("publish invalidation: %w", err)
+	}
+	return tok, nil
+}

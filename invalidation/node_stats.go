@@ -1,0 +1,75 @@
+package invalidation
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// NodeStats is a snapshot of a node. Counters count from the node's beginning.
+type NodeStats struct {
+	ID, Namespace string
+	Lanes         []LaneStats
+	// Syncs and SyncErrors count comparisons with the lane, Subscriptions confirmed ones, ClockJumps suspensions of the
+	// machine.
+	Syncs, SyncErrors, Subscriptions, ClockJumps int64
+	// Waiting is the number of sources that WaitFor calls wait for now.
+	Waiting int
+	// Disagreeing names the datasets that are not cached because the lane's cache section differs or is not known.
+	Disagreeing []string
+}
+
+// LaneStats is what a node knows of one lane.
+type LaneStats struct {
+	Lane int
+	// Exists is false until a worker has made the lane, or when it is gone: caches ask their loaders.
+	Exists bool
+	// Live: the subscription works. Fresh: local entries are served.
+	Live, Fresh bool
+	// Last is the newest entry that the node knows, "" for none.
+	Last string
+	// ConfirmAge says how long ago the node last knew to have everything; -1 for never.
+	ConfirmAge time.Duration
+	// Entries and Items count what was applied, Gaps the messages that did not follow what was known, CaughtUp the
+	// entries that were read from the stream instead.
+	Entries, Items, Gaps, CaughtUp int64
+	// Flushes by reason: start, mismatch, trimmed, lane_missing, flag, unread.
+	Flushes map[string]int64
+}
+
+// Stats gives a snapshot.
+func (n *Node) Stats() NodeStats {
+	s := NodeStats{
+		ID: n.cfg.ID, Namespace: n.cfg.Namespace,
+		Syncs: n.follow.syncs.Load(), SyncErrors: n.follow.failed.Load(),
+		Subscriptions: n.follow.subscriptions.Load(), ClockJumps: n.follow.jumps.Load(),
+		Waiting: len(n.waits.sources()),
+	}
+	for _, name := range n.names {
+		if !n.datasets[name].agreed.Load() {
+			s.Disagreeing = append(s.Disagreeing, name)
+		}
+	}
+	v, now := n.view, n.now()
+	l := LaneStats{
+		Exists: v.exists.Load(), Live: n.follow.live.Load(), Fresh: n.fresh(now), ConfirmAge: -1,
+		Entries: v.messages.Load(), Items: v.items.Load(), Gaps: v.gaps.Load(), CaughtUp: v.caught.Load(),
+		Flushes: counts([]string{"start", "mismatch", "trimmed", "lane_missing", "flag", "unread"}, v.flushes[:]),
+	}
+	if id := v.end(); id != (entryID{}) {
+		l.Last = id.String()
+	}
+	if c := v.confirm.Load(); c != 0 {
+		l.ConfirmAge = time.Duration(now - c)
+	}
+	s.Lanes = []LaneStats{l}
+	return s
+}
+
+// counts names the counters.
+func counts(names []string, c []atomic.Int64) map[string]int64 {
+	out := make(map[string]int64, len(names))
+	for i, name := range names {
+		out[name] = c[i].Load()
+	}
+	return out
+}

@@ -1,0 +1,177 @@
+package invalidation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// Errors of WaitFor.
+var (
+	// ErrNoCache: the token is of a topic whose dataset has no cache section, so no lane will ever tell of it.
+	ErrNoCache = errors.New("dataset of the token has no cache section: there is nothing to wait for")
+	// ErrTokenGone: the token is of a topic that was deleted and made anew since.
+	ErrTokenGone = errors.New("topic of the token was made anew; the token means nothing any more")
+)
+
+// invalidationsTopic is where other writers' invalidations of a namespace travel.
+const invalidationsTopic = "freshet.invalidations."
+
+// waits counts the sources that readers wait for.
+type waits struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+func (w *waits) add(sources map[string]int64, by int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.count == nil {
+		w.count = map[string]int{}
+	}
+	for s := range sources {
+		w.count[s] += by
+		if w.count[s] == 0 {
+			delete(w.count, s)
+		}
+	}
+}
+
+func (w *waits) sources() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.count))
+}
+
+func (w *waits) any() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.count) > 0
+}
+
+// WaitFor returns once this node has seen the invalidations of everything that the token names: a Get that begins
+// afterwards reflects that write, whichever tier answers. It gives nil, ErrNoCache, ErrTokenGone, ErrClosed or ctx's
+// error; give ctx a deadline, since the worker may be far behind.
+//
+// The caches see to the loads: a load that the shared tier checks has the invalidation's floor, or is refused unless it
+// came from the primary; one that it cannot check (Redis is away, another node holds the lease) asks the loader for
+// Primary for as long as the namespace's hold after a WaitFor. A loader that then answers From: Any cannot be helped, and
+// after a Redis loss the promise is suspended until the workers have repaired the lane. An event that became a dead
+// letter counts as seen.
+func (n *Node) WaitFor(ctx context.Context, token schemas.Token) error {
+	offsets := token.Offsets()
+	for s := range offsets {
+		if err := n.waitable(s); err != nil {
+			return err
+		}
+	}
+	n.waits.add(offsets, 1)
+	defer n.waits.add(offsets, -1)
+	again := time.NewTicker(n.cfg.PollInterval)
+	defer again.Stop()
+	suspicions := 0
+	for {
+		missing, changed, unknown := n.missing(offsets)
+		if missing == "" {
+			n.waitedNow()
+			return nil
+		}
+		signal(n.follow.asked)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for token: %w", context.Cause(ctx))
+		case <-n.ctx.Done():
+			return ErrClosed
+		case <-changed:
+			continue
+		case <-again.C:
+		}
+		if !unknown {
+			continue
+		}
+		gone, err := n.gone(ctx, missing)
+		if err != nil || !gone {
+			suspicions = 0
+			continue // Redis is away or the source is new: wait on
+		}
+		if suspicions++; suspicions > 1 {
+			return ErrTokenGone
+		}
+	}
+}
+
+func (n *Node) waitable(source string) error {
+	topic, _, _, err := schemas.ParseSource(source)
+	if err != nil {
+		return fmt.Errorf("wait for token: %w", err)
+	}
+	if topic == invalidationsTopic+n.cfg.Namespace {
+		return nil
+	}
+	if d, ok := n.cfg.Datasets.ByTopic(topic); !ok || d.Cache == nil {
+		return ErrNoCache
+	}
+	return nil
+}
+
+// missing names a source that was not reached yet, preferably one of which nothing is known; changed tells when to look
+// again.
+func (n *Node) missing(offsets map[string]int64) (source string, changed <-chan struct{}, unknown bool) {
+	for s, off := range offsets {
+		done, known, c := n.view.reached(s, off)
+		if done {
+			continue
+		}
+		if source == "" || !known {
+			source, changed, unknown = s, c, !known
+		}
+	}
+	return source, changed, unknown
+}
+
+// gone says whether the lane knows the source's topic under another id only.
+func (n *Node) gone(ctx context.Context, source string) (bool, error) {
+	topic, id, _, err := schemas.ParseSource(source)
+	if err != nil {
+		return false, fmt.Errorf("wait for token: %w", err)
+	}
+	fields, err := n.control.HKeys(ctx, n.reader.Keys(0).Meta).Result()
+	if err != nil {
+		return false, fmt.Errorf("read sources of the lane: %w", err)
+	}
+	other := false
+	for _, f := range fields {
+		s, ok := strings.CutPrefix(f, "wm:")
+		if !ok {
+			continue
+		}
+		t, i, _, err := schemas.ParseSource(s)
+		if err != nil || t != topic {
+			continue
+		}
+		if i == id {
+			return false, nil // another partition of the same topic: this one is only quiet yet
+		}
+		other = true
+	}
+	return other, nil
+}
+
+// waitedNow makes loads begun before this moment unfit for those who read after it.
+func (n *Node) waitedNow() {
+	n.waitedAt.Store(n.now())
+	n.waited.Store(n.clock.now.Add(1))
+}
+
+// waitedLately says whether somebody may rely on having waited: then a load that no floor guards reads the primary.
+func (n *Node) waitedLately() bool {
+	at := n.waitedAt.Load()
+	return at != 0 && n.now()-at <= int64(max(n.cfg.Hold, DefaultHold))
+}
