@@ -77,11 +77,12 @@ func serveDocker(ctx context.Context, out io.Writer) (env []string, stop func() 
 	return env, stop, nil
 }
 
-// dockerRuns says whether an engine answers.
+// dockerRuns says whether an engine answers, and knows Compose.
 func dockerRuns(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	return exec.CommandContext(ctx, "docker", "info").Run() == nil
+	return exec.CommandContext(ctx, "docker", "info").Run() == nil &&
+		exec.CommandContext(ctx, "docker", "compose", "version").Run() == nil
 }
 
 // composeFile looks for docker-compose.yml here and above.

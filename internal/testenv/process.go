@@ -49,7 +49,7 @@ func (l *launcher) start(name string, cmd *exec.Cmd, logPath string) (*Process, 
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", name, err)
 	}
-	defer out.Close() //nolint:errcheck // the child holds its own descriptor
+	defer out.Close()
 	if cmd.Stdout == nil {
 		cmd.Stdout = out
 	}

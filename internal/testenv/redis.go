@@ -64,7 +64,7 @@ func (s *RedisServer) Namespace(t testing.TB) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		c := s.client()
-		defer c.Close() //nolint:errcheck // nothing was buffered
+		defer c.Close()
 		if err := removeKeys(ctx, c, ns); err != nil {
 			t.Logf("testenv: remove keys of %s: %v", ns, err)
 		}
@@ -96,7 +96,7 @@ func givenRedis(ctx context.Context, addr string) (*RedisServer, error) {
 		s.Addr, s.Socket = "", addr
 	}
 	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing was buffered
+	defer c.Close()
 	v, err := redisVersion(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("ask the Redis of %s: %w", RedisVar, err)
@@ -156,7 +156,7 @@ func (s *RedisServer) bootOwn(ctx context.Context, l *launcher, bin string, port
 		return nil, err
 	}
 	tcp := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1})
-	defer tcp.Close() //nolint:errcheck // nothing was buffered
+	defer tcp.Close()
 	err = p.ready(ctx, func(ctx context.Context) error {
 		if err := dial(ctx, s.Addr); err != nil {
 			return err

@@ -30,7 +30,7 @@ func noteSkip(path, line string) error {
 	if err != nil {
 		return fmt.Errorf("open the list: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // the write's error counts
+	defer f.Close()
 	if _, err := f.WriteString(strings.ReplaceAll(line, "\n", " ") + "\n"); err != nil {
 		return fmt.Errorf("write the list: %w", err)
 	}
@@ -45,7 +45,7 @@ func withSkipReport(out io.Writer, run func(setting string) int) int {
 		return run(skipVar + "=")
 	}
 	defer os.Remove(f.Name()) //nolint:errcheck // a temporary file
-	defer f.Close()           //nolint:errcheck // only read from
+	defer f.Close()
 	code := run(skipVar + "=" + f.Name())
 	b, err := io.ReadAll(f)
 	if err != nil {
