@@ -16,7 +16,7 @@ const (
 	// GREATEST, and no condition on next_offset: redelivered batches lie below it and must pass.
 	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ? AND fence = ?"
 	sqlPosition = "SELECT next_offset FROM freshet_position WHERE source = ? AND fence = ? FOR UPDATE"
-	sqlNote     = "INSERT INTO freshet_position_history (source, off, committed_at) VALUES (?, ?, " + nowMillis + ") ON DUPLICATE KEY UPDATE source = source"
+	sqlNote     = "INSERT INTO freshet_position_history (source, `off`, committed_at) VALUES (?, ?, " + nowMillis + ") ON DUPLICATE KEY UPDATE source = source"
 )
 
 // tableRows are a batch's changes of one dataset, in key order.

@@ -12,19 +12,19 @@ const (
 	sqlAddStart = "INSERT INTO freshet_lane (source, ns, lane, root, start) VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE source = source"
 
 	// The newest note that is old enough; without one, history begins within the time asked for.
-	sqlWindow = "SELECT off FROM freshet_position_history WHERE source = ? AND committed_at <= " + nowMillis + " - ? ORDER BY off DESC LIMIT 1"
-	sqlOldest = "SELECT off FROM freshet_position_history WHERE source = ? ORDER BY off LIMIT 1"
+	sqlWindow = "SELECT `off` FROM freshet_position_history WHERE source = ? AND committed_at <= " + nowMillis + " - ? ORDER BY `off` DESC LIMIT 1"
+	sqlOldest = "SELECT `off` FROM freshet_position_history WHERE source = ? ORDER BY `off` LIMIT 1"
 
-	sqlLow       = "SELECT off FROM freshet_displaced_low WHERE source = ?"
-	sqlRaiseLow  = "INSERT INTO freshet_displaced_low (source, off) VALUES (?, ?) ON DUPLICATE KEY UPDATE off = GREATEST(off, ?)"
+	sqlLow       = "SELECT `off` FROM freshet_displaced_low WHERE source = ?"
+	sqlRaiseLow  = "INSERT INTO freshet_displaced_low (source, `off`) VALUES (?, ?) ON DUPLICATE KEY UPDATE `off` = GREATEST(`off`, ?)"
 	sqlNow       = "SELECT " + nowMillis
-	sqlPurgeUpTo = "SELECT off FROM freshet_displaced WHERE source = ? AND off < ? AND created_at < ? ORDER BY off LIMIT ?"
-	sqlPurge     = "DELETE FROM freshet_displaced WHERE source = ? AND off <= ? AND created_at < ?"
+	sqlPurgeUpTo = "SELECT `off` FROM freshet_displaced WHERE source = ? AND `off` < ? AND created_at < ? ORDER BY `off` LIMIT ?"
+	sqlPurge     = "DELETE FROM freshet_displaced WHERE source = ? AND `off` <= ? AND created_at < ?"
 	// The newest note before the time stays: it is where the time begins.
-	sqlHistoryKeep  = "SELECT off FROM freshet_position_history WHERE source = ? AND committed_at < ? ORDER BY off DESC LIMIT 1"
-	sqlHistoryPurge = "DELETE FROM freshet_position_history WHERE source = ? AND off < ?"
+	sqlHistoryKeep  = "SELECT `off` FROM freshet_position_history WHERE source = ? AND committed_at < ? ORDER BY `off` DESC LIMIT 1"
+	sqlHistoryPurge = "DELETE FROM freshet_position_history WHERE source = ? AND `off` < ?"
 
-	sqlDisplaced = "SELECT off, kind, name FROM freshet_displaced WHERE source = ? AND off >= ? AND off <= ? ORDER BY off, kind, name"
+	sqlDisplaced = "SELECT `off`, kind, name FROM freshet_displaced WHERE source = ? AND `off` >= ? AND `off` <= ? ORDER BY `off`, kind, name"
 )
 
 // purgeChunk is the number of displaced names that one purging transaction looks at.

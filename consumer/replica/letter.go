@@ -117,7 +117,7 @@ func (w *writer) rowVersion(ctx context.Context, l *letter, lock string) (versio
 }
 
 const (
-	sqlLetterHead = "INSERT INTO freshet_dead_letter (source, off, idx, dataset, record_key, version, op, event_id, reason, errno," +
+	sqlLetterHead = "INSERT INTO freshet_dead_letter (source, `off`, idx, dataset, record_key, version, op, event_id, reason, errno," +
 		" detail, kafka_key, headers, data, size, broker_at, state, attempts, created_at, updated_at) VALUES "
 	sqlLetterRow  = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, " + nowMillis + ", " + nowMillis + ")"
 	sqlLetterTail = " ON DUPLICATE KEY UPDATE source = source" // a redelivered letter is the same letter
@@ -139,7 +139,7 @@ func (r *run) insertDisplaced(ctx context.Context, names []Name) error {
 		for _, n := range chunk {
 			args = append(args, r.b.Source, n.Offset, []byte{n.Kind}, []byte(n.Name))
 		}
-		return r.insertMany(ctx, "displaced names", "INSERT INTO freshet_displaced (source, off, kind, name, created_at) VALUES ",
+		return r.insertMany(ctx, "displaced names", "INSERT INTO freshet_displaced (source, `off`, kind, name, created_at) VALUES ",
 			"(?, ?, ?, ?, "+nowMillis+")", " ON DUPLICATE KEY UPDATE name = name", len(chunk), args)
 	})
 }

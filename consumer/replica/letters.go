@@ -65,7 +65,7 @@ func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLet
 
 func (q LetterQuery) sql() (string, []any) {
 	var b strings.Builder
-	b.WriteString("SELECT source, off, idx, dataset, record_key, version, op, event_id, reason, errno, detail, size, broker_at, state, attempts, created_at, updated_at")
+	b.WriteString("SELECT source, `off`, idx, dataset, record_key, version, op, event_id, reason, errno, detail, size, broker_at, state, attempts, created_at, updated_at")
 	if q.Content {
 		b.WriteString(", kafka_key, headers, data")
 	}
@@ -85,10 +85,10 @@ func (q LetterQuery) sql() (string, []any) {
 		where("record_key = ?", []byte(q.Key))
 	}
 	if a := q.After; a != nil {
-		where("(source > ? OR (source = ? AND (off > ? OR (off = ? AND idx > ?))))",
+		where("(source > ? OR (source = ? AND (`off` > ? OR (`off` = ? AND idx > ?))))",
 			[]byte(a.Source), []byte(a.Source), a.Offset, a.Offset, int64(a.Index))
 	}
-	b.WriteString(" ORDER BY source, off, idx LIMIT ?")
+	b.WriteString(" ORDER BY source, `off`, idx LIMIT ?")
 	return b.String(), append(args, int64(orElse(q.Limit, DefaultLetters)))
 }
 

@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	sqlOpen   = "SELECT source, off, idx, record_key, version FROM freshet_dead_letter WHERE dataset = ? AND state = 'open'"
+	sqlOpen   = "SELECT source, `off`, idx, record_key, version FROM freshet_dead_letter WHERE dataset = ? AND state = 'open'"
 	sqlGlance = sqlOpen + " LIMIT ?"
 	sqlMark   = "UPDATE freshet_dead_letter SET state = 'superseded', updated_at = " + nowMillis +
-		" WHERE source = ? AND off = ? AND idx = ? AND state = 'open'"
+		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
 )
 
 // openLetter is what decides whether a letter is overtaken.
