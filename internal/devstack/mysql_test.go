@@ -255,7 +255,6 @@ func TestMySQLLockIsNeverLeft(t *testing.T) {
 
 var errBad = fmt.Errorf("for the test: %w", driver.ErrBadConn)
 
-
 // A waiting writer gets 1205 after the lock wait, a reader does not wait at all.
 func TestMySQLLockWait(t *testing.T) {
 	db := openDB(t, start(t, devstack.Config{LockWait: 50 * time.Millisecond}))
