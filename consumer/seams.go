@@ -57,3 +57,10 @@ type TopicLog interface {
 	// for the old ids longer than keep ago.
 	Flushed(ctx context.Context, topic, id string, keep time.Duration) error
 }
+
+// HashLog reads the hashes of the datasets' cache sections as `freshet migrate datasets` noted them. A worker copies
+// them to the lanes only where it agrees with them.
+type HashLog interface {
+	// Hashes gives dataset → hash; datasets that were never noted are absent.
+	Hashes(ctx context.Context) (map[string]string, error)
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/internal/config"
+)
+
+func (p *program) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print every setting in force and where it comes from; secrets are masked",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, _, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.printJSON(l.Values())
+			}
+			w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+			for _, v := range l.Values() {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, v.Value, v.Origin)
+			}
+			return w.Flush()
+		},
+	}
+	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "producer", "log")
+	return cmd
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// health is the small listener of a worker: /livez, /readyz and /metrics. It has no authentication, so it binds to
+// loopback only.
+type health struct {
+	listener net.Listener
+	server   *http.Server
+	log      *slog.Logger
+}
+
+// listenHealth opens the listener. notReady lists what the process waits for; empty means ready.
+func listenHealth(ctx context.Context, addr string, reg *prometheus.Registry, notReady func() []string, log *slog.Logger) (*health, error) {
+	if err := requireLoopback(addr); err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("worker.listen: %w; choose another address or port, or set it empty", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := notReady(); len(why) > 0 {
+			answer(w, http.StatusServiceUnavailable, why)
+			return
+		}
+		answer(w, http.StatusOK, nil)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	return &health{listener: l, log: log, server: &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+	}}, nil
+}
+
+// Addr is the address that was bound.
+func (h *health) Addr() string { return h.listener.Addr().String() }
+
+// Run serves until ctx ends.
+func (h *health) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = h.server.Close() })
+	defer stop()
+	if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve health: %w", err)
+	}
+	return nil
+}
+
+func answer(w http.ResponseWriter, code int, why []string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	status := "ok"
+	if code != http.StatusOK {
+		status = "not ready"
+	}
+	_ = json.NewEncoder(w).Encode(struct {
+		Status string   `json:"status"`
+		Why    []string `json:"why,omitempty"`
+	}{status, why})
+}
+
+func requireLoopback(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("worker.listen: %w; give host:port", err)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("worker.listen: %s is not a loopback address and this listener has no authentication; use 127.0.0.1", addr)
+}

@@ -1,0 +1,63 @@
+// Command freshet is the one binary of Freshet: worker, publisher, migrations and the development stack.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()})
+	stop()
+	os.Exit(code)
+}
+
+// program is what a run of the command touches of the outside, so that tests can run it in process.
+type program struct {
+	in       io.Reader
+	out, err io.Writer
+	environ  []string
+
+	configFile string
+	json       bool
+}
+
+// usageError is an error of the one who called; it ends with exit code 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// run gives the exit code: 0 done, 1 failed, 2 wrong usage. An error is one line that says what to do.
+func run(ctx context.Context, args []string, p program) int {
+	root := p.command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintf(p.err, "freshet: %v\n", err)
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// errReported ends a command whose failure was already told.
+var errReported = errors.New("failed")

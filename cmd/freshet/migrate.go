@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/migrations"
+	"github.com/freshet/freshet/schemas"
+)
+
+func (p *program) migrateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Make or upgrade Freshet's tables, and the tables and topics of datasets",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{fmt.Errorf("say what: %s up, status, down or datasets", cmd.CommandPath())}
+		},
+	}
+	cmd.AddCommand(
+		p.migrateStep("up", "Make or upgrade Freshet's own tables", func(ctx context.Context, m *migrations.Migrations) error {
+			done, err := m.Up(ctx)
+			if perr := p.printSteps(done, "applied", "nothing to do: the tables are up to date"); err == nil {
+				err = perr
+			}
+			return err
+		}),
+		p.migrateStep("status", "Say which migrations ran", func(ctx context.Context, m *migrations.Migrations) error {
+			all, err := m.Status(ctx)
+			if err != nil {
+				return err
+			}
+			return p.printSteps(all, "", "there are no migrations")
+		}),
+		p.migrateStep("down", "Take back the newest migration; what its table held is lost", func(ctx context.Context, m *migrations.Migrations) error {
+			step, ok, err := m.Down(ctx)
+			if err != nil {
+				return err
+			}
+			var done []migrations.Step
+			if ok {
+				done = append(done, step)
+			}
+			return p.printSteps(done, "taken back", "nothing to take back")
+		}),
+		p.migrateDatasets(),
+	)
+	return cmd
+}
+
+func (p *program) migrateStep(name, short string, do func(context.Context, *migrations.Migrations) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			db, err := openMigrations(l.Config)
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			m, err := migrations.New(db, migrations.Config{Logger: log})
+			if err != nil {
+				return err
+			}
+			return do(cmd.Context(), m)
+		},
+	}
+	config.Bind(cmd.Flags(), "mysql", "log")
+	return cmd
+}
+
+func (p *program) printSteps(steps []migrations.Step, what, none string) error {
+	if p.json {
+		if steps == nil {
+			steps = []migrations.Step{}
+		}
+		return p.printJSON(steps)
+	}
+	if len(steps) == 0 {
+		fmt.Fprintln(p.out, none)
+	}
+	for _, s := range steps {
+		state := what
+		if state == "" {
+			state = "pending"
+			if s.Applied {
+				state = "applied"
+			}
+		}
+		fmt.Fprintf(p.out, "%-10s %s\n", state, s.Name)
+	}
+	return nil
+}
+
+// datasetFlags are the flags of migrate datasets.
+type datasetFlags struct {
+	dryRun, noTopics        bool
+	partitions, replication int
+}
+
+func (p *program) migrateDatasets() *cobra.Command {
+	var f datasetFlags
+	cmd := &cobra.Command{
+		Use:   "datasets",
+		Short: "Make or extend the datasets' tables, note their cache hashes, and make missing topics",
+		Long: "Only ever adds: tables, nullable columns, an index, length, topics. What would drop or narrow is reported as a problem\n" +
+			"and left alone; the exit code is then 1.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			set, err := loadDatasets(l.Config)
+			if err != nil {
+				return err
+			}
+			return p.runMigrateDatasets(cmd.Context(), l.Config, set, f, log)
+		},
+	}
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print what would be done and do nothing")
+	cmd.Flags().BoolVar(&f.noTopics, "no-topics", false, "leave Kafka alone")
+	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of topics that are made")
+	cmd.Flags().IntVar(&f.replication, "replication-factor", 0, "replication of topics that are made; 0: the broker's default")
+	config.Bind(cmd.Flags(), "datasets", "kafka", "mysql", "log")
+	return cmd
+}
+
+// datasetsReport is what migrate datasets prints with --json.
+type datasetsReport struct {
+	DryRun     bool     `json:"dry_run"`
+	Statements []string `json:"statements"`
+	Topics     []string `json:"topics"`
+	Problems   []string `json:"problems"`
+}
+
+func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) error {
+	db, err := openReplica(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	ddl, err := replica.Migrate(ctx, db.DB(), set.All(), f.dryRun)
+	if err != nil {
+		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
+	}
+	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}}
+	for _, s := range ddl.Statements {
+		report.Statements = append(report.Statements, fmt.Sprintf("%s;  -- %s: %s", s.SQL, s.Dataset, s.Note))
+	}
+	for _, e := range ddl.Problems {
+		report.Problems = append(report.Problems, e.Error())
+	}
+	if !f.noTopics {
+		if report.Topics, err = makeTopics(ctx, c, set, f, log); err != nil {
+			return err
+		}
+	}
+	if err := p.printDatasets(report); err != nil {
+		return err
+	}
+	if len(report.Problems) > 0 {
+		return errReported
+	}
+	return nil
+}
+
+func (p *program) printDatasets(r datasetsReport) error {
+	if p.json {
+		return p.printJSON(r)
+	}
+	for _, s := range r.Statements {
+		fmt.Fprintln(p.out, s)
+	}
+	for _, t := range r.Topics {
+		fmt.Fprintf(p.out, "topic %s\n", t)
+	}
+	for _, e := range r.Problems {
+		fmt.Fprintf(p.out, "PROBLEM %s\n", e)
+	}
+	if len(r.Statements)+len(r.Topics)+len(r.Problems) == 0 {
+		fmt.Fprintln(p.out, "nothing to do: tables, cache hashes and topics are up to date")
+	}
+	return nil
+}
+
+// makeTopics makes the topics that do not exist and gives their names.
+func makeTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) ([]string, error) {
+	kafka, err := openKafka(c, log)
+	if err != nil {
+		return nil, err
+	}
+	defer kafka.Close()
+	names := []string{}
+	var specs []kafkalog.TopicSpec
+	for _, d := range set.All() {
+		_, err := kafka.Topic(ctx, d.Topic)
+		switch {
+		case errors.Is(err, kafkalog.ErrNoTopic):
+			names = append(names, d.Topic)
+			specs = append(specs, kafkalog.TopicSpec{Name: d.Topic, Partitions: f.partitions, ReplicationFactor: f.replication})
+		case err != nil:
+			return nil, fmt.Errorf("look for topic %s: %w", d.Topic, err)
+		}
+	}
+	if f.dryRun || len(specs) == 0 {
+		return names, nil
+	}
+	if err := kafka.CreateTopics(ctx, specs); err != nil {
+		return nil, fmt.Errorf("make topics: %w", err)
+	}
+	return names, nil
+}

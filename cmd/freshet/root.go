@@ -1,0 +1,60 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/telemetry"
+)
+
+// command builds the tree of subcommands.
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "freshet",
+		Short: "Keeps every copy of a record fresh: MySQL replicas, Redis, and each node's own memory",
+		Long: "Freshet carries each change of a record through Kafka to MySQL replicas, deletes what it made stale in Redis,\n" +
+			"and tells every node that caches it in memory.\n\n" +
+			"Try it without installing anything: freshet dev",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(p.in)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "YAML file with settings")
+	root.PersistentFlags().BoolVar(&p.json, "json", false, "print the result as JSON")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+	})
+	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
+	p.addDev(root)
+	return root
+}
+
+// args turns cobra's complaint about arguments into a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// load reads the settings for a command, whose flags were bound by config.Bind.
+func (p *program) load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error) {
+	l, err := config.Load(config.Source{File: p.configFile, Environ: p.environ, Flags: cmd.Flags()})
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return l, telemetry.NewLogger(p.err, l.Config.Log.Level, l.Config.Log.Format), nil
+}
+
+// printJSON prints v as one line of JSON.
+func (p *program) printJSON(v any) error {
+	return json.NewEncoder(p.out).Encode(v)
+}

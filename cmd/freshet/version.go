@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set at release by -ldflags "-X main.version=v1.2.3".
+var version = "" //nolint:gochecknoglobals // the linker can set nothing else
+
+func (p *program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this binary",
+		Args:  args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			v, revision := version, ""
+			if info, ok := debug.ReadBuildInfo(); ok {
+				if v == "" {
+					v = info.Main.Version
+				}
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						revision = s.Value
+					}
+				}
+			}
+			if v == "" || v == "(devel)" {
+				v = "development"
+			}
+			if p.json {
+				return p.printJSON(map[string]string{"version": v, "revision": revision, "go": runtime.Version()})
+			}
+			fmt.Fprintf(p.out, "freshet %s %s %s/%s\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/producer"
+	"github.com/freshet/freshet/schemas"
+)
+
+// This file fits settings to the parts.
+
+const defaultWriters = kafkalog.DefaultWriters
+
+func loadDatasets(c config.Config) (*schemas.Datasets, error) {
+	set, err := schemas.LoadDatasets(os.DirFS(c.Datasets))
+	if err != nil {
+		return nil, fmt.Errorf("datasets in %s: %w", c.Datasets, err)
+	}
+	if set.Len() == 0 {
+		return nil, usageError{fmt.Errorf("no dataset is declared in %s; set datasets to the folder with your *.yaml files", c.Datasets)}
+	}
+	return set, nil
+}
+
+func kafkaTLS(c config.TLS) (*tls.Config, error) {
+	if !c.Enabled {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("kafka.tls.ca_file: holds no PEM certificate")
+		}
+	}
+	if c.CertFile != "" || c.KeyFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.cert_file and key_file: %w", err)
+		}
+		out.Certificates = []tls.Certificate{cert}
+	}
+	return out, nil
+}
+
+func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
+	switch c.Mechanism {
+	case "plain":
+		return plain.Mechanism{Username: c.Username, Password: c.Password.Reveal()}, nil
+	case "scram-sha-256":
+		return scram.Mechanism(scram.SHA256, c.Username, c.Password.Reveal())
+	case "scram-sha-512":
+		return scram.Mechanism(scram.SHA512, c.Username, c.Password.Reveal())
+	}
+	return nil, nil
+}
+
+func openKafka(c config.Config, log *slog.Logger) (*kafkalog.Client, error) {
+	t, err := kafkaTLS(c.Kafka.TLS)
+	if err != nil {
+		return nil, err
+	}
+	m, err := kafkaSASL(c.Kafka.SASL)
+	if err != nil {
+		return nil, fmt.Errorf("kafka.sasl: %w", err)
+	}
+	return kafkalog.New(kafkalog.Config{Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, TLS: t, SASL: m, Logger: log})
+}
+
+// errNoDSN says how to name the database.
+var errNoDSN = errors.New("mysql.dsn is not set; give FRESHET_MYSQL__DSN, --mysql-dsn-file or mysql.dsn in the file, such as user:password@tcp(127.0.0.1:3306)/shop")
+
+// openMigrations opens the database for migrations, whose lock reads times.
+func openMigrations(c config.Config) (*sql.DB, error) {
+	if c.MySQL.DSN == "" {
+		return nil, usageError{errNoDSN}
+	}
+	dc, err := replica.Config{DSN: c.MySQL.DSN.Reveal()}.DriverConfig()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	dc.ParseTime = true
+	connector, err := mysql.NewConnector(dc)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return sql.OpenDB(connector), nil
+}
+
+func openReplica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.MySQL, error) {
+	if c.MySQL.DSN == "" {
+		return nil, usageError{errNoDSN}
+	}
+	writers := c.Worker.Writers
+	if writers == 0 {
+		writers = defaultWriters
+	}
+	return replica.Open(ctx, replica.Config{
+		DSN: c.MySQL.DSN.Reveal(), Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), SessionTimeout: c.Worker.SessionTimeout, Logger: log,
+	})
+}
+
+func openRedis(c config.Config) (*redis.Client, error) {
+	opts, err := redis.ParseURL(c.Redis.URL.Reveal())
+	if err != nil {
+		return nil, usageError{errors.New("redis.url cannot be parsed; its form is redis://user:password@host:port/db")}
+	}
+	return redis.NewClient(opts), nil
+}
+
+// publisher is a producer with what the publish command needs beside it.
+type publisher struct {
+	*producer.Producer
+	datasets *schemas.Datasets
+}
+
+func openProducer(c config.Config, log *slog.Logger) (*publisher, error) {
+	set, err := loadDatasets(c)
+	if err != nil {
+		return nil, err
+	}
+	t, err := kafkaTLS(c.Kafka.TLS)
+	if err != nil {
+		return nil, err
+	}
+	m, err := kafkaSASL(c.Kafka.SASL)
+	if err != nil {
+		return nil, fmt.Errorf("kafka.sasl: %w", err)
+	}
+	source := c.Producer.Source
+	if source == "" {
+		source = "//freshet/publish"
+	}
+	p, err := producer.New(producer.Config{
+		Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, Datasets: set, Source: source, TLS: t, SASL: m,
+		Compression: c.Producer.Compression, Linger: c.Producer.Linger, DeliveryTimeout: c.Producer.DeliveryTimeout, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &publisher{Producer: p, datasets: set}, nil
+}
+
+func (p *publisher) names() string {
+	var names []string
+	for _, d := range p.datasets.All() {
+		names = append(names, d.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// workerID names this process uniquely.
+func workerID(given string) string {
+	if given != "" {
+		return given
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), hex.EncodeToString(b[:]))
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/telemetry"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/schemas"
+)
+
+func (p *program) workerCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Carry changes from Kafka into MySQL, Redis and every node, until interrupted",
+		Long: "Run a member of the consumer group. Several workers share the partitions; one that dies is taken over.\n" +
+			"Faults of Kafka, MySQL and Redis are waited out: /readyz and the log say what the worker waits for.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			return runWorker(cmd.Context(), l.Config, log)
+		},
+	}
+	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "log")
+	return cmd
+}
+
+// runWorker boots a worker; reading it from top to bottom is the order of the boot.
+func runWorker(ctx context.Context, c config.Config, log *slog.Logger) error {
+	set, err := loadDatasets(c)
+	if err != nil {
+		return err
+	}
+	kafka, err := openKafka(c, log)
+	if err != nil {
+		return err
+	}
+	defer kafka.Close()
+	db, err := openReplica(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	broken, err := db.Prepare(ctx, set.All())
+	if err != nil {
+		return fmt.Errorf("check replica tables: %w", err)
+	}
+	if len(broken) > 0 {
+		return fmt.Errorf("check replica tables: %w", errors.Join(asErrors(broken)...))
+	}
+	wc := consumer.Config{
+		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
+		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: c.Worker.Hold, Logger: log,
+		Consumer: kafkalog.ConsumerConfig{
+			SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
+			MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
+		},
+	}
+	if anyCached(set) {
+		emitter, err := openEmitter(ctx, c, log)
+		if err != nil {
+			return err
+		}
+		defer emitter.Close()
+		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
+	}
+	w, err := consumer.New(wc)
+	if err != nil {
+		return err
+	}
+	return serveWorker(ctx, c, w, log)
+}
+
+// serveWorker runs the worker and its listener until ctx ends.
+func serveWorker(ctx context.Context, c config.Config, w *consumer.Worker, log *slog.Logger) error {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g, ctx := errgroup.WithContext(ctx)
+	if c.Worker.Listen != "" {
+		h, err := listenHealth(ctx, c.Worker.Listen, reg, w.NotReady, log)
+		if err != nil {
+			return err
+		}
+		log.Info("listening", "address", h.Addr())
+		g.Go(func() error { return h.Run(ctx) })
+	}
+	g.Go(func() error { return w.Run(ctx) })
+	return g.Wait()
+}
+
+func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*invalidation.Emitter, error) {
+	rdb, err := openRedis(c)
+	if err != nil {
+		return nil, err
+	}
+	e, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Hold: c.Worker.Hold, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Check(ctx); err != nil {
+		return nil, fmt.Errorf("check redis: %w", err)
+	}
+	return e, nil
+}
+
+func asErrors(broken []*replica.DatasetError) []error {
+	out := make([]error, len(broken))
+	for i, e := range broken {
+		out[i] = e
+	}
+	return out
+}
+
+func anyCached(set *schemas.Datasets) bool {
+	for _, d := range set.All() {
+		if d.Cache != nil {
+			return true
+		}
+	}
+	return false
+}

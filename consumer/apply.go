@@ -1,0 +1,92 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
+)
+
+// Apply makes a batch durable in MySQL. A fault of the infrastructure is waited out; the worker stays a member.
+func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
+	w := (*Worker)(h)
+	w.cfg.Failpoint(PointAfterFetch)
+	p := w.partition(b.Partition)
+	if p == nil {
+		return fmt.Errorf("apply batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
+	}
+	pr, err := prepare(p.dataset, b)
+	if err != nil {
+		return fmt.Errorf("prepare batch: %w", err)
+	}
+	if err := w.gate(ctx, p); err != nil {
+		return err
+	}
+	batch := &replica.Batch{Source: p.source, Fence: p.fence, Next: b.Next, Changes: pr.changes, Letters: pr.letters}
+	started := time.Now()
+	res, err := w.applyUntilDone(ctx, p, batch)
+	if err != nil {
+		return err
+	}
+	w.counts.applied(pr, res, time.Since(started))
+	pr.displaced = res.Letters > 0 || b.From < p.fresh
+	p.pendingMu.Lock()
+	p.pending[b] = pr
+	p.pendingMu.Unlock()
+	w.cfg.Failpoint(PointAfterApply)
+	return nil
+}
+
+func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replica.Batch) (res replica.Result, err error) {
+	const what = "mysql: apply batch"
+	err = retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+		var err error
+		res, err = w.cfg.Replica.Apply(ctx, batch)
+		var broken *replica.DatasetError
+		switch {
+		case errors.Is(err, replica.ErrFenced):
+			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrRejoin, err))
+		case errors.As(err, &broken):
+			w.pause(p.dataset, broken)
+			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
+		}
+		return err
+	})
+	if err == nil {
+		w.healed(what)
+		w.resumed(p.dataset)
+	}
+	return res, err
+}
+
+// gate lets a transaction begin only if every lane was checked since the assignment and answered a request that was sent
+// at most CheckInterval ago: a worker that alone is cut from Redis must not run ahead of nodes that are not.
+func (w *Worker) gate(ctx context.Context, p *partition) error {
+	if p.dataset.Cache == nil {
+		return nil
+	}
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	const what = "redis: lanes must answer before a batch is applied"
+	for _, v := range w.lanes {
+		if w.age(v) <= w.cfg.CheckInterval {
+			continue
+		}
+		err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+			_, err := w.state(ctx, v, nil)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.healed(what)
+	return nil
+}

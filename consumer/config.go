@@ -1,0 +1,143 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Defaults of a Config.
+const (
+	// DefaultCheckInterval is T_wm: how often each lane's watermarks are looked at, and how old a lane's last answer may
+	// be when a transaction begins.
+	DefaultCheckInterval = time.Second
+	// DefaultWindow is R: how far back a new lane is filled again from Kafka.
+	DefaultWindow = 15 * time.Minute
+	// DefaultKeepDisplaced is how long displaced names outlive their commit.
+	DefaultKeepDisplaced = 24 * time.Hour
+	// DefaultHold is TombTTL: how long after an invalidation fills are restrained.
+	DefaultHold = 60 * time.Second
+	// DefaultProbeInterval is how often a paused dataset is tried again.
+	DefaultProbeInterval = 5 * time.Second
+	// PurgeInterval is how often old displaced names are removed.
+	PurgeInterval = time.Minute
+)
+
+// ErrConfig comes, wrapped, from New when a field of a Config is missing or contradicts another.
+var ErrConfig = errors.New("configuration")
+
+// Config of a Worker. Group, Owner, Datasets, Kafka, Replica and Topics are required, and Emitter, Lanes and Hashes as
+// soon as one dataset has a cache section; the zero value of every other field works.
+type Config struct {
+	// Group is the Kafka consumer group. One group writes one replica database and one lane namespace.
+	Group string
+	// Owner names this worker in the position rows; unique per process.
+	Owner string
+	// Datasets are what the worker carries; every one of them.
+	Datasets *schemas.Datasets
+	// Kafka reads the datasets' topics.
+	Kafka *kafkalog.Client
+	// Replica is the database that is written.
+	Replica Replica
+	// Topics remembers the identity of topics.
+	Topics TopicLog
+	// Emitter writes the lanes; nil only when no dataset has a cache section.
+	Emitter Emitter
+	// Lanes remembers what the lanes were told; nil only together with Emitter.
+	Lanes LaneLog
+	// Hashes reads the cache hashes that the operator set; nil only together with Emitter.
+	Hashes HashLog
+	// Consumer tunes fetching; Group, Topics and OnLoss are set by the worker.
+	Consumer kafkalog.ConsumerConfig
+	// CheckInterval is T_wm; 0 means DefaultCheckInterval.
+	CheckInterval time.Duration
+	// Window is R; 0 means DefaultWindow. At most KeepDisplaced.
+	Window time.Duration
+	// KeepDisplaced; 0 means DefaultKeepDisplaced.
+	KeepDisplaced time.Duration
+	// Hold is TombTTL; 0 means DefaultHold. It must be the Emitter's.
+	Hold time.Duration
+	// ProbeInterval; 0 means DefaultProbeInterval.
+	ProbeInterval time.Duration
+	// Failpoint, if not nil, is called at the named points of a batch's way; fault tests stop the process there. It is
+	// nil in production.
+	Failpoint func(point string)
+	// Logger; nil discards.
+	Logger *slog.Logger
+}
+
+// The points at which Config.Failpoint is called.
+const (
+	PointAfterFetch   = "after-fetch"
+	PointAfterApply   = "after-t1"
+	PointAfterEmit    = "after-emit"
+	PointBeforeCommit = "before-commit"
+)
+
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.CheckInterval, DefaultCheckInterval)
+	def(&c.Window, DefaultWindow)
+	def(&c.KeepDisplaced, DefaultKeepDisplaced)
+	def(&c.Hold, DefaultHold)
+	def(&c.ProbeInterval, DefaultProbeInterval)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Failpoint == nil {
+		c.Failpoint = func(string) {}
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	missing := func(field string, absent bool) error {
+		if absent {
+			return fmt.Errorf("%w: consumer.Config.%s is missing", ErrConfig, field)
+		}
+		return nil
+	}
+	cached := c.anyCached()
+	errs := []error{
+		missing("Group", c.Group == ""),
+		missing("Owner", c.Owner == ""),
+		missing("Datasets", c.Datasets == nil || c.Datasets.Len() == 0),
+		missing("Kafka", c.Kafka == nil),
+		missing("Replica", c.Replica == nil),
+		missing("Topics", c.Topics == nil),
+		missing("Emitter", cached && c.Emitter == nil),
+		missing("Lanes", cached && c.Lanes == nil),
+		missing("Hashes", cached && c.Hashes == nil),
+	}
+	if c.Window > c.KeepDisplaced {
+		errs = append(errs, fmt.Errorf("%w: consumer.Config.Window %v is above KeepDisplaced %v; lower it or keep displaced names longer", ErrConfig, c.Window, c.KeepDisplaced))
+	}
+	if c.Datasets != nil {
+		for _, d := range c.Datasets.All() {
+			for _, what := range d.Unbuilt() {
+				errs = append(errs, fmt.Errorf("%w: dataset %s uses %s, which this release does not have", ErrConfig, d.Name, what))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) anyCached() bool {
+	if c.Datasets == nil {
+		return false
+	}
+	for _, d := range c.Datasets.All() {
+		if d.Cache != nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,162 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+// Emit tells the lanes what the batch made stale, also when no row changed, and then moves read. It goes on for ever: an
+// emission is never skipped.
+func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
+	w := (*Worker)(h)
+	p := w.partition(b.Partition)
+	if p == nil {
+		return fmt.Errorf("emit batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
+	}
+	p.pendingMu.Lock()
+	pr := p.pending[b]
+	delete(p.pending, b)
+	p.pendingMu.Unlock()
+	if pr == nil {
+		return fmt.Errorf("emit batch: %w: batch was applied under another assignment", kafkalog.ErrRejoin)
+	}
+	if err := p.lock.acquire(ctx); err != nil {
+		return err
+	}
+	defer p.lock.release()
+	if p.dataset.Cache != nil {
+		started := time.Now()
+		if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
+			return err
+		}
+		for n, its := range pr.items.split(len(w.lanes)) {
+			if len(its) == 0 {
+				continue
+			}
+			e := lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Keep: b.From < p.fresh}
+			if err := w.emitUntilDone(ctx, p, n, e); err != nil {
+				return err
+			}
+		}
+		w.counts.emitted(len(pr.items), time.Since(started))
+	}
+	p.read = b.Next
+	w.cfg.Failpoint(PointAfterEmit)
+	return nil
+}
+
+// addDisplaced adds the names that MySQL alone knows. They are read with a statement of its own after the commit: a
+// former owner may have noted them.
+func (w *Worker) addDisplaced(ctx context.Context, p *partition, pr *prepared, from, to int64) error {
+	if !pr.displaced || to < from {
+		return nil
+	}
+	const what = "mysql: read displaced names"
+	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+		names, err := w.cfg.Replica.Displaced(ctx, p.source, from, to)
+		for _, n := range names {
+			if n.Kind == 'k' {
+				pr.items.add(n.Name, 0)
+			}
+		}
+		return err
+	})
+	if err == nil {
+		w.healed(what)
+	}
+	return err
+}
+
+// emitUntilDone emits e to lane n from where the lane stands. The caller holds p's lock; e.From is set here, since a
+// repair in between moves it.
+func (w *Worker) emitUntilDone(ctx context.Context, p *partition, n int, e lane.Emission) error {
+	const what = "redis: emit"
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error {
+		for {
+			s := &p.lanes[n]
+			e.From = s.acked + 1
+			sent := w.now()
+			r, err := w.cfg.Emitter.Emit(ctx, n, s.root, s.start, e)
+			if err != nil {
+				w.counts.emitRetries.Add(1)
+				return err
+			}
+			w.lanes[n].saw(sent)
+			if r.Status == lane.OK {
+				s.acked = max(s.acked, e.To)
+				return nil
+			}
+			if err := w.repair(ctx, p, n); err != nil {
+				return err
+			}
+		}
+	})
+	if err == nil {
+		w.healed(what)
+	}
+	return err
+}
+
+// Settle says what may be committed to Kafka: what every lane acknowledged. A lane that had nothing to tell gets its
+// watermark moved first.
+func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error) {
+	w := (*Worker)(h)
+	out := make(map[kafkalog.Partition]int64, len(done))
+	for id, next := range done {
+		p := w.partition(id)
+		if p == nil {
+			continue
+		}
+		at, err := w.settle(ctx, p, next)
+		if err != nil {
+			if ctx.Err() != nil {
+				return out, context.Cause(ctx)
+			}
+			w.log.Warn("offset is not committed yet", "topic", id.Topic, "partition", id.ID, "error", err)
+			continue
+		}
+		out[id] = at
+	}
+	w.cfg.Failpoint(PointBeforeCommit)
+	return out, nil
+}
+
+// settleWait bounds how long one partition's emission may hold up the commits of the others.
+const settleWait = 250 * time.Millisecond
+
+func (w *Worker) settle(ctx context.Context, p *partition, next int64) (int64, error) {
+	if p.dataset.Cache == nil {
+		return next, nil
+	}
+	wait, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	if err := p.lock.acquire(wait); err != nil {
+		return 0, fmt.Errorf("settle: emission is under way: %w", err)
+	}
+	defer p.lock.release()
+	for n := range p.lanes {
+		s := &p.lanes[n]
+		if s.acked >= p.read-1 {
+			continue
+		}
+		sent := w.now()
+		r, err := w.cfg.Emitter.Emit(ctx, n, s.root, s.start, lane.Emission{Source: p.source, From: s.acked + 1, To: p.read - 1})
+		if err != nil {
+			return 0, fmt.Errorf("move watermark of lane %d: %w", n, err)
+		}
+		w.lanes[n].saw(sent)
+		if r.Status != lane.OK {
+			w.checkNow()
+			return 0, fmt.Errorf("move watermark of lane %d: the lane must be repaired first", n)
+		}
+		s.acked = p.read - 1
+		w.counts.watermarkWrites.Add(1)
+	}
+	p.settled = min(next, p.read)
+	return p.settled, nil
+}

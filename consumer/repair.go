@@ -1,0 +1,293 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+// errLaneMoved says that a lane changed under a repair; the repair begins again.
+var errLaneMoved = errors.New("lane changed meanwhile")
+
+// checkLanes is the watermark check: per lane one read of its meta hash for all partitions, then repairs where a lane is
+// missing, has a root that a partition does not know, or forgot what it acknowledged.
+func (w *Worker) checkLanes(ctx context.Context) {
+	var parts []*partition
+	for _, p := range w.partitions() {
+		if p.dataset.Cache != nil {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		return
+	}
+	const what = "redis: check lanes"
+	for _, v := range w.lanes {
+		if err := w.checkLane(ctx, v, parts); err != nil {
+			if ctx.Err() == nil {
+				w.fault(what, err)
+			}
+			return
+		}
+	}
+	w.healed(what)
+	for _, p := range parts {
+		p.markReady()
+	}
+}
+
+func (w *Worker) checkLane(ctx context.Context, v *laneView, parts []*partition) error {
+	if err := w.adoptLane(ctx, v); err != nil {
+		return err
+	}
+	st, err := w.state(ctx, v, parts)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if err := p.lock.acquire(ctx); err != nil {
+			return err
+		}
+		s := p.lanes[v.n]
+		wm, known := st.Watermarks[p.source]
+		sound := st.Exists && st.Root == s.root && (known && wm >= s.acked || !known && s.start > s.acked)
+		var err error
+		if !sound {
+			err = w.repair(ctx, p, v.n)
+		}
+		p.lock.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptLane makes a missing lane, and copies the cache hashes that the operator set and this worker agrees with. A
+// changed hash comes with a new root and a hold, since entries made under other templates are not invalidated by ours.
+func (w *Worker) adoptLane(ctx context.Context, v *laneView) error {
+	st, err := w.state(ctx, v, nil)
+	if err != nil {
+		return err
+	}
+	if st.Exists && st.Lanes != w.cfg.Emitter.Lanes() {
+		return fmt.Errorf("lane %d was made for %d lanes, this worker has %d: the number of lanes is fixed for a namespace", v.n, st.Lanes, w.cfg.Emitter.Lanes())
+	}
+	if st.Exists && st.Group != "" && st.Group != w.cfg.Group {
+		return fmt.Errorf("lane %d belongs to another consumer group: one group emits into a namespace", v.n)
+	}
+	set, err := w.cfg.Hashes.Hashes(ctx)
+	if err != nil {
+		return fmt.Errorf("read cache hashes: %w", err)
+	}
+	want := map[string]string{}
+	for _, d := range w.cfg.Datasets.All() {
+		if h := d.CacheHash(); h != "" && set[d.Name] == h {
+			want[d.Name] = h
+		}
+	}
+	req := lane.RootRequest{Expected: st.Root, Group: w.cfg.Group, Hashes: want}
+	if st.Exists {
+		merged := maps.Clone(st.Hashes)
+		if merged == nil {
+			merged = map[string]string{}
+		}
+		maps.Copy(merged, want)
+		if maps.Equal(merged, st.Hashes) {
+			return nil
+		}
+		req.HoldMillis = w.cfg.Hold.Milliseconds()
+	}
+	r, err := w.cfg.Emitter.Root(ctx, v.n, req)
+	if err != nil {
+		return fmt.Errorf("make root of lane %d: %w", v.n, err)
+	}
+	if r.Status == lane.OK {
+		w.counts.laneRoots.Add(1)
+		w.log.Info("lane has a new root", "lane", v.n, "existed", st.Exists)
+	}
+	return nil
+}
+
+// repair brings lane n up to what p has emitted. The caller holds p's lock.
+func (w *Worker) repair(ctx context.Context, p *partition, n int) error {
+	for {
+		err := w.repairOnce(ctx, p, n)
+		if !errors.Is(err, errLaneMoved) {
+			return err
+		}
+	}
+}
+
+func (w *Worker) repairOnce(ctx context.Context, p *partition, n int) error {
+	v, s := w.lanes[n], &p.lanes[n]
+	if err := w.adoptLane(ctx, v); err != nil {
+		return err
+	}
+	st, err := w.state(ctx, v, []*partition{p})
+	if err != nil {
+		return err
+	}
+	if !st.Exists {
+		return errLaneMoved
+	}
+	if st.Root != s.root {
+		if err := w.meetRoot(ctx, p, n, st.Root); err != nil {
+			return err
+		}
+	}
+	next := s.start
+	if wm, ok := st.Watermarks[p.source]; ok {
+		next = wm + 1
+	}
+	if next >= p.read {
+		s.acked = p.read - 1
+		return nil
+	}
+	if next > s.acked {
+		return nil // the lane knows all that it acknowledged; what follows is on its way
+	}
+	w.counts.regressions.Add(1)
+	w.log.Warn("lane lost what it had acknowledged; it is emitted again",
+		"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", p.read-1)
+	low, err := w.cfg.Lanes.Low(ctx, p.source)
+	if err != nil {
+		return fmt.Errorf("read purged range: %w", err)
+	}
+	if next <= low {
+		return w.flushLane(ctx, p, n, st.Root, "displaced names of that range are purged")
+	}
+	return w.emitAgain(ctx, p, n, st.Root, next)
+}
+
+// meetRoot notes durably, before the first transaction and the first emit under it, where p begins in a root that is new
+// to it: at the first offset that was committed to MySQL within the window.
+func (w *Worker) meetRoot(ctx context.Context, p *partition, n int, root string) error {
+	from, err := w.cfg.Lanes.Window(ctx, p.source, w.cfg.Window, p.settled)
+	if err != nil {
+		return fmt.Errorf("read window: %w", err)
+	}
+	start, err := w.cfg.Lanes.Start(ctx, p.source, n, root, from)
+	if err != nil {
+		return fmt.Errorf("note start in lane %d: %w", n, err)
+	}
+	p.lanes[n].root, p.lanes[n].start = root, start
+	return nil
+}
+
+// flushLane gives lane n a new root in place of a re-emission that is not possible any more; what can still be emitted
+// again within the window is, under the new root.
+func (w *Worker) flushLane(ctx context.Context, p *partition, n int, root, why string) error {
+	from, err := w.cfg.Lanes.Window(ctx, p.source, w.cfg.Window, p.settled)
+	if err != nil {
+		return fmt.Errorf("read window: %w", err)
+	}
+	r, err := w.cfg.Emitter.Root(ctx, n, lane.RootRequest{
+		Expected: root, Source: p.source, Watermark: from - 1, HoldMillis: w.cfg.Hold.Milliseconds(), Group: w.cfg.Group,
+	})
+	if err != nil {
+		return fmt.Errorf("flush lane %d: %w", n, err)
+	}
+	if r.Status == lane.OK {
+		w.counts.laneFlushes.Add(1)
+		w.log.Warn("lane is flushed", "lane", n, "reason", why)
+		if _, err := w.cfg.Lanes.Start(ctx, p.source, n, r.Root, from); err != nil {
+			return fmt.Errorf("note start in lane %d: %w", n, err)
+		}
+	}
+	return errLaneMoved
+}
+
+// emitAgain reads the range next … read−1 from Kafka once more and emits it into lane n alone.
+func (w *Worker) emitAgain(ctx context.Context, p *partition, n int, root string, next int64) error {
+	s := &p.lanes[n]
+	s.acked = next - 1
+	reader := kafkalog.NewReader(w.cfg.Kafka, p.id, next, kafkalog.ReaderConfig{Until: p.read})
+	defer reader.Close()
+	for next < p.read {
+		b, err := reader.Read(ctx)
+		var loss *kafkalog.LossError
+		if errors.As(err, &loss) {
+			return w.flushLane(ctx, p, n, root, "Kafka does not hold that range any more")
+		}
+		if err != nil {
+			return fmt.Errorf("read again: %w", err)
+		}
+		e, err := w.emissionAgain(ctx, p, n, b)
+		b.Release()
+		if err != nil {
+			return err
+		}
+		r, err := w.cfg.Emitter.Emit(ctx, n, root, s.start, e)
+		if err != nil {
+			return fmt.Errorf("emit again: %w", err)
+		}
+		if r.Status != lane.OK {
+			return errLaneMoved
+		}
+		s.acked, next = e.To, b.Next
+		w.counts.reemitted.Add(uint64(len(e.Items)))
+	}
+	return nil
+}
+
+// emissionAgain is the emission of a batch that was applied before, for lane n.
+func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, b *kafkalog.Batch) (lane.Emission, error) {
+	pr, err := prepare(p.dataset, b)
+	if err != nil {
+		return lane.Emission{}, fmt.Errorf("prepare batch: %w", err)
+	}
+	pr.displaced = true
+	if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
+		return lane.Emission{}, err
+	}
+	its := pr.items.split(len(w.lanes))[n]
+	return lane.Emission{Source: p.source, From: p.lanes[n].acked + 1, To: b.Next - 1, Time: pr.newest, Items: its, Keep: true}, nil
+}
+
+// state reads a lane's meta hash and notes that the lane answered.
+func (w *Worker) state(ctx context.Context, v *laneView, parts []*partition) (lane.State, error) {
+	sources := make([]string, len(parts))
+	for i, p := range parts {
+		sources[i] = p.source
+	}
+	var names []string
+	for _, d := range w.cfg.Datasets.All() {
+		if d.Cache != nil {
+			names = append(names, d.Name)
+		}
+	}
+	sent := w.now()
+	st, err := w.cfg.Emitter.State(ctx, v.n, sources, names)
+	if err != nil {
+		return st, fmt.Errorf("read lane %d: %w", v.n, err)
+	}
+	v.saw(sent)
+	return st, nil
+}
+
+// now is the time since the worker was made, on the monotonic clock.
+func (w *Worker) now() time.Duration { return time.Since(w.counts.started) }
+
+// saw notes that the lane answered a request that was sent at t.
+func (v *laneView) saw(t time.Duration) {
+	for {
+		old := v.answered.Load()
+		if int64(t) <= old || v.answered.CompareAndSwap(old, int64(t)) {
+			return
+		}
+	}
+}
+
+func (w *Worker) age(v *laneView) time.Duration {
+	at := v.answered.Load()
+	if at < 0 {
+		return time.Duration(1<<63 - 1)
+	}
+	return w.now() - time.Duration(at)
+}

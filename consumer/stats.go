@@ -1,0 +1,190 @@
+package consumer
+
+import (
+	"fmt"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Stats is a snapshot of a Worker.
+type Stats struct {
+	// Events were decoded, Rows sent to MySQL (one per record and batch), Letters written to freshet_dead_letter.
+	Events, Rows, Letters uint64
+	// Batches is the number of transactions, ApplyTime the time spent in them.
+	Batches   uint64
+	ApplyTime time.Duration
+	// Items is the number of cache keys emitted, EmitTime the time spent emitting.
+	Items    uint64
+	EmitTime time.Duration
+	// EmitRetries counts emits that got no answer.
+	EmitRetries uint64
+	// WatermarkWrites counts emits that only moved a watermark.
+	WatermarkWrites uint64
+	// Regressions counts lanes found to have lost what they acknowledged; Reemitted the keys emitted again for it.
+	Regressions, Reemitted uint64
+	// LaneRoots and LaneFlushes count new roots made to create lanes or copy hashes, and to flush.
+	LaneRoots, LaneFlushes uint64
+	// UnknownProperties counts properties that no schema names and that were ignored.
+	UnknownProperties uint64
+	// DataLosses counts ranges that Kafka no longer had when they were to be read.
+	DataLosses uint64
+	// Generations counts assignments.
+	Generations uint64
+	// Paused holds, per paused dataset, why.
+	Paused map[string]string
+	// Waiting holds what the worker waits for, with the last error's kind of fault.
+	Waiting map[string]time.Duration
+	// Consumer is the state of each partition.
+	Consumer kafkalog.ConsumerStats
+}
+
+type counters struct {
+	started                                     time.Time
+	events, rows, letters, batches, unknown     atomic.Uint64
+	items, emitRetries, watermarkWrites         atomic.Uint64
+	regressions, reemitted                      atomic.Uint64
+	laneRoots, laneFlushes, losses, generations atomic.Uint64
+	applyNanos, emitNanos                       atomic.Int64
+}
+
+func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
+	c.events.Add(uint64(p.events))
+	c.rows.Add(uint64(r.Rows))
+	c.letters.Add(uint64(r.Letters))
+	c.unknown.Add(uint64(p.unknown))
+	c.batches.Add(1)
+	c.applyNanos.Add(int64(d))
+}
+
+func (c *counters) emitted(n int, d time.Duration) {
+	c.items.Add(uint64(n))
+	c.emitNanos.Add(int64(d))
+}
+
+// Stats gives a snapshot. It may be called at any time.
+func (w *Worker) Stats() Stats {
+	c := &w.counts
+	s := Stats{
+		Events: c.events.Load(), Rows: c.rows.Load(), Letters: c.letters.Load(), Batches: c.batches.Load(),
+		ApplyTime: time.Duration(c.applyNanos.Load()), Items: c.items.Load(), EmitTime: time.Duration(c.emitNanos.Load()),
+		EmitRetries: c.emitRetries.Load(), WatermarkWrites: c.watermarkWrites.Load(), Regressions: c.regressions.Load(),
+		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
+		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
+		Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for d, p := range w.paused {
+		s.Paused[d] = p.why
+	}
+	for what, f := range w.faults {
+		s.Waiting[what] = time.Since(f.since)
+	}
+	return s
+}
+
+// NotReady lists why the worker cannot do its work just now, one sentence each; empty when it can.
+func (w *Worker) NotReady() []string {
+	var out []string
+	st := w.consumer.Stats()
+	if !st.Assigned {
+		out = append(out, "waiting for the consumer group to assign partitions")
+	}
+	for _, t := range st.Missing {
+		out = append(out, "topic "+t+" does not exist; make it with `freshet migrate datasets`")
+	}
+	for _, p := range st.Partitions {
+		switch {
+		case p.Lost:
+			out = append(out, fmt.Sprintf("%s/%d stands still: Kafka no longer has records that were never read; publish the dataset again from its source", p.Partition.Topic, p.Partition.ID))
+		case p.Stopped:
+			out = append(out, fmt.Sprintf("%s/%d stands still: a batch at offset %d cannot be read", p.Partition.Topic, p.Partition.ID, p.Fetched))
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for what, f := range w.faults {
+		out = append(out, fmt.Sprintf("waiting since %s for %s", f.since.UTC().Format(time.RFC3339), what))
+	}
+	for d, p := range w.paused {
+		out = append(out, "dataset "+d+" is paused: "+p.why)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// fault is something of the infrastructure that the worker waits for.
+type fault struct{ since time.Time }
+
+// pause is a dataset that is set aside until it can be written again.
+type pause struct {
+	why   string
+	topic string
+}
+
+func (w *Worker) fault(what string, err error) {
+	w.mu.Lock()
+	_, known := w.faults[what]
+	if !known {
+		w.faults[what] = fault{time.Now()}
+	}
+	w.mu.Unlock()
+	if !known {
+		w.log.Warn("waiting for the infrastructure", "for", what, "error", err)
+	}
+}
+
+func (w *Worker) healed(whats ...string) {
+	for _, what := range whats {
+		w.mu.Lock()
+		f, known := w.faults[what]
+		delete(w.faults, what)
+		w.mu.Unlock()
+		if known {
+			w.log.Info("going on", "after", what, "waited", time.Since(f.since).Round(time.Millisecond))
+		}
+	}
+}
+
+// waiting is the retry hook that shows a fault in readiness and the log.
+func (w *Worker) waiting(what string) func(error, time.Duration) {
+	return func(err error, _ time.Duration) { w.fault(what, err) }
+}
+
+func (w *Worker) pause(d *schemas.Dataset, why error) {
+	w.mu.Lock()
+	_, known := w.paused[d.Name]
+	w.paused[d.Name] = pause{why: why.Error(), topic: d.Topic}
+	w.mu.Unlock()
+	if !known {
+		w.log.Error("dataset is paused until it can be written again", "dataset", d.Name, "error", why)
+	}
+}
+
+func (w *Worker) resumed(d *schemas.Dataset) {
+	w.mu.Lock()
+	_, known := w.paused[d.Name]
+	delete(w.paused, d.Name)
+	w.mu.Unlock()
+	if known {
+		w.log.Info("dataset goes on", "dataset", d.Name)
+	}
+}
+
+// probePaused lets paused datasets try again; one that is still broken pauses anew.
+func (w *Worker) probePaused() {
+	w.mu.Lock()
+	var topics []string
+	for _, p := range w.paused {
+		topics = append(topics, p.topic)
+	}
+	w.mu.Unlock()
+	for _, t := range topics {
+		w.consumer.Resume(t)
+	}
+}

@@ -1,0 +1,201 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Worker is a member of the consumer group. It is made by New and works while Run does.
+type Worker struct {
+	cfg      Config
+	log      *slog.Logger
+	consumer *kafkalog.Consumer
+	lanes    []*laneView
+	kick     chan struct{} // one slot: look at the lanes now
+
+	mu     sync.Mutex
+	parts  map[kafkalog.Partition]*partition // of the current generation
+	paused map[string]pause                  // by dataset
+	faults map[string]fault                  // by what is being waited for
+
+	counts counters
+}
+
+// laneView is what the worker knows of one lane, whichever partition learned it.
+type laneView struct {
+	n int
+	// answered is when the newest request that the lane answered was sent, in nanoseconds since the worker was made.
+	answered atomic.Int64
+}
+
+// partition is one assigned partition. Emission, repair and settling share its lock.
+type partition struct {
+	id      kafkalog.Partition
+	source  string
+	dataset *schemas.Dataset
+	fence   int64
+	// fresh is the next_offset that was taken: what lies at or above it was never committed to MySQL before.
+	fresh int64
+	// ready is closed once every lane was checked for the first time; no transaction begins before.
+	ready     chan struct{}
+	readyOnce sync.Once
+
+	pendingMu sync.Mutex
+	pending   map[*kafkalog.Batch]*prepared // applied, not yet emitted
+
+	lock laneLock // guards all that follows
+	// read is the end of the contiguous prefix whose emission returned.
+	read int64
+	// settled is the offset that was last given to be committed.
+	settled int64
+	lanes   []laneState
+}
+
+// laneState is what one partition knows of one lane.
+type laneState struct {
+	root  string
+	start int64 // first offset of this source in that root
+	acked int64 // highest offset that the lane acknowledged to this owner
+}
+
+// laneLock is a mutex whose wait ends with a context.
+type laneLock chan struct{}
+
+func (l laneLock) acquire(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l laneLock) release() { <-l }
+
+// New checks the configuration and makes a Worker. It does not touch the network. Errors wrap ErrConfig.
+func New(cfg Config) (*Worker, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		cfg: cfg, log: cfg.Logger.With("component", "worker"), kick: make(chan struct{}, 1),
+		parts: map[kafkalog.Partition]*partition{}, paused: map[string]pause{}, faults: map[string]fault{},
+	}
+	w.counts.started = time.Now()
+	if cfg.anyCached() {
+		for n := range cfg.Emitter.Lanes() {
+			v := &laneView{n: n}
+			v.answered.Store(-1)
+			w.lanes = append(w.lanes, v)
+		}
+	}
+	cc := cfg.Consumer
+	cc.Group, cc.Logger, cc.OnLoss = cfg.Group, cfg.Logger, w.lost
+	for _, d := range cfg.Datasets.All() {
+		cc.Topics = append(cc.Topics, d.Topic)
+	}
+	c, err := kafkalog.NewConsumer(cfg.Kafka, cc, (*handler)(w))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	w.consumer = c
+	return w, nil
+}
+
+// handler is the Worker as the consumer sees it, so that these methods are not part of the Worker's own face.
+type handler Worker
+
+var _ kafkalog.Handler = (*handler)(nil)
+
+// Run carries events until ctx ends; then the running batches finish within the drain budget and Run returns nil. It
+// waits out every fault of Kafka, MySQL and Redis.
+func (w *Worker) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.consumer.Run(ctx) })
+	g.Go(func() error { return w.watch(ctx) })
+	return g.Wait()
+}
+
+// watch looks at the lanes every CheckInterval and whenever it is kicked, tries paused datasets again, and purges.
+func (w *Worker) watch(ctx context.Context) error {
+	check, probe, purge := time.NewTicker(w.cfg.CheckInterval), time.NewTicker(w.cfg.ProbeInterval), time.NewTicker(PurgeInterval)
+	defer check.Stop()
+	defer probe.Stop()
+	defer purge.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.kick:
+			w.checkLanes(ctx)
+		case <-check.C:
+			w.checkLanes(ctx)
+		case <-probe.C:
+			w.probePaused()
+		case <-purge.C:
+			w.purge(ctx)
+		}
+	}
+}
+
+func (w *Worker) checkNow() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Worker) partition(id kafkalog.Partition) *partition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.parts[id]
+}
+
+func (w *Worker) partitions() []*partition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]*partition, 0, len(w.parts))
+	for _, p := range w.parts {
+		out = append(out, p)
+	}
+	return out
+}
+
+// purge removes displaced names that no repair can need any more.
+func (w *Worker) purge(ctx context.Context) {
+	if w.cfg.Lanes == nil {
+		return
+	}
+	for _, p := range w.partitions() {
+		if p.dataset.Cache == nil {
+			continue
+		}
+		if err := p.lock.acquire(ctx); err != nil {
+			return
+		}
+		below := p.settled
+		p.lock.release()
+		if below <= 0 {
+			continue
+		}
+		if err := w.cfg.Lanes.Purge(ctx, p.source, below, w.cfg.KeepDisplaced); err != nil && ctx.Err() == nil {
+			w.log.Warn("purge of displaced names is put off", "topic", p.id.Topic, "partition", p.id.ID, "error", err)
+		}
+	}
+}
+
+func (w *Worker) lost(l kafkalog.Loss) {
+	w.counts.losses.Add(1)
+	w.log.Error("records are gone from Kafka before they were read; the partition stops",
+		"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first", l.First, "last", l.Last)
+}

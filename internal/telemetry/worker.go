@@ -1,0 +1,66 @@
+package telemetry
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/freshet/freshet/consumer"
+)
+
+// WorkerCollector shows a worker's Stats as metrics. Labels are topic, partition and dataset; never a key.
+type WorkerCollector struct {
+	stats func() consumer.Stats
+}
+
+// NewWorkerCollector makes a collector that asks stats at each scrape.
+func NewWorkerCollector(stats func() consumer.Stats) *WorkerCollector {
+	return &WorkerCollector{stats: stats}
+}
+
+// Describe sends nothing: the collector is unchecked, since what it shows depends on the assignment.
+func (c *WorkerCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.stats()
+	for _, m := range []struct {
+		name, help string
+		value      float64
+	}{
+		{"freshet_events_total", "Events decoded.", float64(s.Events)},
+		{"freshet_rows_total", "Rows sent to MySQL, one per record and transaction.", float64(s.Rows)},
+		{"freshet_dead_letters_total", "Dead letters written.", float64(s.Letters)},
+		{"freshet_batches_total", "Transactions committed.", float64(s.Batches)},
+		{"freshet_apply_seconds_total", "Time spent in transactions.", s.ApplyTime.Seconds()},
+		{"freshet_emit_keys_total", "Cache keys emitted.", float64(s.Items)},
+		{"freshet_emit_seconds_total", "Time spent emitting.", s.EmitTime.Seconds()},
+		{"freshet_emit_retries_total", "Emits that got no answer and were sent again.", float64(s.EmitRetries)},
+		{"freshet_watermark_writes_total", "Emits that only moved a watermark.", float64(s.WatermarkWrites)},
+		{"freshet_lane_regressions_total", "Lanes found to have lost what they acknowledged.", float64(s.Regressions)},
+		{"freshet_lane_reemitted_total", "Cache keys emitted again in repairs.", float64(s.Reemitted)},
+		{"freshet_lane_roots_total", "Lanes created or given changed cache hashes.", float64(s.LaneRoots)},
+		{"freshet_lane_flushes_total", "Lanes flushed.", float64(s.LaneFlushes)},
+		{"freshet_unknown_properties_total", "Properties that no schema names and that were ignored.", float64(s.UnknownProperties)},
+		{"freshet_data_losses_total", "Ranges that Kafka no longer had when they were to be read.", float64(s.DataLosses)},
+		{"freshet_generations_total", "Assignments of partitions to this worker.", float64(s.Generations)},
+	} {
+		ch <- prometheus.MustNewConstMetric(desc(m.name, m.help), prometheus.CounterValue, m.value)
+	}
+	for d := range s.Paused {
+		ch <- prometheus.MustNewConstMetric(desc("freshet_dataset_paused", "1 while a dataset is paused.", "dataset"), prometheus.GaugeValue, 1, d)
+	}
+	for what, since := range s.Waiting {
+		ch <- prometheus.MustNewConstMetric(desc("freshet_waiting_seconds", "How long the worker waits for a part of the infrastructure.", "for"), prometheus.GaugeValue, since.Seconds(), what)
+	}
+	for _, p := range s.Consumer.Partitions {
+		labels := []string{p.Partition.Topic, strconv.Itoa(int(p.Partition.ID))}
+		lag := max(0, p.HighWater-p.Applied)
+		ch <- prometheus.MustNewConstMetric(desc("freshet_lag_records", "Records that are in the topic and not yet applied.", "topic", "partition"), prometheus.GaugeValue, float64(lag), labels...)
+		ch <- prometheus.MustNewConstMetric(desc("freshet_uncommitted_offsets", "Offsets emitted and not yet committed.", "topic", "partition"), prometheus.GaugeValue, float64(max(0, p.Emitted-p.Committed)), labels...)
+	}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
