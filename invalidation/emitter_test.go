@@ -2,11 +2,8 @@ package invalidation_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -244,142 +241,6 @@ func TestEmitterOnMiniredis(t *testing.T) {
 	root := newRoot(t, e)
 	if r, err := e.Emit(t.Context(), 0, root, 0, emission(0, 9, 150, 2)); err != nil || r.Status != lane.OK {
 		t.Fatal(r, err)
-	}
-}
-
-func TestEmitterRefusesClients(t *testing.T) {
-	closing := func(c redis.UniversalClient) redis.UniversalClient {
-		t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	var none *redis.Client
-	for name, c := range map[string]struct {
-		rdb      redis.UniversalClient
-		lanes    int
-		notBuilt bool
-		word     string
-	}{
-		"nil":       {nil, 0, false, "no Redis client"},
-		"typed nil": {none, 0, false, "no Redis client"},
-		"cluster":   {closing(redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})), 0, true, "Cluster"},
-		"ring":      {closing(redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}, HeartbeatFn: func(context.Context, *redis.Client) bool { return true }})), 0, true, "Ring"},
-		"sentinel":  {closing(redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"127.0.0.1:1"}})), 0, true, "Sentinel"},
-		"two lanes": {closing(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})), 2, true, "several lanes"},
-		"negative":  {closing(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})), -1, false, "negative"},
-	} {
-		_, err := invalidation.NewEmitter(c.rdb, invalidation.EmitterConfig{Namespace: "n", Lanes: c.lanes})
-		if err == nil || errors.Is(err, invalidation.ErrNotBuilt) != c.notBuilt || !strings.Contains(err.Error(), c.word) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-	rdb := closing(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}))
-	if _, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: "A"}); !errors.Is(err, lane.ErrNamespace) {
-		t.Errorf("namespace: got %v", err)
-	}
-}
-
-func TestEmitterCheck(t *testing.T) {
-	srv := testenv.StartRedis(t, testenv.RedisOptions{})
-	rdb := srv.Client(t)
-	set := func(t *testing.T, name, value string) {
-		t.Helper()
-		if err := rdb.ConfigSet(t.Context(), name, value).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var log strings.Builder
-	e := newEmitter(t, rdb, invalidation.EmitterConfig{Namespace: "check", Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	for policy, want := range map[string]struct {
-		err  error
-		warn bool
-	}{
-		"noeviction":     {nil, false},
-		"volatile-ttl":   {nil, true},
-		"volatile-lru":   {nil, true},
-		"allkeys-lru":    {invalidation.ErrUnfit, false},
-		"allkeys-random": {invalidation.ErrUnfit, false},
-	} {
-		log.Reset()
-		set(t, "maxmemory-policy", policy)
-		err := e.Check(t.Context())
-		if !errors.Is(err, want.err) || strings.Contains(log.String(), policy) != want.warn {
-			t.Errorf("%s: got %v, log %q", policy, err, log.String())
-		}
-		if err != nil && !strings.Contains(err.Error(), "noeviction") {
-			t.Errorf("%s: no mend in %q", policy, err)
-		}
-	}
-	skip := newEmitter(t, rdb, invalidation.EmitterConfig{Namespace: "check", SkipServerCheck: true})
-	set(t, "maxmemory-policy", "allkeys-lru")
-	if err := skip.Check(t.Context()); err != nil {
-		t.Errorf("skipped: got %v", err)
-	}
-	set(t, "maxmemory-policy", "noeviction")
-	if err := rdb.HSet(t.Context(), lane.KeysOf("check", 0).Meta, "root", "1", "lanes", "3").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Check(t.Context()); !errors.Is(err, invalidation.ErrUnfit) || !strings.Contains(err.Error(), "3 lanes") {
-		t.Errorf("another number of lanes: got %v", err)
-	}
-}
-
-// TestEmitterCheckReplica: a replica is refused for now, and a master whose writes no replica must have is warned about.
-func TestEmitterCheckReplica(t *testing.T) {
-	master, replica := testenv.StartRedis(t, testenv.RedisOptions{}), testenv.StartRedis(t, testenv.RedisOptions{})
-	host, port, _ := strings.Cut(master.Addr, ":")
-	rdb := replica.Client(t)
-	if err := rdb.Do(t.Context(), "REPLICAOF", host, port).Err(); err != nil {
-		t.Fatal(err)
-	}
-	e := newEmitter(t, rdb, invalidation.EmitterConfig{Namespace: "replica"})
-	if err := e.Check(t.Context()); err == nil || errors.Is(err, invalidation.ErrUnfit) || !strings.Contains(err.Error(), "replica") {
-		t.Errorf("replica: got %v", err)
-	}
-	var log strings.Builder
-	m := newEmitter(t, master.Client(t), invalidation.EmitterConfig{Namespace: "replica", Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	testenv.Eventually(t, waitLimit, func(ctx context.Context) error {
-		if err := m.Check(ctx); err != nil {
-			return err
-		}
-		if !strings.Contains(log.String(), "min-replicas-to-write") {
-			return errors.New("no warning yet")
-		}
-		return nil
-	})
-	log.Reset()
-	if err := master.Client(t).ConfigSet(t.Context(), "min-replicas-to-write", "1").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Check(t.Context()); err != nil || log.Len() > 0 {
-		t.Errorf("guarded master: %v, log %q", err, log.String())
-	}
-}
-
-// TestEmitterConnections: an Emitter's connections are its own, say who they are, and leave the caller's client alone.
-func TestEmitterConnections(t *testing.T) {
-	srv := testenv.StartRedis(t, testenv.RedisOptions{})
-	rdb := redis.NewClient(&redis.Options{Addr: srv.Addr, DB: 3, MaxRetries: -1, ReadTimeout: -1})
-	t.Cleanup(func() { _ = rdb.Close() })
-	e := newEmitter(t, rdb, invalidation.EmitterConfig{Namespace: "own"})
-	newRoot(t, e)
-	list, err := rdb.ClientList(t.Context()).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := false
-	for line := range strings.Lines(list) {
-		if strings.Contains(line, "name=freshet-emit-") {
-			found = strings.Contains(line, " db=3 ") && strings.Contains(line, "resp=2")
-		}
-	}
-	if !found {
-		t.Errorf("no connection of the emitter in\n%s", list)
-	}
-	if n, err := rdb.Exists(t.Context(), lane.KeysOf("own", 0).Meta).Result(); err != nil || n != 1 {
-		t.Errorf("lane is not in the client's database: %d, %v", n, err)
-	}
-	if o := rdb.Options(); o.MaxRetries != 0 || o.ClientName != "" || o.ReadTimeout != 0 {
-		t.Errorf("the caller's options changed: %d %q %v", o.MaxRetries, o.ClientName, o.ReadTimeout)
 	}
 }
 
