@@ -1,0 +1,124 @@
+package model_test
+
+import "fmt"
+
+// checker knows the truth and is never consulted by the protocol.
+type checker struct {
+	touches [nKeys][]touch        // every change that altered a cache key's true value
+	emitAt  [nLanes][nParts][]int // per offset: time at which the lane's watermark first covered it, 0 = not yet
+	losses  int                   // Redis failovers and flushes
+	stale   int                   // bounded-staleness violations
+	ryw     int                   // read-your-writes violations
+
+	serves, hits, syncs, flushes, laneFlushes, reemits, rejGuard, rejFloor, rejLease int
+}
+
+// changed records which cache keys a row change alters, from old and new row, independent of what the worker emits.
+func (k *checker) changed(s *sim, key int, old, new row, p, off, idx int) {
+	t := touch{p, off, idx}
+	k.touches[key] = append(k.touches[key], t)
+	ds := derived(key, old)
+	for _, d := range derived(key, new) {
+		if len(ds) == 0 || ds[0] != d {
+			ds = append(ds, d)
+		}
+	}
+	for _, d := range ds {
+		k.touches[d] = append(k.touches[d], t)
+	}
+	for c := firstPage; c < nKeys; c++ {
+		for _, a := range tagsOf[c] {
+			for _, b := range eventTags(key) {
+				if a == b {
+					k.touches[c] = append(k.touches[c], t)
+				}
+			}
+		}
+	}
+}
+
+// emitted notes that lane l now covers partition p up to offset to.
+func (k *checker) emitted(s *sim, l, p, to int) {
+	for off := len(k.emitAt[l][p]); off <= to; off++ {
+		k.emitAt[l][p] = append(k.emitAt[l][p], s.now)
+	}
+}
+
+// served checks an L1 read: everything emitted before the node's confirmation is visible, and everything up to the
+// node's read-your-writes position. Both bounds are promised only while no Redis state was lost.
+func (k *checker) served(s *sim, n *node, c, asOf int) {
+	k.serves++
+	if k.losses > 0 {
+		return
+	}
+	l := laneOf[c]
+	v := &n.lane[l]
+	for _, t := range k.touches[c] {
+		if t.idx <= asOf {
+			continue
+		}
+		if e := k.emitAt[l][t.p]; t.off < len(e) && e[t.off] < v.confirm {
+			k.stale++
+		}
+		if t.off <= v.pos[t.p] {
+			k.ryw++
+			s.tr("RYW violation L1 n%d k%d asOf %d missing %+v pos %v", n.n, c, asOf, t, v.pos)
+		}
+	}
+}
+
+// hit checks a shared-tier read against the node's read-your-writes position.
+func (k *checker) hit(s *sim, n *node, c, asOf int) {
+	k.hits++
+	if k.losses > 0 {
+		return
+	}
+	for _, t := range k.touches[c] {
+		if t.idx > asOf && t.off <= n.lane[laneOf[c]].pos[t.p] {
+			k.ryw++
+			s.tr("RYW violation shared n%d k%d asOf %d missing %+v", n.n, c, asOf, t)
+		}
+	}
+}
+
+// verdict is the convergence check after the drain: everything that a read could return equals the replica.
+func (s *sim) verdict() (bad []string) {
+	add := func(f string, a ...any) { bad = append(bad, fmt.Sprintf(f, a...)) }
+	for p := range s.log {
+		if s.committed[p] != len(s.log[p]) {
+			add("stuck p%d committed %d of %d", p, s.committed[p], len(s.log[p]))
+		}
+		for l, a := range s.lanes {
+			if w := a.wm[p]; w < len(s.log[p])-1 && s.next(l, p) < len(s.log[p]) && len(s.log[p]) > 0 && !s.has(noWm) {
+				add("watermark lane %d p%d %d want %d", l, p, w, len(s.log[p])-1)
+			}
+		}
+	}
+	for k := range s.db {
+		if s.db[k] != s.srcRow[k] {
+			add("replica k%d %v want %v", k, s.db[k], s.srcRow[k])
+		}
+	}
+	for c := range nKeys {
+		want := eval(c, &s.db)
+		if !s.l1only {
+			a := s.lanes[laneOf[c]]
+			v := s.key(a, c)
+			if v.kind == value && v.root == a.root && s.tagsValid(a, c, v.g) && v.val != want {
+				add("shared k%d %d want %d", c, v.val, want)
+			}
+		}
+		for i, n := range s.nodes {
+			if n.usable(c) && n.cache[c].val != want {
+				add("local n%d k%d %d want %d", i, c, n.cache[c].val, want)
+			}
+		}
+	}
+	if s.chk.stale > 0 {
+		add("staleness x%d", s.chk.stale)
+	}
+	if s.chk.ryw > 0 {
+		add("ryw x%d", s.chk.ryw)
+	}
+	return bad
+}

@@ -1,0 +1,13 @@
+// Package model is a randomised model checker of the lane protocol; it has tests only and the standard library alone.
+//
+// One seed is one run: a fault phase in which randomly chosen actors make one atomic step each (publish, worker, zombie,
+// node, lost messages, fail-overs to an older prefix, flushed servers), a calm phase, a drain, and then the check that
+// everything readable equals the replica. Each rule of the protocol can be switched off; then some seed must fail. A
+// violation of the full protocol is mended in the protocol and its scripts, never in the checker.
+//
+// The world is small on purpose: 8 cache keys, 2 partitions, 2 lanes with Redis states of their own, 3 nodes. Many short
+// runs reach more interleavings than few long ones. FRESHET_MODEL_SEEDS sets the number of seeds of the full protocol.
+//
+// Not modelled: deletion of rows, overflow of the tag table, flush with hold, a change of hold or of the number of lanes,
+// foreign keys, eviction, clock skew between servers, slot migration.
+package model
