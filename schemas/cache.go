@@ -70,6 +70,7 @@ func (d *declaration) template(field, text string, props []Property, kinds map[s
 			return nil
 		}
 		kinds[name] = p.Kind
+		t.kinds = append(t.kinds, p.Kind)
 	}
 	return &t
 }

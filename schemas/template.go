@@ -19,8 +19,9 @@ type template struct {
 	literals []string
 	// fields are positions in whatever list of texts render gets.
 	fields []int
-	// names are the properties between the braces.
+	// names are the properties between the braces, kinds their kinds.
 	names []string
+	kinds []Kind
 }
 
 // parseTemplate splits a template. problem is empty when it is well formed.
@@ -122,6 +123,7 @@ func (t *template) overlaps(o *template) bool {
 type part struct {
 	before, after string
 	open          bool
+	kind          Kind // of the placeholder
 }
 
 func (t *template) parts() []part {
@@ -129,7 +131,7 @@ func (t *template) parts() []part {
 	var cur part
 	for i, literal := range t.literals {
 		if i > 0 {
-			cur.open = true
+			cur.open, cur.kind = true, t.kinds[i-1]
 		}
 		for j, piece := range strings.Split(literal, ":") {
 			if j > 0 {
@@ -154,8 +156,21 @@ func (p part) meets(o part) bool {
 		return o.meets(p)
 	case !o.open:
 		return len(o.before) >= len(p.before)+len(p.after) &&
-			strings.HasPrefix(o.before, p.before) && strings.HasSuffix(o.before, p.after)
+			strings.HasPrefix(o.before, p.before) && strings.HasSuffix(o.before, p.after) &&
+			isTextOf(p.kind, o.before[len(p.before):len(o.before)-len(p.after)])
 	}
 	return (strings.HasPrefix(p.before, o.before) || strings.HasPrefix(o.before, p.before)) &&
 		(strings.HasSuffix(p.after, o.after) || strings.HasSuffix(o.after, p.after))
+}
+
+// isTextOf says whether a value of that kind could have the text.
+func isTextOf(kind Kind, text string) bool {
+	switch kind {
+	case KindInteger:
+		return strings.Trim(text, "-0123456789") == ""
+	case KindBoolean:
+		return text == "true" || text == "false"
+	default:
+		return true
+	}
 }
