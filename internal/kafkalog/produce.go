@@ -2,7 +2,6 @@ package kafkalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -159,7 +158,7 @@ func (p *Producer) Produce(ctx context.Context, topicName string, rec schemas.Re
 	if !p.room.TryAcquire(cost) {
 		p.counts.blocked.Add(1)
 		if err := p.room.Acquire(ctx, cost); err != nil {
-			return fmt.Errorf("produce to topic %s: wait for room in the buffer: %w", topicName, errors.Join(context.Cause(ctx), q.trouble()))
+			return fmt.Errorf("produce to topic %s: wait for room in the buffer: %w", topicName, reason(context.Cause(ctx), q.trouble()))
 		}
 	}
 	now := time.Now()

@@ -76,8 +76,12 @@ func (t *topic) learn(ctx context.Context) error {
 		return nil
 	}
 	missing := 0
-	return retry.Do(ctx, retry.Policy{First: firstBackoff, Max: maxBackoff}, func(ctx context.Context) error {
+	var last error
+	err := retry.Do(ctx, retry.Policy{First: firstBackoff, Max: maxBackoff}, func(ctx context.Context) error {
 		err := t.refresh(ctx, time.Time{})
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		if errors.Is(err, ErrNoTopic) {
 			if missing++; missing >= noTopicTries {
 				return retry.Permanent(err)
@@ -88,6 +92,10 @@ func (t *topic) learn(ctx context.Context) error {
 		}
 		return err
 	})
+	if err != nil && ctx.Err() != nil {
+		return reason(context.Cause(ctx), last)
+	}
+	return err
 }
 
 // hopeless says whether asking again cannot help.
