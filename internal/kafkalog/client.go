@@ -37,6 +37,9 @@ type Config struct {
 	TLS *tls.Config
 	// SASL, if not nil, authenticates every connection.
 	SASL sasl.Mechanism
+	// Dial, if not nil, opens every connection in its own way, such as through a proxy; TLS comes on top of it. nil means
+	// plain TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Logger hears of what recovered; nil discards.
 	Logger *slog.Logger
 }
@@ -79,6 +82,7 @@ func New(cfg Config) (*Client, error) {
 		Transport: &kafka.Transport{
 			ClientID:       cfg.ClientID,
 			DialTimeout:    dialTimeout,
+			Dial:           cfg.Dial,
 			MetadataTTL:    metadataTTL,
 			MetadataTopics: cfg.Topics,
 			TLS:            cfg.TLS,

@@ -54,8 +54,11 @@ func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	d := net.Dialer{KeepAlive: keepAlive}
-	nc, err := d.DialContext(ctx, "tcp", addr)
+	dial := c.cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: keepAlive}).DialContext
+	}
+	nc, err := dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial broker %s: %w", addr, err)
 	}

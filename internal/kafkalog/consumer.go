@@ -242,7 +242,7 @@ func (c *Consumer) groupConfig(topics []string) kafka.ConsumerGroupConfig {
 		Brokers: c.client.addresses(),
 		Dialer: &kafka.Dialer{
 			ClientID: c.client.cfg.ClientID, Timeout: dialTimeout, KeepAlive: keepAlive,
-			TLS: c.client.cfg.TLS, SASLMechanism: c.client.cfg.SASL,
+			TLS: c.client.cfg.TLS, SASLMechanism: c.client.cfg.SASL, DialFunc: c.client.cfg.Dial,
 		},
 		Topics:                 topics,
 		GroupBalancers:         []kafka.GroupBalancer{c.balancer, kafka.RangeGroupBalancer{}},
