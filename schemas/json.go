@@ -236,24 +236,35 @@ func (p *parser) members(tree bool) (any, error) {
 }
 
 func (p *parser) items(tree bool) (any, error) {
+	if !tree {
+		return nil, p.skipItems()
+	}
 	list := []any{}
 	empty, err := p.enter(']')
 	if err != nil || empty {
 		return list, err
 	}
 	for more := true; more; {
-		v, err := p.value(tree)
+		v, err := p.value(true)
 		if err != nil {
 			return nil, err
 		}
-		if tree {
-			list = append(list, v.tree)
-		}
+		list = append(list, v.tree)
 		if more, err = p.more(']'); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
+}
+
+func (p *parser) skipItems() error {
+	empty, err := p.enter(']')
+	for more := !empty; more && err == nil; {
+		if _, err = p.value(false); err == nil {
+			more, err = p.more(']')
+		}
+	}
+	return err
 }
 
 // number reads a number literal.
@@ -421,46 +432,39 @@ func (p *parser) hex4() (rune, bool) {
 	return r, true
 }
 
-// names is the set of the property names of one object: a list as long as it is short.
+// names is the set of the property names of one object: an array as long as they are few.
 type names struct {
-	list []string
-	set  map[string]struct{}
+	first [8]string
+	n     int
+	set   map[string]struct{}
 }
 
 // add says whether the name is new.
 func (n *names) add(name string) bool {
-	if n.set != nil {
-		before := len(n.set)
-		n.set[name] = struct{}{}
-		return len(n.set) > before
+	if n.has(name) {
+		return false
 	}
-	for _, s := range n.list {
-		if s == name {
-			return false
-		}
+	switch {
+	case n.n < len(n.first):
+		n.first[n.n] = name
+		n.n++
+		return true
+	case n.set == nil:
+		n.set = map[string]struct{}{}
 	}
-	n.list = append(n.list, name)
-	if len(n.list) > 16 {
-		n.set = make(map[string]struct{}, 2*len(n.list))
-		for _, s := range n.list {
-			n.set[s] = struct{}{}
-		}
-	}
+	n.set[name] = struct{}{}
 	return true
 }
 
 // has says whether add was called with the name.
 func (n *names) has(name string) bool {
-	if n.set != nil {
-		_, ok := n.set[name]
-		return ok
-	}
-	for _, s := range n.list {
+	for _, s := range n.first[:n.n] {
 		if s == name {
 			return true
 		}
 	}
-	return false
+	_, ok := n.set[name]
+	return ok
 }
 
 // compact removes the whitespace between the tokens of valid JSON.

@@ -63,7 +63,9 @@ func TestLoadDefaults(t *testing.T) {
 	if d.Cache != nil || d.CacheHash() != "" || len(d.Unbuilt()) != 0 {
 		t.Errorf("no cache section: %+v %q %v", d.Cache, d.CacheHash(), d.Unbuilt())
 	}
-	col := func(p schemas.Property) schemas.Column { return schemas.Column{Name: p.Name, Property: p, Key: p.Name == "id"} }
+	col := func(p schemas.Property) schemas.Column {
+		return schemas.Column{Name: p.Name, Property: p, Key: p.Name == "id"}
+	}
 	want := &schemas.Replica{Table: "users", KeyColumns: 1, Columns: []schemas.Column{
 		col(schemas.Property{Name: "id", Kind: schemas.KindInteger}),
 		col(schemas.Property{Name: "active", Kind: schemas.KindBoolean}),
