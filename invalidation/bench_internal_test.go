@@ -1,0 +1,73 @@
+package invalidation
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+// BenchmarkInvalidation is what one invalidated key costs a node: absent from the local tier, there and newer than the
+// invalidation, or dropped (with the insert that makes it droppable again, timed apart).
+func BenchmarkInvalidation(b *testing.B) {
+	const records = 10_000
+	setup := func(b *testing.B) (*Cache[string], *lane.Payload) {
+		n := &Node{}
+		n.view = newView(&n.clock, n.drop)
+		n.view.flushedAt.Store(0)
+		c := &Cache[string]{node: n, dataset: &dataset{}, prefix: "user:"}
+		store, err := otter.New(&otter.Options[string, *entry[string]]{MaximumSize: DefaultMaxEntries})
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.store = store
+		n.caches.Store(&[]localTier{c})
+		p := &lane.Payload{Source: "s"}
+		for i := range lane.MaxKeys {
+			p.Items = append(p.Items, lane.Item{Key: fmt.Sprintf("user:%d", i), Version: 7})
+		}
+		return c, p
+	}
+	perKey := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*lane.MaxKeys), "ns/key")
+		b.ReportMetric(0, "ns/op")
+	}
+	b.Run("absent", func(b *testing.B) {
+		c, p := setup(b)
+		for i := range records {
+			c.store.Set(fmt.Sprintf("user:other%d", i), &entry[string]{version: 9})
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			c.node.view.apply(p, false)
+		}
+		perKey(b)
+	})
+	b.Run("present and newer", func(b *testing.B) {
+		c, p := setup(b)
+		for i := range p.Items {
+			c.store.Set(p.Items[i].Key, &entry[string]{version: 9})
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			c.node.view.apply(p, false)
+		}
+		perKey(b)
+	})
+	b.Run("dropped", func(b *testing.B) {
+		c, p := setup(b)
+		old := &entry[string]{version: 1}
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			for i := range p.Items {
+				c.store.Set(p.Items[i].Key, old)
+			}
+			b.StartTimer()
+			c.node.view.apply(p, false)
+		}
+		perKey(b)
+	})
+}

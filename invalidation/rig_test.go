@@ -1,0 +1,318 @@
+package invalidation_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
+)
+
+const userSource = "freshet.users/dG9waWMtb25l/0"
+
+// rig is a namespace with its worker's half: a database, and an emitter that tells what changes in it.
+type rig struct {
+	t        testing.TB
+	server   *testenv.RedisServer
+	rdb      *redis.Client
+	ns       string
+	datasets *schemas.Datasets
+	emitter  *invalidation.Emitter
+	db       *database
+
+	mu     sync.Mutex // guards what follows
+	root   string
+	offset int64 // next offset of userSource
+}
+
+// newRig makes a namespace on server, or on the shared one for nil; its lane does not exist yet.
+func newRig(t testing.TB, server *testenv.RedisServer) *rig {
+	t.Helper()
+	if server == nil {
+		server = testenv.Redis(t)
+	}
+	r := &rig{t: t, server: server, rdb: server.Client(t), ns: server.Namespace(t), datasets: userDatasets(t), db: &database{}}
+	r.db.primary, r.db.secondary = map[string]row{}, map[string]row{}
+	e, err := invalidation.NewEmitter(r.rdb, invalidation.EmitterConfig{Namespace: r.ns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, e.Close()) })
+	r.emitter = e
+	return r
+}
+
+// withLane also creates the lane.
+func withLane(t testing.TB) *rig {
+	t.Helper()
+	r := newRig(t, nil)
+	r.setRoot(nil)
+	return r
+}
+
+func userDatasets(t testing.TB) *schemas.Datasets {
+	t.Helper()
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	d, err := schemas.LoadDatasets(fstest.MapFS{
+		"users.yaml": file("dataset: users\nschema: user.json\nkey: [id]\nreplica: {table: users}\ncache: {key: \"user:{id}\"}\n"),
+		"logs.yaml":  file("dataset: logs\nschema: user.json\nkey: [id]\nreplica: {table: logs}\n"),
+		"user.json":  file(`{"type":"object","properties":{"id":{"type":"string","maxLength":64},"name":{"type":"string","maxLength":64}},"required":["id"]}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// setRoot creates the lane, or flushes it. hashes nil: what the datasets say.
+func (r *rig) setRoot(hashes map[string]string) {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if hashes == nil {
+		d, _ := r.datasets.Get("users")
+		hashes = map[string]string{"users": d.CacheHash()}
+	}
+	ctx := context.Background()
+	st, err := r.emitter.State(ctx, 0, nil, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	rep, err := r.emitter.Root(ctx, 0, lane.RootRequest{Expected: st.Root, Group: "g", Hashes: hashes})
+	if err != nil || rep.Status != lane.OK {
+		r.t.Fatalf("set root: %v, status %d", err, rep.Status)
+	}
+	r.root = rep.Root
+}
+
+// emit tells of one offset.
+func (r *rig) emit(items []lane.Item, tags ...string) int64 {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rep, err := r.emitter.Emit(context.Background(), 0, r.root, 0,
+		lane.Emission{Source: userSource, From: r.offset, To: r.offset, Items: items, Tags: tags})
+	if err != nil || rep.Status != lane.OK {
+		r.t.Errorf("emit: %v, status %d", err, rep.Status)
+	}
+	r.offset++
+	return r.offset - 1
+}
+
+// change writes a new version of a user and tells.
+func (r *rig) change(key string) row {
+	r.t.Helper()
+	v := r.db.change(key, false)
+	r.emit([]lane.Item{{Key: "user:" + key, Version: v.version}})
+	return v
+}
+
+func (r *rig) join(cfg invalidation.Config) *invalidation.Node {
+	r.t.Helper()
+	return r.joinBy(r.rdb, cfg)
+}
+
+// joinBy joins with intervals that suit tests, unless cfg has its own.
+func (r *rig) joinBy(rdb redis.UniversalClient, cfg invalidation.Config) *invalidation.Node {
+	r.t.Helper()
+	cfg.Namespace, cfg.Datasets = r.ns, r.datasets
+	if cfg.PollInterval == 0 {
+		cfg.PollInterval = 100 * time.Millisecond
+	}
+	n, err := invalidation.Join(r.t.Context(), rdb, cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { check(r.t, n.Close()) })
+	return n
+}
+
+func (r *rig) cache(n *invalidation.Node) *invalidation.Cache[string] {
+	r.t.Helper()
+	return r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load})
+}
+
+func (r *rig) cacheOf(n *invalidation.Node, cfg invalidation.CacheConfig[string]) *invalidation.Cache[string] {
+	r.t.Helper()
+	cfg.Dataset = "users"
+	c, err := invalidation.NewCache(n, cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+// row is a record; its value tells its key and version.
+type row struct {
+	version int64
+	value   string
+	deleted bool
+	tags    []string
+}
+
+// database is a primary and a secondary that sees only what was replicated to it.
+type database struct {
+	mu                 sync.Mutex
+	primary, secondary map[string]row
+	lagging            bool
+	noVersions         bool
+	loads              atomic.Int64
+}
+
+func (d *database) change(key string, deleted bool) row {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.primary[key].version + 1
+	d.primary[key] = row{version: v, value: key + "@" + strconv.FormatInt(v, 10), deleted: deleted, tags: d.primary[key].tags}
+	if !d.lagging {
+		d.secondary[key] = d.primary[key]
+	}
+	return d.primary[key]
+}
+
+func (d *database) lag(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lagging = on
+	if !on {
+		d.secondary = maps.Clone(d.primary)
+	}
+}
+
+func (d *database) read(key string, from invalidation.Source) invalidation.Loaded[string] {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rows := d.secondary
+	if from == invalidation.Primary {
+		rows = d.primary
+	}
+	v, ok := rows[key]
+	l := invalidation.Loaded[string]{Value: v.value, Version: v.version, Found: ok && !v.deleted, Tags: v.tags, From: from}
+	if d.noVersions {
+		l.Version = 0
+	}
+	return l
+}
+
+func (d *database) load(_ context.Context, key string, from invalidation.Source) (invalidation.Loaded[string], error) {
+	d.loads.Add(1)
+	return d.read(key, from), nil
+}
+
+func get(t testing.TB, c *invalidation.Cache[string], key string) string {
+	t.Helper()
+	v, err := c.Get(t.Context(), key)
+	if err != nil {
+		t.Errorf("Get: %v", err)
+	}
+	return v
+}
+
+func wantGet(t testing.TB, c *invalidation.Cache[string], key, want string) {
+	t.Helper()
+	if got := get(t, c, key); got != want {
+		t.Errorf("Get gave %q, want %q", got, want)
+	}
+}
+
+// eventually wants cond within five seconds.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	testenv.Eventually(t, 5*time.Second, func(context.Context) error {
+		if !cond() {
+			return errors.New(what + ": not yet")
+		}
+		return nil
+	})
+}
+
+// current waits until the node has seen the lane's newest entry.
+func (r *rig) current(n *invalidation.Node) {
+	r.t.Helper()
+	want, err := r.rdb.HGet(context.Background(), lane.KeysOf(r.ns, 0).Meta, "last").Result()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	eventually(r.t, "node at the lane's head", func() bool { return n.Stats().Lanes[0].Last == want && n.Stats().Lanes[0].Fresh })
+}
+
+// cable lets a test disturb a client's connections.
+type cable struct {
+	// deaf swallows what arrives on connections that subscribed; mute swallows everything that arrives.
+	deaf, mute atomic.Bool
+	swallowed  atomic.Int64 // bytes
+}
+
+// client is one over the cable.
+func (c *cable) client(t testing.TB, s *testenv.RedisServer) *redis.Client {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if c.mute.Load() {
+			<-ctx.Done()
+			return nil, fmt.Errorf("dial: %w", ctx.Err())
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Addr)
+		if err != nil {
+			return nil, err
+		}
+		return &wire{Conn: conn, cable: c}, nil
+	}})
+	t.Cleanup(func() { check(t, rdb.Close()) })
+	return rdb
+}
+
+type wire struct {
+	net.Conn
+	cable      *cable
+	subscribed atomic.Bool
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("subscribe")) {
+		w.subscribed.Store(true)
+	}
+	return w.Conn.Write(p)
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	for {
+		n, err := w.Conn.Read(p)
+		if err != nil || !w.cable.mute.Load() && (!w.cable.deaf.Load() || !w.subscribed.Load()) {
+			return n, err
+		}
+		w.cable.swallowed.Add(int64(n))
+	}
+}
+
+// reemit tells of every record again, as a worker does after a flush without hold.
+func (r *rig) reemit() {
+	r.t.Helper()
+	var items []lane.Item
+	r.db.mu.Lock()
+	for k, v := range r.db.primary {
+		items = append(items, lane.Item{Key: "user:" + k, Version: v.version})
+	}
+	r.db.mu.Unlock()
+	r.emit(items)
+}
