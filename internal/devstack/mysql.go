@@ -124,6 +124,7 @@ func (m *MySQL) config() *mysql.Config {
 	cfg.User, cfg.Net, cfg.Addr, cfg.DBName = "root", "tcp", m.Addr, Database
 	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = 5*time.Second, 30*time.Second, 30*time.Second
 	cfg.ClientFoundRows, cfg.RejectReadOnly = true, true
+	cfg.Logger = &mysql.NopLogger{} // connections that end with the server are no news; other errors reach the caller
 	cfg.Collation = "utf8mb4_bin"
 	cfg.Params = map[string]string{
 		"time_zone": "'+00:00'",

@@ -1,0 +1,279 @@
+//go:build !nodev
+
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/migrations"
+	"github.com/freshet/freshet/producer"
+)
+
+// Group and Namespace of the demo's workers and lanes.
+const (
+	Group     = "freshet-demo"
+	Namespace = "demo"
+)
+
+// partitions of each of the demo's topics.
+const partitions = 2
+
+// Rig is a Shop on an embedded stack, with everything that it needs.
+type Rig struct {
+	Shop *Shop
+	// Replica is the connection from which the nodes load.
+	Replica *replica.MySQL
+	// Producer publishes the shop's changes.
+	Producer *producer.Producer
+}
+
+// Open makes tables and topics on the stack and a Shop upon them. Of cfg, what says where things are is filled in; the
+// rest is the caller's. The caller runs the Shop and then closes the Rig, and after it the stack.
+func Open(ctx context.Context, stack *devstack.Stack, cfg Config) (*Rig, error) {
+	r := &Rig{}
+	if err := r.open(ctx, stack, cfg); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the shop: %w", err), r.Close())
+	}
+	return r, nil
+}
+
+func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := r.prepare(ctx, stack, &cfg); err != nil {
+		return err
+	}
+	var err error
+	r.Producer, err = producer.New(producer.Config{
+		Brokers: []string{stack.Kafka}, Datasets: cfg.Datasets, Source: "//shop/db", Logger: cfg.Logger,
+		CloseTimeout: 5 * time.Second,
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	cfg.Publisher, cfg.Rows, cfg.Namespace = r.Producer, r.Replica, Namespace
+	cfg.Redis = &redis.Options{Addr: stack.Redis}
+	cfg.EmptyRedis = func(context.Context) error { stack.FlushRedis(); return nil }
+	cfg.DeadLetters = r.deadLetters
+	var made atomic.Int64
+	cfg.NewWorker = func(ctx context.Context, wrap func(consumer.Emitter) consumer.Emitter) (Worker, error) {
+		return newStackWorker(ctx, stack, cfg, fmt.Sprintf("worker%d", made.Add(1)), wrap)
+	}
+	r.Shop, err = New(cfg)
+	return err
+}
+
+// prepare makes the tables and topics, and opens the replica for loaders.
+func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) error {
+	connector, err := stack.MySQL.Connector()
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	if r.Replica, err = replica.Open(ctx, replica.Config{Connector: connector, ReadConns: 8, Logger: cfg.Logger}); err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	// The migrations' lock would need a connection that parses times, and this process has the database to itself.
+	m, err := migrations.New(r.Replica.DB(), migrations.Config{NoLock: true, Logger: cfg.Logger})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	if _, err := m.Up(ctx); err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	if _, err := replica.Migrate(ctx, r.Replica.DB(), cfg.Datasets.All(), false); err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	client, err := kafkalog.New(kafkalog.Config{Brokers: []string{stack.Kafka}, Logger: cfg.Logger})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	var topics []kafkalog.TopicSpec
+	for _, d := range cfg.Datasets.All() {
+		topics = append(topics, kafkalog.TopicSpec{Name: d.Topic, Partitions: partitions})
+	}
+	return errors.Join(client.CreateTopics(ctx, topics), client.Close())
+}
+
+func (r *Rig) deadLetters(ctx context.Context) (int64, error) {
+	counts, err := r.Replica.CountLetters(ctx, "")
+	if err != nil {
+		return 0, err //nolint:wrapcheck // it says what is wrong
+	}
+	var n int64
+	for _, c := range counts {
+		n += c
+	}
+	return n, nil
+}
+
+// Close ends what Open opened. The Shop must not run any more.
+func (r *Rig) Close() error {
+	var errs []error
+	if r.Producer != nil {
+		errs = append(errs, r.Producer.Close())
+	}
+	if r.Replica != nil {
+		errs = append(errs, r.Replica.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// stackWorker is a worker whose every connection can be cut.
+type stackWorker struct {
+	worker  *consumer.Worker
+	wires   wires
+	kafka   *kafkalog.Client
+	replica *replica.MySQL
+	redis   *redis.Client
+	emitter *invalidation.Emitter
+}
+
+func newStackWorker(
+	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(consumer.Emitter) consumer.Emitter,
+) (*stackWorker, error) {
+	w := &stackWorker{}
+	if err := w.open(ctx, stack, cfg, owner, wrap); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w *stackWorker) open(
+	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(consumer.Emitter) consumer.Emitter,
+) error {
+	dsn, err := mysql.ParseDSN(stack.MySQL.DSN())
+	if err != nil {
+		return fmt.Errorf("parse the stack's DSN: %w", err)
+	}
+	dsn.DialFunc = w.wires.dial
+	dsn.Logger = &mysql.NopLogger{} // severed connections are no news
+	connector, err := mysql.NewConnector(dsn)
+	if err != nil {
+		return fmt.Errorf("make connector: %w", err)
+	}
+	session := orElse(cfg.Session, DefaultSession)
+	w.replica, err = replica.Open(ctx, replica.Config{Connector: connector, SessionTimeout: session, Logger: cfg.Logger})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	w.redis = redis.NewClient(&redis.Options{Addr: stack.Redis, Dialer: w.wires.dial})
+	w.emitter, err = invalidation.NewEmitter(w.redis, invalidation.EmitterConfig{
+		Namespace: Namespace, SkipServerCheck: true, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	w.kafka, err = kafkalog.New(kafkalog.Config{Brokers: []string{stack.Kafka}, Dial: w.wires.dial, Logger: cfg.Logger})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	w.worker, err = consumer.New(consumer.Config{
+		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
+		Replica: w.replica, Topics: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.LaneLog(Namespace), Hashes: w.replica,
+		Consumer:      kafkalog.ConsumerConfig{SessionTimeout: session},
+		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,
+	})
+	return err //nolint:wrapcheck // it says what is wrong
+}
+
+// Run is Worker's.
+func (w *stackWorker) Run(ctx context.Context) error {
+	return errors.Join(w.worker.Run(ctx), w.close())
+}
+
+// Sever is Worker's.
+func (w *stackWorker) Sever() { w.wires.cut() }
+
+// close ends the worker's clients. What cannot be closed properly on severed wires is of no interest.
+func (w *stackWorker) close() error {
+	w.wires.cut()
+	if w.emitter != nil {
+		_ = w.emitter.Close()
+	}
+	if w.redis != nil {
+		_ = w.redis.Close()
+	}
+	if w.kafka != nil {
+		_ = w.kafka.Close()
+	}
+	if w.replica != nil {
+		_ = w.replica.Close()
+	}
+	return nil
+}
+
+// wires are connections that can be cut all at once, for good.
+type wires struct {
+	mu    sync.Mutex
+	cutOf bool                  // guarded by mu
+	conns map[net.Conn]struct{} // guarded by mu
+}
+
+// errCut comes from dialing after cut.
+var errCut = fmt.Errorf("wires are cut: %w", net.ErrClosed)
+
+func (w *wires) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // clients decide by this very error
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cutOf {
+		return nil, errors.Join(errCut, c.Close())
+	}
+	if w.conns == nil {
+		w.conns = map[net.Conn]struct{}{}
+	}
+	wc := &wire{Conn: c, of: w}
+	w.conns[wc] = struct{}{}
+	return wc, nil
+}
+
+// cut closes every connection and lets no other be made.
+func (w *wires) cut() {
+	w.mu.Lock()
+	w.cutOf = true
+	conns := w.conns
+	w.conns = nil
+	w.mu.Unlock()
+	for c := range conns {
+		_ = c.Close()
+	}
+}
+
+// wire is a connection that is forgotten when it is closed.
+type wire struct {
+	net.Conn
+
+	of *wires
+}
+
+// Close is net.Conn's.
+func (c *wire) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.conns, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close() //nolint:wrapcheck // a net.Conn's own error
+}
+
+var (
+	_ Publisher = (*producer.Producer)(nil)
+	_ Rows      = (*replica.MySQL)(nil)
+)
