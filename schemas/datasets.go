@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -24,11 +25,12 @@ type compiled struct {
 }
 
 // LoadDatasets reads every *.yaml and *.yml in the root of fsys, and the JSON Schemas that they name. It reads them all
-// and reports everything that it found; errors name file, line and mend and wrap ErrInvalid. Nothing but fsys is read.
+// and reports everything that it found; errors name file, line and mend and wrap ErrInvalid (only a folder that cannot be
+// read gives fsys's own error). Nothing but fsys is read: a schema may refer to files in it, never to the network.
 func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
-		return nil, errors.Join(ErrInvalid, err)
+		return nil, fmt.Errorf("read the folder of datasets: %w", err)
 	}
 	s := &Datasets{byName: map[string]*Dataset{}, byTopic: map[string]*Dataset{}}
 	var errs []error

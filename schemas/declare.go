@@ -266,10 +266,10 @@ func (d *declaration) addColumns(ds *Dataset, props []Property, renamed map[stri
 }
 
 // bindColumns tells each rule its column.
-func (ds *Dataset) bindColumns() {
-	for i := range ds.compiled.rules.props {
-		rule := &ds.compiled.rules.props[i]
-		rule.column = slices.IndexFunc(ds.Replica.Columns, func(c Column) bool { return c.Property.Name == rule.Name })
+func (d *Dataset) bindColumns() {
+	for i := range d.compiled.rules.props {
+		rule := &d.compiled.rules.props[i]
+		rule.column = slices.IndexFunc(d.Replica.Columns, func(c Column) bool { return c.Property.Name == rule.Name })
 	}
 }
 

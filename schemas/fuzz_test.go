@@ -47,9 +47,14 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("42"), []byte(`{"id":42}`), "", "own", "9007199254740990", "x", "x")
 	f.Fuzz(func(t *testing.T, key, value []byte, contentType, typ, sequence, subject, time string) {
 		rec := schemas.Record{Key: key, Value: value, Headers: []schemas.Header{
-			{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte("1")}, {Key: "ce_source", Value: []byte("s")},
-			{Key: "content-type", Value: []byte(contentType)}, {Key: "ce_type", Value: []byte(typ)}, {Key: "ce_sequence", Value: []byte(sequence)},
-			{Key: "ce_subject", Value: []byte(subject)}, {Key: "ce_time", Value: []byte(time)},
+			{Key: "ce_specversion", Value: []byte("1.0")},
+			{Key: "ce_id", Value: []byte("1")},
+			{Key: "ce_source", Value: []byte("s")},
+			{Key: "content-type", Value: []byte(contentType)},
+			{Key: "ce_type", Value: []byte(typ)},
+			{Key: "ce_sequence", Value: []byte(sequence)},
+			{Key: "ce_subject", Value: []byte(subject)},
+			{Key: "ce_time", Value: []byte(time)},
 		}}
 		evs, err := d.Decode(rec)
 		if err != nil {

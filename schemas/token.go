@@ -100,7 +100,10 @@ func ParseToken(s string) (Token, error) {
 	if !ok {
 		return Token{}, tokenError("names no sources")
 	}
-	t := Token{}
+	if len(offsets) == 0 {
+		return Token{}, nil
+	}
+	t := Token{offsets: make(map[string]int64, len(offsets))}
 	for source, off := range offsets {
 		n, _ := off.(json.Number)
 		offset, err := strconv.ParseInt(string(n), 10, 64)
@@ -110,7 +113,7 @@ func ParseToken(s string) (Token, error) {
 		if source == "" || len(source) > MaxSourceBytes || !utf8.ValidString(source) {
 			return Token{}, tokenError("has an empty or too long source")
 		}
-		t = t.Merge(NewToken(source, offset))
+		t.offsets[source] = offset
 	}
 	return t, nil
 }
