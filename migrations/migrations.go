@@ -64,10 +64,11 @@ type Migrations struct {
 	db       *sql.DB
 	provider *goose.Provider
 	store    database.Store
+	noLock   bool
 }
 
-// New checks the configuration and reads the embedded files; it does not touch the database. The caller keeps db and
-// closes it.
+// New checks the configuration and reads the embedded files; it does not touch the database. The caller keeps db, which
+// must be opened with the driver's parseTime unless NoLock is set, and closes it.
 func New(db *sql.DB, cfg Config) (*Migrations, error) {
 	if db == nil {
 		return nil, errors.New("migrations: no database given")
@@ -111,11 +112,32 @@ func New(db *sql.DB, cfg Config) (*Migrations, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open migration store: %w", err)
 	}
-	return &Migrations{db: db, provider: provider, store: store}, nil
+	return &Migrations{db: db, provider: provider, store: store, noLock: cfg.NoLock}, nil
+}
+
+// ErrParseTime comes from Up and Down when the lock could not read times.
+var ErrParseTime = errors.New("the database was opened without parseTime, which the lock of migrations needs")
+
+// checkTimes finds a missing parseTime at once; the lock would try again and again until LockWait is over.
+func (m *Migrations) checkTimes(ctx context.Context) error {
+	if m.noLock {
+		return nil
+	}
+	var now any
+	if err := m.db.QueryRowContext(ctx, "SELECT NOW()").Scan(&now); err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	if _, ok := now.(time.Time); !ok {
+		return ErrParseTime
+	}
+	return nil
 }
 
 // Up runs every migration that the database lacks and gives those that ran. A database that is up to date is left alone.
 func (m *Migrations) Up(ctx context.Context) ([]Step, error) {
+	if err := m.checkTimes(ctx); err != nil {
+		return nil, err
+	}
 	results, err := m.provider.Up(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("run migrations: %w", err)
@@ -130,6 +152,9 @@ func (m *Migrations) Up(ctx context.Context) ([]Step, error) {
 // Down takes back the newest migration and gives it; its table and everything in it is gone. ok is false when there was
 // nothing to take back.
 func (m *Migrations) Down(ctx context.Context) (step Step, ok bool, err error) {
+	if err = m.checkTimes(ctx); err != nil {
+		return Step{}, false, err
+	}
 	r, err := m.provider.Down(ctx)
 	if errors.Is(err, goose.ErrNoNextVersion) {
 		return Step{}, false, nil

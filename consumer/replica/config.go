@@ -2,6 +2,7 @@ package replica
 
 import (
 	"crypto/tls"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ const (
 	DefaultReadConns      = 4
 	DefaultSessionTimeout = 10 * time.Second
 	DefaultHistoryEvery   = 10 * time.Second
+	DefaultLockWait       = 5 * time.Second
 )
 
 const (
@@ -58,6 +60,9 @@ type Config struct {
 	// SessionTimeout is the consumer group's: Take believes an owner of a newer generation alive for that long; 0 means
 	// DefaultSessionTimeout.
 	SessionTimeout time.Duration
+	// LockWait is the longest wait of a statement for another transaction's lock, in whole seconds; 0 means
+	// DefaultLockWait. After it the whole transaction begins again.
+	LockWait time.Duration
 	// HistoryEvery is the time between two notes of a source's position; 0 means DefaultHistoryEvery.
 	HistoryEvery time.Duration
 	// PlainSession leaves out the session settings (sql_mode, time_zone, isolation level, lock wait), for embedded
@@ -80,6 +85,7 @@ func (c Config) withDefaults() (Config, error) {
 	for name, n := range map[string]int64{
 		"Writers": int64(c.Writers), "ReadConns": int64(c.ReadConns),
 		"SessionTimeout": int64(c.SessionTimeout), "HistoryEvery": int64(c.HistoryEvery),
+		"LockWait": int64(c.LockWait),
 	} {
 		if n < 0 {
 			return c, fmt.Errorf("replica: %s is %d; give a positive value, or 0 for the default", name, n)
@@ -88,6 +94,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Writers = orElse(c.Writers, DefaultWriters)
 	c.ReadConns = orElse(c.ReadConns, DefaultReadConns)
 	c.SessionTimeout = orElse(c.SessionTimeout, DefaultSessionTimeout)
+	c.LockWait = max(orElse(c.LockWait, DefaultLockWait).Truncate(time.Second), time.Second)
 	c.HistoryEvery = orElse(c.HistoryEvery, DefaultHistoryEvery)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -166,4 +173,22 @@ func (c Config) connector() (driver.Connector, error) {
 		return nil, fmt.Errorf("replica: make connector: %w", err)
 	}
 	return connector, nil
+}
+
+// MigrationsDB opens a pool for package migrations, whose lock reads times and so needs the driver's parseTime, which
+// the replica's own connections must not have. The caller closes it. A Connector is used as it is.
+func (c Config) MigrationsDB() (*sql.DB, error) {
+	if c.Connector != nil {
+		return sql.OpenDB(c.Connector), nil
+	}
+	cfg, err := c.DriverConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.ParseTime = true
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("replica: make connector: %w", err)
+	}
+	return sql.OpenDB(connector), nil
 }

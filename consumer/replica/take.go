@@ -33,12 +33,8 @@ func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32,
 	}
 	taken := make(map[string]Position, len(sources))
 	err := m.transact(ctx, "take sources", func(ctx context.Context, w *writer) error {
-		var foreign int64
-		if err := w.queryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); err != nil {
-			return doing("look for other groups", "", err)
-		}
-		if foreign > 0 {
-			return ErrForeignGroup
+		if err := w.alone(ctx, group); err != nil {
+			return err
 		}
 		for _, source := range sources {
 			p, err := m.take(ctx, w, group, owner, generation, source)
@@ -59,7 +55,20 @@ func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32,
 	return positions, nil
 }
 
-// addPositions makes the rows that are missing, each by itself: a row must exist before it can be locked.
+// alone gives ErrForeignGroup if another group has a position.
+func (w *writer) alone(ctx context.Context, group string) error {
+	var foreign int64
+	if err := w.queryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); err != nil {
+		return doing("look for other groups", "", err)
+	}
+	if foreign > 0 {
+		return ErrForeignGroup
+	}
+	return nil
+}
+
+// addPositions makes the rows that are missing, each by itself: a row must exist before it can be locked. A group that
+// is refused leaves none behind.
 func (m *MySQL) addPositions(ctx context.Context, group string, sources []string) error {
 	w, err := m.acquire(ctx)
 	if err != nil {
@@ -67,6 +76,10 @@ func (m *MySQL) addPositions(ctx context.Context, group string, sources []string
 	}
 	broken := true
 	defer func() { m.release(w, broken) }()
+	if err = w.alone(ctx, group); err != nil {
+		broken = !errors.Is(err, ErrForeignGroup)
+		return err
+	}
 	for _, source := range sources {
 		if _, err = w.exec(ctx, sqlClaim, []byte(source), []byte(group)); err != nil {
 			return doing("add position", "", err)

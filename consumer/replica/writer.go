@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/freshet/freshet/internal/retry"
@@ -54,7 +55,8 @@ func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
 		return w, nil
 	}
 	for _, set := range []string{
-		"SET SESSION sql_mode = '" + strictMode + "', time_zone = '+00:00', innodb_lock_wait_timeout = 5",
+		"SET SESSION sql_mode = '" + strictMode + "', time_zone = '+00:00', innodb_lock_wait_timeout = " +
+			strconv.Itoa(int(m.cfg.LockWait/time.Second)),
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 	} {
 		if _, err := conn.ExecContext(ctx, set); err != nil {

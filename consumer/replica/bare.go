@@ -1,0 +1,81 @@
+package replica
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// BareUpserts writes batches with nothing but the guarded prepared upsert, over conns connections: no fence, no position,
+// no letters, one commit a batch. It is the limit that benchmarks compare Apply with, and is of no other use. Rows of a
+// batch are in key order, one per record.
+func (m *MySQL) BareUpserts(ctx context.Context, ds *schemas.Dataset, batches [][]*Change, conns int) error {
+	t := m.table(ds)
+	feed := make(chan []*Change)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(feed)
+		for _, b := range batches {
+			select {
+			case feed <- b:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	for range conns {
+		g.Go(func() error {
+			w, err := m.newWriter(ctx)
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			for b := range feed {
+				if err := w.bare(ctx, t, b); err != nil {
+					return doing("write bare batch", t.name, err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// bare writes one batch: a statement that commits by itself if one is enough, else a transaction.
+func (w *writer) bare(ctx context.Context, t *table, rows []*Change) error {
+	if t.chunk(rows) == len(rows) {
+		return w.upsertChunks(ctx, t, rows)
+	}
+	tx, err := w.conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := w.upsertChunks(ctx, t, rows); err != nil {
+		_ = tx.Rollback()
+		return err
+	}
+	return tx.Commit()
+}
+
+func (w *writer) upsertChunks(ctx context.Context, t *table, rows []*Change) error {
+	var args []any
+	for len(rows) > 0 {
+		n := t.chunk(rows)
+		args = args[:0]
+		for _, c := range rows[:n] {
+			args = t.args(args, c)
+		}
+		s, err := w.upsert(ctx, t, n)
+		if err != nil {
+			return err
+		}
+		if _, err := s.ExecContext(ctx, args...); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
