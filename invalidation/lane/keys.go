@@ -39,7 +39,7 @@ func Of(key string, lanes int) int {
 	for i := range len(key) {
 		crc = crc32.IEEETable[byte(crc)^key[i]] ^ crc>>8
 	}
-	return int(uint64(^crc) % uint64(lanes)) //nolint:gosec // G115: lanes is positive here and the remainder is below it
+	return int(uint64(^crc) % uint64(lanes))
 }
 
 // Keys are the names of one lane in Redis. The braces of the common prefix put them all into one hash slot.

@@ -91,7 +91,7 @@ func (c *machine) drop(t *rapid.T) {
 	}
 }
 
-var cacheKeys = []string{"a", "b", "c:é", "d d"} //nolint:gochecknoglobals // a table
+var cacheKeys = []string{"a", "b", "c:é", "d d"}
 
 func (c *machine) names() []string {
 	out := []string{c.k.Stream, c.k.Meta, c.k.Tags, c.k.Floors0, c.k.Floors1}

@@ -43,7 +43,7 @@ func ParseValue(b []byte) (v Value, ok bool) {
 		if !ok {
 			return Value{}, false
 		}
-		num[i] = int64(n) //nolint:gosec // G115: decimal gives less than 2^53
+		num[i] = int64(n)
 	}
 	rest := b[end+1:]
 	n := num[4]

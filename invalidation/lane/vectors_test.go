@@ -1,6 +1,7 @@
 package lane_test
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -153,7 +154,7 @@ func (p *player) plain(t *testing.T, cmd []string) ([]string, error) {
 		args[i] = a
 	}
 	v, err := p.rdb.Do(t.Context(), args...).Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		err = nil
 	}
 	var out []string

@@ -13,12 +13,12 @@ type checker struct {
 	serves, hits, syncs, flushes, laneFlushes, reemits, rejGuard, rejFloor, rejLease int
 }
 
-// changed records which cache keys a row change alters, from old and new row, independent of what the worker emits.
-func (k *checker) changed(s *sim, key int, old, new row, p, off, idx int) {
+// changed records which cache keys a row change alters, from the row before and after, independent of what the worker emits.
+func (k *checker) changed(s *sim, key int, before, after row, p, off, idx int) {
 	t := touch{p, off, idx}
 	k.touches[key] = append(k.touches[key], t)
-	ds := derived(key, old)
-	for _, d := range derived(key, new) {
+	ds := derived(key, before)
+	for _, d := range derived(key, after) {
 		if len(ds) == 0 || ds[0] != d {
 			ds = append(ds, d)
 		}

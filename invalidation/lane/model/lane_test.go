@@ -83,7 +83,7 @@ func (s *sim) rotate(a *lane) int {
 // floorOf is the highest floor of c in the hashes that are still needed.
 func (s *sim) floorOf(a *lane, c int) (f int) {
 	for h, u := range a.until {
-		if u > s.now && !(s.has(oneFloorHash) && u < a.until[1-h]) {
+		if u > s.now && (!s.has(oneFloorHash) || u >= a.until[1-h]) {
 			f = max(f, a.fl[h][c])
 		}
 	}

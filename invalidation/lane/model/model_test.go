@@ -92,10 +92,10 @@ func TestHold0Clean(t *testing.T) { clean(t, allHold0, 2_000_000, 500, 400) }
 
 // limit is the number of seeds that a mutation may take to be seen when its known bad seed shows nothing any more.
 func limit(m mut) int {
-	switch m {
-	case purgeNoFlush:
+	if m == purgeNoFlush {
 		return 120_000
-	case purgeOnEmit, noWindow:
+	}
+	if m == purgeOnEmit || m == noWindow {
 		return 60_000
 	}
 	return 20_000

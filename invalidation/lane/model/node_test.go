@@ -24,7 +24,7 @@ type laneView struct {
 }
 
 type fillJob struct {
-	key, t0, step, tok, floor int
+	key, t0, step, tok int
 	ver, val, asOf            int
 	primary, shared           bool
 	gen                       int
@@ -275,6 +275,7 @@ func (n *node) stepFill(s *sim, i int) {
 	case 2:
 		if !s.l1only {
 			switch s.fill(l, f.key, f.tok, f.ver, f.val, f.asOf, f.primary) {
+			case fillOK:
 			case fillLost:
 				if !s.has(localAnyway) {
 					done()
@@ -308,7 +309,7 @@ func (n *node) insert(s *sim, f *fillJob) {
 	if n.simple && !s.has(followerNoGuard) {
 		guard = n.lc > f.t0
 	}
-	if guard && !s.has(noGuard) && !(n.simple && s.has(followerNoGuard)) {
+	if guard && !s.has(noGuard) && (!n.simple || !s.has(followerNoGuard)) {
 		s.chk.rejGuard++
 		return
 	}

@@ -93,6 +93,7 @@ func (w *worker) step(s *sim) {
 		w.stepCommit(s)
 	case repairing:
 		w.stepRepair(s)
+	case died:
 	}
 }
 
