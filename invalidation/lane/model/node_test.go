@@ -25,9 +25,9 @@ type laneView struct {
 
 type fillJob struct {
 	key, t0, step, tok int
-	ver, val, asOf            int
-	primary, shared           bool
-	gen                       int
+	ver, val, asOf     int
+	primary, shared    bool
+	gen                int
 }
 
 type node struct {
