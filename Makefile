@@ -58,8 +58,8 @@ build-static:
 	CGO_ENABLED=0 $(GO) build -tags nodev -o /dev/null ./cmd/freshet
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
-	@$(GO) test -list '^Fuzz' $(PKGS) \
-	| awk '/^Fuzz/ { name[++n] = $$1; next } /^ok/ { for (i = 1; i <= n; i++) print $$2, name[i]; n = 0 }' \
+	@list=$$($(GO) test -list '^Fuzz' $(PKGS)) || { echo "$$list"; exit 1; }; \
+	echo "$$list" | awk '/^Fuzz/ { name[++n] = $$1; next } /^ok/ { for (i = 1; i <= n; i++) print $$2, name[i]; n = 0 }' \
 	| while read -r pkg name; do \
 		echo "$$pkg $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
@@ -69,7 +69,7 @@ bench: ## all benchmarks, on the real servers
 	$(SERVE) $(GO) test -run '^$$' -bench . -benchmem -count=1 -timeout 30m $(ARGS) $(PKGS)
 
 bench-apply: ## rows per second into MariaDB, against the same statement in a bare loop
-	$(SERVE) $(GO) run ./cmd/freshet bench apply $(ARGS)
+	$(SERVE) -settings $(GO) run ./cmd/freshet bench apply $(ARGS)
 
 # One build per version of tools/go.mod. GOFLAGS=-mod=mod in a user's environment would change tools/go.sum.
 $(LINT): tools/go.mod tools/go.sum

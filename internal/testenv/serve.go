@@ -17,13 +17,18 @@ import (
 )
 
 // Serve starts the three servers once, runs a command whose environment names them, stops them, and gives the command's
-// exit code. Servers that the environment names already are used as they are. out hears what runs where.
+// exit code. Servers that the environment names already are used as they are. out hears what runs where. With -settings
+// before the command, the environment also has the settings of freshet itself, with a database of its own.
 func Serve(ctx context.Context, args []string, out io.Writer) int {
 	if code, child := kfakeChild(); child {
 		return code
 	}
+	settings := len(args) > 0 && args[0] == "-settings"
+	if settings {
+		args = args[1:]
+	}
 	if len(args) == 0 {
-		fmt.Fprintln(out, "usage: serve COMMAND [ARGUMENT …]")
+		fmt.Fprintln(out, "usage: serve [-settings] COMMAND [ARGUMENT …]")
 		return 2
 	}
 	// The command gets the terminal's signals itself; we wait for it, and stop the servers afterwards.
@@ -36,9 +41,13 @@ func Serve(ctx context.Context, args []string, out io.Writer) int {
 		fmt.Fprintln(out, "testenv:", err)
 		return 1
 	}
-	code := withSkipReport(out, func(note string) int {
-		return runCommand(ctx, args, append(env, note), signals, out)
-	})
+	run := func(env []string) int { return runCommand(ctx, args, env, signals, out) }
+	var code int
+	if settings {
+		code = withSettings(ctx, env, out, run)
+	} else {
+		code = withSkipReport(out, func(note string) int { return run(append(env, note)) })
+	}
 	if err := stop(); err != nil {
 		fmt.Fprintln(out, "testenv:", err)
 		code = max(code, 1)
