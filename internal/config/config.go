@@ -81,7 +81,7 @@ type Worker struct {
 	Writers        int           `koanf:"writers"`
 	MaxBatch       int           `koanf:"max_batch"`
 	MaxBatchBytes  int           `koanf:"max_batch_bytes"`
-	FetchBudget    int64         `koanf:"fetch_budget"`
+	FetchBudget    int           `koanf:"fetch_budget"`
 	SessionTimeout time.Duration `koanf:"session_timeout"`
 	Window         time.Duration `koanf:"window"`
 	KeepDisplaced  time.Duration `koanf:"keep_displaced"`

@@ -58,7 +58,7 @@ func badRecords(topic string) []bad {
 		{"version 0", rec("bad-zero", good("bad-zero", 0), headers("bad-zero", 0, nil)), schemas.ReasonVersion, false},
 		{"version above the limit", rec("bad-high", good("bad-high", 1), headers("bad-high", int64(1)<<53-1, nil)), schemas.ReasonVersion, false},
 		{"key contradicts data", rec("bad-key", good("another", 2), headers("bad-key", 2, nil)), schemas.ReasonKey, false},
-		{"zstd bomb", rec("bad-bomb", bytes.Repeat([]byte{'a'}, 300<<20), headers("bad-bomb", 2, nil)), schemas.ReasonTooLarge, true},
+		{"zstd bomb", rec("bad-bomb", bytes.Repeat([]byte{'a'}, 100<<20), headers("bad-bomb", 2, nil)), schemas.ReasonTooLarge, true},
 		{"too large", rec("bad-large", append([]byte(`{"id":"bad-large","n":2,"body":"`), bytes.Repeat([]byte{'x'}, 1_000_001)...), headers("bad-large", 2, nil)), schemas.ReasonTooLarge, true},
 	}
 }
@@ -92,7 +92,7 @@ func TestBadRecordsBecomeLettersAndNeighboursFlow(t *testing.T) {
 	})
 
 	// zstd packs the bomb into a few KB, so the broker takes it.
-	kc := kafka.Client(t, kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(8<<20), kgo.BrokerMaxWriteBytes(1<<30), kgo.MaxBufferedBytes(1<<30))
+	kc := kafka.Client(t, kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerBatchMaxBytes(512<<20), kgo.BrokerMaxWriteBytes(1<<30), kgo.MaxBufferedBytes(1<<30))
 	for i, b := range bads {
 		neighbour := fmt.Sprintf("good-%d", i)
 		for _, r := range []*kgo.Record{b.record, {Topic: topic, Key: []byte(neighbour), Value: good(neighbour, 5), Headers: headers(neighbour, 5, nil)}} {

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sort"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/migrations"
+	"github.com/freshet/freshet/schemas"
+)
+
+// applyResult is what bench apply prints.
+type applyResult struct {
+	Events        int                `json:"events"`
+	Rows          int64              `json:"rows"`
+	PublishRate   float64            `json:"publish_events_per_second"`
+	WorkerRate    float64            `json:"worker_events_per_second"`
+	BareRate      float64            `json:"bare_events_per_second"`
+	CPU           map[string]float64 `json:"cpu_us_per_event"`
+	BareCPU       map[string]float64 `json:"bare_cpu_us_per_event"`
+	PeakRSS       int64              `json:"worker_peak_rss_bytes"`
+	Ratio         float64            `json:"ratio"`
+	RowsPerCommit float64            `json:"events_per_transaction"`
+}
+
+func (p *program) benchApply(ctx context.Context, c config.Config, f benchFlags, log *slog.Logger) error {
+	set, name, err := benchSet(!f.noCache)
+	if err != nil {
+		return err
+	}
+	ds, _ := set.Get(name)
+	kafka, err := openKafka(c, log)
+	if err != nil {
+		return err
+	}
+	defer kafka.Close()
+	if err := benchTables(ctx, c, set, log); err != nil {
+		return err
+	}
+	c.Kafka.Group, c.Namespace = "freshet-"+name, name
+	db, err := openReplica(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer dropBench(ctx, db, ds, c)
+	if _, err := db.Prepare(ctx, set.All()); err != nil {
+		return err
+	}
+	removeTopic, err := makeBenchTopic(ctx, kafka, ds.Topic, f.partitions)
+	if err != nil {
+		return err
+	}
+	defer removeTopic()
+
+	res := applyResult{Events: f.events}
+	skew := func() int { return 0 }
+	if f.keys > 0 {
+		z := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, uint64(f.keys-1))
+		skew = func() int { return int(z.Uint64()) }
+	}
+	if res.PublishRate, err = publishBench(ctx, c, set, newBenchEvents(name, f, skew), log); err != nil {
+		return err
+	}
+	runtime.GC()
+	watch := newCPUWatch(ctx, c, db)
+	if err := benchWorker(ctx, c, set, kafka, db, f, watch, &res, log); err != nil {
+		return err
+	}
+	if err := db.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
+		return fmt.Errorf("count rows: %w", err)
+	}
+	if err := benchBare(ctx, c, set, kafka, db, ds, f, watch, &res); err != nil {
+		return err
+	}
+	res.Ratio = res.WorkerRate / res.BareRate
+	return p.printApply(res)
+}
+
+func benchTables(ctx context.Context, c config.Config, set *schemas.Datasets, log *slog.Logger) error {
+	db, err := openMigrations(c)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	m, err := migrations.New(db, migrations.Config{Logger: log})
+	if err != nil {
+		return err
+	}
+	if _, err := m.Up(ctx); err != nil {
+		return err
+	}
+	_, err = replica.Migrate(ctx, db, set.All(), false)
+	return err
+}
+
+func dropBench(ctx context.Context, db *replica.MySQL, ds *schemas.Dataset, c config.Config) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	_, _ = db.DB().ExecContext(ctx, "DROP TABLE IF EXISTS `"+ds.Replica.Table+"`")
+	_, _ = db.DB().ExecContext(ctx, "DELETE FROM freshet_meta WHERE name = ?", []byte("dataset:"+ds.Name))
+	_, _ = db.DB().ExecContext(ctx, "DELETE FROM freshet_position WHERE grp = ?", []byte(c.Kafka.Group))
+}
+
+// benchWorker lets a worker carry the whole topic and measures from the first event to the last emission.
+func benchWorker(ctx context.Context, c config.Config, set *schemas.Datasets, kafka *kafkalog.Client, db *replica.MySQL, f benchFlags, watch *cpuWatch, res *applyResult, log *slog.Logger) error {
+	wc := consumer.Config{
+		Group: c.Kafka.Group, Owner: "bench", Datasets: set, Kafka: kafka, Replica: db, Topics: db, Logger: log,
+		Consumer: kafkalog.ConsumerConfig{
+			SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
+			MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
+		},
+	}
+	if !f.noCache {
+		rdb, err := openRedis(c)
+		if err != nil {
+			return err
+		}
+		defer rdb.Close()
+		e, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Hold: c.Worker.Hold, Logger: log})
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		wc.Emitter, wc.Lanes, wc.Hashes = e, db.LaneLog(c.Namespace), db
+	}
+	w, err := consumer.New(wc)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.Run(gctx) })
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	var started time.Time
+	for {
+		select {
+		case <-gctx.Done():
+			return errors.Join(g.Wait(), context.Cause(gctx))
+		case <-tick.C:
+		}
+		st := w.Stats()
+		if started.IsZero() && st.Consumer.Assigned {
+			started = time.Now() // joining the group is not what is measured
+			watch.start()
+		}
+		if emittedAll(st, f.events) {
+			res.WorkerRate = float64(f.events) / time.Since(started).Seconds()
+			res.CPU, res.PeakRSS = watch.perEvent(f.events), peakRSS()
+			res.RowsPerCommit = float64(st.Events) / float64(max(1, st.Batches))
+			break
+		}
+	}
+	cancel()
+	return g.Wait()
+}
+
+func emittedAll(st consumer.Stats, events int) bool {
+	if st.Events < uint64(events) {
+		return false
+	}
+	for _, p := range st.Consumer.Partitions {
+		if p.Emitted < p.HighWater {
+			return false
+		}
+	}
+	return true
+}
+
+// benchBare writes the same rows in batches of the same size with as many connections, by the bare prepared statement:
+// no fence, no position, no check, no cache. It reads the topic into memory first; that is not measured.
+func benchBare(ctx context.Context, c config.Config, set *schemas.Datasets, kafka *kafkalog.Client, db *replica.MySQL, ds *schemas.Dataset, f benchFlags, watch *cpuWatch, res *applyResult) error {
+	batches, err := bareBatches(ctx, kafka, ds, c.Worker.MaxBatch)
+	if err != nil {
+		return err
+	}
+	if _, err := db.DB().ExecContext(ctx, "TRUNCATE TABLE `"+ds.Replica.Table+"`"); err != nil {
+		return fmt.Errorf("empty table: %w", err)
+	}
+	runtime.GC()
+	watch.start()
+	started := time.Now()
+	if err := db.BareUpserts(ctx, ds, batches, orDefault(c.Worker.Writers, defaultWriters)); err != nil {
+		return err
+	}
+	res.BareRate = float64(f.events) / time.Since(started).Seconds()
+	res.BareCPU = watch.perEvent(f.events)
+	return nil
+}
+
+// bareBatches reads every partition and keeps, per batch, each record's newest row in key order, as the worker does.
+func bareBatches(ctx context.Context, kafka *kafkalog.Client, ds *schemas.Dataset, size int) ([][]*replica.Change, error) {
+	info, err := kafka.Topic(ctx, ds.Topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := kafka.Offsets(ctx, ds.Topic)
+	if err != nil {
+		return nil, err
+	}
+	perPartition := make([][][]*replica.Change, info.Partitions)
+	longest := 0
+	for id := range info.Partitions {
+		part := kafkalog.Partition{Topic: info.Name, TopicID: info.ID, ID: id}
+		r := kafkalog.NewReader(kafka, part, 0, kafkalog.ReaderConfig{Until: ends[id].LastStable, MaxRecords: orDefault(size, kafkalog.DefaultMaxRecords)})
+		for r.Next() < ends[id].LastStable {
+			b, err := r.Read(ctx)
+			if err != nil {
+				return nil, errors.Join(err, r.Close())
+			}
+			rows, err := bareRows(ds, b)
+			if err != nil {
+				return nil, errors.Join(err, r.Close())
+			}
+			perPartition[id] = append(perPartition[id], rows)
+		}
+		longest = max(longest, len(perPartition[id]))
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+	}
+	var out [][]*replica.Change
+	for i := range longest { // in turn, as the worker sees them
+		for _, p := range perPartition {
+			if i < len(p) {
+				out = append(out, p[i])
+			}
+		}
+	}
+	return out, nil
+}
+
+func bareRows(ds *schemas.Dataset, b *kafkalog.Batch) ([]*replica.Change, error) {
+	newest := map[string]*replica.Change{}
+	for i := range b.Records {
+		evs, err := ds.Decode(b.Records[i])
+		if err != nil {
+			return nil, err
+		}
+		for n := range evs {
+			row, err := ds.Check(&evs[n])
+			if err != nil {
+				return nil, err
+			}
+			if old := newest[evs[n].Key]; old == nil || old.Version < evs[n].Version {
+				newest[evs[n].Key] = &replica.Change{Dataset: ds, Values: row.Values, Version: evs[n].Version, At: b.Records[i].Time, Event: &evs[n]}
+			}
+		}
+	}
+	out := make([]*replica.Change, 0, len(newest))
+	for _, c := range newest {
+		out = append(out, c)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Event.Key < out[j].Event.Key })
+	return out, nil
+}
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+func (p *program) printApply(r applyResult) error {
+	if p.json {
+		return p.printJSON(r)
+	}
+	fmt.Fprintf(p.out, "events              %d, %d rows, %.0f events a transaction\n", r.Events, r.Rows, r.RowsPerCommit)
+	fmt.Fprintf(p.out, "publish             %.0f events/s\n", r.PublishRate)
+	fmt.Fprintf(p.out, "worker              %.0f events/s, peak %d MiB\n", r.WorkerRate, r.PeakRSS>>20)
+	fmt.Fprintf(p.out, "bare guarded upsert %.0f events/s\n", r.BareRate)
+	names := make([]string, 0, len(r.CPU))
+	for n := range r.CPU {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		fmt.Fprintf(p.out, "CPU of %-12s %.1f µs/event with the worker, %.1f bare\n", n, r.CPU[n], r.BareCPU[n])
+	}
+	fmt.Fprintf(p.out, "ratio=%.3f\n", r.Ratio)
+	return nil
+}
