@@ -174,10 +174,15 @@ func TestSharedServersCannotBeBroken(t *testing.T) {
 // recorder is a test whose Fatal can be watched.
 type recorder struct {
 	testing.TB
-	failed bool
+	failed, skipped bool
 }
 
 func (r *recorder) Helper() {}
+
+func (r *recorder) Skip(...any) {
+	r.skipped = true
+	panic("skip")
+}
 
 func (r *recorder) Fatalf(string, ...any) {
 	r.failed = true
