@@ -28,6 +28,7 @@ const agreeSchema = `{"type":"object","required":["id","ghost"],"additionalPrope
   "o": {"type":["object","array"],"properties":{"q":{"type":"integer"}},"items":{"type":"integer"},"maxProperties":2},
   "j": {"type":"array"},
   "b": {"type":"boolean"},
+  "l": {"type":"string","minLength":2,"maxLength":3},
   "s": {"type":"string","x-decimal":"4,2"}
 }}`
 
@@ -86,17 +87,25 @@ func (a agreement) check(t interface{ Fatalf(string, ...any) }, data []byte, uni
 	return fastErr == nil
 }
 
-// drawData draws documents near the edges of agreeSchema.
-func drawData() *rapid.Generator[string] {
-	values := []string{
+// edgeValues lie near the edges of agreeSchema.
+func edgeValues() []string {
+	return []string{
 		`null`, `true`, `false`, `0`, `-0`, `1`, `-5`, `-6`, `3`, `4`, `1.0`, `3e0`, `1.5`, `1e3`, `999.9999`, `-0.5`, `-0.49999999999999999999`,
 		`9007199254740993`, `9007199254740994`, `9007199254740993.0`, `9223372036854775808`, `1e400`, `1e-400`, `""`, `"a"`, `"k"`,
-		`"aaaaa"`, `"aaaaaa"`, `"ab"`, `"é"`, `"\u00e9"`, `"e\u0301"`, `"éééé"`, `"true"`, `"1.50"`, `"100.00"`, `"1.5e1"`,
+		`"aaaaa"`, `"aaaaaa"`, `"ab"`, `"é"`, `"\u00e9"`, `"e\u0301"`, `"éé"`, `"ééé"`, `"éééé"`, `"true"`, `"1.50"`, `"100.00"`, `"1.5e1"`,
 		`"2024-02-29"`, `"2023-02-29"`, `"0000-01-01"`, `"2026-01-02T03:04:05Z"`, `"2026-01-02T23:59:60Z"`, `"2026-01-02T03:04:60Z"`,
 		`"2026-01-02t03:04:05.1+23:59"`, `"2026-01-02T03:04:05"`, `"2026-1-2T03:04:05Z"`, `{}`, `[]`, `{"q":1}`, `{"q":"1"}`, `[1, 2]`,
 		`["a"]`, `{"a":1,"b":2,"c":3}`, `{ "q" : 1 }`,
 	}
-	names := []string{"n", "x", "e", "c", "p", "d", "t", "u", "m", "o", "j", "b", "s", "more"}
+}
+
+func edgeNames() []string {
+	return []string{"n", "x", "e", "c", "p", "d", "t", "u", "m", "o", "j", "b", "s", "l", "more"}
+}
+
+// drawData draws documents of several such values.
+func drawData() *rapid.Generator[string] {
+	names, values := edgeNames(), edgeValues()
 	return rapid.Custom(func(t *rapid.T) string {
 		chosen := rapid.SliceOfNDistinct(rapid.SampledFrom(names), 0, 4, rapid.ID[string]).Draw(t, "names")
 		if rapid.IntRange(0, 9).Draw(t, "complete") > 0 {
@@ -111,6 +120,22 @@ func drawData() *rapid.Generator[string] {
 		}
 		return "{" + strings.Join(members, rapid.SampledFrom([]string{",", " , "}).Draw(t, "comma")) + "}"
 	})
+}
+
+// TestOnePassAgreesOnEachValue tries every value at every property.
+func TestOnePassAgreesOnEachValue(t *testing.T) {
+	a := newAgreement(t)
+	for _, name := range edgeNames() {
+		accepted := 0
+		for _, v := range edgeValues() {
+			if a.check(t, []byte(`{"id":"k","ghost":1,"`+name+`":`+v+`}`), true) {
+				accepted++
+			}
+		}
+		if accepted == 0 || (accepted == len(edgeValues()) && name != "more") {
+			t.Errorf("%s: %d values accepted: the values show nothing", name, accepted)
+		}
+	}
 }
 
 // TestOnePassAgreesWithJSONSchema: the compiled check and jsonschema accept and refuse the same documents.

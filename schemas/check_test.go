@@ -44,6 +44,7 @@ func TestCheckMakesRows(t *testing.T) {
 		"space around":      {" \n{ \"id\" : 42 , \"tags\" : [1]\t}\r\n", map[string]any{"tags": "[1]"}},
 		"midnight":          {`{"id":42,"seen":"2026-01-01T00:30:00+01:00"}`, map[string]any{"seen": "2025-12-31 23:30:00.000000"}},
 		"leap second":       {`{"id":42,"seen":"2016-12-31T23:59:60Z"}`, map[string]any{"seen": "2017-01-01 00:00:00.000000"}},
+		"leap elsewhere":    {`{"id":42,"seen":"2016-12-31T18:59:60-05:00"}`, map[string]any{"seen": "2017-01-01 00:00:00.000000"}},
 		"small letters":     {`{"id":42,"seen":"2026-01-02t03:04:05z"}`, map[string]any{"seen": "2026-01-02 03:04:05.000000"}},
 		"decimal zero":      {`{"id":42,"price":"0.5"}`, map[string]any{"price": "0.5"}},
 		"escaped name":      {`{"\u0069d":42}`, nil},
@@ -247,5 +248,42 @@ func TestErrorsHoldNoValues(t *testing.T) {
 	ev := upsert(marker, `{"id":42}`)
 	if _, err := d.Check(ev); err == nil || strings.Contains(err.Error(), marker) {
 		t.Errorf("key in %v", err)
+	}
+}
+
+func TestNestedFormats(t *testing.T) {
+	d := load(t, minimalYAML, `{"type":"object","properties":{"id":{"type":"integer"},"list":{"type":"array","items":{
+		"type":"object","properties":{"day":{"type":"string","format":"date"},"at":{"type":"string","format":"date-time"},
+		"mail":{"type":"string","format":"email"}}}}}}`)
+	for data, want := range map[string]string{
+		`{"id":42,"list":[{"day":"2026-01-02","at":"2026-01-02T03:04:05Z","mail":"an annotation only"}]}`: "",
+		`{"id":42,"list":[{},{"day":"2026-02-30"}]}`:                                                      "data/list/1/day: breaks the schema's format",
+		`{"id":42,"list":[{"at":"2026-01-02"}]}`:                                                          "data/list/0/at: breaks the schema's format",
+	} {
+		_, err := d.Check(upsert("42", data))
+		if (err == nil) != (want == "") || (err != nil && err.Error() != want) {
+			t.Errorf("%s: got %v, want %q", data, err, want)
+		}
+	}
+}
+
+func TestSchemasMayReferToEachOther(t *testing.T) {
+	set, err := schemas.LoadDatasets(folder(map[string]string{
+		"d.yaml": minimalYAML, "common/money.json": `{"type":"object","required":["amount"],"properties":{"amount":{"type":"integer"}}}`,
+		"s.json": `{"type":"object","properties":{"id":{"type":"integer"},"price":{"type":"object","$ref":"common/money.json"},
+			"size":{"type":"integer","$ref":"#/$defs/small"}},"$defs":{"small":{"maximum":9}}}`,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for data, want := range map[string]string{
+		`{"id":42,"price":{"amount":5},"size":9}`: "",
+		`{"id":42,"price":{}}`:                    "data/price: breaks the schema's required",
+		`{"id":42,"size":10}`:                     "data/size: breaks the schema's maximum",
+	} {
+		_, err := set.All()[0].Check(upsert("42", data))
+		if (err == nil) != (want == "") || (err != nil && err.Error() != want) {
+			t.Errorf("%s: got %v, want %q", data, err, want)
+		}
 	}
 }
