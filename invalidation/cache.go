@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -96,7 +97,7 @@ type CacheConfig[V any] struct {
 	MaxEntries int
 	// TTL of shared entries; 0 means DefaultTTL.
 	TTL time.Duration
-	// LocalTTL of local entries; 0 means TTL. They occupy memory until evicted all the same.
+	// LocalTTL of local entries; 0 means TTL. What is too old or stale occupies memory until it is evicted or filled anew.
 	LocalTTL time.Duration
 	// Jitter is the part of both TTLs that is left to chance, so that entries made together do not end together: below 1.
 	// 0 means DefaultJitter; negative: none.
@@ -120,8 +121,9 @@ type Cache[V any] struct {
 	store   *otter.Cache[string, *entry[V]]
 	stats   cacheCounts
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards flights and orphans
 	flights map[string]*flight[V]
+	orphans map[string]string // by name: the token whose lease outlived a failed load
 }
 
 // entry is a local entry.
@@ -132,6 +134,9 @@ type entry[V any] struct {
 	tags    []string
 	stamp   int64 // logical time when its fill began
 	expires int64 // monotonic, on the node's clock
+	// dead: its key was invalidated. It is marked and not removed, which is several times cheaper; the store evicts it
+	// early, since nobody reads it, or the next fill replaces it.
+	dead atomic.Bool
 }
 
 // NewCache makes the cache of a dataset; a node has one for each. Errors wrap ErrConfig, or are ErrClosed.
@@ -151,7 +156,10 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 		return nil, fmt.Errorf("make local tier of dataset %s: %w", cfg.Dataset, err)
 	}
 	prefix, _, _ := strings.Cut(d.declared.Cache.Key, "{")
-	c := &Cache[V]{cfg: cfg, node: node, dataset: d, prefix: prefix, store: store, flights: map[string]*flight[V]{}}
+	c := &Cache[V]{
+		cfg: cfg, node: node, dataset: d, prefix: prefix, store: store,
+		flights: map[string]*flight[V]{}, orphans: map[string]string{},
+	}
 	if err := node.register(c); err != nil {
 		return nil, err
 	}
@@ -224,7 +232,7 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 }
 
 func (c *Cache[V]) usable(e *entry[V]) bool {
-	return e.stamp >= c.dataset.since.Load() && c.node.view.holds(e.stamp, e.tags)
+	return !e.dead.Load() && e.stamp >= c.dataset.since.Load() && c.node.view.holds(e.stamp, e.tags)
 }
 
 // insert keeps e unless its key was invalidated since the fill began; everything else that happened since is found by
@@ -258,10 +266,9 @@ func (c *Cache[V]) drop(name string, version int64) {
 		return
 	}
 	old, ok := c.store.GetEntryQuietly(name)
-	if !ok || version > 0 && old.Value.version >= version {
+	if !ok || version > 0 && old.Value.version >= version || old.Value.dead.Swap(true) {
 		return
 	}
-	c.store.Invalidate(name)
 	c.stats.dropped.Add(1)
 }
 

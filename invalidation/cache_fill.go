@@ -13,6 +13,9 @@ import (
 // errLoaderExit: the loader left its goroutine instead of returning.
 var errLoaderExit = errors.New("loader did not return")
 
+// maxOrphans bounds the leases of failed loads that a cache remembers.
+const maxOrphans = 1024
+
 // flight is one fill of one key, which all who want it at the same time share.
 type flight[V any] struct {
 	key, name string
@@ -75,14 +78,14 @@ func (c *Cache[V]) joinable(f *flight[V]) bool {
 	s.mu.Lock()
 	at := s.at
 	s.mu.Unlock()
-	return f.stamp >= max(at, c.node.waited.Load(), c.dataset.since.Load()) && !(f.stamp < c.node.view.flushedAt.Load())
+	return f.stamp >= max(at, c.node.waited.Load(), c.dataset.since.Load(), c.node.view.flushedAt.Load())
 }
 
 func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
 	defer c.node.leave()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.LoadTimeout)
 	defer cancel()
-	defer context.AfterFunc(c.node.ctx, cancel)()
+	defer context.AfterFunc(c.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too
 	f.err = errLoaderExit
 	defer func() {
 		if r := recover(); r != nil {
@@ -110,8 +113,12 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	if !c.node.fresh(c.node.now()) {
 		c.stats.bypassed[bypassUnconfirmed].Add(1) // the local tier only
 	}
-	token := c.node.token()
+	if c.node.trouble.Load() >= maxTrouble {
+		return c.bypass(ctx, f, bypassRedis)
+	}
+	token := c.token(f.name)
 	r, err := c.shared(ctx, f.name, token)
+	c.node.heard(err)
 	switch {
 	case err != nil:
 		return c.bypass(ctx, f, bypassRedis)
@@ -126,12 +133,33 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	}
 	l, err := c.decode(r)
 	if err != nil {
-		c.warn(warnDecode, err)
+		c.warn(warnDecode, nil) // the codec's words may quote the value
 		return c.bypass(ctx, f, bypassCodec)
 	}
 	c.stats.sharedHits.Add(1)
 	c.keep(f, l)
 	return l, nil
+}
+
+// token names a fill attempt. After a load that failed it is the one that still holds the lease: otherwise nobody could
+// share the record until the lease ends. That lease is as good as a new one, since any invalidation would have ended it.
+func (c *Cache[V]) token(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.orphans[name]; ok {
+		delete(c.orphans, name)
+		return t
+	}
+	return c.node.token()
+}
+
+func (c *Cache[V]) orphan(name, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.orphans) >= maxOrphans {
+		clear(c.orphans) // those leases end by themselves
+	}
+	c.orphans[name] = token
 }
 
 // shared asks the shared tier and gives another node that is loading a little time.
@@ -160,6 +188,7 @@ func (c *Cache[V]) shared(ctx context.Context, name, token string) (lane.GetRepl
 func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor int64) (Loaded[V], error) {
 	l, err := c.loadAtLeast(ctx, f.key, floor)
 	if err != nil {
+		c.orphan(f.name, token)
 		return l, err
 	}
 	if floor == lane.PrimaryOnly && l.From != Primary {
@@ -169,8 +198,8 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 	data, err := c.encode(l)
 	if err != nil {
 		c.stats.refused[refusedCodec].Add(1)
-		c.warn(warnEncode, nil) // the codec's words may quote the value
-		return l, nil
+		c.warn(warnEncode, nil)
+		return l, nil //nolint:nilerr // the reader gets its value; that it is not kept is counted
 	}
 	for {
 		s, err := c.node.scripts.Fill(ctx, lane.FillRequest{
@@ -204,7 +233,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 		}
 		if data, err = c.encode(l); err != nil {
 			c.stats.refused[refusedCodec].Add(1)
-			return l, nil
+			return l, nil //nolint:nilerr // as above
 		}
 	}
 }

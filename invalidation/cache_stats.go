@@ -64,7 +64,7 @@ type cacheCounts struct {
 // CacheStats is a snapshot of a cache. Counters count from its beginning.
 type CacheStats struct {
 	Dataset string
-	// Entries is about the number of local entries, those included that are too old to be served.
+	// Entries is about the number of local entries, those included that may not be served any more.
 	Entries int
 	// LocalHits, SharedHits and Loads say which tier answered; PrimaryLoads are among Loads, LoadErrors too. Joined reads
 	// shared another reader's.
@@ -90,16 +90,17 @@ func (c *Cache[V]) Stats() CacheStats {
 	}
 }
 
-// warn tells of what a program does wrong, once per kind.
+// warn tells of what a program does wrong, once per kind. err holds no value: a codec's words are not passed on.
 func (c *Cache[V]) warn(what int, err error) {
-	text := [numWarnings]string{
-		"value cannot be encoded; it is not cached", "shared value cannot be decoded; it is loaded", "loaded value cannot be cached",
-	}
+	log := c.node.log.With("dataset", c.cfg.Dataset)
 	c.stats.warned[what].Do(func() {
-		if err == nil {
-			c.node.log.Warn(text[what], "dataset", c.cfg.Dataset)
-			return
+		switch what {
+		case warnEncode:
+			log.Warn("value cannot be encoded; it is not cached")
+		case warnDecode:
+			log.Warn("shared value cannot be decoded; it is loaded")
+		case warnLoaded:
+			log.Warn("loaded value cannot be cached", "error", err)
 		}
-		c.node.log.Warn(text[what], "dataset", c.cfg.Dataset, "error", err)
 	})
 }

@@ -169,11 +169,17 @@ func TestCacheTags(t *testing.T) {
 
 func TestCacheSharesOneLoad(t *testing.T) {
 	t.Parallel()
-	r := withLane(t)
-	r.change("42")
+	t.Run("with a lane", func(t *testing.T) { t.Parallel(); sharesOneLoad(t, withLane(t)) })
+	t.Run("without", func(t *testing.T) { t.Parallel(); sharesOneLoad(t, newRig(t, nil)) })
+}
+
+func sharesOneLoad(t *testing.T, r *rig) {
+	t.Helper()
+	r.db.change("42", false)
 	goOn := make(chan struct{})
 	var loads atomic.Int64
-	c := r.cacheOf(r.join(invalidation.Config{}), invalidation.CacheConfig[string]{Load: func(_ context.Context, key string, from invalidation.Source) (invalidation.Loaded[string], error) {
+	long := invalidation.Config{PollInterval: time.Minute, MaxStaleness: time.Hour}
+	c := r.cacheOf(r.join(long), invalidation.CacheConfig[string]{Load: func(_ context.Context, key string, from invalidation.Source) (invalidation.Loaded[string], error) {
 		loads.Add(1)
 		<-goOn
 		return r.db.read(key, from), nil
@@ -278,9 +284,40 @@ func TestCacheLoaderFails(t *testing.T) {
 	fail = false
 	r.db.change("42", false)
 	wantGet(t, c, "42", "42@1")
-	if s := c.Stats(); s.LoadErrors != 1 || s.Loads != 2 {
+	wantGet(t, c, "42", "42@1")
+	if s := c.Stats(); s.LoadErrors != 1 || s.Loads != 2 || s.LocalHits != 1 || s.Bypasses["busy"] != 0 {
+		t.Errorf("stats: %+v, want the lease of the failed load used again", s)
+	}
+}
+
+// A Redis that does not answer costs a few reads their patience, not all.
+func TestCachePassesSilentRedisBy(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	var cb cable
+	c := r.cache(r.joinBy(cb.client(t, r.server), invalidation.Config{}))
+	r.db.change("42", false)
+	cb.mute.Store(true)
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() { _, _ = c.Get(t.Context(), fmt.Sprint(i)) }) // absent records
+	}
+	wg.Wait()
+	began := time.Now()
+	for i := range 100 {
+		_, _ = c.Get(t.Context(), fmt.Sprint(i))
+	}
+	if d := time.Since(began); d > 400*time.Millisecond {
+		t.Errorf("a hundred reads took %s", d)
+	}
+	if s := c.Stats(); s.Bypasses["redis"] != 103 || s.LoadErrors != 0 {
 		t.Errorf("stats: %+v", s)
 	}
+	cb.mute.Store(false)
+	eventually(t, "shared tier in use again", func() bool {
+		wantGet(t, c, "42", "42@1")
+		return c.Stats().LocalHits > 0
+	})
 }
 
 func TestCacheLoaderPanics(t *testing.T) {

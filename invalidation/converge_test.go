@@ -31,7 +31,7 @@ func TestNodesConverge(t *testing.T) {
 		nodes = append(nodes, n)
 		caches = append(caches, r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, MaxEntries: 30, BusyWait: time.Millisecond}))
 	}
-	key := func() string { return strconv.Itoa(rand.N(records)) } //nolint:gosec // any key will do
+	key := func() string { return strconv.Itoa(rand.N(records)) }
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range caches {
@@ -53,7 +53,7 @@ func TestNodesConverge(t *testing.T) {
 		v := r.change(k)
 		switch i % 100 {
 		case 20:
-			cables[rand.N(len(cables))].deaf.Store(true) //nolint:gosec // any cable will do
+			cables[rand.N(len(cables))].deaf.Store(true)
 		case 60:
 			for c := range cables {
 				cables[c].deaf.Store(false)

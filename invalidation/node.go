@@ -35,6 +35,9 @@ const (
 	controlTimeout = time.Second
 )
 
+// maxTrouble is how many reads of the shared tier may fail in a row before it is passed by.
+const maxTrouble = 3
+
 // Errors of a Node.
 var (
 	// ErrConfig comes, wrapped, from Join and NewCache for a configuration that cannot work.
@@ -100,6 +103,7 @@ type Node struct {
 	follow follower
 	began  time.Time
 
+	trouble  atomic.Int32  // reads of the shared tier that failed in a row
 	tokens   atomic.Uint64 // numbers the fill attempts
 	waited   atomic.Int64  // logical time of the last WaitFor that succeeded
 	waitedAt atomic.Int64  // monotonic time of it
@@ -306,6 +310,17 @@ func (n *Node) now() int64 { return int64(time.Since(n.began)) + 1 }
 func (n *Node) fresh(now int64) bool {
 	c := n.view.confirm.Load()
 	return c != 0 && now-c <= int64(n.cfg.MaxStaleness)
+}
+
+// heard counts the reads of the shared tier that fail in a row. From maxTrouble on caches do not ask it, so that a Redis
+// that does not answer costs nobody a time-out; the next sync that succeeds lets them try again.
+func (n *Node) heard(err error) {
+	switch {
+	case err == nil && n.trouble.Load() != 0:
+		n.trouble.Store(0)
+	case err != nil:
+		n.trouble.Add(1)
+	}
 }
 
 // token names a fill attempt.

@@ -194,6 +194,7 @@ func (n *Node) sync() error {
 		return err
 	}
 	n.follow.syncs.Add(1)
+	n.heard(nil)
 	select {
 	case <-n.follow.first:
 	default:

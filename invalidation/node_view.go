@@ -2,7 +2,6 @@ package invalidation
 
 import (
 	"hash/maphash"
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,7 +101,6 @@ type view struct {
 func newView(clock *logical, drop func(string, int64)) *view {
 	v := &view{clock: clock, drop: drop, pos: map[string]int64{}}
 	v.tags.at = map[string]int64{}
-	v.flushedAt.Store(math.MaxInt64) // nothing is served before the first adopt
 	return v
 }
 

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -506,5 +507,23 @@ func TestInvalidationDoesNotAllocate(t *testing.T) {
 	step()
 	if got := testing.AllocsPerRun(100, step); got != 0 {
 		t.Errorf("%v allocations per message of 100 keys, want none", got)
+	}
+}
+
+func TestClocksParted(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		before, after time.Duration
+		want          bool
+	}{
+		{0, 0, false},
+		{0, maxDrift, false},
+		{0, maxDrift + 1, true},
+		{time.Hour, time.Hour - maxDrift - 1, true}, // set back
+		{time.Hour, time.Hour + time.Second, false},
+	} {
+		if got := parted(tc.before, tc.after); got != tc.want {
+			t.Errorf("parted(%s, %s) = %t", tc.before, tc.after, got)
+		}
 	}
 }
