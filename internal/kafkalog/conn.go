@@ -205,10 +205,12 @@ func (k *conn) guard(ctx context.Context, limit time.Duration) func() bool {
 	return context.AfterFunc(ctx, func() { _ = k.net.SetDeadline(time.Unix(1, 0)) })
 }
 
-// fail names what went wrong; when ctx ended, that is the cause.
+// fail names what went wrong; when ctx ended, that is the cause. The connection may notice ctx's deadline first.
 func (k *conn) fail(ctx context.Context, what string, err error) error {
-	if ctx.Err() != nil {
+	if d, ok := ctx.Deadline(); ctx.Err() != nil {
 		err = context.Cause(ctx)
+	} else if ok && !time.Now().Before(d) {
+		err = context.DeadlineExceeded
 	}
 	return fmt.Errorf("%s of broker %s: %w", what, k.addr, err)
 }

@@ -50,6 +50,9 @@ type ConsumerConfig struct {
 	Budget int
 	// CommitInterval is how often Settle is asked and offsets are committed; 0 means DefaultCommitInterval.
 	CommitInterval time.Duration
+	// WatchInterval is how often topic ids are compared, and how long a partition may go unfetched before its log start
+	// is; 0 means DefaultWatchInterval.
+	WatchInterval time.Duration
 	// Rack names this member's rack, for brokers that choose replicas by it.
 	Rack string
 	// OnLoss, if not nil, hears of records that were lost before they were read. The partition stands still until
@@ -98,10 +101,11 @@ func NewConsumer(c *Client, cfg ConsumerConfig, h Handler) (*Consumer, error) {
 	cfg.MaxBatchBytes = cmp.Or(cfg.MaxBatchBytes, DefaultMaxBatchBytes)
 	cfg.Budget = cmp.Or(cfg.Budget, DefaultBudget)
 	cfg.CommitInterval = cmp.Or(cfg.CommitInterval, DefaultCommitInterval)
+	cfg.WatchInterval = cmp.Or(cfg.WatchInterval, DefaultWatchInterval)
 	if cfg.Heartbeat > cfg.SessionTimeout/3 {
 		return nil, fmt.Errorf("check heartbeat: %s is more than a third of the session timeout %s", cfg.Heartbeat, cfg.SessionTimeout)
 	}
-	if min(int64(cfg.SessionTimeout), int64(cfg.FetchWait), int64(cfg.CommitInterval), int64(cfg.Writers),
+	if min(int64(cfg.SessionTimeout), int64(cfg.FetchWait), int64(cfg.CommitInterval), int64(cfg.WatchInterval), int64(cfg.Writers),
 		int64(cfg.MaxRecords), int64(cfg.MaxBatchBytes), int64(cfg.Budget)) < 0 {
 		return nil, errors.New("check limits: one is negative; leave it 0 for its default")
 	}

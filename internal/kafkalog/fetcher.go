@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// watchEvery is how often topic ids, and the log start of partitions that are not being fetched, are asked for.
-	watchEvery = 30 * time.Second
 	// shortWait is the wait of a request that leaves out a partition whose queue is full: it will want more soon.
 	shortWait = 20 * time.Millisecond
 	// leastShare and greatestShare bound a partition's part of the budget.
@@ -32,6 +30,7 @@ type fetcher struct {
 	wait   time.Duration
 	share  int // bytes that a partition may hold before no more is asked for it
 	rack   string
+	watch  time.Duration      // how often topic ids, and the log start of partitions that are not being fetched, are asked for
 	onData func(*feed)        // something was queued
 	onLoss func(*feed, *Loss) // the feed is lost
 	slabs  slabs
@@ -47,7 +46,7 @@ type fetcher struct {
 
 func newFetcher(c *Client, budget int, starts []Start) *fetcher {
 	f := &fetcher{
-		client: c, log: c.log, wait: DefaultFetchWait, changed: make(chan struct{}), nodes: map[int32]bool{},
+		client: c, log: c.log, wait: DefaultFetchWait, watch: DefaultWatchInterval, changed: make(chan struct{}), nodes: map[int32]bool{},
 		onData: func(*feed) {}, onLoss: func(*feed, *Loss) {},
 	}
 	for _, s := range starts {
@@ -73,7 +72,7 @@ func (f *fetcher) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	watch := time.Now().Add(watchEvery)
+	watch := time.Now().Add(f.watch)
 	for ctx.Err() == nil {
 		now := time.Now()
 		lookAgain, due := f.leaderless(now)
@@ -83,7 +82,7 @@ func (f *fetcher) run(ctx context.Context) error {
 			switch {
 			case now.After(watch) && err == nil:
 				f.watchIdle(ctx, cl)
-				watch = now.Add(watchEvery)
+				watch = now.Add(f.watch)
 			case now.After(watch):
 				watch = now.Add(lastWait)
 			}
@@ -227,7 +226,7 @@ func (f *fetcher) pick(node int32) fetchRound {
 	now := time.Now()
 	r := fetchRound{
 		wait: f.wait, partBytes: min(max(f.share/2, leastPart), maxPart), none: true, changed: f.changed,
-		until: now.Add(watchEvery),
+		until: now.Add(f.watch),
 	}
 	f.turn++
 	for i := range f.feeds {

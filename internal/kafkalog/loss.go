@@ -66,7 +66,7 @@ func (f *fetcher) watchIdle(ctx context.Context, cl *cluster) {
 	byNode := map[int32]map[string][]int32{}
 	f.mu.Lock()
 	for _, d := range f.feeds {
-		if d.state == feedLost || time.Since(d.fetched) < watchEvery || d.node < 0 {
+		if d.state == feedLost || time.Since(d.fetched) < f.watch || d.node < 0 {
 			continue
 		}
 		if byNode[d.node] == nil {

@@ -109,7 +109,7 @@ func (s *session) prepare(ctx context.Context) error {
 		}
 	}
 	f := newFetcher(s.c.client, s.c.cfg.Budget, starts)
-	f.log, f.wait, f.rack = s.log, s.c.cfg.FetchWait, s.c.cfg.Rack
+	f.log, f.wait, f.rack, f.watch = s.log, s.c.cfg.FetchWait, s.c.cfg.Rack, s.c.cfg.WatchInterval
 	s.fetch = f
 	s.ready = make(chan *line, len(f.feeds))
 	lineOf := make(map[*feed]*line, len(f.feeds))

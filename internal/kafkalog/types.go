@@ -139,4 +139,5 @@ const (
 	DefaultMaxBatchBytes  = 4 << 20
 	DefaultWriters        = 3
 	DefaultCommitInterval = time.Second
+	DefaultWatchInterval  = 30 * time.Second
 )

@@ -1,0 +1,186 @@
+package kafkalog_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+)
+
+func TestNewChecksBrokers(t *testing.T) {
+	for _, brokers := range [][]string{nil, {"nohost"}, {"a:1", ""}} {
+		if _, err := kafkalog.New(kafkalog.Config{Brokers: brokers}); err == nil {
+			t.Errorf("%q: want an error", brokers)
+		}
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	cl := fakeCluster(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.Superuser("SCRAM-SHA-256", "u", "p"))
+	sha, err := scram.Mechanism(scram.SHA256, "u", "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		name string
+		m    sasl.Mechanism
+		ok   bool
+	}{
+		{"plain", plain.Mechanism{Username: "u", Password: "p"}, true},
+		{"scram", sha, true},
+		{"wrong password", plain.Mechanism{Username: "u", Password: "secret"}, false},
+		{"none", nil, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			c, err := kafkalog.New(kafkalog.Config{Brokers: cl.ListenAddrs(), SASL: x.m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			_, err = c.Topic(ctx, produceTopic)
+			if (err == nil) != x.ok {
+				t.Errorf("got %v, want success %v", err, x.ok)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Error("the error holds the password")
+			}
+		})
+	}
+}
+
+func TestSilentBrokerHoldsNobody(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's listener
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	c := produceClient(t, []string{l.Addr().String()})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	at := time.Now()
+	if _, err := c.Topic(ctx, "t"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("got %v, want the deadline and the broker's name", err)
+	}
+	if d := time.Since(at); d > 3*time.Second {
+		t.Errorf("took %s after a deadline of 100ms", d)
+	}
+}
+
+func TestAnotherBrokerAnswers(t *testing.T) {
+	cl := fakeCluster(t, 1)
+	c := produceClient(t, append([]string{"127.0.0.1:1"}, cl.ListenAddrs()...))
+	for range 3 {
+		if _, err := c.Topic(t.Context(), produceTopic); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestClosedClient(t *testing.T) {
+	cl := fakeCluster(t, 1)
+	c := produceClient(t, cl.ListenAddrs())
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Topic(t.Context(), produceTopic); !errors.Is(err, kafkalog.ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
+func TestBrokersWithoutTopicIDs(t *testing.T) {
+	cl := fakeCluster(t, 1, kfake.MaxVersions(kversion.V2_7_0()))
+	if _, err := produceClient(t, cl.ListenAddrs()).Topic(t.Context(), produceTopic); !errors.Is(err, kafkalog.ErrNoTopicIDs) {
+		t.Errorf("got %v, want ErrNoTopicIDs", err)
+	}
+	cl = fakeCluster(t, 3, kfake.MaxVersions(kversion.V2_8_0()))
+	info, err := produceClient(t, cl.ListenAddrs()).Topic(t.Context(), produceTopic)
+	if err != nil || info.Partitions != 3 || len(info.ID) != 22 || info.Name != produceTopic {
+		t.Errorf("2.8: got %+v, %v", info, err)
+	}
+}
+
+func TestTopicsAreMadeAndRemoved(t *testing.T) {
+	cl := fakeCluster(t, 1, kfake.NumBrokers(3))
+	c := produceClient(t, cl.ListenAddrs())
+	specs := []kafkalog.TopicSpec{{Name: "a", Partitions: 3}, {Name: "b", Config: map[string]string{"cleanup.policy": "compact"}}}
+	for range 2 { // the second time they exist
+		if err := c.CreateTopics(t.Context(), specs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := c.Topic(t.Context(), "a")
+	if err != nil || first.Partitions != 3 {
+		t.Fatalf("got %+v, %v", first, err)
+	}
+	for range 2 {
+		if err := c.DeleteTopics(t.Context(), []string{"a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Topic(t.Context(), "a"); !errors.Is(err, kafkalog.ErrNoTopic) {
+		t.Errorf("deleted topic: got %v, want ErrNoTopic", err)
+	}
+	if err := c.CreateTopics(t.Context(), specs[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.Topic(t.Context(), "a"); err != nil || again.ID == first.ID {
+		t.Errorf("a topic made anew: got %+v, %v; want another id than %s", again, err, first.ID)
+	}
+}
+
+func TestCheckTopic(t *testing.T) {
+	cl := fakeCluster(t, 1, kfake.NumBrokers(3))
+	c := produceClient(t, cl.ListenAddrs())
+	const day = 24 * time.Hour
+	for _, x := range []struct {
+		name     string
+		replicas int
+		config   map[string]string
+		want     []string // settings
+	}{
+		{"good", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "2"}, nil},
+		{"for-ever", 3, map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "min.insync.replicas": "2"}, nil},
+		{"compact-at-once", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "0", "min.insync.replicas": "2"}, []string{"min.compaction.lag.ms"}},
+		{"week", 3, map[string]string{"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "1000", "min.insync.replicas": "2"}, []string{"retention.ms", "retention.bytes"}},
+		{"both", 3, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": "1000", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "2"}, []string{"retention.ms"}},
+		{"one-acknowledges", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "1"}, []string{"min.insync.replicas"}},
+		{"one-replica", 1, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000"}, []string{"replication.factor"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			if err := c.CreateTopics(t.Context(), []kafkalog.TopicSpec{{Name: x.name, ReplicationFactor: x.replicas, Config: x.config}}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.CheckTopic(t.Context(), x.name, day)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var settings []string
+			for _, w := range got {
+				settings = append(settings, w.Setting)
+				if w.Problem == "" || w.Mend == "" || !strings.Contains(w.String(), w.Setting+"=") {
+					t.Errorf("warning %+v says too little", w)
+				}
+			}
+			if strings.Join(settings, " ") != strings.Join(x.want, " ") {
+				t.Errorf("got %v, want %v", settings, x.want)
+			}
+		})
+	}
+	if _, err := c.CheckTopic(t.Context(), "nobody", day); !errors.Is(err, kafkalog.ErrNoTopic) {
+		t.Errorf("no topic: got %v, want ErrNoTopic", err)
+	}
+}
