@@ -1,0 +1,185 @@
+//go:build !nodev
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"charm.land/lipgloss/v2"
+
+	"github.com/freshet/freshet/internal/demo"
+	"github.com/freshet/freshet/internal/devstack"
+)
+
+const (
+	viewEvery  = 200 * time.Millisecond
+	faultFor   = 8 * time.Second // how long a key press pauses a node or drops its messages
+	viewEvents = 6               // newest events shown
+)
+
+// devView draws the shop until the time is over, somebody quits, or the shop ends.
+func (p *program) devView(ctx context.Context, stack *devstack.Stack, s *demo.Shop, until <-chan time.Time, ended chan error) error {
+	m := &devModel{ctx: ctx, stack: stack, shop: s, snap: s.Snapshot()}
+	prog := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(p.in), tea.WithOutput(p.out))
+	quit := make(chan error, 1)
+	go func() {
+		_, err := prog.Run()
+		quit <- err
+	}()
+	orderly := func(err error) error {
+		if errors.Is(err, tea.ErrProgramKilled) || errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	select {
+	case err := <-quit:
+		return orderly(err)
+	case <-until:
+		prog.Quit()
+		return orderly(<-quit)
+	case err := <-ended:
+		ended <- err
+		prog.Quit()
+		return errors.Join(errors.New("the shop ended early"), err, orderly(<-quit))
+	}
+}
+
+// devModel is the live view.
+type devModel struct {
+	ctx     context.Context //nolint:containedctx // the program's life, for key presses
+	stack   *devstack.Stack
+	shop    *demo.Shop
+	snap    demo.Snapshot
+	before  demo.Snapshot
+	perSec  float64
+	victim  int
+	message string
+}
+
+type tickMsg time.Time
+
+func tick() tea.Cmd { return tea.Tick(viewEvery, func(t time.Time) tea.Msg { return tickMsg(t) }) }
+
+// Init implements tea.Model.
+func (m *devModel) Init() tea.Cmd { return tick() }
+
+// Update implements tea.Model.
+func (m *devModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tickMsg:
+		m.snap = m.shop.Snapshot()
+		if d := m.snap.Elapsed - m.before.Elapsed; d >= time.Second {
+			m.perSec = float64(m.snap.Published-m.before.Published) / d.Seconds()
+			m.before = m.snap
+		}
+		return m, tick()
+	case tea.KeyPressMsg:
+		return m.press(msg.String())
+	}
+	return m, nil
+}
+
+func (m *devModel) press(key string) (tea.Model, tea.Cmd) {
+	var err error
+	switch key {
+	case "q", "ctrl+c", "esc":
+		return m, tea.Quit
+	case "tab", "n":
+		m.victim = (m.victim + 1) % max(1, len(m.snap.Nodes))
+	case "p":
+		err = m.shop.PauseNode(m.victim, faultFor)
+	case "d":
+		err = m.shop.DropMessages(m.victim, faultFor)
+	case "c":
+		err = m.shop.CutNode(m.victim, faultFor)
+	case "k":
+		err = m.shop.KillWorker()
+	case "f":
+		err = m.shop.FlushRedis(m.ctx)
+	case "x":
+		m.shop.SetChaos(!m.snap.Chaos)
+	}
+	m.message = ""
+	if err != nil {
+		m.message = err.Error()
+	}
+	return m, nil
+}
+
+// View implements tea.Model.
+func (m *devModel) View() tea.View {
+	v := tea.NewView(m.render())
+	v.AltScreen = true
+	v.WindowTitle = "freshet dev"
+	return v
+}
+
+func (m *devModel) render() string {
+	bold, dim := lipgloss.NewStyle().Bold(true), lipgloss.NewStyle().Faint(true)
+	good, bad := lipgloss.NewStyle().Foreground(lipgloss.Green), lipgloss.NewStyle().Foreground(lipgloss.Red).Bold(true)
+	s := m.snap
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s\n\n", bold.Render("freshet dev"), dim.Render(fmt.Sprintf("%.0fs · Kafka %s · Redis %s · embedded", s.Elapsed.Seconds(), m.stack.Kafka, m.stack.Redis)))
+	stale := good.Render("0")
+	if n := s.StaleBeyondBound + s.Wrong; n > 0 {
+		stale = bad.Render(fmt.Sprint(n))
+	}
+	fmt.Fprintf(&b, "  events/s      %-8.0f published %-9d applied %-9d dead letters %d\n", m.perSec, s.Published, s.Applied, max(0, s.DeadLettered))
+	fmt.Fprintf(&b, "  visible       p50 %-10v p99 %v  %s\n", s.PublishToVisibleP50.Round(100*time.Microsecond), s.PublishToVisibleP99.Round(100*time.Microsecond), dim.Render("publish → applied on every node"))
+	fmt.Fprintf(&b, "  reads         %-9d hits %.1f%%\n", s.Reads, percent(s.Hits, s.Reads))
+	fmt.Fprintf(&b, "  stale reads   %s  %s\n\n", stale, dim.Render("past the bound; must stay 0"))
+	for i, n := range s.Nodes {
+		mark := "  "
+		if i == m.victim {
+			mark = "▸ "
+		}
+		fmt.Fprintf(&b, "%snode %d  entries %-6d hits %.1f%%  %s\n", mark, i, n.Entries, percent(n.LocalHits, n.Reads), nodeState(n, good, bad))
+	}
+	b.WriteString("\n")
+	for _, e := range s.Events[max(0, len(s.Events)-viewEvents):] {
+		fmt.Fprintf(&b, "  %s %s\n", dim.Render(e.At.Format("15:04:05")), e.Text)
+	}
+	if m.message != "" {
+		fmt.Fprintf(&b, "  %s\n", bad.Render(m.message))
+	}
+	chaos := "on"
+	if s.Chaos {
+		chaos = "off"
+	}
+	fmt.Fprintf(&b, "\n%s\n", dim.Render("[tab] choose node  [p] pause it  [d] drop its messages  [c] cut it off  [k] kill the worker  [f] flush Redis  [x] chaos "+chaos+"  [q] end"))
+	return b.String()
+}
+
+func nodeState(n demo.NodeSnapshot, good, bad lipgloss.Style) string {
+	var what []string
+	if n.Paused {
+		what = append(what, "paused")
+	}
+	if n.Cut {
+		what = append(what, "cut off")
+	}
+	if n.Dropping {
+		what = append(what, "losing messages")
+	}
+	fresh := len(n.Node.Lanes) > 0
+	var gaps, caught int64
+	for _, l := range n.Node.Lanes {
+		fresh = fresh && l.Fresh
+		gaps += l.Gaps
+		caught += l.CaughtUp
+	}
+	if !fresh {
+		what = append(what, "bypasses its cache")
+	}
+	state := good.Render("fresh")
+	if len(what) > 0 {
+		state = bad.Render(strings.Join(what, ", "))
+	}
+	return fmt.Sprintf("%s  gaps %d, caught up %d", state, gaps, caught)
+}
