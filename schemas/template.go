@@ -10,6 +10,10 @@ import (
 // maxNameBytes is the greatest length of a cache key or tag.
 const maxNameBytes = 512
 
+// hashMark stands before the hash of a name that was too long. No encoded value contains it, so nobody can choose a key
+// whose name equals another key's hash.
+const hashMark = "%."
+
 // maxTemplateBytes bounds a template as it is declared.
 const maxTemplateBytes = 256
 
@@ -82,7 +86,7 @@ func (t *template) render(texts []string) string {
 		return string(buf)
 	}
 	sum := sha256.Sum256(buf)
-	return t.literals[0] + base64.RawURLEncoding.EncodeToString(sum[:])
+	return t.literals[0] + hashMark + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // appendEncoded percent-encodes what would make a name ambiguous or break a Redis hash tag or a frame.
