@@ -90,17 +90,16 @@ func (s *Shop) Converged(ctx context.Context) (Convergence, error) {
 
 // quiet waits until the outcome of every publish is known.
 func (s *Shop) quiet(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.traffic.wait()
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for publishing: %w", context.Cause(ctx))
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for !s.traffic.quiet() {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for publishing: %w", context.Cause(ctx))
+		}
 	}
+	return nil
 }
 
 // compare compares one record everywhere.

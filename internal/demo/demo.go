@@ -196,45 +196,37 @@ func orElse[T comparable](v, def T) T {
 // Run runs the shop until ctx ends: worker, nodes, readers, writes, and faults if they are switched on. It returns nil
 // then, or the error that kept it from going on.
 func (s *Shop) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.workers.run(ctx) })
-	for _, n := range s.nodes {
-		if err := n.join(ctx); err != nil {
-			if ctx.Err() != nil {
-				err = nil
-			}
-			s.closeNodes()
-			return errors.Join(err, s.stop(g, err))
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.workers.run(running) })
+	if err := s.join(running); err != nil {
+		g.Go(func() error { return err })
+	} else {
+		s.setRunning(true)
+		for _, n := range s.nodes {
+			g.Go(func() error { return n.read(running) })
 		}
+		g.Go(func() error { return s.traffic.run(running) })
+		g.Go(func() error { return s.measure(running) })
+		g.Go(func() error { return s.tend(running) })
+		g.Go(func() error { return s.runChaos(running) })
 	}
-	s.setRunning(true)
-	defer s.setRunning(false)
-	for _, n := range s.nodes {
-		g.Go(func() error { return n.read(ctx) })
-	}
-	g.Go(func() error { return s.traffic.run(ctx) })
-	g.Go(func() error { return s.measure(ctx) })
-	g.Go(func() error { return s.tend(ctx) })
-	g.Go(func() error { return s.runChaos(ctx) })
 	err := g.Wait()
-	s.traffic.wait()
+	s.setRunning(false)
 	s.closeNodes()
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run the shop: %w", err)
 	}
 	return nil
 }
 
-// stop ends what the group began when the nodes could not join.
-func (s *Shop) stop(g *errgroup.Group, cause error) error {
-	g.Go(func() error { return errStop })
-	if err := g.Wait(); !errors.Is(err, errStop) && cause == nil {
-		return err
+func (s *Shop) join(ctx context.Context) error {
+	for _, n := range s.nodes {
+		if err := n.join(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
-
-var errStop = errors.New("stop")
 
 func (s *Shop) closeNodes() {
 	for _, n := range s.nodes {

@@ -42,8 +42,8 @@ type Rig struct {
 	Producer *producer.Producer
 }
 
-// Open makes tables and topics on the stack and a Shop upon them. Of cfg, what says where things are is filled in; the
-// rest is the caller's. The caller runs the Shop and then closes the Rig, and after it the stack.
+// Open makes tables and topics on the stack and a Shop upon them. It fills in what says where things are: Publisher, Rows,
+// Redis, Namespace, EmptyRedis, DeadLetters, and NewWorker unless it is given; the rest of cfg is the caller's. The caller runs the Shop and then closes the Rig, and after it the stack.
 func Open(ctx context.Context, stack *devstack.Stack, cfg Config) (*Rig, error) {
 	r := &Rig{}
 	if err := r.open(ctx, stack, cfg); err != nil {
@@ -72,8 +72,10 @@ func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error
 	cfg.EmptyRedis = func(context.Context) error { stack.FlushRedis(); return nil }
 	cfg.DeadLetters = r.deadLetters
 	var made atomic.Int64
-	cfg.NewWorker = func(ctx context.Context, wrap func(consumer.Emitter) consumer.Emitter) (Worker, error) {
-		return newStackWorker(ctx, stack, cfg, fmt.Sprintf("worker%d", made.Add(1)), wrap)
+	if cfg.NewWorker == nil {
+		cfg.NewWorker = func(ctx context.Context, wrap func(consumer.Emitter) consumer.Emitter) (Worker, error) {
+			return NewStackWorker(ctx, stack, cfg, fmt.Sprintf("worker%d", made.Add(1)), wrap)
+		}
 	}
 	r.Shop, err = New(cfg)
 	return err
@@ -144,9 +146,11 @@ type stackWorker struct {
 	emitter *invalidation.Emitter
 }
 
-func newStackWorker(
+// NewStackWorker makes a worker on the stack, under a name that begins with owner. Of cfg it takes Datasets, Session,
+// CheckInterval and Logger.
+func NewStackWorker(
 	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(consumer.Emitter) consumer.Emitter,
-) (*stackWorker, error) {
+) (Worker, error) {
 	w := &stackWorker{}
 	if err := w.open(ctx, stack, cfg, owner, wrap); err != nil {
 		return nil, errors.Join(err, w.close())

@@ -52,8 +52,9 @@ type traffic struct {
 	sample func() func(schemas.Token, error)
 
 	published, failed atomic.Int64
-	stopped           atomic.Bool
-	pending           sync.WaitGroup
+	stopped           atomic.Bool // what is wanted
+	resting           atomic.Bool // stopped was seen: nothing more is sent
+	pending           atomic.Int64
 
 	mu    sync.Mutex
 	token schemas.Token      // merged of all acknowledged events; guarded by mu
@@ -107,7 +108,8 @@ func (t *traffic) run(ctx context.Context) error {
 			return nil
 		case <-clock.C:
 		}
-		if t.stopped.Load() {
+		t.resting.Store(t.stopped.Load())
+		if t.resting.Load() {
 			due = 0
 			continue
 		}
@@ -149,14 +151,14 @@ func (t *traffic) change(ctx context.Context) error {
 	}
 	t.pending.Add(1)
 	err = t.publisher.PublishAsync(ctx, ev, func(tok schemas.Token, err error) {
-		defer t.pending.Done()
+		defer t.pending.Add(-1)
 		if sampled != nil {
 			sampled(tok, err)
 		}
 		t.settle(k, id, ev.Version, tok, err)
 	})
 	if err != nil { // the callback does not come
-		t.pending.Done()
+		t.pending.Add(-1)
 		if sampled != nil {
 			sampled(schemas.Token{}, err)
 		}
@@ -181,8 +183,8 @@ func (t *traffic) settle(k *kind, id int, version int64, tok schemas.Token, err 
 	}
 }
 
-// wait returns once the outcome of everything sent is known.
-func (t *traffic) wait() { t.pending.Wait() }
+// quiet says whether writing has stopped and the outcome of everything sent is known.
+func (t *traffic) quiet() bool { return t.stopped.Load() && t.resting.Load() && t.pending.Load() == 0 }
 
 // written gives a token that waits for everything acknowledged, and the newest acknowledged change of each record.
 func (t *traffic) written() (schemas.Token, []settled) {
