@@ -261,7 +261,7 @@ func (r *run) upsert(ctx context.Context, t *table, n int, args []any) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.ExecContext(ctx, args...)
+	_, err = s.stmt.ExecContext(ctx, args...)
 	return err
 }
 

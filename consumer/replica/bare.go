@@ -72,7 +72,7 @@ func (w *writer) upsertChunks(ctx context.Context, t *table, rows []*Change) err
 		if err != nil {
 			return err
 		}
-		if _, err := s.ExecContext(ctx, args...); err != nil {
+		if _, err := s.stmt.ExecContext(ctx, args...); err != nil {
 			return err
 		}
 		rows = rows[n:]

@@ -137,7 +137,9 @@ func TestSortRows(t *testing.T) {
 }
 
 func TestClassify(t *testing.T) {
-	my := func(n uint16) error { return doing("x", "t", &mysql.MySQLError{Number: n, Message: "Duplicate entry 'secret'"}) }
+	my := func(n uint16) error {
+		return doing("x", "t", &mysql.MySQLError{Number: n, Message: "Duplicate entry 'secret'"})
+	}
 	for want, errs := range map[class][]error{
 		classConflict:       {my(1213), my(1205), my(3572), my(1020)},
 		classPoison:         {my(1048), my(1062), my(1264), my(1265), my(1292), my(1366), my(1406), my(1690), my(3140), my(3819), my(4025)},

@@ -7,13 +7,12 @@ import (
 	"net"
 	"testing"
 
+	sqle "github.com/dolthub/go-mysql-server"
 	"github.com/dolthub/go-mysql-server/memory"
 	"github.com/dolthub/go-mysql-server/server"
+	gms "github.com/dolthub/go-mysql-server/sql"
 	"github.com/go-sql-driver/mysql"
 	"github.com/sirupsen/logrus"
-
-	sqle "github.com/dolthub/go-mysql-server"
-	gms "github.com/dolthub/go-mysql-server/sql"
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"

@@ -177,7 +177,7 @@ func newHole(t *testing.T, to string) *hole {
 	var conns []net.Conn
 	pipe := func(dst, src net.Conn) {
 		defer wg.Done()
-		defer dst.Close() //nolint:errcheck // the end of the connection
+		defer func() { _ = dst.Close() }()
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := src.Read(buf)

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"fmt"
 	"strings"
 )
 
@@ -11,19 +10,19 @@ func (m *MySQL) Hashes(ctx context.Context) (hashes map[string]string, err error
 	prefix := metaDataset("")
 	rows, err := m.db.QueryContext(ctx, "SELECT name, value FROM freshet_meta WHERE name LIKE ?", []byte(prefix+"%"))
 	if err != nil {
-		return nil, fmt.Errorf("read cache hashes: %w", err)
+		return nil, doing("read cache hashes", "", err)
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err tells what matters
+	defer func() { _ = rows.Close() }() // rows.Err tells
 	hashes = map[string]string{}
 	for rows.Next() {
 		var name, value []byte
 		if err := rows.Scan(&name, &value); err != nil {
-			return nil, fmt.Errorf("read cache hashes: %w", err)
+			return nil, doing("read cache hashes", "", err)
 		}
 		hashes[strings.TrimPrefix(string(name), prefix)] = string(value)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read cache hashes: %w", err)
+		return nil, doing("read cache hashes", "", err)
 	}
 	return hashes, nil
 }

@@ -159,7 +159,7 @@ func (w *writer) purgeEnd(ctx context.Context, source []byte, below, before int6
 	if err != nil {
 		return 0, 0, doing("read displaced names", "", err)
 	}
-	rows, err := s.QueryContext(ctx, source, below, before, int64(purgeChunk))
+	rows, err := s.stmt.QueryContext(ctx, source, below, before, int64(purgeChunk))
 	if err != nil {
 		return 0, 0, doing("read displaced names", "", err)
 	}

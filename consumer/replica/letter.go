@@ -146,7 +146,7 @@ func (r *run) insertDisplaced(ctx context.Context, names []Name) error {
 
 // insertMany is one statement of several rows. Letters are rare, so it is not prepared for later.
 func (r *run) insertMany(ctx context.Context, what, head, row, tail string, n int, args []any) error {
-	text := head + row + strings.Repeat(", "+row, n-1) + tail
+	text := head + row + strings.Repeat(", "+row, n-1) + tail //nolint:gosec // the pieces are constants
 	_, err := r.w.conn.ExecContext(ctx, text, args...)
 	return doing("insert", what, err)
 }

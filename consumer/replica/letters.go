@@ -118,10 +118,10 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 		l.Version = *version
 	}
 	if op != nil {
-		l.Op = schemas.Op(*op) //nolint:gosec // what was written from an Op
+		l.Op = schemas.Op(*op) // what was written from an Op
 	}
 	if errno != nil {
-		l.Errno = uint16(*errno) //nolint:gosec // what was written from a uint16
+		l.Errno = uint16(*errno) // what was written from a uint16
 	}
 	l.Record = &schemas.Record{Key: kafkaKey, Value: data, Time: at, Offset: l.Offset}
 	if !content || headers == nil {

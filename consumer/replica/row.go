@@ -66,7 +66,7 @@ var errColumn = errors.New("value of an unexpected type")
 
 // columnValue brings what the driver gives for a column into the form of schemas.Row.
 func columnValue(p schemas.Property, v any) (any, error) {
-	text := ""
+	var text string
 	switch v := v.(type) {
 	case nil:
 		return nil, nil //nolint:nilnil // NULL is a value

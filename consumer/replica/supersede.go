@@ -101,7 +101,7 @@ func (w *writer) openLetters(ctx context.Context, text string, args ...any) (ope
 	if err != nil {
 		return nil, doing("read open dead letters", "", err)
 	}
-	rows, err := s.QueryContext(ctx, args...)
+	rows, err := s.stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, doing("read open dead letters", "", err)
 	}

@@ -30,7 +30,7 @@ type writer struct {
 	conn       *sql.Conn
 	born, used time.Time
 	upserts    map[upsertID]*prepared
-	others     map[string]*sql.Stmt // by text; a handful of fixed statements
+	others     map[string]*prepared // by text; a handful of fixed statements
 	clock      int64
 }
 
@@ -39,9 +39,10 @@ type upsertID struct {
 	rows int
 }
 
+// prepared is a statement that lives as long as its connection.
 type prepared struct {
 	stmt *sql.Stmt
-	used int64 // the writer's clock when it was last used
+	used int64 // the writer's clock when an upsert was last used
 }
 
 func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
@@ -50,7 +51,7 @@ func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
 		return nil, doing("connect", "", err)
 	}
 	now := time.Now()
-	w := &writer{conn: conn, born: now, used: now, upserts: map[upsertID]*prepared{}, others: map[string]*sql.Stmt{}}
+	w := &writer{conn: conn, born: now, used: now, upserts: map[upsertID]*prepared{}, others: map[string]*prepared{}}
 	if m.cfg.PlainSession {
 		return w, nil
 	}
@@ -117,7 +118,7 @@ func (m *MySQL) release(w *writer, broken bool) {
 }
 
 // stmt prepares a fixed statement once.
-func (w *writer) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
+func (w *writer) stmt(ctx context.Context, text string) (*prepared, error) {
 	if s, ok := w.others[text]; ok {
 		return s, nil
 	}
@@ -125,18 +126,19 @@ func (w *writer) stmt(ctx context.Context, text string) (*sql.Stmt, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.others[text] = s
-	return s, nil
+	p := &prepared{stmt: s}
+	w.others[text] = p
+	return p, nil
 }
 
 // upsert prepares a table's upsert of that size once, and forgets the one that was not used for the longest time when
 // there are too many.
-func (w *writer) upsert(ctx context.Context, t *table, rows int) (*sql.Stmt, error) {
+func (w *writer) upsert(ctx context.Context, t *table, rows int) (*prepared, error) {
 	w.clock++
 	id := upsertID{t, rows}
 	if p, ok := w.upserts[id]; ok {
 		p.used = w.clock
-		return p.stmt, nil
+		return p, nil
 	}
 	if len(w.upserts) >= maxStatements {
 		var oldest upsertID
@@ -153,8 +155,9 @@ func (w *writer) upsert(ctx context.Context, t *table, rows int) (*sql.Stmt, err
 	if err != nil {
 		return nil, err
 	}
-	w.upserts[id] = &prepared{stmt: s, used: w.clock}
-	return s, nil
+	p := &prepared{stmt: s, used: w.clock}
+	w.upserts[id] = p
+	return p, nil
 }
 
 func (w *writer) exec(ctx context.Context, text string, args ...any) (int64, error) {
@@ -162,7 +165,7 @@ func (w *writer) exec(ctx context.Context, text string, args ...any) (int64, err
 	if err != nil {
 		return 0, err
 	}
-	res, err := s.ExecContext(ctx, args...)
+	res, err := s.stmt.ExecContext(ctx, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -175,7 +178,7 @@ func (w *writer) queryRow(ctx context.Context, text string, args []any, dest ...
 	if err != nil {
 		return err
 	}
-	return s.QueryRowContext(ctx, args...).Scan(dest...)
+	return s.stmt.QueryRowContext(ctx, args...).Scan(dest...)
 }
 
 // inTx runs fn in one transaction on a pinned connection and commits. Any error rolls everything back first: after a
