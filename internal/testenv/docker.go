@@ -27,9 +27,9 @@ func containers() []container {
 	same := func(addr string) string { return addr }
 	var all []container
 	for _, c := range []container{
-		{"kafka", "FRESHET_KAFKA_PORT", KafkaVar, same},
-		{"mysql", "FRESHET_MYSQL_PORT", MySQLVar, func(addr string) string { return "root:" + dockerPassword + "@tcp(" + addr + ")/" }},
-		{"redis", "FRESHET_REDIS_PORT", RedisVar, same},
+		{"kafka", "DEV_KAFKA_PORT", KafkaVar, same},
+		{"mysql", "DEV_MYSQL_PORT", MySQLVar, func(addr string) string { return "root:" + dockerPassword + "@tcp(" + addr + ")/" }},
+		{"redis", "DEV_REDIS_PORT", RedisVar, same},
 	} {
 		if os.Getenv(c.testVar) == "" {
 			all = append(all, c)
@@ -46,7 +46,7 @@ func serveDocker(ctx context.Context, out io.Writer) (env []string, stop func() 
 		return nil, nil, err
 	}
 	env = []string{RequireVar + "=0"}
-	settings := append(os.Environ(), "FRESHET_MYSQL_PASSWORD="+dockerPassword)
+	settings := append(os.Environ(), "DEV_MYSQL_PASSWORD="+dockerPassword)
 	up := []string{"up", "--detach", "--wait"}
 	for _, c := range containers() {
 		port, err := freePort(ctx)

@@ -16,11 +16,11 @@ import (
 
 const (
 	// kfakeVar makes this executable a kfake broker on the port that it holds; kfakeDir and kfakeCluster go with it.
-	kfakeVar     = "FRESHET_TESTENV_KFAKE_PORT"
-	kfakeDir     = "FRESHET_TESTENV_KFAKE_DIR"
-	kfakeCluster = "FRESHET_TESTENV_KFAKE_CLUSTER"
+	kfakeVar     = "FRESHET_TEST_KFAKE_PORT"
+	kfakeDir     = "FRESHET_TEST_KFAKE_DIR"
+	kfakeCluster = "FRESHET_TEST_KFAKE_CLUSTER"
 	// kfakeNote goes to test processes beside KafkaVar when the broker there is kfake.
-	kfakeNote = "FRESHET_TESTENV_KFAKE"
+	kfakeNote = "FRESHET_TEST_KFAKE"
 )
 
 // startKfake runs kfake in a child of its own, so that it can be killed and stopped like the real one: this executable,

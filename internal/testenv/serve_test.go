@@ -91,7 +91,7 @@ func TestMissingSoftware(t *testing.T) {
 	}{{"0", true, false}, {"1", false, true}} {
 		t.Run("require="+c.require, func(t *testing.T) {
 			t.Setenv(testenv.RequireVar, c.require)
-			t.Setenv("FRESHET_TESTENV_SKIPS", "") // this one does not count
+			t.Setenv("FRESHET_TEST_SKIPS", "") // this one does not count
 			r := &recorder{TB: t}
 			func() {
 				defer func() { recover() }() // the recorder panics instead of ending this test

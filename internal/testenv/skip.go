@@ -11,7 +11,7 @@ import (
 
 // skipVar names the file in which the tests of a run note what they skipped: go test hides skips, and a test that was
 // not run must not look like one that passed.
-const skipVar = "FRESHET_TESTENV_SKIPS"
+const skipVar = "FRESHET_TEST_SKIPS"
 
 // Skip skips the test for a reason that the end of `make test` shows.
 func Skip(t testing.TB, reason string) {
