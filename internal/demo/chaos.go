@@ -113,7 +113,7 @@ const calm = 20 * time.Second
 
 // runChaos does a fault every few seconds while chaos is switched on.
 func (s *Shop) runChaos(ctx context.Context) error {
-	r := rand.New(rand.NewPCG(s.cfg.Seed, 2)) //nolint:gosec // a repeatable choice, not a secret
+	r := rand.New(rand.NewPCG(s.cfg.Seed, 2))
 	between := func(from, to time.Duration) time.Duration {
 		return (from + time.Duration(r.Int64N(int64(to-from)))).Round(100 * time.Millisecond)
 	}

@@ -107,7 +107,7 @@ func (s *Shop) compare(ctx context.Context, w settled, mu *sync.Mutex, c *Conver
 	ds, key := w.kind.dataset, w.kind.keys[w.id]
 	row, err := s.cfg.Rows.Row(ctx, ds, key)
 	if err != nil {
-		return err //nolint:wrapcheck // the caller says what was done
+		return err
 	}
 	differs := func(node int, got, want int64, count *int) {
 		mu.Lock()
@@ -123,7 +123,7 @@ func (s *Shop) compare(ctx context.Context, w settled, mu *sync.Mutex, c *Conver
 	for _, n := range s.nodes {
 		v, err := n.caches[ds.Name].Get(ctx, key)
 		if err != nil && !errors.Is(err, invalidation.ErrNotFound) {
-			return err //nolint:wrapcheck // the caller says what was done
+			return err
 		}
 		lives := row.Found && !row.Deleted
 		if same := (err == nil) == lives && (!lives || v.Version == row.Version && v.Sum == sum(ds, row.Values)); !same {

@@ -117,7 +117,7 @@ func (n *node) read(ctx context.Context) error {
 }
 
 func (n *node) reader(ctx context.Context, stream uint64) {
-	r := rand.New(rand.NewPCG(n.shop.cfg.Seed, 1000+stream)) //nolint:gosec // a repeatable choice, not a secret
+	r := rand.New(rand.NewPCG(n.shop.cfg.Seed, 1000+stream))
 	zipf := newZipf(r, n.shop.cfg.Records)
 	perTick := float64(n.shop.cfg.Reads) / readersPerNode * tick.Seconds()
 	t := time.NewTicker(tick)

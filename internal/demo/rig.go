@@ -47,7 +47,7 @@ type Rig struct {
 func Open(ctx context.Context, stack *devstack.Stack, cfg Config) (*Rig, error) {
 	r := &Rig{}
 	if err := r.open(ctx, stack, cfg); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the shop: %w", err), r.Close())
+		return nil, errors.Join(fmt.Errorf("open the shop: %w", err), r.Close()) //nolint:contextcheck // closing outlives ctx
 	}
 	return r, nil
 }
@@ -65,7 +65,7 @@ func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error
 		CloseTimeout: 5 * time.Second,
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	cfg.Publisher, cfg.Rows, cfg.Namespace = r.Producer, r.Replica, Namespace
 	cfg.Redis = &redis.Options{Addr: stack.Redis}
@@ -85,25 +85,25 @@ func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error
 func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) error {
 	connector, err := stack.MySQL.Connector()
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	if r.Replica, err = replica.Open(ctx, replica.Config{Connector: connector, ReadConns: 8, Logger: cfg.Logger}); err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	// The migrations' lock would need a connection that parses times, and this process has the database to itself.
 	m, err := migrations.New(r.Replica.DB(), migrations.Config{NoLock: true, Logger: cfg.Logger})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	if _, err := m.Up(ctx); err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	if _, err := replica.Migrate(ctx, r.Replica.DB(), cfg.Datasets.All(), false); err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	client, err := kafkalog.New(kafkalog.Config{Brokers: []string{stack.Kafka}, Logger: cfg.Logger})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	var topics []kafkalog.TopicSpec
 	for _, d := range cfg.Datasets.All() {
@@ -115,7 +115,7 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 func (r *Rig) deadLetters(ctx context.Context) (int64, error) {
 	counts, err := r.Replica.CountLetters(ctx, "")
 	if err != nil {
-		return 0, err //nolint:wrapcheck // it says what is wrong
+		return 0, err
 	}
 	var n int64
 	for _, c := range counts {
@@ -153,7 +153,8 @@ func NewStackWorker(
 ) (Worker, error) {
 	w := &stackWorker{}
 	if err := w.open(ctx, stack, cfg, owner, wrap); err != nil {
-		return nil, errors.Join(err, w.close())
+		w.close()
+		return nil, err
 	}
 	return w, nil
 }
@@ -174,18 +175,18 @@ func (w *stackWorker) open(
 	session := orElse(cfg.Session, DefaultSession)
 	w.replica, err = replica.Open(ctx, replica.Config{Connector: connector, SessionTimeout: session, Logger: cfg.Logger})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	w.redis = redis.NewClient(&redis.Options{Addr: stack.Redis, Dialer: w.wires.dial})
 	w.emitter, err = invalidation.NewEmitter(w.redis, invalidation.EmitterConfig{
 		Namespace: Namespace, SkipServerCheck: true, Logger: cfg.Logger,
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	w.kafka, err = kafkalog.New(kafkalog.Config{Brokers: []string{stack.Kafka}, Dial: w.wires.dial, Logger: cfg.Logger})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	w.worker, err = consumer.New(consumer.Config{
 		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
@@ -193,19 +194,20 @@ func (w *stackWorker) open(
 		Consumer:      kafkalog.ConsumerConfig{SessionTimeout: session},
 		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,
 	})
-	return err //nolint:wrapcheck // it says what is wrong
+	return err
 }
 
 // Run is Worker's.
 func (w *stackWorker) Run(ctx context.Context) error {
-	return errors.Join(w.worker.Run(ctx), w.close())
+	defer w.close()
+	return w.worker.Run(ctx)
 }
 
 // Sever is Worker's.
 func (w *stackWorker) Sever() { w.wires.cut() }
 
 // close ends the worker's clients. What cannot be closed properly on severed wires is of no interest.
-func (w *stackWorker) close() error {
+func (w *stackWorker) close() {
 	w.wires.cut()
 	if w.emitter != nil {
 		_ = w.emitter.Close()
@@ -219,7 +221,6 @@ func (w *stackWorker) close() error {
 	if w.replica != nil {
 		_ = w.replica.Close()
 	}
-	return nil
 }
 
 // wires are connections that can be cut all at once, for good.
@@ -235,7 +236,7 @@ var errCut = fmt.Errorf("wires are cut: %w", net.ErrClosed)
 func (w *wires) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // clients decide by this very error
+		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -274,7 +275,7 @@ func (c *wire) Close() error {
 	c.of.mu.Lock()
 	delete(c.of.conns, c)
 	c.of.mu.Unlock()
-	return c.Conn.Close() //nolint:wrapcheck // a net.Conn's own error
+	return c.Conn.Close()
 }
 
 var (

@@ -69,7 +69,7 @@ type settled struct {
 }
 
 func newTraffic(cfg Config, o *Oracle, first int64) (*traffic, error) {
-	r := rand.New(rand.NewPCG(cfg.Seed, 1)) //nolint:gosec // a repeatable choice, not a secret
+	r := rand.New(rand.NewPCG(cfg.Seed, 1))
 	t := &traffic{
 		publisher: cfg.Publisher, oracle: o, log: cfg.Logger.Warn, rate: float64(cfg.Rate), first: first,
 		rand: r, zipf: newZipf(r, cfg.Records), acked: map[string]settled{},
@@ -223,7 +223,7 @@ type zipf struct {
 }
 
 func newZipf(r *rand.Rand, n int) *zipf {
-	return &zipf{rand.NewZipf(r, 1.1, 4, uint64(max(n-1, 0)))} //nolint:gosec // n is a small count
+	return &zipf{rand.NewZipf(r, 1.1, 4, uint64(max(n-1, 0)))}
 }
 
-func (z *zipf) next() int { return int(min(z.z.Uint64(), math.MaxInt32)) } //nolint:gosec // bounded just here
+func (z *zipf) next() int { return int(min(z.z.Uint64(), math.MaxInt32)) }

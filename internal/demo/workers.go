@@ -117,5 +117,5 @@ func (w *watched) Emit(ctx context.Context, n int, root string, start int64, e l
 	if err == nil && r.Status == lane.OK {
 		w.oracle.Emitted(&e, w.oracle.Now())
 	}
-	return r, err //nolint:wrapcheck // the worker decides by this very error
+	return r, err
 }

@@ -85,7 +85,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 		}
 		dir, s.tempDir = temp, temp
 	}
-	if err := s.startKafka(cfg, filepath.Join(dir, "kafka")); err != nil {
+	if err := s.startKafka(ctx, cfg, filepath.Join(dir, "kafka")); err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}
 	if err := s.startRedis(cfg); err != nil {
@@ -99,7 +99,7 @@ func (s *Stack) start(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func (s *Stack) startKafka(cfg Config, dir string) error {
+func (s *Stack) startKafka(ctx context.Context, cfg Config, dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
@@ -111,7 +111,7 @@ func (s *Stack) startKafka(cfg Config, dir string) error {
 		kfake.WithLogger(kafkaLog{cfg.Logger.With("component", "dev_kafka")}),
 		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
 			var lc net.ListenConfig
-			return lc.Listen(context.Background(), network, loopback(port))
+			return lc.Listen(ctx, network, loopback(port))
 		}),
 	}
 	c, err := kfake.NewCluster(opts...)
