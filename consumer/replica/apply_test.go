@@ -216,14 +216,14 @@ func TestEveryPoisonNumber(t *testing.T) {
 
 func TestBrokenDataset(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	for name, c := range map[string]struct {
-		breakIt string
-		errno   uint16
+	for _, c := range []struct {
+		name, breakIt string
+		errno         uint16
 	}{
-		"no column": {"ALTER TABLE items DROP COLUMN n", 1054},
-		"no table":  {"DROP TABLE items", 1146},
+		{"no column", "ALTER TABLE items DROP COLUMN n", 1054},
+		{"no table", "DROP TABLE items", 1146},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			b.exec(t, c.breakIt)
 			_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "x")))
 			var de *replica.DatasetError
@@ -231,9 +231,6 @@ func TestBrokenDataset(t *testing.T) {
 				t.Fatalf("error %v, want a DatasetError %d", err, c.errno)
 			}
 		})
-		if c.errno == 1054 {
-			b.exec(t, "ALTER TABLE items ADD COLUMN n BIGINT NULL")
-		}
 	}
 }
 

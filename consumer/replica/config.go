@@ -2,7 +2,6 @@ package replica
 
 import (
 	"crypto/tls"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -173,22 +172,4 @@ func (c Config) connector() (driver.Connector, error) {
 		return nil, fmt.Errorf("replica: make connector: %w", err)
 	}
 	return connector, nil
-}
-
-// MigrationsDB opens a pool for package migrations, whose lock reads times and so needs the driver's parseTime, which
-// the replica's own connections must not have. The caller closes it. A Connector is used as it is.
-func (c Config) MigrationsDB() (*sql.DB, error) {
-	if c.Connector != nil {
-		return sql.OpenDB(c.Connector), nil
-	}
-	cfg, err := c.DriverConfig()
-	if err != nil {
-		return nil, err
-	}
-	cfg.ParseTime = true
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("replica: make connector: %w", err)
-	}
-	return sql.OpenDB(connector), nil
 }
