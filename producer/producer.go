@@ -73,7 +73,7 @@ func (p *Producer) Publish(ctx context.Context, events ...schemas.Event) (schema
 		g.abandon(fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx)))
 	}
 	return g.result(func(i int, err error) *EventError {
-		return &EventError{Index: i, Dataset: events[i].Dataset, Err: p.explain(ctx, recs[i].topic, err)}
+		return &EventError{Index: i, Dataset: events[i].Dataset, Err: p.unanswered(ctx, recs[i].topic, err)}
 	})
 }
 
@@ -92,32 +92,37 @@ func (p *Producer) PublishAsync(ctx context.Context, event schemas.Event, done f
 			return
 		}
 		if err != nil {
-			done(schemas.Token{}, p.explain(context.Background(), c.topic, err))
+			done(schemas.Token{}, explain(err))
 			return
 		}
 		done(schemas.NewToken(a.Partition.Source(), a.Offset), nil)
 	})
 	if err != nil {
-		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, p.explain(ctx, c.topic, err))
+		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, p.unanswered(ctx, c.topic, err))
 	}
 	return nil
 }
 
 // explain adds what the caller can do about err.
-func (p *Producer) explain(ctx context.Context, topic string, err error) error {
-	switch {
-	case errors.Is(err, ErrNoTopic):
+func explain(err error) error {
+	if errors.Is(err, ErrNoTopic) {
 		return fmt.Errorf("%w; create it, for example with: freshet migrate datasets", err)
-	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		brokers := strings.Join(p.cfg.Brokers, ",")
-		for _, t := range p.log.Stats().Troubled {
-			if t.Topic == topic {
-				return fmt.Errorf("no answer in time from Kafka at %s: %w (partition %d: %w)", brokers, err, t.Partition, t.Err)
-			}
-		}
-		return fmt.Errorf("no answer in time from Kafka at %s: %w", brokers, err)
 	}
 	return err
+}
+
+// unanswered is explain for a call that has a ctx: when that ended, it names the brokers and their trouble.
+func (p *Producer) unanswered(ctx context.Context, topic string, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, context.Cause(ctx)) {
+		return explain(err)
+	}
+	brokers := strings.Join(p.cfg.Brokers, ",")
+	for _, t := range p.log.Stats().Troubled {
+		if t.Topic == topic {
+			return fmt.Errorf("no answer in time from Kafka at %s: %w (partition %d: %w)", brokers, err, t.Partition, t.Err)
+		}
+	}
+	return fmt.Errorf("no answer in time from Kafka at %s: %w", brokers, err)
 }
 
 // Flush sends at once what was queued before the call and waits for its outcomes, until ctx ends.

@@ -66,9 +66,12 @@ func (c ProducerConfig) withDefaults() (ProducerConfig, error) {
 		name  string
 		value int64
 	}{
-		{"DeliveryTimeout", int64(c.DeliveryTimeout)}, {"MaxBufferedBytes", int64(c.MaxBufferedBytes)},
-		{"MaxBatchRecords", int64(c.MaxBatchRecords)}, {"MaxBatchBytes", int64(c.MaxBatchBytes)},
-		{"MaxIDIdle", int64(c.MaxIDIdle)}, {"Refresh", int64(c.Refresh)},
+		{"DeliveryTimeout", int64(c.DeliveryTimeout)},
+		{"MaxBufferedBytes", int64(c.MaxBufferedBytes)},
+		{"MaxBatchRecords", int64(c.MaxBatchRecords)},
+		{"MaxBatchBytes", int64(c.MaxBatchBytes)},
+		{"MaxIDIdle", int64(c.MaxIDIdle)},
+		{"Refresh", int64(c.Refresh)},
 	} {
 		if f.value < 0 {
 			return c, fmt.Errorf("check %s %d: must not be negative; 0 gives the default", f.name, f.value)

@@ -228,7 +228,8 @@ func (q *partition) refuse(f *flight, indices []int, err error) (again bool, _ e
 	f.set = nil
 	if len(q.items) == 0 {
 		q.settle(0)
-		return false, q.forgetID(f)
+		q.forgetID(f)
+		return false, nil
 	}
 	return true, nil
 }
@@ -251,16 +252,15 @@ func (q *partition) cut(f *flight, code kafka.Error) error {
 // the sequences are in doubt.
 func (q *partition) cutErr(f *flight, err error) error {
 	q.p.counts.splits.Add(1)
-	_ = q.forgetID(f)
+	q.forgetID(f)
 	return retry.Permanent(fmt.Errorf("%w: %w", errCut, err))
 }
 
-// forgetID lets the next batch take a new producer id if this one's sequences are in doubt. It gives nil.
-func (q *partition) forgetID(f *flight) error {
+// forgetID lets the next batch take a new producer id if this one's sequences are in doubt.
+func (q *partition) forgetID(f *flight) {
 	if f.unknown {
 		q.hasID = false
 	}
-	return nil
 }
 
 // narrow bounds the next batches; 0 leaves a bound as it is.
@@ -333,7 +333,7 @@ func (q *partition) logEnd(ctx context.Context) (int64, error) {
 
 // giveUp ends a batch that did not get through, for why; last is what went wrong last.
 func (q *partition) giveUp(f *flight, why, last error) {
-	defer func() { _ = q.forgetID(f) }()
+	defer q.forgetID(f)
 	if f.appended && f.base >= 0 {
 		q.acknowledge(f, f.base, f.base+int64(len(q.items))-1)
 		return

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -463,44 +461,6 @@ func TestProduceIdleIDIsNotTrusted(t *testing.T) {
 	}
 	if s := p.Stats(); s.ProducerIDs != 3 {
 		t.Errorf("got %d producer ids, want 3", s.ProducerIDs)
-	}
-}
-
-// Requests and replies get lost and leaders move: every record is in the log, once, in order.
-func TestProduceChaos(t *testing.T) {
-	const writers, each = 6, 1500
-	var mu sync.Mutex
-	rng := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // a repeatable test
-	cuts := map[cutAt]int{}
-	c := fakeCluster(t, 4, kfake.NumBrokers(3), tampered(func() cutAt {
-		mu.Lock()
-		defer mu.Unlock()
-		at := cutNot
-		switch n := rng.IntN(100); {
-		case n < 8:
-			at = cutReply
-		case n < 12:
-			at = cutRequest
-		}
-		cuts[at]++
-		return at
-	}))
-	p := startProducer(t, c.ListenAddrs(), kafkalog.ProducerConfig{MaxBatchRecords: 40, MaxBufferedBytes: 32 << 10})
-	produceInOrder(t, p, writers, each, func(i int) {
-		if i%100 == 50 {
-			c.ShufflePartitionLeaders()
-		}
-	})
-	checkOrder(t, logOf(t, c.ListenAddrs(), produceTopic), writers, each)
-	mu.Lock()
-	defer mu.Unlock()
-	if cuts[cutReply] == 0 || cuts[cutRequest] == 0 {
-		t.Errorf("nothing was cut: %v", cuts)
-	}
-	s := p.Stats()
-	t.Logf("cuts %v, stats %+v", cuts, s)
-	if s.ProducerIDs != uint64(len(logOf(t, c.ListenAddrs(), produceTopic))) {
-		t.Errorf("got %d producer ids, want one per used partition", s.ProducerIDs)
 	}
 }
 
