@@ -68,7 +68,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 bench: ## all benchmarks, on the real servers
 	$(SERVE) $(GO) test -run '^$$' -bench . -benchmem -count=1 -timeout 30m $(ARGS) $(PKGS)
 
-bench-apply: ## rows per second into MariaDB, against the same statement in a bare loop
+bench-apply: ## events per second into MariaDB, against the same statement in a bare loop
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench apply $(ARGS)
 
 # One build per version of tools/go.mod. GOFLAGS=-mod=mod in a user's environment would change tools/go.sum.

@@ -1,21 +1,16 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"log/slog"
+	"math/rand/v2"
 	"strings"
-	"testing/fstest"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/internal/config"
-	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -25,10 +20,10 @@ func (p *program) benchCommand() *cobra.Command {
 		Short: "Measure Freshet against the limit of the servers it runs on",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s apply", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s apply or latency", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.benchApplyCommand())
+	cmd.AddCommand(p.benchApplyCommand(), p.benchLatencyCommand())
 	return cmd
 }
 
@@ -56,7 +51,7 @@ func (p *program) benchApplyCommand() *cobra.Command {
 				return err
 			}
 			if f.events < 1 || f.partitions < 1 || f.size < 0 {
-				return usageError{fmt.Errorf("events, partitions and size must be positive")}
+				return usageError{errors.New("--events and --partitions must be at least 1, --size not negative")}
 			}
 			return p.benchApply(cmd.Context(), l.Config, f, log)
 		},
@@ -70,42 +65,28 @@ func (p *program) benchApplyCommand() *cobra.Command {
 	return cmd
 }
 
-// benchSet declares the one dataset of a benchmark under a name that nothing else has.
-func benchSet(cached bool) (*schemas.Datasets, string, error) {
-	var b [4]byte
-	_, _ = rand.Read(b[:])
-	name := "bench_" + hex.EncodeToString(b[:])
-	cache := ""
-	if cached {
-		cache = "cache:\n  key: \"" + name + ":{id}\"\n"
-	}
-	set, err := schemas.LoadDatasets(fstest.MapFS{
-		"bench.yaml": {Data: []byte("dataset: " + name + "\ntopic: freshet." + name + "\nschema: bench.json\nkey: [id]\nreplica:\n  table: freshet_" + name + "\n" + cache)},
-		"bench.json": {Data: []byte(`{"type":"object","required":["id","name","email","n","body"],"properties":{"id":{"type":"string","maxLength":32},
-			"name":{"type":"string","maxLength":100},"email":{"type":"string","maxLength":100},"n":{"type":"integer"},"active":{"type":"boolean"},"body":{"type":"string","maxLength":60000}}}`)},
-	})
-	return set, name, err
-}
-
 // benchEvents makes the events in the order in which they are published: versions grow per record.
 type benchEvents struct {
 	dataset string
-	flags   benchFlags
+	events  int
 	body    string
-	skew    func() int
+	skew    *rand.Zipf // nil: every event is a record of its own
 	version map[int]int64
 }
 
-func newBenchEvents(dataset string, f benchFlags, skew func() int) *benchEvents {
+func newBenchEvents(dataset string, f benchFlags) *benchEvents {
 	const rest = 110 // bytes of a row that are not the body
-	return &benchEvents{dataset: dataset, flags: f, body: strings.Repeat("b", max(0, f.size-rest)), skew: skew, version: map[int]int64{}}
+	b := &benchEvents{dataset: dataset, events: f.events, body: strings.Repeat("b", max(0, f.size-rest)), version: map[int]int64{}}
+	if f.keys > 0 {
+		b.skew = rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, uint64(f.keys-1)) //nolint:gosec // repeatable, no secret
+	}
+	return b
 }
 
 func (b *benchEvents) at(i int) schemas.Event {
-	n := i
-	v := int64(1)
-	if b.flags.keys > 0 {
-		n = b.skew()
+	n, v := i, int64(1)
+	if b.skew != nil {
+		n = int(b.skew.Uint64())
 		b.version[n]++
 		v = b.version[n]
 	}
@@ -116,46 +97,4 @@ func (b *benchEvents) at(i int) schemas.Event {
 	return schemas.Event{Dataset: b.dataset, Key: id, Op: schemas.Upsert, Version: v, Data: data}
 }
 
-// publishBench fills the topic and gives the rate.
-func publishBench(ctx context.Context, c config.Config, set *schemas.Datasets, ev *benchEvents, log *slog.Logger) (float64, error) {
-	p, err := producer.New(producer.Config{Brokers: c.Kafka.Brokers, Datasets: set, Source: "//freshet/bench", Logger: log})
-	if err != nil {
-		return 0, err
-	}
-	defer p.Close()
-	started := time.Now()
-	failed := make(chan error, 1)
-	for i := range ev.flags.events {
-		err := p.PublishAsync(ctx, ev.at(i), func(_ schemas.Token, err error) {
-			if err != nil {
-				select {
-				case failed <- err:
-				default:
-				}
-			}
-		})
-		if err != nil {
-			return 0, fmt.Errorf("publish: %w", err)
-		}
-	}
-	if err := p.Flush(ctx); err != nil {
-		return 0, fmt.Errorf("publish: %w", err)
-	}
-	select {
-	case err := <-failed:
-		return 0, fmt.Errorf("publish: %w", err)
-	default:
-	}
-	return float64(ev.flags.events) / time.Since(started).Seconds(), nil
-}
-
-func makeBenchTopic(ctx context.Context, kafka *kafkalog.Client, topic string, partitions int) (remove func(), err error) {
-	if err := kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: topic, Partitions: partitions}}); err != nil {
-		return nil, err
-	}
-	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
-		defer cancel()
-		_ = kafka.DeleteTopics(ctx, []string{topic})
-	}, nil
-}
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime"
 	"sort"
 	"time"
@@ -16,8 +15,6 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/invalidation"
-	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -36,110 +33,36 @@ type applyResult struct {
 }
 
 func (p *program) benchApply(ctx context.Context, c config.Config, f benchFlags, log *slog.Logger) error {
-	set, name, err := benchSet(!f.noCache)
+	rig, err := openBench(ctx, c, f, log)
 	if err != nil {
 		return err
 	}
-	ds, _ := set.Get(name)
-	kafka, err := openKafka(c, log)
-	if err != nil {
-		return err
-	}
-	defer kafka.Close()
-	if err := benchTables(ctx, c, set, log); err != nil {
-		return err
-	}
-	c.Kafka.Group, c.Namespace = "freshet-"+name, name
-	db, err := openReplica(ctx, c, log)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	defer dropBench(ctx, db, ds, c)
-	if _, err := db.Prepare(ctx, set.All()); err != nil {
-		return err
-	}
-	removeTopic, err := makeBenchTopic(ctx, kafka, ds.Topic, f.partitions)
-	if err != nil {
-		return err
-	}
-	defer removeTopic()
-
+	defer rig.Close()
 	res := applyResult{Events: f.events}
-	skew := func() int { return 0 }
-	if f.keys > 0 {
-		z := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, uint64(f.keys-1))
-		skew = func() int { return int(z.Uint64()) }
-	}
-	if res.PublishRate, err = publishBench(ctx, c, set, newBenchEvents(name, f, skew), log); err != nil {
+	if res.PublishRate, err = rig.publish(ctx, newBenchEvents(rig.ds.Name, f)); err != nil {
 		return err
 	}
-	runtime.GC()
-	watch := newCPUWatch(ctx, c, db)
-	if err := benchWorker(ctx, c, set, kafka, db, f, watch, &res, log); err != nil {
+	watch := newCPUWatch(ctx, rig.cfg, rig.db)
+	if err := rig.measureWorker(ctx, f.events, watch, &res); err != nil {
 		return err
 	}
-	if err := db.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
+	if err := rig.db.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+rig.ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
 		return fmt.Errorf("count rows: %w", err)
 	}
-	if err := benchBare(ctx, c, set, kafka, db, ds, f, watch, &res); err != nil {
+	if err := rig.measureBare(ctx, f.events, watch, &res); err != nil {
 		return err
 	}
 	res.Ratio = res.WorkerRate / res.BareRate
 	return p.printApply(res)
 }
 
-func benchTables(ctx context.Context, c config.Config, set *schemas.Datasets, log *slog.Logger) error {
-	db, err := openMigrations(c)
+// measureWorker lets a worker carry the whole topic and measures from the assignment to the last emission.
+func (b *benchRig) measureWorker(ctx context.Context, events int, watch *cpuWatch, res *applyResult) error {
+	w, err := b.worker(b.db)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	m, err := migrations.New(db, migrations.Config{Logger: log})
-	if err != nil {
-		return err
-	}
-	if _, err := m.Up(ctx); err != nil {
-		return err
-	}
-	_, err = replica.Migrate(ctx, db, set.All(), false)
-	return err
-}
-
-func dropBench(ctx context.Context, db *replica.MySQL, ds *schemas.Dataset, c config.Config) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-	defer cancel()
-	_, _ = db.DB().ExecContext(ctx, "DROP TABLE IF EXISTS `"+ds.Replica.Table+"`")
-	_, _ = db.DB().ExecContext(ctx, "DELETE FROM freshet_meta WHERE name = ?", []byte("dataset:"+ds.Name))
-	_, _ = db.DB().ExecContext(ctx, "DELETE FROM freshet_position WHERE grp = ?", []byte(c.Kafka.Group))
-}
-
-// benchWorker lets a worker carry the whole topic and measures from the first event to the last emission.
-func benchWorker(ctx context.Context, c config.Config, set *schemas.Datasets, kafka *kafkalog.Client, db *replica.MySQL, f benchFlags, watch *cpuWatch, res *applyResult, log *slog.Logger) error {
-	wc := consumer.Config{
-		Group: c.Kafka.Group, Owner: "bench", Datasets: set, Kafka: kafka, Replica: db, Topics: db, Logger: log,
-		Consumer: kafkalog.ConsumerConfig{
-			SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
-			MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
-		},
-	}
-	if !f.noCache {
-		rdb, err := openRedis(c)
-		if err != nil {
-			return err
-		}
-		defer rdb.Close()
-		e, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Hold: c.Worker.Hold, Logger: log})
-		if err != nil {
-			return err
-		}
-		defer e.Close()
-		wc.Emitter, wc.Lanes, wc.Hashes = e, db.LaneLog(c.Namespace), db
-	}
-	w, err := consumer.New(wc)
-	if err != nil {
-		return err
-	}
+	forgetPeak()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
@@ -158,9 +81,9 @@ func benchWorker(ctx context.Context, c config.Config, set *schemas.Datasets, ka
 			started = time.Now() // joining the group is not what is measured
 			watch.start()
 		}
-		if emittedAll(st, f.events) {
-			res.WorkerRate = float64(f.events) / time.Since(started).Seconds()
-			res.CPU, res.PeakRSS = watch.perEvent(f.events), peakRSS()
+		if emittedAll(st, events) {
+			res.WorkerRate = float64(events) / time.Since(started).Seconds()
+			res.CPU, res.PeakRSS = watch.perEvent(events), peakRSS()
 			res.RowsPerCommit = float64(st.Events) / float64(max(1, st.Batches))
 			break
 		}
@@ -181,24 +104,24 @@ func emittedAll(st consumer.Stats, events int) bool {
 	return true
 }
 
-// benchBare writes the same rows in batches of the same size with as many connections, by the bare prepared statement:
+// measureBare writes the same rows in batches of the same size with as many connections, by the bare prepared statement:
 // no fence, no position, no check, no cache. It reads the topic into memory first; that is not measured.
-func benchBare(ctx context.Context, c config.Config, set *schemas.Datasets, kafka *kafkalog.Client, db *replica.MySQL, ds *schemas.Dataset, f benchFlags, watch *cpuWatch, res *applyResult) error {
-	batches, err := bareBatches(ctx, kafka, ds, c.Worker.MaxBatch)
+func (b *benchRig) measureBare(ctx context.Context, events int, watch *cpuWatch, res *applyResult) error {
+	batches, err := bareBatches(ctx, b.kafka, b.ds, b.cfg.Worker.MaxBatch)
 	if err != nil {
 		return err
 	}
-	if _, err := db.DB().ExecContext(ctx, "TRUNCATE TABLE `"+ds.Replica.Table+"`"); err != nil {
+	if _, err := b.db.DB().ExecContext(ctx, "TRUNCATE TABLE `"+b.ds.Replica.Table+"`"); err != nil {
 		return fmt.Errorf("empty table: %w", err)
 	}
 	runtime.GC()
 	watch.start()
 	started := time.Now()
-	if err := db.BareUpserts(ctx, ds, batches, orDefault(c.Worker.Writers, defaultWriters)); err != nil {
+	if err := b.db.BareUpserts(ctx, b.ds, batches, orDefault(b.cfg.Worker.Writers, defaultWriters)); err != nil {
 		return err
 	}
-	res.BareRate = float64(f.events) / time.Since(started).Seconds()
-	res.BareCPU = watch.perEvent(f.events)
+	res.BareRate = float64(events) / time.Since(started).Seconds()
+	res.BareCPU = watch.perEvent(events)
 	return nil
 }
 

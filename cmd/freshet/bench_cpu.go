@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -82,6 +83,12 @@ func (w *cpuWatch) perEvent(events int) map[string]float64 {
 		out[name] = (now - w.before[name]) * 1e6 / float64(events)
 	}
 	return out
+}
+
+// forgetPeak gives free memory back and lets the kernel count the peak of the resident size anew.
+func forgetPeak() {
+	debug.FreeOSMemory()
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // where it cannot be, the peak is that of the whole run
 }
 
 // peakRSS is the greatest resident size of this process so far; 0 where /proc does not say.

@@ -213,8 +213,6 @@ func newDevReport(s demo.Snapshot, c demo.Convergence, err error) devReport {
 	return r
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
 func (p *program) printDev(r devReport) error {
 	if p.json {
 		if err := p.printJSON(r); err != nil {
@@ -242,4 +240,3 @@ func (p *program) printDev(r devReport) error {
 	}
 	return errReported
 }
-

@@ -65,10 +65,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger) error {
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: c.Worker.Hold, Logger: log,
-		Consumer: kafkalog.ConsumerConfig{
-			SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
-			MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
-		},
+		Consumer: consumerConfig(c),
 	}
 	if anyCached(set) {
 		emitter, err := openEmitter(ctx, c, log)
@@ -83,6 +80,13 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger) error {
 		return err
 	}
 	return serveWorker(ctx, c, w, log)
+}
+
+func consumerConfig(c config.Config) kafkalog.ConsumerConfig {
+	return kafkalog.ConsumerConfig{
+		SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
+		MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
+	}
 }
 
 // serveWorker runs the worker and its listener until ctx ends.
