@@ -61,7 +61,7 @@ func TestAuthentication(t *testing.T) {
 }
 
 func TestSilentBrokerHoldsNobody(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's listener
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,5 +182,23 @@ func TestCheckTopic(t *testing.T) {
 	}
 	if _, err := c.CheckTopic(t.Context(), "nobody", day); !errors.Is(err, kafkalog.ErrNoTopic) {
 		t.Errorf("no topic: got %v, want ErrNoTopic", err)
+	}
+}
+
+func TestCheckVersions(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		v    *kversion.Versions
+		want string // the API of the first complaint
+	}{{"now", kversion.Stable(), ""}, {"2.8", kversion.V2_8_0(), ""}, {"2.7", kversion.V2_7_0(), "Metadata"}, {"1.0", kversion.V1_0_0(), "Metadata"}} {
+		t.Run(x.name, func(t *testing.T) {
+			got, err := produceClient(t, fakeCluster(t, 1, kfake.MaxVersions(x.v)).ListenAddrs()).CheckVersions(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (len(got) == 0) != (x.want == "") || len(got) > 0 && !strings.HasPrefix(got[0], x.want) {
+				t.Errorf("got %q, want complaints about %q", got, x.want)
+			}
+		})
 	}
 }

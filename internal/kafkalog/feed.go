@@ -43,6 +43,7 @@ type feed struct {
 	notBefore time.Time     // no fetch until then
 	wait      time.Duration // the last wait of the backoff
 	fetched   time.Time     // of the last good reply
+	full      time.Time     // since when it holds its share; zero while it does not
 	badAt     int64         // offset of a bad batch
 	bad       int           // times that it was bad
 	above     int           // times that next was above the log's end

@@ -15,6 +15,8 @@ import (
 const (
 	// shortWait is the wait of a request that leaves out a partition whose queue is full: it will want more soon.
 	shortWait = 20 * time.Millisecond
+	// longFull is after how long a full queue is not expected to want more at any moment.
+	longFull = time.Second
 	// leastShare and greatestShare bound a partition's part of the budget.
 	leastShare    = 128 << 10
 	greatestShare = 8 << 20
@@ -50,8 +52,10 @@ func newFetcher(c *Client, budget int, starts []Start) *fetcher {
 		onData: func(*feed) {}, onLoss: func(*feed, *Loss) {},
 	}
 	for _, s := range starts {
-		f.feeds = append(f.feeds, &feed{part: s.Partition, node: -1, epoch: -1, next: s.Offset, delivered: s.Offset,
-			lastStable: -1, logStart: -1, badAt: -1, fetched: time.Now()})
+		f.feeds = append(f.feeds, &feed{
+			part: s.Partition, node: -1, epoch: -1, next: s.Offset, delivered: s.Offset,
+			lastStable: -1, logStart: -1, badAt: -1, fetched: time.Now(),
+		})
 	}
 	slices.SortFunc(f.feeds, func(a, b *feed) int {
 		return cmp.Or(cmp.Compare(a.part.Topic, b.part.Topic), cmp.Compare(a.part.ID, b.part.ID))
@@ -242,8 +246,14 @@ func (f *fetcher) pick(node int32) fetchRound {
 				r.wait = max(w, shortWait)
 			}
 		case d.held >= f.share:
-			r.wait = min(r.wait, shortWait)
+			if d.full.IsZero() {
+				d.full = now
+			}
+			if now.Sub(d.full) < longFull {
+				r.wait = min(r.wait, shortWait)
+			}
 		default:
+			d.full = time.Time{}
 			r.wants = append(r.wants, fetchWant{d.part.Topic, d.part.ID, d.next, d.epoch})
 			r.feeds = append(r.feeds, d)
 			r.turns = append(r.turns, d.turn)

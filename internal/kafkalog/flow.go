@@ -23,22 +23,23 @@ func (s *session) schedule(l *line) {
 	s.ready <- l // never blocks: there is room for every line once
 }
 
-// write is one writer: it takes the line that waits longest, so that no partition starves.
-func (s *session) write(ctx context.Context) {
+// write is one writer: it takes the line that waits longest, so that no partition starves. It ends with ctx; work is
+// for what it then has in hand.
+func (s *session) write(ctx, work context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case l := <-s.ready:
 			if ctx.Err() == nil {
-				s.turn(l)
+				s.turn(work, l)
 			}
 		}
 	}
 }
 
 // turn takes one batch of a line through Apply.
-func (s *session) turn(l *line) {
+func (s *session) turn(work context.Context, l *line) {
 	s.mu.Lock()
 	l.queued = false
 	if l.paused {
@@ -52,7 +53,7 @@ func (s *session) turn(l *line) {
 		s.rest(l)
 		return
 	}
-	err := s.c.handler.Apply(s.work, b)
+	err := s.c.handler.Apply(work, b)
 	if err != nil {
 		from := b.From
 		b.Release()
@@ -110,11 +111,11 @@ func (s *session) rest(l *line) {
 }
 
 // emitAll takes a line's applied batches through Emit, in order.
-func (s *session) emitAll(l *line) {
+func (s *session) emitAll(work context.Context, l *line) {
 	var failed error
 	for b := range l.emit {
 		if failed == nil {
-			failed = s.c.handler.Emit(s.work, b)
+			failed = s.c.handler.Emit(work, b)
 		}
 		next := b.Next
 		b.Release()
@@ -138,7 +139,7 @@ func (s *session) emitAll(l *line) {
 	}
 }
 
-func (s *session) commitLoop(ctx context.Context) {
+func (s *session) commitLoop(ctx, work context.Context) {
 	t := time.NewTicker(s.c.cfg.CommitInterval)
 	defer t.Stop()
 	for {
@@ -146,7 +147,7 @@ func (s *session) commitLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			s.commit(s.work)
+			s.commit(work)
 		}
 	}
 }

@@ -34,6 +34,7 @@ func inflate(codec compress.Compression, packed []byte, limit int64) (whole []by
 		return nil, nil, err
 	}
 	var buf bytes.Buffer
+	buf.Grow(min(4*len(packed), wholeLimit) + bytes.MinRead)
 	n, err := io.Copy(&buf, io.LimitReader(r, limit+1))
 	if cerr := r.Close(); err == nil {
 		err = cerr
@@ -65,6 +66,7 @@ func checkPacked(codec compress.Compression, b []byte) error {
 		return checkSnappy(b)
 	case compress.Zstd:
 		return checkZstd(b)
+	case compress.None, compress.Gzip, compress.Lz4: // bounded by their format
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ func realKafka(t *testing.T, partitions int32, config ...string) (ks *testenv.Ka
 }
 
 func TestRealHandover(t *testing.T) {
+	t.Parallel()
 	_, c, k, topic := realKafka(t, 4)
 	cfg := topics(topic)
 	cfg.Group = "g." + topic
@@ -191,7 +192,91 @@ func TestRealTopicNamesAreChecked(t *testing.T) {
 	if err := c.CreateTopics(t.Context(), []kafkalog.TopicSpec{{Name: topic + "!"}}); err == nil {
 		t.Error("want an error for a bad name at once")
 	}
+	if vs, err := c.CheckVersions(t.Context()); err != nil || len(vs) > 0 {
+		t.Errorf("versions: got %v, %v, want no complaint", vs, err)
+	}
 	if ws, err := c.CheckTopic(t.Context(), topic, 24*time.Hour); err != nil || len(ws) == 0 {
 		t.Errorf("a default topic on one broker: got %v, %v, want warnings", ws, err)
 	}
+}
+
+func TestRealBrokerDies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("restarts a broker")
+	}
+	t.Parallel()
+	testenv.Kafka(t).RequireReal(t)
+	ks := testenv.StartKafka(t, testenv.KafkaOptions{})
+	topic := ks.CreateTopic(t, 3)
+	c := produceClient(t, ks.Brokers)
+	r := newRecorder()
+	con, _ := consume(t, c, topics(topic), r)
+	seen := map[string]bool{}
+	var want []string
+	for round := range 2 {
+		k := kgoClient(t, ks.Brokers)
+		for p := range int32(3) {
+			want = append(want, write(t, k, topic, p, fmt.Sprint(round, "-", p, "-"), 100)...)
+		}
+		testenv.Eventually(t, time.Minute, func(context.Context) error {
+			// A batch whose commit died with the broker comes again.
+			for _, v := range r.seen(r.emits) {
+				seen[v] = true
+			}
+			for _, v := range want {
+				if !seen[v] {
+					return fmt.Errorf("%d of %d values", len(seen), len(want))
+				}
+			}
+			return nil
+		})
+		if round == 0 {
+			ks.Kill(t)
+			ks.Restart(t)
+		}
+	}
+	if st := con.Stats(); st.Losses != 0 {
+		t.Errorf("losses: got %d, want 0", st.Losses)
+	}
+	r.check(t)
+}
+
+func BenchmarkRealRead(b *testing.B) {
+	ks := testenv.Kafka(b)
+	if !ks.Real {
+		b.Skip("needs Apache Kafka")
+	}
+	c, err := kafkalog.New(kafkalog.Config{Brokers: ks.Brokers})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	const n = 300_000
+	topic := ks.CreateTopic(b, 1)
+	k := ks.Client(b)
+	value := make([]byte, 200)
+	for range n {
+		k.Produce(b.Context(), &kgo.Record{Topic: topic, Key: []byte("a key of it"), Value: value, Headers: []kgo.RecordHeader{{Key: "ce_id", Value: value[:16]}}}, nil)
+	}
+	if err := k.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	info, err := c.Topic(b.Context(), topic)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		r := kafkalog.NewReader(c, kafkalog.Partition{Topic: topic, TopicID: info.ID}, 0, kafkalog.ReaderConfig{Until: n})
+		got := 0
+		for got < n {
+			batch, err := r.Read(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			got += len(batch.Records)
+			batch.Release()
+		}
+		_ = r.Close()
+	}
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }

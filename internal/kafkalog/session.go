@@ -31,7 +31,6 @@ type session struct {
 	log     *slog.Logger
 	regroup func() // leaves the group, because the topics that exist have changed
 
-	work    context.Context // of Apply and Emit: outlives the generation by the drain budget
 	end     context.CancelCauseFunc
 	fetch   *fetcher
 	ready   chan *line // lines with something to pull; each is in it at most once
@@ -67,13 +66,10 @@ func (s *session) run(gen context.Context) {
 	ctx, end := context.WithCancelCause(gen)
 	defer end(nil)
 	s.end = end
-	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	s.work = work
 	err := s.prepare(ctx)
 	if err == nil {
 		s.c.enter(s)
-		err = s.flow(ctx, stop)
+		err = s.flow(ctx)
 		s.c.leave(s, err)
 	}
 	switch {
@@ -196,7 +192,10 @@ func (s *session) take(ctx context.Context, parts []Assigned) ([]Start, error) {
 
 // flow runs until ctx ends, then lets running batches finish within the drain budget and commits a last time. It gives
 // the cause of the end.
-func (s *session) flow(ctx context.Context, stop context.CancelCauseFunc) error {
+func (s *session) flow(ctx context.Context) error {
+	// Apply and Emit outlive the generation by the drain budget.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
 	var fetching, committing sync.WaitGroup
 	fetching.Go(func() {
 		if err := s.fetch.run(ctx); err != nil {
@@ -204,12 +203,12 @@ func (s *session) flow(ctx context.Context, stop context.CancelCauseFunc) error 
 		}
 	})
 	for range min(s.c.cfg.Writers, max(len(s.lines), 1)) {
-		s.writers.Go(func() { s.write(ctx) })
+		s.writers.Go(func() { s.write(ctx, work) })
 	}
 	for _, l := range s.lines {
-		s.emits.Go(func() { s.emitAll(l) })
+		s.emits.Go(func() { s.emitAll(work, l) })
 	}
-	committing.Go(func() { s.commitLoop(ctx) })
+	committing.Go(func() { s.commitLoop(ctx, work) })
 
 	<-ctx.Done()
 	budget := time.Duration(drainShare * float64(s.c.cfg.SessionTimeout))
