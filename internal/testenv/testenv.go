@@ -43,7 +43,7 @@ const (
 	RedisVar = "FRESHET_TEST_REDIS"
 	// RequireVar says whether a missing server is a failure ("1") or a skip ("0"). Without it CI decides: set is a failure.
 	RequireVar = "FRESHET_TEST_REQUIRE"
-	// ServersVar set to "docker" makes Serve take the servers of docker-compose.yml even where others are installed.
+	// ServersVar set to "docker" or "native" takes the choice from Serve, which asks Docker Compose if an engine runs.
 	ServersVar = "FRESHET_TEST_SERVERS"
 )
 
