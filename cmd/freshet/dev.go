@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/examples/shop"
@@ -84,6 +85,7 @@ func (p *program) dev(ctx context.Context, f devFlags) error {
 	} else if f.duration == 0 {
 		f.duration = devPlainFor
 	}
+	redis.SetLogger(quietRedis{}) // what is cut off on purpose is no news
 	set, err := schemas.LoadDatasets(shop.Datasets())
 	if err != nil {
 		return err
@@ -102,9 +104,16 @@ func (p *program) dev(ctx context.Context, f devFlags) error {
 	return errors.Join(err, rig.Close(), stack.Close())
 }
 
+// quietRedis drops what the Redis client would print by itself.
+type quietRedis struct{}
+
+// Printf implements go-redis's logger.
+func (quietRedis) Printf(context.Context, string, ...any) {}
+
 // runShop runs the shop for its time, stops the writes, compares every copy and prints the figures.
 func (p *program) runShop(ctx context.Context, stack *devstack.Stack, s *demo.Shop, f devFlags, live bool) error {
-	run, cancel := context.WithCancel(ctx)
+	// An interrupt ends the traffic; the shop lives on until its copies were compared.
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(run) }()
@@ -121,14 +130,14 @@ func (p *program) runShop(ctx context.Context, stack *devstack.Stack, s *demo.Sh
 	var err error
 	switch {
 	case live:
-		err = p.devView(run, stack, s, until, ended)
+		err = p.devView(ctx, stack, s, until, ended)
 	case p.json:
-		err = wait(run, until, ended, nil, nil)
+		err = wait(ctx, until, ended, nil, nil)
 	default:
 		tick := time.NewTicker(devLineEvery)
 		defer tick.Stop()
 		fmt.Fprintf(p.out, "freshet dev: %d nodes, %d changes/s, Kafka %s, Redis %s; ends in %v\n", f.nodes, f.rate, stack.Kafka, stack.Redis, f.duration)
-		err = wait(run, until, ended, tick.C, func() { p.devLine(s.Snapshot()) })
+		err = wait(ctx, until, ended, tick.C, func() { p.devLine(s.Snapshot()) })
 	}
 	if err != nil {
 		return errors.Join(err, stop())
