@@ -58,6 +58,7 @@ func TestForeignGroupOnOtherSources(t *testing.T) {
 func TestFencedBatchWritesNothing(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	old := b.pos
+	b.apply(t, b.item(t, 2, 1, "before")) // writes the history, which would notice too
 	b.pos = b.take(t, "b", 2)
 	batch := b.batch(b.item(t, 1, 1, "zombie"))
 	batch.Fence = old.Fence

@@ -124,7 +124,7 @@ func topics(t *testing.T, b *bed) {
 	}
 	observe("old", false)
 	observe("old", false)
-	claims := []replica.Claim{source(topic, "old", 0), source(topic, "old", 1), source(topic+"2", "old", 0), source(topic, "older", 0)}
+	claims := []replica.Claim{source(topic, "old", 0), source(topic, "old", 1), source(topic+"2", "old", 0), source(topic, "older", 0), source(topic, "new", 1)}
 	held, err := b.Take(t.Context(), group, "zombie", 1, claims)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func topics(t *testing.T, b *bed) {
 		_, err := b.Apply(t.Context(), &replica.Batch{Source: p.Source, Fence: p.Fence, Next: 1})
 		return err
 	}
-	for i, want := range []error{replica.ErrFenced, replica.ErrFenced, nil, replica.ErrFenced} {
+	for i, want := range []error{replica.ErrFenced, replica.ErrFenced, nil, replica.ErrFenced, nil} {
 		if err := apply(held[i]); !errors.Is(err, want) {
 			t.Errorf("batch of %s: %v, want %v", held[i].Source, err, want)
 		}
@@ -164,14 +164,14 @@ func topics(t *testing.T, b *bed) {
 	positions := func() int {
 		return one[int](t, b.db, "SELECT COUNT(*) FROM freshet_position WHERE source LIKE 't.log/%'")
 	}
-	if n := positions(); n != 4 {
-		t.Errorf("%d positions within the time to keep, want 4", n)
+	if n := positions(); n != 5 {
+		t.Errorf("%d positions within the time to keep, want 5", n)
 	}
 	b.exec(t, "UPDATE freshet_position SET touched_at = touched_at - 7200000 WHERE source LIKE 't.log/old%'")
 	if err := b.Flushed(t.Context(), topic, "new", time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if n := positions(); n != 1 {
-		t.Errorf("%d positions after the time to keep, want 1", n)
+	if n := positions(); n != 2 {
+		t.Errorf("%d positions after the time to keep, want 2", n)
 	}
 }

@@ -12,7 +12,8 @@ import (
 var (
 	// ErrFenced: the fence of a source moved (or its row is gone): another owner took it. Nothing was written.
 	ErrFenced = errors.New("fenced: another worker owns this partition")
-	// ErrLate: Take came with an older generation than the owner that is alive.
+	// ErrLate: Take came with an older generation than the owner that is alive, or Observe with a topic id that another
+	// has replaced.
 	ErrLate = errors.New("late: a newer generation owns this partition")
 	// ErrForeignGroup: the position row belongs to another consumer group; one group writes one replica database.
 	ErrForeignGroup = errors.New("another consumer group writes this replica database")
