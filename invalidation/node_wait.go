@@ -21,9 +21,6 @@ var (
 	ErrTokenGone = errors.New("topic of the token was made anew; the token means nothing any more")
 )
 
-// invalidationsTopic is where other writers' invalidations of a namespace travel.
-const invalidationsTopic = "freshet.invalidations."
-
 // waits counts the sources that readers wait for.
 type waits struct {
 	mu    sync.Mutex
@@ -112,7 +109,7 @@ func (n *Node) waitable(source string) error {
 	if err != nil {
 		return fmt.Errorf("wait for token: %w", err)
 	}
-	if topic == invalidationsTopic+n.cfg.Namespace {
+	if topic == schemas.InvalidationTopic(n.cfg.Namespace) {
 		return nil
 	}
 	if d, ok := n.cfg.Datasets.ByTopic(topic); !ok || d.Cache == nil {

@@ -60,7 +60,15 @@ func (p *Producer) Publish(ctx context.Context, events ...schemas.Event) (schema
 	if err := p.check.all(events, recs); err != nil {
 		return schemas.Token{}, err
 	}
-	g := newGathering(len(events))
+	g := p.send(ctx, recs)
+	return g.result(func(i int, err error) *EventError {
+		return &EventError{Index: i, Dataset: events[i].Dataset, Err: p.unanswered(ctx, recs[i].topic, err)}
+	})
+}
+
+// send hands records over and waits until each has its outcome or ctx ends.
+func (p *Producer) send(ctx context.Context, recs []checked) *gathering {
+	g := newGathering(len(recs))
 	for i := range recs {
 		err := p.log.Produce(ctx, recs[i].topic, recs[i].rec, func(a kafkalog.Acked, err error) { g.outcome(i, a, err) })
 		if err != nil {
@@ -72,9 +80,7 @@ func (p *Producer) Publish(ctx context.Context, events ...schemas.Event) (schema
 	case <-ctx.Done():
 		g.abandon(fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx)))
 	}
-	return g.result(func(i int, err error) *EventError {
-		return &EventError{Index: i, Dataset: events[i].Dataset, Err: p.unanswered(ctx, recs[i].topic, err)}
-	})
+	return g
 }
 
 // PublishAsync checks an event and queues it, and calls done, if that is not nil, with the outcome. It blocks while the
