@@ -152,7 +152,7 @@ func (m *devModel) render() string {
 	if s.Chaos {
 		chaos = "off"
 	}
-	fmt.Fprintf(&b, "\n%s\n", dim.Render("[tab] choose node  [p] pause it  [d] drop its messages  [c] cut it off  [k] kill the worker  [f] flush Redis  [x] chaos "+chaos+"  [q] end"))
+	fmt.Fprintf(&b, "\n%s\n", dim.Render("[tab] node  [p] pause  [d] drop messages  [c] cut off  [k] kill worker  [f] flush Redis  [x] chaos "+chaos+"  [q] end"))
 	return b.String()
 }
 
