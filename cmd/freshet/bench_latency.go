@@ -89,8 +89,10 @@ func (p *program) benchLatency(ctx context.Context, c config.Config, f latencyFl
 		what string
 		ms   map[string]float64
 	}{
-		{"publish → row visible", res.Row}, {fmt.Sprintf("publish → dropped on %d nodes", f.nodes), res.Nodes},
-		{"by hand → row visible", res.HandRow}, {fmt.Sprintf("by hand → heard by %d subscribers", f.nodes), res.ByHand},
+		{"publish → row visible", res.Row},
+		{fmt.Sprintf("publish → dropped on %d nodes", f.nodes), res.Nodes},
+		{"by hand → row visible", res.HandRow},
+		{fmt.Sprintf("by hand → heard by %d subscribers", f.nodes), res.ByHand},
 	} {
 		fmt.Fprintf(p.out, "%-36s p50 %.2f ms, p99 %.2f ms\n", row.what, row.ms["p50"], row.ms["p99"])
 	}

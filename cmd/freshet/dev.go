@@ -230,8 +230,15 @@ func (p *program) printDev(r devReport) error {
 	} else {
 		w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
 		for _, row := range [][2]any{
-			{"published", r.Published}, {"applied", r.Applied}, {"dead letters", r.DeadLettered}, {"nodes", r.Nodes}, {"reads", r.Reads}, {"hits", r.Hits},
-			{"stale reads past the bound", r.StaleBeyondBound}, {"entries compared", r.Compared}, {"converged", r.Converged},
+			{"published", r.Published},
+			{"applied", r.Applied},
+			{"dead letters", r.DeadLettered},
+			{"nodes", r.Nodes},
+			{"reads", r.Reads},
+			{"hits", r.Hits},
+			{"stale reads past the bound", r.StaleBeyondBound},
+			{"entries compared", r.Compared},
+			{"converged", r.Converged},
 			{"publish → visible on all nodes", fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", r.PublishToVisible["p50"], r.PublishToVisible["p99"])},
 			{"events per second", fmt.Sprintf("%.0f", r.EventsPerSecond)},
 		} {

@@ -31,9 +31,9 @@ func (p *program) devView(ctx context.Context, stack *devstack.Stack, s *demo.Sh
 		_, err := prog.Run()
 		quit <- err
 	}()
-	orderly := func(err error) error {
-		if errors.Is(err, tea.ErrProgramKilled) || errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
-			return nil
+	orderly := func(err error) error { // an interrupt is how people leave
+		if err == nil || errors.Is(err, tea.ErrProgramKilled) || errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
+			return nil //nolint:nilerr // see above
 		}
 		return err
 	}

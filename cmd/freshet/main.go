@@ -43,7 +43,7 @@ func (e usageError) Unwrap() error { return e.err }
 
 // run gives the exit code: 0 done, 1 failed, 2 wrong usage. An error is one line that says what to do.
 func run(ctx context.Context, args []string, p program) int {
-	root := p.command()
+	root := p.command() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

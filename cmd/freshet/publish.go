@@ -135,5 +135,5 @@ func (p *program) publishLines(ctx context.Context, pub *publisher, dataset stri
 
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor fits an int
+	return ok && term.IsTerminal(int(f.Fd()))
 }

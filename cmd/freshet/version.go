@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set at release by -ldflags "-X main.version=v1.2.3".
-var version = "" //nolint:gochecknoglobals // the linker can set nothing else
+// version is a variable because the linker sets it, at release, by -ldflags "-X main.version=v1.2.3".
+var version = ""
 
 func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{

@@ -230,6 +230,9 @@ func (w *world) compareCatalog(t *testing.T, c *invalidation.Cache[props], want 
 		}
 		gone = append(gone, name)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range gone {
 		if _, err := c.Get(t.Context(), name); !errors.Is(err, invalidation.ErrNotFound) {
 			t.Errorf("package %s is gone, the cache says %v", name, err)

@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // binary builds the freshet command once per run of this package.
-var binary = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // built once for all tests
+var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "freshet-e2e")
 	if err != nil {
 		return "", err
