@@ -20,10 +20,16 @@ func TestCacheTiers(t *testing.T) {
 	r := withLane(t)
 	r.change("42")
 	a, b := r.cache(r.join(invalidation.Config{})), r.cache(r.join(invalidation.Config{}))
+	if l, ok := a.Peek("42"); ok {
+		t.Errorf("Peek before any Get gave %+v", l)
+	}
 	wantGet(t, a, "42", "42@1")
 	wantGet(t, a, "42", "42@1")
 	wantGet(t, b, "42", "42@1")
 	wantGet(t, b, "42", "42@1")
+	if l, ok := a.Peek("42"); !ok || l.Value != "42@1" || l.Version != 1 || !l.Found {
+		t.Errorf("Peek gave %+v, %t", l, ok)
+	}
 	if got := r.db.loads.Load(); got != 1 {
 		t.Errorf("%d loads for two nodes, want 1", got)
 	}
@@ -413,4 +419,49 @@ func TestNewCacheRefuses(t *testing.T) {
 	if _, err := r.cache(r.join(invalidation.Config{})).Get(t.Context(), ""); !errors.Is(err, schemas.ErrInvalid) {
 		t.Errorf("Get of an impossible key: %v, want ErrInvalid", err)
 	}
+}
+
+func TestCacheKeepsWhatIsNewer(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	n := r.join(invalidation.Config{})
+	c := r.cache(n)
+	r.change("42")
+	r.change("42")
+	r.current(n)
+	wantGet(t, c, "42", "42@2")
+	r.emit([]lane.Item{{Key: "user:42", Version: 1}}) // delivered again
+	r.emit([]lane.Item{{Key: "user:42", Version: 2}})
+	r.current(n)
+	wantGet(t, c, "42", "42@2")
+	if s := c.Stats(); s.LocalHits != 1 || s.Dropped != 0 {
+		t.Errorf("stats: %+v, want the entry kept", s)
+	}
+	r.emit([]lane.Item{{Key: "user:42"}}) // nothing to compare with
+	r.current(n)
+	if s := c.Stats(); s.Dropped != 1 {
+		t.Errorf("stats: %+v, want the entry dropped", s)
+	}
+}
+
+// The node has not heard of the change yet; that the shared tier refused the value is enough.
+func TestCacheKeepsNothingThatWasRefused(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	r.change("42")
+	var cb cable
+	n := r.joinBy(cb.client(t, r.server), invalidation.Config{PollInterval: time.Minute, MaxStaleness: time.Hour})
+	cb.deaf.Store(true)
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{BusyWait: -1, Load: func(_ context.Context, key string, from invalidation.Source) (invalidation.Loaded[string], error) {
+		l := r.db.read(key, from)
+		if l.Version == 1 {
+			r.change(key)
+		}
+		return l, nil
+	}})
+	wantGet(t, c, "42", "42@1")
+	if s := c.Stats(); s.Entries != 0 || s.Refusals["lost"] != 1 {
+		t.Errorf("stats: %+v, want the value served and not kept", s)
+	}
+	wantGet(t, c, "42", "42@2")
 }

@@ -387,3 +387,31 @@ func TestNodeCloses(t *testing.T) {
 		t.Error("a closed node took a cache")
 	}
 }
+
+// While a node and the lane disagree about a dataset, its keys may have other names: what was kept before is void.
+func TestNodeForgetsDatasetOnDisagreement(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	r.db.change("1", false)
+	n := r.join(invalidation.Config{})
+	cache := r.cache(n)
+	wantGet(t, cache, "1", "1@1")
+	d, _ := r.datasets.Get("users")
+	for _, hash := range []string{"another", d.CacheHash()} {
+		check(t, r.rdb.HSet(t.Context(), lane.KeysOf(r.ns, 0).Meta, "d:users", hash).Err())
+		eventually(t, "node sees the hash", func() bool { return (len(n.Stats().Disagreeing) == 0) == (hash == d.CacheHash()) })
+	}
+	wantGet(t, cache, "1", "1@1")
+	if s := cache.Stats(); s.LocalHits != 0 || s.SharedHits != 1 {
+		t.Errorf("cache: %+v, want the entry from before not served", s)
+	}
+}
+
+// A flush may carry a change of templates: the node looks at once, not at the next poll.
+func TestNodeLooksAfterFlush(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	n := r.join(invalidation.Config{PollInterval: time.Minute, MaxStaleness: time.Hour})
+	r.setRoot(map[string]string{"users": "another"})
+	eventually(t, "disagreement", func() bool { return len(n.Stats().Disagreeing) == 1 })
+}

@@ -222,7 +222,9 @@ func (d *database) load(_ context.Context, key string, from invalidation.Source)
 
 func get(t testing.TB, c *invalidation.Cache[string], key string) string {
 	t.Helper()
-	v, err := c.Get(t.Context(), key)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // for hangs only
+	defer cancel()
+	v, err := c.Get(ctx, key)
 	if err != nil {
 		t.Errorf("Get: %v", err)
 	}
