@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer redisServer.Close()
 	rdb := redis.NewClient(&redis.Options{Addr: redisServer.Addr()})
-	defer rdb.Close() //nolint:errcheck // the end of an example
+	defer rdb.Close()
 	datasets, err := schemas.LoadDatasets(fstest.MapFS{
 		"users.yaml": {Data: []byte("dataset: users\nschema: user.json\nkey: [id]\nreplica: {table: users}\ncache: {key: \"user:{id}\"}\n")},
 		"user.json":  {Data: []byte(`{"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}`)},
@@ -35,7 +35,7 @@ func Example() {
 	}
 	users, _ := datasets.Get("users")
 	worker, _ := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: "shop", SkipServerCheck: true})
-	defer worker.Close() //nolint:errcheck // the end of an example
+	defer worker.Close()
 	root, _ := worker.Root(ctx, 0, lane.RootRequest{Hashes: map[string]string{"users": users.CacheHash()}})
 
 	node, err := invalidation.Join(ctx, rdb, invalidation.Config{Namespace: "shop", Datasets: datasets})
@@ -43,7 +43,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer node.Close()               //nolint:errcheck // the end of an example
+	defer node.Close()
 	name, version := "Ada", int64(1) // the database
 	cache, err := invalidation.NewCache(node, invalidation.CacheConfig[string]{
 		Dataset: "users",
