@@ -1,8 +1,6 @@
 package consumer
 
 import (
-	"errors"
-
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -69,14 +67,11 @@ func prepare(d *schemas.Dataset, b *kafkalog.Batch) (*prepared, error) {
 				continue
 			}
 			p.unknown += row.UnknownProperties
-			c := &replica.Change{
-				Dataset: d, Values: row.Values, Deleted: ev.Op == schemas.Delete, Version: ev.Version,
-				At: rec.Time, Offset: rec.Offset, Index: n, Event: ev, Record: rec,
+			c, err := replica.NewChange(d, rec, n, ev, row)
+			if err != nil {
+				return nil, err // Check passed, so the key is canonical: cannot happen
 			}
-			if d.Cache != nil {
-				if c.CacheKey, err = d.CacheKey(ev.Key); err != nil {
-					return nil, err // Check passed, so the key is canonical: cannot happen
-				}
+			if c.CacheKey != "" {
 				p.items.add(c.CacheKey, c.Version)
 			}
 			p.keep(byKey, ev.Key, c)
@@ -112,7 +107,7 @@ func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 // version: no load could ever reach the version of an event that is not applied.
 func (p *prepared) refuse(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) {
 	l := &replica.Letter{
-		Offset: rec.Offset, Index: index, Dataset: d.Name, Reason: schemas.ReasonOf(err), Detail: detail(err), Record: rec,
+		Offset: rec.Offset, Index: index, Dataset: d.Name, Reason: schemas.ReasonOf(err), Detail: replica.Detail(err), Record: rec,
 	}
 	if ev != nil {
 		l.Key, l.Version, l.Op, l.EventID = ev.Key, ev.Version, ev.Op, ev.ID
@@ -126,12 +121,4 @@ func (p *prepared) refuse(d *schemas.Dataset, rec *schemas.Record, index int, ev
 		}
 	}
 	p.letters = append(p.letters, l)
-}
-
-func detail(err error) string {
-	var fe *schemas.FieldError
-	if errors.As(err, &fe) {
-		return fe.Error()
-	}
-	return "the record cannot be read as an event"
 }

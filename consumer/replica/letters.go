@@ -18,12 +18,19 @@ type LetterID struct {
 	Index  int
 }
 
-// LetterQuery chooses dead letters. The zero value chooses the first DefaultLetters of all.
+// LetterQuery chooses dead letters that meet every one of its conditions. The zero value chooses the first DefaultLetters
+// of all.
 type LetterQuery struct {
-	// Dataset, State and Key narrow the choice; empty means any.
+	// Dataset, State, Key, Reason and Source narrow the choice; empty means any.
 	Dataset string
 	State   State
 	Key     string
+	Reason  schemas.Reason
+	Source  string
+	// From is the first offset, Until the first that is not wanted any more; 0 means no bound.
+	From, Until int64
+	// Since leaves out letters that were written before, by the database's clock; zero means no bound.
+	Since time.Time
 	// After is the last letter of the page before; nil begins at the first.
 	After *LetterID
 	// Limit is the greatest number of letters; 0 means DefaultLetters.
@@ -69,27 +76,32 @@ func (q LetterQuery) sql() (string, []any) {
 	if q.Content {
 		b.WriteString(", kafka_key, headers, data")
 	}
-	b.WriteString(" FROM freshet_dead_letter WHERE 1 = 1")
-	var args []any
-	where := func(text string, values ...any) {
-		b.WriteString(" AND " + text)
-		args = append(args, values...)
+	where, args := q.where()
+	b.WriteString(" FROM freshet_dead_letter WHERE " + where + " ORDER BY source, `off`, idx LIMIT ?")
+	return b.String(), append(args, int64(orElse(q.Limit, DefaultLetters)))
+}
+
+// where gives the condition that q stands for.
+func (q LetterQuery) where() (string, []any) {
+	conditions, args := []string{"1 = 1"}, []any(nil)
+	add := func(wanted bool, text string, values ...any) {
+		if wanted {
+			conditions, args = append(conditions, text), append(args, values...)
+		}
 	}
-	if q.Dataset != "" {
-		where("dataset = ?", []byte(q.Dataset))
-	}
-	if q.State != "" {
-		where("state = ?", []byte(q.State))
-	}
-	if q.Key != "" {
-		where("record_key = ?", []byte(q.Key))
-	}
+	add(q.Dataset != "", "dataset = ?", []byte(q.Dataset))
+	add(q.State != "", "state = ?", []byte(q.State))
+	add(q.Key != "", "record_key = ?", []byte(q.Key))
+	add(q.Reason != "", "reason = ?", []byte(q.Reason))
+	add(q.Source != "", "source = ?", []byte(q.Source))
+	add(q.From > 0, "`off` >= ?", q.From)
+	add(q.Until > 0, "`off` < ?", q.Until)
+	add(!q.Since.IsZero(), "created_at >= ?", q.Since.UnixMilli())
 	if a := q.After; a != nil {
-		where("(source > ? OR (source = ? AND (`off` > ? OR (`off` = ? AND idx > ?))))",
+		add(true, "(source > ? OR (source = ? AND (`off` > ? OR (`off` = ? AND idx > ?))))",
 			[]byte(a.Source), []byte(a.Source), a.Offset, a.Offset, int64(a.Index))
 	}
-	b.WriteString(" ORDER BY source, `off`, idx LIMIT ?")
-	return b.String(), append(args, int64(orElse(q.Limit, DefaultLetters)))
+	return strings.Join(conditions, " AND "), args
 }
 
 // scanner is a *sql.Rows.
@@ -130,6 +142,34 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	var err error
 	l.Record.Headers, err = DecodeHeaders(headers)
 	return l, doing("read dead letters", "", err)
+}
+
+// ID identifies the letter.
+func (l *StoredLetter) ID() LetterID {
+	return LetterID{Source: l.Source, Offset: l.Offset, Index: l.Index}
+}
+
+// Discard gives up the open letters that q chooses; q.State, After and Limit have no meaning here. It gives their number.
+func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
+	q.State, q.After = StateOpen, nil
+	where, args := q.where()
+	text := "UPDATE freshet_dead_letter SET state = 'discarded', updated_at = " + nowMillis + " WHERE " + where +
+		" ORDER BY source, `off`, idx LIMIT ?"
+	args = append(args, int64(keyChunk))
+	for all := int64(0); ; {
+		var n int64
+		err := m.transact(ctx, "discard dead letters", func(ctx context.Context, w *writer) error {
+			res, err := w.conn.ExecContext(ctx, text, args...)
+			if err == nil {
+				n, err = res.RowsAffected()
+			}
+			return doing("discard dead letters", "", err)
+		})
+		all += n
+		if err != nil || n < keyChunk {
+			return all, err
+		}
+	}
 }
 
 // CountLetters counts a dataset's dead letters by state; dataset "" counts all.

@@ -115,14 +115,16 @@ func rowBytes(c *Change) int {
 
 // sortRows puts rows into key order: two transactions that lock the same rows in one order cannot deadlock.
 func (t *table) sortRows(rows []*Change) {
-	slices.SortStableFunc(rows, func(a, b *Change) int {
-		for i, v := range t.key(a) {
-			if c := compareValues(v, b.Values[i]); c != 0 {
-				return c
-			}
+	slices.SortStableFunc(rows, t.compareKeys)
+}
+
+func (t *table) compareKeys(a, b *Change) int {
+	for i, v := range t.key(a) {
+		if c := compareValues(v, b.Values[i]); c != 0 {
+			return c
 		}
-		return 0
-	})
+	}
+	return 0
 }
 
 // compareValues orders two values of one column. Values of different types have no order of their own; any fixed one

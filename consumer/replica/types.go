@@ -74,6 +74,20 @@ type Change struct {
 	Older *Change
 }
 
+// NewChange makes the change of a checked event; index says which of its record's events it is.
+func NewChange(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, row schemas.Row) (*Change, error) {
+	c := &Change{
+		Dataset: d, Values: row.Values, Deleted: ev.Op == schemas.Delete, Version: ev.Version,
+		At: rec.Time, Offset: rec.Offset, Index: index, Event: ev, Record: rec,
+	}
+	if d.Cache == nil {
+		return c, nil
+	}
+	var err error
+	c.CacheKey, err = d.CacheKey(ev.Key)
+	return c, err
+}
+
 // Letter is a dead letter: an event that can never be applied as it is.
 type Letter struct {
 	Offset int64

@@ -1,0 +1,99 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	metaPause      = "pause:"
+	sqlMetaOf      = "SELECT name, value FROM freshet_meta WHERE name LIKE ?"
+	sqlAddPause    = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name"
+	sqlRemovePause = "DELETE FROM freshet_meta WHERE name = ?"
+)
+
+// Hashes gives dataset → hash of its cache section, as `freshet migrate datasets` noted them.
+func (m *MySQL) Hashes(ctx context.Context) (map[string]string, error) {
+	values, err := m.metaOf(ctx, metaDataset(""))
+	if err != nil {
+		return nil, doing("read cache hashes", "", err)
+	}
+	hashes := make(map[string]string, len(values))
+	for dataset, value := range values {
+		hashes[dataset] = string(value)
+	}
+	return hashes, nil
+}
+
+// metaOf reads the values whose names begin with prefix, under the rest of their names. prefix holds no wildcard.
+func (m *MySQL) metaOf(ctx context.Context, prefix string) (values map[string][]byte, err error) {
+	rows, err := m.db.QueryContext(ctx, sqlMetaOf, []byte(prefix+"%"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	values = map[string][]byte{}
+	for rows.Next() {
+		var name, value []byte
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, err
+		}
+		values[strings.TrimPrefix(string(name), prefix)] = value
+	}
+	return values, rows.Err()
+}
+
+// Pause says who set a dataset aside for all workers, why, and since when by the database's clock.
+type Pause struct {
+	Who   string    `json:"who"`
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
+}
+
+// Pause sets a dataset aside: every worker stops at the end of its running batch, also one that is started later, until
+// Resume. A dataset that is paused already keeps its first pause; the one in force is given back.
+func (m *MySQL) Pause(ctx context.Context, dataset, who, why string) (Pause, error) {
+	var now int64
+	if err := m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
+		return Pause{}, doing("read clock", "", err)
+	}
+	value, err := json.Marshal(Pause{Who: who, Why: why, Since: time.UnixMilli(now).UTC()})
+	if err != nil {
+		return Pause{}, fmt.Errorf("encode pause: %w", err)
+	}
+	if _, err = m.db.ExecContext(ctx, sqlAddPause, []byte(metaPause+dataset), value); err != nil {
+		return Pause{}, doing("note pause", "", err)
+	}
+	pauses, err := m.Pauses(ctx)
+	return pauses[dataset], err
+}
+
+// Resume ends a dataset's pause; workers notice within seconds. It says whether there was one.
+func (m *MySQL) Resume(ctx context.Context, dataset string) (bool, error) {
+	res, err := m.db.ExecContext(ctx, sqlRemovePause, []byte(metaPause+dataset))
+	if err != nil {
+		return false, doing("remove pause", "", err)
+	}
+	n, err := res.RowsAffected()
+	return n > 0, doing("remove pause", "", err)
+}
+
+// Pauses gives the paused datasets. A note that cannot be read counts as a pause all the same.
+func (m *MySQL) Pauses(ctx context.Context) (map[string]Pause, error) {
+	values, err := m.metaOf(ctx, metaPause)
+	if err != nil {
+		return nil, doing("read pauses", "", err)
+	}
+	pauses := make(map[string]Pause, len(values))
+	for dataset, value := range values {
+		var p Pause
+		if json.Unmarshal(value, &p) != nil {
+			p = Pause{Why: "the note of the pause cannot be read"}
+		}
+		pauses[dataset] = p
+	}
+	return pauses, nil
+}

@@ -1,0 +1,300 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// Outcome is what a redrive made of a letter.
+type Outcome string
+
+// The outcomes.
+const (
+	// OutcomeApplied: its event was applied (in a dry run: would be tried) under its stored version.
+	OutcomeApplied Outcome = "applied"
+	// OutcomeStale: its record is as new or newer; the letter is superseded.
+	OutcomeStale Outcome = "stale"
+	// OutcomeInvalid: the event is still no good; the letter stays open with the reason of now.
+	OutcomeInvalid Outcome = "invalid"
+	// OutcomeUnfit: the letter has no version, no bytes, or no declared dataset, and can never be redriven.
+	OutcomeUnfit Outcome = "unfit"
+	// OutcomeClosed: the letter was not open any more.
+	OutcomeClosed Outcome = "closed"
+)
+
+// Redriven says what became of one letter.
+type Redriven struct {
+	LetterID
+	Dataset string
+	Key     string
+	Version int64
+	Outcome Outcome
+	// Reason, Errno and Detail say why an event is invalid or unfit; no values.
+	Reason schemas.Reason
+	Errno  uint16
+	Detail string
+
+	table  *table
+	change *Change // nil: unfit or invalid
+}
+
+const (
+	sqlLetterState = "SELECT state FROM freshet_dead_letter WHERE source = ? AND `off` = ? AND idx = ?"
+	sqlRedriven    = "UPDATE freshet_dead_letter SET state = 'redriven', attempts = attempts + 1, updated_at = " + nowMillis +
+		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
+	sqlStillBad = "UPDATE freshet_dead_letter SET reason = ?, errno = ?, detail = ?, attempts = attempts + 1, updated_at = " + nowMillis +
+		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
+)
+
+// errLetterMoved says that somebody else dealt with a letter during its redrive, which then begins again.
+var errLetterMoved = errors.New("dead letter was dealt with meanwhile")
+
+// Redrive applies the events of letters, each under the version that its letter keeps, by the statements and under the
+// row locks of Apply, in one transaction. Nothing goes to the dataset's topic, and nothing is emitted here: the entries
+// of the rows that changed are noted in the namespace's invalidation outbox in the same transaction, and given back so
+// that the caller publishes and removes them (RemoveOutgoing). The letters must have their content, and their datasets
+// must be known by Prepare. Errors: a *DatasetError, else an infrastructure fault; then nothing was written.
+func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredLetter) (done []Redriven, out []Outgoing, err error) {
+	for {
+		err = m.transact(ctx, "redrive dead letters", func(ctx context.Context, w *writer) error {
+			done = m.judge(letters)
+			out, err = (&redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: done}).do(ctx, namespace)
+			return err
+		})
+		switch {
+		case err == nil:
+			return done, out, nil
+		case !errors.Is(err, errLetterMoved):
+			return nil, nil, err
+		}
+	}
+}
+
+// Judge says what Redrive would make of letters, and changes nothing. Whether a table takes a row only Redrive finds out.
+func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) ([]Redriven, error) {
+	tasks := m.judge(letters)
+	for i := range tasks {
+		t := &tasks[i]
+		if t.change == nil {
+			continue
+		}
+		var version int64
+		err := m.db.QueryRowContext(ctx, t.table.selectVersion, t.table.key(t.change)...).Scan(&version)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return nil, doing("read version from", t.table.name, err)
+		case version >= t.Version:
+			t.Outcome = OutcomeStale
+		}
+	}
+	return tasks, nil
+}
+
+// judge looks at the letters alone: whatever passes is set to OutcomeApplied, with its change.
+func (m *MySQL) judge(letters []StoredLetter) []Redriven {
+	tasks := make([]Redriven, len(letters))
+	for i := range letters {
+		l := &letters[i]
+		t := &tasks[i]
+		*t = Redriven{LetterID: l.ID(), Dataset: l.Dataset, Key: l.Key, Version: l.Version, table: m.tableByName(l.Dataset)}
+		if l.State != StateOpen {
+			t.Outcome = OutcomeClosed
+			continue
+		}
+		t.judge(l)
+	}
+	return tasks
+}
+
+func (t *Redriven) judge(l *StoredLetter) {
+	unfit := func(detail string) { t.Outcome, t.Reason, t.Detail = OutcomeUnfit, l.Reason, detail }
+	switch {
+	case t.table == nil:
+		unfit("its dataset is not declared here")
+		return
+	case l.Version <= 0:
+		unfit("it keeps no version")
+		return
+	case l.Record == nil || l.Record.Headers == nil && l.Record.Value == nil && l.Record.Key == nil:
+		unfit("it keeps no bytes")
+		return
+	}
+	c, err := letterChange(t.table.ds, l)
+	if err != nil {
+		t.Outcome, t.Reason, t.Detail = OutcomeInvalid, schemas.ReasonOf(err), Detail(err)
+		return
+	}
+	t.Outcome, t.Key, t.change = OutcomeApplied, c.Event.Key, c
+}
+
+// Detail is what a letter says about err: field and problem, no values.
+func Detail(err error) string {
+	var fe *schemas.FieldError
+	if errors.As(err, &fe) {
+		return fe.Error()
+	}
+	return "the record cannot be read as an event"
+}
+
+// letterChange reads a letter's event once more. Its version is the stored one, whatever the record would give today.
+func letterChange(ds *schemas.Dataset, l *StoredLetter) (*Change, error) {
+	events, err := ds.Decode(*l.Record)
+	if err != nil {
+		return nil, err
+	}
+	if l.Index >= len(events) {
+		return nil, &schemas.FieldError{Field: "record", Problem: "has fewer events than when the letter was written", Reason: schemas.ReasonMalformed}
+	}
+	ev := &events[l.Index]
+	ev.Version = l.Version
+	row, err := ds.Check(ev)
+	if err != nil {
+		return nil, err
+	}
+	return NewChange(ds, l.Record, l.Index, ev, row)
+}
+
+// redrive is one try at the transaction of some letters.
+type redrive struct {
+	run
+	tasks []Redriven
+	// changed are what the rows that changed made stale.
+	changed schemas.Invalidation
+}
+
+// do goes through the letters in the order of their tables and keys, like Apply, and of one record the newest first.
+func (r *redrive) do(ctx context.Context, namespace string) ([]Outgoing, error) {
+	order := make([]*Redriven, 0, len(r.tasks))
+	var changes []*Change
+	for i := range r.tasks {
+		order = append(order, &r.tasks[i])
+		if c := r.tasks[i].change; c != nil {
+			changes = append(changes, c)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b *Redriven) int {
+		switch {
+		case a.change == nil || b.change == nil:
+			return cmp.Compare(boolInt(a.change == nil), boolInt(b.change == nil))
+		case a.table != b.table:
+			return cmp.Compare(a.table.name, b.table.name)
+		}
+		return cmp.Or(a.table.compareKeys(a.change, b.change), cmp.Compare(b.Version, a.Version))
+	})
+	r.parts = r.m.split(changes)
+	if err := r.checkHashes(ctx); err != nil {
+		return nil, err
+	}
+	for _, t := range order {
+		if err := r.one(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	if r.changed.Len() == 0 {
+		return nil, nil
+	}
+	return r.w.addOutgoing(ctx, namespace, r.changed)
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (r *redrive) one(ctx context.Context, t *Redriven) error {
+	if t.Outcome == OutcomeUnfit || t.Outcome == OutcomeClosed {
+		return nil
+	}
+	id := []any{[]byte(t.Source), t.Offset, int64(t.Index)}
+	var state string
+	err := r.w.queryRow(ctx, sqlLetterState, id, &state)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return doing("read state of dead letter", "", err)
+	}
+	if State(state) != StateOpen {
+		t.Outcome = OutcomeClosed
+		return nil
+	}
+	if t.change != nil {
+		if err := r.apply(ctx, t); err != nil {
+			return err
+		}
+	}
+	return r.mark(ctx, t, id)
+}
+
+// apply sends the letter's change under its row's lock.
+func (r *redrive) apply(ctx context.Context, t *Redriven) error {
+	version, found, err := r.lockVersion(ctx, t)
+	if err != nil {
+		return err
+	}
+	if found && version >= t.Version {
+		t.Outcome = OutcomeStale
+		return nil
+	}
+	r.b.Source, r.letters = t.Source, nil
+	var took []*Change
+	if err := r.send(ctx, t.table, []*Change{t.change}, &took); err != nil {
+		return err
+	}
+	if len(took) == 0 {
+		l := r.letters[0]
+		t.Outcome, t.Reason, t.Errno, t.Detail = OutcomeInvalid, l.Reason, l.Errno, l.Detail
+		return nil
+	}
+	if !found {
+		// A row that is not there cannot be locked: another writer may have made it in between.
+		if version, _, err = r.lockVersion(ctx, t); err != nil {
+			return err
+		}
+		if version > t.Version {
+			t.Outcome = OutcomeStale
+			return nil
+		}
+	}
+	if t.change.CacheKey != "" {
+		r.changed.Names = append(r.changed.Names, t.change.CacheKey)
+	}
+	return nil
+}
+
+func (r *redrive) lockVersion(ctx context.Context, t *Redriven) (version int64, found bool, err error) {
+	err = r.w.queryRow(ctx, t.table.selectVersion+" FOR UPDATE", t.table.key(t.change), &version)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return version, err == nil, doing("lock row of", t.table.name, err)
+}
+
+func (r *redrive) mark(ctx context.Context, t *Redriven, id []any) error {
+	text, args := sqlRedriven, id
+	switch t.Outcome {
+	case OutcomeStale:
+		text = sqlMark
+	case OutcomeInvalid:
+		var errno any
+		if t.Errno != 0 {
+			errno = int64(t.Errno)
+		}
+		text, args = sqlStillBad, append([]any{[]byte(t.Reason), errno, []byte(cut(t.Detail, maxDetailBytes))}, id...)
+	case OutcomeApplied, OutcomeUnfit, OutcomeClosed:
+	}
+	n, err := r.w.exec(ctx, text, args...)
+	if err != nil {
+		return doing("mark dead letter", "", err)
+	}
+	if n == 0 {
+		return fmt.Errorf("mark dead letter: %w", errLetterMoved)
+	}
+	return nil
+}
