@@ -23,6 +23,9 @@ const (
 	DefaultHold = 60 * time.Second
 	// DefaultProbeInterval is how often a paused dataset is tried again.
 	DefaultProbeInterval = 5 * time.Second
+	// DefaultPauseAfter is how long MySQL may refuse a dataset's batches with one and the same error before the dataset
+	// is set aside.
+	DefaultPauseAfter = time.Minute
 	// PurgeInterval is how often old displaced names are removed.
 	PurgeInterval = time.Minute
 )
@@ -63,6 +66,9 @@ type Config struct {
 	Hold time.Duration
 	// ProbeInterval; 0 means DefaultProbeInterval.
 	ProbeInterval time.Duration
+	// PauseAfter; 0 means DefaultPauseAfter. A paused dataset lets go of its writer, so that the others flow, and is tried
+	// again every ProbeInterval.
+	PauseAfter time.Duration
 	// Failpoint, if not nil, is called at the named points of a batch's way; fault tests stop the process there. It is
 	// nil in production.
 	Failpoint func(point string)
@@ -72,8 +78,13 @@ type Config struct {
 
 // The points at which Config.Failpoint is called.
 const (
-	PointAfterFetch   = "after-fetch"
-	PointAfterApply   = "after-t1"
+	PointAfterFetch = "after-fetch"
+	// PointInApply is inside the transaction, with everything written and nothing committed. It is the replica's to call:
+	// see replica.Config.BeforeCommit.
+	PointInApply    = "in-t1"
+	PointAfterApply = "after-t1"
+	// PointInEmit is where a lane has taken an emission and the worker does not know it yet.
+	PointInEmit       = "in-emit"
 	PointAfterEmit    = "after-emit"
 	PointBeforeCommit = "before-commit"
 )
@@ -89,6 +100,7 @@ func (c Config) withDefaults() Config {
 	def(&c.KeepDisplaced, DefaultKeepDisplaced)
 	def(&c.Hold, DefaultHold)
 	def(&c.ProbeInterval, DefaultProbeInterval)
+	def(&c.PauseAfter, DefaultPauseAfter)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

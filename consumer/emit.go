@@ -86,6 +86,7 @@ func (w *Worker) emitUntilDone(ctx context.Context, p *partition, n int, e lane.
 				w.counts.emitRetries.Add(1)
 				return err
 			}
+			w.cfg.Failpoint(PointInEmit)
 			w.lanes[n].saw(sent)
 			if r.Status == lane.OK {
 				s.acked = max(s.acked, e.To)

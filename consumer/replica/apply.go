@@ -116,7 +116,13 @@ func (r *run) do(ctx context.Context) error {
 	if err := r.writeLetters(ctx); err != nil {
 		return err
 	}
-	return r.supersede(ctx)
+	if err := r.supersede(ctx); err != nil {
+		return err
+	}
+	if r.m.cfg.BeforeCommit != nil {
+		r.m.cfg.BeforeCommit()
+	}
+	return nil
 }
 
 // checkHashes is step 0. The lock keeps `freshet migrate datasets` waiting until this transaction has ended.

@@ -67,6 +67,9 @@ type Config struct {
 	// PlainSession leaves out the session settings (sql_mode, time_zone, isolation level, lock wait), for embedded
 	// servers that do not know them. A real server needs them: without strict mode bad values are bent in silence.
 	PlainSession bool
+	// BeforeCommit, if not nil, is called inside each batch's transaction when everything is written; fault tests stop the
+	// process there. It is nil in production.
+	BeforeCommit func()
 	// Logger hears of retries and refused rows, never of their values; nil discards.
 	Logger *slog.Logger
 }
