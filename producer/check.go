@@ -91,6 +91,11 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 			Field: "dataset", Problem: "has the format " + string(d.Format) + ", which other tools write",
 			Mend: "change the row in its database", Reason: schemas.ReasonDataset,
 		}
+	case d.Version.Kind == schemas.VersionOffset:
+		return checked{}, &schemas.FieldError{
+			Field: "dataset", Problem: "takes its versions from positions in the topic, so that a publisher knows none",
+			Mend: "declare version: event, or write the topic with other tools", Reason: schemas.ReasonDataset,
+		}
 	}
 	if ev.ID == "" {
 		id, err := uuid.NewV7()

@@ -204,7 +204,7 @@ func TestDecodeBinaryRules(t *testing.T) {
 }
 
 func TestDecodeOtherFormats(t *testing.T) {
-	d := load(t, minimalYAML+"format: canal\n", wideSchema)
+	d := load(t, minimalYAML+"format: canal\ncdc: {table: shop.users}\n", wideSchema)
 	if _, err := d.Decode(schemas.Record{Value: []byte(`{}`)}); err == nil || !strings.Contains(err.Error(), "canal") {
 		t.Errorf("got %v", err)
 	}

@@ -112,6 +112,8 @@ type Dataset struct {
 	Replica *Replica
 	// Cache is nil when the dataset has no cache section: then it has no lane state at all.
 	Cache *CacheRules
+	// CDC is nil for CloudEvents, and set for the formats of capture tools.
+	CDC *CDCRules
 	// File is the declaration's file name, for messages.
 	File string
 

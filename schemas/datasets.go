@@ -92,8 +92,6 @@ func (d *Dataset) Unbuilt() []string {
 			list = append(list, text)
 		}
 	}
-	add(d.Format != FormatCloudEvents, "format: "+string(d.Format)+" is not built; write CloudEvents")
-	add(d.Version.Kind != VersionEvent, "version: "+string(d.Version.Kind)+" is not built; give each event its version")
 	add(d.ResyncOnDataLoss, "on_data_loss: resync is not built; use stop")
 	if d.Cache != nil {
 		add(len(d.Cache.Derived) > 0, "cache.derived: derived keys are not built; remove them")

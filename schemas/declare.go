@@ -51,12 +51,14 @@ func readDeclaration(fsys fs.FS, file string) *declaration {
 	d.readVersion(root.take("version"), ds)
 	replica := d.readReplica(root, ds)
 	cache := d.readCache(root, ds)
+	d.readCDC(root, ds)
 	root.done("dataset", "topic", "format", "schema", "key", "version", "unknown_properties", "on_delete", "on_data_loss",
-		"replica", "cache")
+		"replica", "cache", "cdc")
 	if doc != nil {
 		d.addColumns(ds, doc.props, replica)
 		d.checkKey(ds, doc.props)
 		d.checkVersionColumn(ds)
+		d.checkCDC(ds, doc.props)
 		d.prepareCache(ds, doc.props, cache)
 	}
 	if len(d.errs) == 0 {

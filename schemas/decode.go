@@ -11,7 +11,8 @@ import (
 // maxSequenceDigits bounds ce_sequence as it is read: padding is optional, and other writers may pad further.
 const maxSequenceDigits = 32
 
-// Decode reads the events of one record in the dataset's format. Data of what it gives may alias rec.Value; everything
+// Decode reads the events of one record in CloudEvents format; cdc.Decoder reads every format, and knows the versions of
+// datasets whose publishers do not give them (Version is then what the record says, 0 if it says nothing). Data of what it gives may alias rec.Value; everything
 // else is copied. Errors are FieldErrors; beside an error Decode gives the events as far as they could be read, for the
 // dead letter, never to be applied.
 func (d *Dataset) Decode(rec Record) ([]Event, error) {
@@ -20,7 +21,7 @@ func (d *Dataset) Decode(rec Record) ([]Event, error) {
 	}
 	if d.Format != FormatCloudEvents {
 		return nil, &FieldError{
-			Field: "format", Problem: string(d.Format) + " is not built in this release", Mend: "declare format: cloudevents",
+			Field: "format", Problem: string(d.Format) + " is no CloudEvents", Mend: "read it with package schemas/cdc",
 			Reason: ReasonMalformed,
 		}
 	}
@@ -55,6 +56,10 @@ func (d *Dataset) decode(ev *Event, rec *Record) error {
 func (d *Dataset) readBinary(ev *Event, a *attributes, rec *Record) error {
 	if rec.Value == nil && a.specVersion == "" {
 		ev.Op = Delete
+		if d.Version.Kind == VersionOffset && rec.Key != nil {
+			ev.Key = string(rec.Key)
+			return nil
+		}
 		return &FieldError{
 			Field: "ce_sequence", Problem: "is missing from a tombstone", Mend: "write tombstones with the headers of their delete",
 			Reason: ReasonVersion,
@@ -206,7 +211,7 @@ func (d *Dataset) fill(ev *Event, a *attributes, key, data []byte) error {
 		ev.Time = t
 	}
 	version, ok := readSequence(a.sequence)
-	if ev.Version = version; !ok {
+	if ev.Version = version; !ok && d.Version.Kind == VersionEvent {
 		note("ce_sequence", "is missing or no decimal number", "write the record's version with up to 16 digits", ReasonVersion)
 	}
 	d.fillKey(ev, a, key, note)

@@ -17,6 +17,8 @@ const (
 	ReasonSchema Reason = "schema"
 	// ReasonKey: the key is missing, too long, not canonical, or contradicts the data or the record key.
 	ReasonKey Reason = "key"
+	// ReasonPartial: the record lacks a part of the record's state.
+	ReasonPartial Reason = "partial"
 	// ReasonVersion: the version is missing or outside MinVersion … MaxVersion.
 	ReasonVersion Reason = "version"
 	// ReasonDataset: the event names a dataset that is not declared, or not the one of its topic.

@@ -204,6 +204,9 @@ func makeTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f d
 	names := []string{}
 	var specs []kafkalog.TopicSpec
 	for _, d := range set.All() {
+		if d.Format != schemas.FormatCloudEvents {
+			continue // the capture tool makes its topics, and with them their partitions
+		}
 		_, err := kafka.Topic(ctx, d.Topic)
 		switch {
 		case errors.Is(err, kafkalog.ErrNoTopic):

@@ -1,0 +1,232 @@
+package cdc
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// Config of a Decoder.
+type Config struct {
+	// Dataset is what the topic carries; required.
+	Dataset *schemas.Dataset
+	// Epoch counts how often the topic was made anew; it is part of versions that are positions.
+	Epoch int64
+	// Partitions is the topic's number of partitions; 0 means 1. With several, positions do not order two keys of one row.
+	Partitions int32
+}
+
+// Decoder reads the records of one dataset's topic. It is safe for concurrent use.
+type Decoder struct {
+	ds      *schemas.Dataset
+	rules   schemas.CDCRules
+	epoch   int64
+	columns []column       // by schema order of the replica's columns
+	byName  map[string]int // property → place in columns
+	version string         // the property that holds the version, "" for the others
+	// ordered: positions (or versions) compare across the keys that a row had.
+	ordered bool
+	// types remembers the last table description that came with a record; they repeat.
+	types atomic.Pointer[described]
+}
+
+// described is what a record's own description says of its columns: Debezium's schema part, Canal's mysqlType.
+type described struct {
+	text   string
+	name   string                        // Debezium: the schema's
+	fields map[string]field              // Debezium
+	types  map[string]schemas.ColumnType // Canal
+}
+
+func (d *described) hasField(column string) bool {
+	if d == nil {
+		return false
+	}
+	_, ok := d.fields[column]
+	return ok
+}
+
+func (d *described) hasType(column string) bool {
+	_, ok := d.types[column]
+	return ok
+}
+
+// column is a property and what is known of its column in the captured database.
+type column struct {
+	schemas.Property
+	// typ is the declared type, or the one that the property suggests; Base is "" when nothing is known.
+	typ      schemas.ColumnType
+	declared bool
+	key      int // place in the dataset's key, -1
+}
+
+// New makes a Decoder.
+func New(c Config) *Decoder {
+	d := &Decoder{ds: c.Dataset, epoch: c.Epoch, byName: map[string]int{}}
+	if c.Dataset.CDC != nil {
+		d.rules = *c.Dataset.CDC
+	}
+	byColumn := c.Dataset.Version.Kind == schemas.VersionColumn
+	d.ordered = c.Partitions <= 1 || d.rules.PartitionedByTable || byColumn
+	for i, c := range d.ds.Replica.Columns {
+		col := column{Property: c.Property, key: -1}
+		if col.typ, col.declared = d.rules.Columns[c.Property.Name]; !col.declared {
+			col.typ = suggested(c.Property)
+		}
+		if c.Key {
+			col.key = i
+		}
+		if byColumn && c.Name == d.ds.Version.Column {
+			d.version = c.Property.Name
+		}
+		d.byName[c.Property.Name] = i
+		d.columns = append(d.columns, col)
+	}
+	return d
+}
+
+// suggested is the column type that a property suggests; unknown where the kind leaves open how the column is written.
+func suggested(p schemas.Property) schemas.ColumnType {
+	switch p.Kind {
+	case schemas.KindInteger:
+		return schemas.ColumnType{Base: "bigint", Unsigned: p.Unsigned}
+	case schemas.KindNumber:
+		return schemas.ColumnType{Base: "double"}
+	case schemas.KindDecimal:
+		return schemas.ColumnType{Base: "decimal", Precision: p.Precision, Scale: p.Scale}
+	case schemas.KindDate:
+		return schemas.ColumnType{Base: "date"}
+	case schemas.KindBoolean:
+		return schemas.ColumnType{Base: "tinyint"}
+	case schemas.KindJSON:
+		return schemas.ColumnType{Base: "json"}
+	case schemas.KindString, schemas.KindDateTime:
+	}
+	return schemas.ColumnType{}
+}
+
+// Row is one event of a record, or what is known of one that is refused.
+type Row struct {
+	// Event is complete when Err is nil; else it has what could be read, for the dead letter. Data may alias the record.
+	Event schemas.Event
+	// Err is a FieldError: this row can never be applied as it is.
+	Err error
+}
+
+// Result is what a record says.
+type Result struct {
+	// Rows are in the order of the record.
+	Rows []Row
+	// Ignored says why a record without rows was ignored; NotIgnored for one that has some.
+	Ignored Ignored
+	// Damaged counts texts with U+FFFD: what once stood there was lost before Kafka.
+	Damaged int
+}
+
+// Ignored is why a record carries no row of the dataset.
+type Ignored uint8
+
+// The reasons, in the order of their names.
+const (
+	NotIgnored   Ignored = iota
+	OtherTable           // a row, or DDL, of another table
+	Heartbeat            // Debezium's sign of life
+	SchemaChange         // DDL
+	Transaction          // BEGIN and END of Debezium's transaction topic
+	Statement            // the SQL text of a statement, as Canal repeats it
+	Message              // an application's message in the log of the database
+	Bootstrap            // begin and end of Maxwell's bootstrap
+	Tombstone            // a record without a value whose deletion came before it
+	Truncate             // the table was emptied or dropped, and truncates are ignored
+	ignoredEnd
+)
+
+// Causes is the number of values of Ignored.
+const Causes = int(ignoredEnd)
+
+// String gives the reason in small letters with underscores.
+func (i Ignored) String() string {
+	names := [...]string{
+		"", "other_table", "heartbeat", "schema_change", "transaction", "statement", "message", "bootstrap", "tombstone", "truncate",
+	}
+	if int(i) < len(names) {
+		return names[i]
+	}
+	return "unknown"
+}
+
+// PauseError says that a dataset cannot go on behind a record: what the record did cannot be told by events, or the
+// declaration contradicts what the tool writes. It holds no values.
+type PauseError struct {
+	// Dataset is the dataset's name, Problem what was found, Mend what to do.
+	Dataset, Problem, Mend string
+}
+
+// Error gives "dataset users: problem; mend".
+func (e *PauseError) Error() string { return "dataset " + e.Dataset + ": " + e.Problem + "; " + e.Mend }
+
+func (d *Decoder) pause(problem, mend string) error {
+	return &PauseError{Dataset: d.ds.Name, Problem: problem, Mend: mend}
+}
+
+// Decode reads a record. Its only error is a *PauseError; whatever else is wrong is the error of a Row.
+func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
+	if rec.Oversize > 0 {
+		return d.refuse(&rec, &schemas.FieldError{
+			Field: "record", Problem: "is above 1,000,000 bytes", Mend: "leave large columns out of the capture", Reason: schemas.ReasonTooLarge,
+		}), nil
+	}
+	r := reading{d: d, rec: &rec, text: string(rec.Value)}
+	var err error
+	switch d.ds.Format {
+	case schemas.FormatDebezium:
+		err = r.debezium()
+	case schemas.FormatDebeziumFlat:
+		err = r.flat()
+	case schemas.FormatCanal:
+		err = r.canal()
+	case schemas.FormatMaxwell:
+		err = r.maxwell()
+	default:
+		return d.cloudEvents(&rec), nil
+	}
+	if err == nil {
+		r.lastWins()
+		return r.res, nil
+	}
+	if pause := new(PauseError); errors.As(err, &pause) {
+		return Result{}, pause
+	}
+	return d.refuse(&rec, err), nil
+}
+
+// refuse is the result of a record that cannot be read at all.
+func (d *Decoder) refuse(rec *schemas.Record, err error) Result {
+	ev := schemas.Event{Dataset: d.ds.Name}
+	if d.ds.Format == schemas.FormatCloudEvents {
+		ev.Key = string(rec.Key)
+	}
+	return Result{Rows: []Row{{Event: ev, Err: err}}}
+}
+
+// lastWins drops what a later row of the same record overtakes: by position they all have one version.
+func (r *reading) lastWins() {
+	rows := r.res.Rows
+	if len(rows) < 2 || r.d.ds.Version.Kind != schemas.VersionOffset {
+		return
+	}
+	last := make(map[string]int, len(rows))
+	for i := range rows {
+		if rows[i].Err == nil {
+			last[rows[i].Event.Key] = i
+		}
+	}
+	kept := rows[:0]
+	for i := range rows {
+		if rows[i].Err != nil || last[rows[i].Event.Key] == i {
+			kept = append(kept, rows[i])
+		}
+	}
+	r.res.Rows = kept
+}

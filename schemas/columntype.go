@@ -1,0 +1,180 @@
+package schemas
+
+import (
+	"strconv"
+	"strings"
+)
+
+// ColumnType is the type of a column in the database that changes are captured from, as MySQL and MariaDB write it.
+type ColumnType struct {
+	// Base is the type's name in small letters, synonyms resolved ("int", "decimal", "double"); "" is an unknown type.
+	Base string
+	// Unsigned integers.
+	Unsigned bool
+	// Length is the number in parentheses: bytes of binary, bits of bit, fraction digits of times; 0 without one.
+	Length int
+	// Precision and Scale of a decimal.
+	Precision, Scale int
+	// Labels of enum and set, in order.
+	Labels []string
+}
+
+// typeBase gives the Base of a type, "" if it is unknown.
+func typeBase(name string) string {
+	switch name {
+	case "tinyint", "smallint", "mediumint", "int", "bigint", "bit", "year", "decimal", "float", "double", "date", "datetime",
+		"timestamp", "time", "char", "varchar", "tinytext", "text", "mediumtext", "longtext", "binary", "varbinary", "tinyblob",
+		"blob", "mediumblob", "longblob", "enum", "set", "json", "geometry", "point", "linestring", "polygon", "multipoint",
+		"multilinestring", "multipolygon", "geometrycollection", "uuid", "inet4", "inet6":
+		return name
+	case "integer":
+		return "int"
+	case "bool", "boolean":
+		return "tinyint"
+	case "numeric", "dec", "fixed":
+		return "decimal"
+	case "real":
+		return "double"
+	case "geomcollection":
+		return "geometrycollection"
+	}
+	return ""
+}
+
+// ParseColumnType reads a type as SHOW COLUMNS or CREATE TABLE writes it: "bigint(20) unsigned", "DECIMAL(10,2)",
+// "enum('a','it”s')". Case does not matter outside of labels. ok is false for what is no type of MySQL or MariaDB.
+func ParseColumnType(text string) (t ColumnType, ok bool) {
+	n := 0
+	for n < len(text) && (isWord(text[n])) {
+		n++
+	}
+	t.Base = typeBase(strings.ToLower(text[:n]))
+	if t.Base == "" {
+		return ColumnType{}, false
+	}
+	rest := strings.TrimLeft(text[n:], " ")
+	if strings.HasPrefix(rest, "(") {
+		if rest, ok = t.readParens(rest[1:]); !ok {
+			return ColumnType{}, false
+		}
+	}
+	if t.Base == "decimal" && t.Precision == 0 {
+		t.Precision = 10 // what the server takes for DECIMAL without numbers
+	}
+	if (t.Base == "enum" || t.Base == "set") && len(t.Labels) == 0 {
+		return ColumnType{}, false
+	}
+	for word := range strings.FieldsSeq(strings.ToLower(rest)) {
+		if word == "unsigned" || word == "zerofill" {
+			t.Unsigned = true
+		}
+	}
+	return t, true
+}
+
+// readParens reads what stands between parentheses and gives the text behind them.
+func (t *ColumnType) readParens(text string) (rest string, ok bool) {
+	if t.Base == "enum" || t.Base == "set" {
+		return t.readLabels(text)
+	}
+	inside, rest, ok := strings.Cut(text, ")")
+	if !ok {
+		return "", false
+	}
+	a, b, two := strings.Cut(inside, ",")
+	first, err := strconv.Atoi(strings.TrimSpace(a))
+	if err != nil || first < 0 {
+		return "", false
+	}
+	second := 0
+	if two {
+		if second, err = strconv.Atoi(strings.TrimSpace(b)); err != nil || second < 0 {
+			return "", false
+		}
+	}
+	if t.Base == "decimal" {
+		t.Precision, t.Scale = first, second
+		return rest, first >= 1 && first <= 65 && second <= 30 && second <= first
+	}
+	t.Length = first
+	return rest, true
+}
+
+// readLabels reads 'a','b' up to the closing parenthesis; a quote inside a label is doubled.
+func (t *ColumnType) readLabels(text string) (rest string, ok bool) {
+	for {
+		text = strings.TrimLeft(text, " ")
+		if !strings.HasPrefix(text, "'") {
+			return "", false
+		}
+		var label strings.Builder
+		i := 1
+		for ; i < len(text); i++ {
+			if text[i] != '\'' {
+				label.WriteByte(text[i])
+				continue
+			}
+			if i+1 < len(text) && text[i+1] == '\'' {
+				label.WriteByte('\'')
+				i++
+				continue
+			}
+			break
+		}
+		if i >= len(text) {
+			return "", false
+		}
+		t.Labels = append(t.Labels, label.String())
+		text = strings.TrimLeft(text[i+1:], " ")
+		switch {
+		case strings.HasPrefix(text, ","):
+			text = text[1:]
+		case strings.HasPrefix(text, ")"):
+			return text[1:], true
+		default:
+			return "", false
+		}
+	}
+}
+
+// IsInteger says whether it is one of the integer types.
+func (t ColumnType) IsInteger() bool {
+	switch t.Base {
+	case "tinyint", "smallint", "mediumint", "int", "bigint":
+		return true
+	}
+	return false
+}
+
+// IsBinary says whether its values are bytes rather than text.
+func (t ColumnType) IsBinary() bool {
+	switch t.Base {
+	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring", "polygon",
+		"multipoint", "multilinestring", "multipolygon", "geometrycollection":
+		return true
+	}
+	return false
+}
+
+// fits says whether a property of that kind can hold the type's values.
+func (t ColumnType) fits(k Kind) bool {
+	switch k {
+	case KindString:
+		return true
+	case KindInteger:
+		return t.IsInteger() || t.Base == "bit" || t.Base == "year" || (t.Base == "decimal" && t.Scale == 0)
+	case KindNumber:
+		return t.IsInteger() || t.Base == "decimal" || t.Base == "float" || t.Base == "double"
+	case KindDecimal:
+		return t.IsInteger() || t.Base == "decimal"
+	case KindDateTime:
+		return t.Base == "datetime" || t.Base == "timestamp"
+	case KindDate:
+		return t.Base == "date"
+	case KindBoolean:
+		return t.Base == "tinyint" || t.Base == "bit"
+	case KindJSON:
+		return t.Base == "json" || strings.HasSuffix(t.Base, "text")
+	}
+	return false
+}
