@@ -38,6 +38,7 @@ func (p *program) benchApply(ctx context.Context, c config.Config, f benchFlags,
 		return err
 	}
 	defer rig.Close()
+	leanGC()
 	res := applyResult{Events: f.events}
 	if res.PublishRate, err = rig.publish(ctx, newBenchEvents(rig.ds.Name, f)); err != nil {
 		return err

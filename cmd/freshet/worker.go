@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,8 +41,18 @@ func (p *program) workerCommand() *cobra.Command {
 	return cmd
 }
 
+// leanGC makes the collector run at half its usual growth, unless GOGC says otherwise: a worker turns over much and keeps
+// little, and its memory is better spent on the servers beside it.
+func leanGC() {
+	const percent = 50
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
+
 // runWorker boots a worker; reading it from top to bottom is the order of the boot.
 func runWorker(ctx context.Context, c config.Config, log *slog.Logger) error {
+	leanGC()
 	set, err := loadDatasets(c)
 	if err != nil {
 		return err

@@ -134,8 +134,8 @@ const (
 	DefaultSessionTimeout = 10 * time.Second
 	DefaultHeartbeat      = time.Second
 	DefaultFetchWait      = 300 * time.Millisecond
-	DefaultBudget         = 64 << 20
-	DefaultMaxRecords     = 1000
+	DefaultBudget         = 32 << 20
+	DefaultMaxRecords     = 4000
 	DefaultMaxBatchBytes  = 4 << 20
 	DefaultWriters        = 3
 	DefaultCommitInterval = time.Second
