@@ -110,6 +110,8 @@ func suggested(p schemas.Property) schemas.ColumnType {
 type Row struct {
 	// Event is complete when Err is nil; else it has what could be read, for the dead letter. Data may alias the record.
 	Event schemas.Event
+	// Index is the row's place in the record. Places of rows that a later one of the same record overtook are left out.
+	Index int
 	// Err is a FieldError: this row can never be applied as it is.
 	Err error
 }
@@ -213,6 +215,9 @@ func (d *Decoder) refuse(rec *schemas.Record, err error) Result {
 // lastWins drops what a later row of the same record overtakes: by position they all have one version.
 func (r *reading) lastWins() {
 	rows := r.res.Rows
+	for i := range rows {
+		rows[i].Index = i
+	}
 	if len(rows) < 2 || r.d.ds.Version.Kind != schemas.VersionOffset {
 		return
 	}

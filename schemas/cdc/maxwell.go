@@ -56,6 +56,7 @@ func (r *reading) maxwell() error {
 
 func (r *reading) maxwellRow(typ string, data, old schemas.JSON) error {
 	r.convert = r.maxwellValue
+	r.bootstrap = typ == "bootstrap-insert"
 	recordKey := r.maxwellKey()
 	if typ == "delete" {
 		st := r.read(data, false, nil)
@@ -136,6 +137,9 @@ func (r *reading) maxwellValue(c *column, v schemas.JSON) (cell, error) {
 		}
 		if v.Kind != schemas.JSONNumber {
 			return cell{}, c.mismatch()
+		}
+		if t.Base == "bit" && r.bootstrap {
+			return c.integerText(swappedBits(v.Text, t.Length))
 		}
 		return c.integerText(v.Text)
 	case t.Base == "decimal", t.Base == "float", t.Base == "double":

@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"math/big"
+	"math/bits"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,20 @@ func wrapped(text string) (string, bool) {
 		return "", false
 	}
 	return strconv.FormatUint(uint64(n), 10), true
+}
+
+// swappedBits undoes what Maxwell's bootstrap does to BIT(n): it reads the bytes from the wrong end. A number that would not
+// fit n bits the other way round was right already.
+func swappedBits(text string, n int) string {
+	v, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n <= 8 || n > 64 {
+		return text
+	}
+	swapped := bits.ReverseBytes64(v) >> (64 - (n+7)/8*8)
+	if n < 64 && swapped>>n != 0 {
+		return text
+	}
+	return strconv.FormatUint(swapped, 10)
 }
 
 // plainDecimal writes a number literal with digits and a point alone, without zeros that a column of that scale does not

@@ -17,6 +17,8 @@ type reading struct {
 	at time.Time
 	// convert makes a cell of a value as the format writes it.
 	convert func(c *column, v schemas.JSON) (cell, error)
+	// bootstrap: Maxwell read the row with a query.
+	bootstrap bool
 }
 
 // state is a row object of a record, read.
