@@ -35,9 +35,6 @@ func loadDatasets(c config.Config) (*schemas.Datasets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("datasets in %s: %w", c.Datasets, err)
 	}
-	if set.Len() == 0 {
-		return nil, usageError{fmt.Errorf("no dataset is declared in %s; set datasets to the folder with your *.yaml files", c.Datasets)}
-	}
 	return set, nil
 }
 
