@@ -3,6 +3,7 @@ package invalidation
 import (
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"testing"
 
 	"github.com/maypok86/otter/v2"
@@ -16,9 +17,9 @@ func BenchmarkInvalidation(b *testing.B) {
 	const records = 10_000
 	setup := func(b *testing.B) (*Cache[string], *lane.Payload) {
 		b.Helper()
-		n := &Node{clock: logical{seed: maphash.MakeSeed()}}
-		n.view = newView(&n.clock, n.drop)
-		c := &Cache[string]{node: n, dataset: &dataset{}, prefix: "user:"}
+		n := &Node{clock: logical{seed: maphash.MakeSeed()}, log: slog.New(slog.DiscardHandler)}
+		n.lanes = []*follower{newFollower(n, 0)}
+		c := &Cache[string]{node: n, dataset: &dataset{lanes: make([]agreement, 1)}, prefix: "user:"}
 		store, err := otter.New(&otter.Options[string, *entry[string]]{MaximumSize: DefaultMaxEntries})
 		if err != nil {
 			b.Fatal(err)
@@ -43,7 +44,7 @@ func BenchmarkInvalidation(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			c.node.view.apply(p, false)
+			c.node.lanes[0].view.apply(p, false)
 		}
 		perKey(b)
 	})
@@ -54,7 +55,7 @@ func BenchmarkInvalidation(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			c.node.view.apply(p, false)
+			c.node.lanes[0].view.apply(p, false)
 		}
 		perKey(b)
 	})
@@ -70,7 +71,7 @@ func BenchmarkInvalidation(b *testing.B) {
 			for i := range old {
 				old[i].dead.Store(false)
 			}
-			c.node.view.apply(p, false)
+			c.node.lanes[0].view.apply(p, false)
 		}
 		perKey(b)
 	})

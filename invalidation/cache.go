@@ -218,9 +218,9 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 		var zero V
 		return zero, fmt.Errorf("get record: %w", err)
 	}
-	now := c.node.now()
-	if c.node.fresh(now) && c.dataset.agreed.Load() {
-		if e, ok := c.store.GetIfPresent(name); ok && now < e.expires && c.usable(e) {
+	now, l := c.node.now(), c.node.laneOf(name)
+	if l.fresh(now) && c.dataset.lanes[l.n].agreed.Load() {
+		if e, ok := c.store.GetIfPresent(name); ok && now < e.expires && c.usable(l, e) {
 			c.stats.localHits.add(now)
 			if !e.found {
 				return e.value, ErrNotFound
@@ -231,8 +231,9 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 	return c.fly(ctx, key, name)
 }
 
-func (c *Cache[V]) usable(e *entry[V]) bool {
-	return !e.dead.Load() && e.stamp >= c.dataset.since.Load() && c.node.view.holds(e.stamp, e.tags)
+// usable says whether e, whose key is in lane l, is still good.
+func (c *Cache[V]) usable(l *follower, e *entry[V]) bool {
+	return !e.dead.Load() && e.stamp >= c.dataset.lanes[l.n].since.Load() && l.view.holds(e.stamp, e.tags)
 }
 
 // insert keeps e unless its key was invalidated since the fill began; everything else that happened since is found by
@@ -245,7 +246,7 @@ func (c *Cache[V]) insert(name string, e *entry[V]) {
 		c.stats.refused[refusedGuard].Add(1)
 		return
 	}
-	if old, ok := c.store.GetEntryQuietly(name); ok && old.Value.version > e.version && c.usable(old.Value) {
+	if old, ok := c.store.GetEntryQuietly(name); ok && old.Value.version > e.version && c.usable(c.node.laneOf(name), old.Value) {
 		return
 	}
 	e.expires = c.node.now() + int64(c.spread(c.cfg.LocalTTL))
@@ -272,7 +273,7 @@ func (c *Cache[V]) drop(name string, version int64) {
 	c.stats.dropped.Add(1)
 }
 
-func (c *Cache[V]) datasetName() string { return c.cfg.Dataset }
+func (c *Cache[V]) title() string { return "dataset " + c.cfg.Dataset }
 
 // Invalidate makes the entries of these records stale on all nodes, although nothing changed them: see Node.Invalidate.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) (schemas.Token, error) {

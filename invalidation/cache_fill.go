@@ -19,6 +19,7 @@ const maxOrphans = 1024
 // flight is one fill of one key, which all who want it at the same time share.
 type flight[V any] struct {
 	key, name string
+	lane      *follower
 	stamp     int64 // logical time before anything was read
 	done      chan struct{}
 
@@ -65,7 +66,7 @@ func (c *Cache[V]) board(ctx context.Context, key, name string) (*flight[V], err
 	if !c.node.enter() {
 		return nil, ErrClosed
 	}
-	f := &flight[V]{key: key, name: name, stamp: c.node.clock.now.Load(), done: make(chan struct{})}
+	f := &flight[V]{key: key, name: name, lane: c.node.laneOf(name), stamp: c.node.clock.now.Load(), done: make(chan struct{})}
 	c.flights[name] = f
 	go c.run(context.WithoutCancel(ctx), f)
 	return f, nil
@@ -78,7 +79,7 @@ func (c *Cache[V]) joinable(f *flight[V]) bool {
 	s.mu.Lock()
 	at := s.at
 	s.mu.Unlock()
-	return f.stamp >= max(at, c.node.waited.Load(), c.dataset.since.Load(), c.node.view.flushedAt.Load())
+	return f.stamp >= max(at, c.node.waited.Load(), c.dataset.lanes[f.lane.n].since.Load(), f.lane.view.flushedAt.Load())
 }
 
 func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
@@ -105,25 +106,25 @@ func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
 // fill asks the shared tier and, if need be, the loader. Only what the shared tier accepted is kept in the local tier.
 func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	switch {
-	case !c.node.view.exists.Load():
+	case !f.lane.view.exists.Load():
 		return c.bypass(ctx, f, bypassNoLane)
-	case !c.dataset.agreed.Load():
+	case !c.dataset.lanes[f.lane.n].agreed.Load():
 		return c.bypass(ctx, f, bypassDataset)
 	}
-	if !c.node.fresh(c.node.now()) {
+	if !f.lane.fresh(c.node.now()) {
 		c.stats.bypassed[bypassUnconfirmed].Add(1) // the local tier only
 	}
-	if c.node.trouble.Load() >= maxTrouble {
+	if f.lane.trouble.Load() >= maxTrouble {
 		return c.bypass(ctx, f, bypassRedis)
 	}
 	token := c.token(f.name)
 	r, err := c.shared(ctx, f.name, token)
-	c.node.heard(err)
+	f.lane.heard(err)
 	switch {
 	case err != nil:
 		return c.bypass(ctx, f, bypassRedis)
 	case r.Status == lane.GetNoLane:
-		signal(c.node.follow.now)
+		signal(f.lane.now)
 		return c.bypass(ctx, f, bypassNoLane)
 	case r.Status == lane.GetBusy:
 		c.stats.bypassed[bypassBusy].Add(1)

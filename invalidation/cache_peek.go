@@ -7,12 +7,12 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 	if err != nil {
 		return Loaded[V]{}, false
 	}
-	now := c.node.now()
-	if !c.node.fresh(now) || !c.dataset.agreed.Load() {
+	now, l := c.node.now(), c.node.laneOf(name)
+	if !l.fresh(now) || !c.dataset.lanes[l.n].agreed.Load() {
 		return Loaded[V]{}, false
 	}
 	e, ok := c.store.GetEntryQuietly(name)
-	if !ok || now >= e.Value.expires || !c.usable(e.Value) {
+	if !ok || now >= e.Value.expires || !c.usable(l, e.Value) {
 		return Loaded[V]{}, false
 	}
 	v := e.Value

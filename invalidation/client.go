@@ -19,29 +19,32 @@ var ErrNotBuilt = errors.New("not built yet")
 // dialTimeout bounds one attempt to connect: a lane that is away must be noticed before anything is stale.
 const dialTimeout = time.Second
 
-// failoverAddr is what go-redis writes for the address of a client that asks Sentinel at each dial.
-const failoverAddr = "FailoverClient"
+// slotsInterval is how old a cluster's map of slots may be. Redirections and failures read it anew at once.
+const slotsInterval = 10 * time.Second
 
-// standalone gives the client of a single Redis, or says what was given instead.
-func standalone(rdb redis.UniversalClient) (*redis.Client, error) {
+// checkClient refuses a client that lanes cannot work over: a sync or a shared entry that is read from a replica would
+// confirm the past.
+func checkClient(rdb redis.UniversalClient) error {
 	switch c := rdb.(type) {
-	case nil:
-		return nil, errors.New("no Redis client given: pass a *redis.Client")
 	case *redis.Client:
-		if c == nil {
-			return nil, errors.New("no Redis client given: pass a *redis.Client")
+		if c != nil {
+			return nil
 		}
-		if c.Options().Addr == failoverAddr {
-			return nil, fmt.Errorf("lanes over a Redis Sentinel client: %w: give the master's address to a plain *redis.Client", ErrNotBuilt)
-		}
-		return c, nil
 	case *redis.ClusterClient:
-		return nil, fmt.Errorf("lanes over a Redis Cluster client: %w: use one Redis and a plain *redis.Client", ErrNotBuilt)
+		if c == nil {
+			break
+		}
+		if o := c.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return fmt.Errorf("this Redis Cluster client reads from replicas: %w: leave ReadOnly, RouteByLatency and RouteRandomly off", ErrUnfit)
+		}
+		return nil
 	case *redis.Ring:
-		return nil, fmt.Errorf("lanes over a Redis Ring client: %w: use one Redis and a plain *redis.Client", ErrNotBuilt)
+		return fmt.Errorf("lanes over a Redis Ring client: %w: use Redis Cluster, or one Redis", ErrNotBuilt)
+	case nil:
 	default:
-		return nil, fmt.Errorf("lanes over a %T: %w: use a plain *redis.Client", rdb, ErrNotBuilt)
+		return fmt.Errorf("lanes over a %T: %w: use a *redis.Client or a *redis.ClusterClient", rdb, ErrNotBuilt)
 	}
+	return errors.New("no Redis client given: pass a *redis.Client or a *redis.ClusterClient")
 }
 
 // clientRole says what one of our own clients is for.
@@ -56,15 +59,38 @@ type clientRole struct {
 	pool int
 }
 
-// dedicated makes a client to the same Redis as c with the settings that a role needs. What the service set for the way
-// there (TLS, user, dialer, database) is kept; c itself is left as it is. The caller closes it.
-func dedicated(c *redis.Client, r clientRole) *redis.Client {
-	o := *c.Options()
-	dial := o.Dialer
-	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		return dial(ctx, network, addr)
+// dedicated makes a client to the same Redis as c, which checkClient accepted, with the settings that a role needs. What
+// the service set for the way there (TLS, user, dialer, database, Sentinels) is kept; c itself is left as it is. The
+// caller closes it. A client behind Sentinel has a dialer that asks the Sentinels, and the copy dials by it too.
+func dedicated(c redis.UniversalClient, r clientRole) redis.UniversalClient {
+	if cluster, ok := c.(*redis.ClusterClient); ok {
+		o := *cluster.Options()
+		o.NewClient = func(o *redis.Options) *redis.Client {
+			r.settle(o)
+			node := redis.NewClient(o)
+			if r.retries == 0 {
+				node.AddHook(sendOnce{})
+			}
+			return node
+		}
+		o.ClusterStateReloadInterval = slotsInterval
+		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+		o.PushNotificationProcessor, o.AutoPipelineOptions = nil, nil
+		return redis.NewClusterClient(&o)
+	}
+	o := *c.(*redis.Client).Options()
+	r.settle(&o)
+	return redis.NewClient(&o)
+}
+
+// settle gives o what the role needs.
+func (r clientRole) settle(o *redis.Options) {
+	if dial := o.Dialer; dial != nil {
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return dial(ctx, network, addr)
+		}
 	}
 	o.DialTimeout, o.DialerRetries = dialTimeout, 1
 	o.ClientName = "freshet-" + r.name + "-" + randomHex(4)
@@ -85,7 +111,46 @@ func dedicated(c *redis.Client, r clientRole) *redis.Client {
 	o.AutoPipelineOptions = nil
 	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
 	o.ClientSideCacheInvalidationBatchWindow = 0
-	return redis.NewClient(&o)
+}
+
+// unsure is a command's error that says nothing of whether it ran. It hides what it stands for: a cluster client sends
+// again what fails by the network, whatever its settings, and an emit that is sent again after a fail-over would carry
+// the same entry ID into another history.
+type unsure struct{ err error }
+
+func (e unsure) Error() string { return e.err.Error() }
+
+// sendOnce is the hook of a cluster's node clients that makes such errors.
+type sendOnce struct{}
+
+func (sendOnce) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (sendOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := hide(next(ctx, cmd))
+		cmd.SetErr(err)
+		return err
+	}
+}
+
+func (sendOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := hide(next(ctx, cmds))
+		for _, c := range cmds {
+			c.SetErr(hide(c.Err()))
+		}
+		return err
+	}
+}
+
+// hide leaves what Redis itself said, and that a connection could not be made: then nothing was sent.
+func hide(err error) error {
+	var said redis.Error
+	var op *net.OpError
+	if err == nil || errors.As(err, &said) || errors.As(err, &op) && op.Op == "dial" {
+		return err
+	}
+	return unsure{err}
 }
 
 func randomHex(n int) string {

@@ -20,7 +20,8 @@ import (
 func TestNodesConverge(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartRedis(t, testenv.RedisOptions{})
-	r := newRig(t, server)
+	r := newRigOn(t, server.Client(t), server.Namespace(t), 3)
+	r.server = server
 	r.setRoot(nil)
 	const records, readers, writes = 40, 3, 1500
 	cables := make([]cable, 3)
@@ -81,7 +82,7 @@ func TestNodesConverge(t *testing.T) {
 				wantGet(t, caches[i], strconv.Itoa(k), want.Value)
 			}
 		}
-		t.Logf("node %d: %+v\n%+v", i, n.Stats().Lanes[0], caches[i].Stats())
+		t.Logf("node %d: %+v\n%+v", i, n.Stats().Lanes, caches[i].Stats())
 	}
 }
 

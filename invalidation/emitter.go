@@ -23,7 +23,8 @@ const (
 type EmitterConfig struct {
 	// Namespace of the lanes: 1 to 32 of a-z, 0-9, dot, underscore, hyphen; required.
 	Namespace string
-	// Lanes is the namespace's fixed number of lanes; 0 means 1. More than one is not built yet.
+	// Lanes is the namespace's fixed number of lanes, at most lane.MaxLanes; 0 means 1. More than one lane shares the work
+	// among several Redis masters; on one master it brings nothing.
 	Lanes int
 	// StreamLen bounds each lane's stream; 0 means lane.DefaultStreamLen.
 	StreamLen int
@@ -59,7 +60,7 @@ type EmitterStats struct {
 // Emitter writes the lanes of a namespace, for a worker. Its methods may be called concurrently, and called again after
 // an error: nothing that it does is harmed by being done twice.
 type Emitter struct {
-	rdb     *redis.Client
+	rdb     redis.UniversalClient
 	scripts *lane.Scripts
 	cfg     EmitterConfig
 	log     *slog.Logger
@@ -70,15 +71,12 @@ type Emitter struct {
 	busy                             atomic.Int64
 }
 
-// NewEmitter prepares an Emitter; it does not talk to Redis. It works on connections of its own to the Redis behind rdb,
-// which the caller keeps and closes. Errors: ErrNotBuilt, lane.ErrNamespace, a field out of range.
+// NewEmitter prepares an Emitter; it does not talk to Redis. rdb is a *redis.Client, of a single Redis or behind
+// Sentinel, or a *redis.ClusterClient. The Emitter works on connections of its own, made from its options; the caller
+// keeps rdb open as long as the Emitter, and closes it afterwards. Errors: ErrNotBuilt, lane.ErrNamespace, a field out of range.
 func NewEmitter(rdb redis.UniversalClient, cfg EmitterConfig) (*Emitter, error) {
-	c, err := standalone(rdb)
-	if err != nil {
+	if err := checkClient(rdb); err != nil {
 		return nil, fmt.Errorf("new emitter: %w", err)
-	}
-	if cfg.Lanes > 1 {
-		return nil, fmt.Errorf("new emitter: Lanes %d: several lanes: %w: leave Lanes at 1", cfg.Lanes, ErrNotBuilt)
 	}
 	log := cfg.Logger
 	if log == nil {
@@ -86,7 +84,7 @@ func NewEmitter(rdb redis.UniversalClient, cfg EmitterConfig) (*Emitter, error) 
 	}
 	// No retries inside go-redis: a script that is sent again after a fail-over would carry the same entry ID into
 	// another history. The worker calls again, and each call has an ID of its own.
-	own := dedicated(c, clientRole{name: "emit", timeout: emitTimeout, pool: emitPool})
+	own := dedicated(rdb, clientRole{name: "emit", timeout: emitTimeout, pool: emitPool})
 	scripts, err := lane.New(own, lane.Config{
 		Namespace: cfg.Namespace, Lanes: cfg.Lanes, StreamLen: cfg.StreamLen, Hold: cfg.Hold, MaxTags: cfg.MaxTags,
 		Sharded: cfg.Sharded,
@@ -125,6 +123,7 @@ func (e *Emitter) State(ctx context.Context, n int, sources, datasets []string) 
 	st, err := e.scripts.State(ctx, n, sources, datasets)
 	if err != nil {
 		e.fails.Add(1)
+		e.lookAgain(ctx)
 		return lane.State{}, err //nolint:wrapcheck // lane names call and lane
 	}
 	if st.Exists && st.Lanes != e.scripts.Lanes() {
@@ -184,6 +183,7 @@ func (e *Emitter) script(ctx context.Context, n int, root string, start int64, e
 	e.busy.Add(int64(time.Since(began)))
 	if err != nil {
 		e.fails.Add(1)
+		e.lookAgain(ctx)
 		return lane.Reply{}, err //nolint:wrapcheck // lane names call and lane
 	}
 	e.emits.Add(1)
@@ -200,6 +200,13 @@ func (e *Emitter) script(ctx context.Context, n int, root string, start int64, e
 		e.regressed.Add(1)
 	}
 	return r, nil
+}
+
+// lookAgain makes a cluster client ask who has which slots: a master that does not answer may have been replaced.
+func (e *Emitter) lookAgain(ctx context.Context) {
+	if c, ok := e.rdb.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
+	}
 }
 
 func (e *Emitter) inRange(n int) error {

@@ -2,11 +2,12 @@ package invalidation
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"strings"
@@ -61,8 +62,10 @@ type Config struct {
 	Namespace string
 	// Datasets are the declarations that producers and workers use too; required.
 	Datasets *schemas.Datasets
-	// Lanes is the namespace's number of lanes; 0 means 1, and more is not built yet.
+	// Lanes is the namespace's fixed number of lanes, as the workers have it; 0 means 1.
 	Lanes int
+	// Sharded follows the lanes by sharded Pub/Sub: set it if and only if the workers publish so. Redis 7.
+	Sharded bool
 	// MaxStaleness: a local entry is served only while every invalidation up to that long ago is known to have been seen.
 	// 0 means DefaultMaxStaleness; more than three times PollInterval.
 	MaxStaleness time.Duration
@@ -85,25 +88,25 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Node follows a namespace's lane on behalf of the caches of one process: it drops local entries that became stale, and
-// knows whether it has seen every invalidation. Make one per process and namespace with Join, and end it with Close.
+// Node follows a namespace's lanes on behalf of the caches of one process: it drops local entries that became stale, and
+// knows of each lane whether it has seen every invalidation. Make one per process and namespace with Join, and end it with Close.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
 	datasets map[string]*dataset
 	names    []string // of datasets
 
-	commands *redis.Client // cache reads and fills
-	control  *redis.Client // subscription and syncs, so that reads cannot starve them
-	scripts  *lane.Scripts // over commands
-	reader   *lane.Scripts // over control
+	commands redis.UniversalClient // cache reads and fills
+	control  redis.UniversalClient // subscriptions and syncs, so that reads cannot starve them
+	scripts  *lane.Scripts         // over commands
+	reader   *lane.Scripts         // over control
 
-	clock  logical
-	view   *view
-	follow follower
-	began  time.Time
+	clock logical
+	lanes []*follower
+	began time.Time
 
-	trouble  atomic.Int32  // reads of the shared tier that failed in a row
+	jumps    atomic.Int64  // how often the machine was suspended
+	nonce    uint64        // makes the tokens of this process unlike those of any other with the same ID
 	tokens   atomic.Uint64 // numbers the fill attempts
 	waited   atomic.Int64  // logical time of the last WaitFor that succeeded
 	waitedAt atomic.Int64  // monotonic time of it
@@ -122,26 +125,33 @@ type Node struct {
 type localTier interface {
 	// drop removes the entry of a cache key unless it is as new as version; 0 always removes.
 	drop(name string, version int64)
-	datasetName() string
+	// title says what it caches; a node has one cache of each.
+	title() string
 }
 
-// dataset is a dataset with a cache section and what the lane says of it.
+// dataset is a dataset with a cache section and what each lane says of it.
 type dataset struct {
 	declared *schemas.Dataset
 	hash     string
+	lanes    []agreement
+}
+
+// agreement is what one lane says of one dataset.
+type agreement struct {
 	// agreed: the lane was written with the same cache section. Else keys and tags may differ, and both tiers are left
-	// alone for this dataset.
+	// alone for the dataset's keys in that lane.
 	agreed atomic.Bool
 	// since is the logical time since when it has been agreed: entries from before are void.
 	since atomic.Int64
 }
 
-// Join makes a node and begins to follow the lane. It returns once the lane was looked at, or after Config.JoinWait: a
+// Join makes a node and begins to follow the lanes. It returns once each lane was looked at, or after Config.JoinWait: a
 // node whose lane or Redis is missing works all the same, its caches ask their loaders, and it goes on trying (Stats says
 // so). ctx bounds the joining only; the node lives until Close.
 //
-// rdb must be a client of a single Redis. It is not closed and its connections are not used: the node has its own, made
-// from the client's options. Errors wrap ErrConfig, or are ctx's.
+// rdb is a *redis.Client of a single Redis or behind Sentinel (redis.NewFailoverClient), or a *redis.ClusterClient that
+// reads from masters. The node has connections of its own, made from the client's options; the client must stay open as
+// long as the node, which does not close it. Errors wrap ErrConfig, or are ctx's.
 func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
@@ -152,7 +162,7 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 			return nil, fmt.Errorf("%w: dataset %s: %w: %s", ErrConfig, d.Name, ErrNotBuilt, strings.Join(u, "; "))
 		}
 		if d.Cache != nil {
-			n.datasets[d.Name] = &dataset{declared: d, hash: d.CacheHash()}
+			n.datasets[d.Name] = &dataset{declared: d, hash: d.CacheHash(), lanes: make([]agreement, cfg.Lanes)}
 			n.names = append(n.names, d.Name)
 		}
 	}
@@ -160,27 +170,41 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 		return nil, err
 	}
 	n.clock.seed = maphash.MakeSeed()
+	n.nonce = rand.Uint64()
 	n.caches.Store(&[]localTier{})
-	n.view = newView(&n.clock, n.drop)
-	n.follow.prepare()
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	n.wg.Go(n.receive)
-	n.wg.Go(n.syncs)
-	n.wg.Go(n.watchClocks)
-
-	t := time.NewTimer(cfg.JoinWait)
-	defer t.Stop()
-	select {
-	case <-n.follow.first:
-	case <-t.C:
-		n.log.Warn("lane was not reached yet; caches bypass until it is", "wait", cfg.JoinWait)
-	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, context.Cause(ctx)), n.Close())
+	for i := range cfg.Lanes {
+		n.lanes = append(n.lanes, newFollower(n, i))
 	}
-	if err := n.follow.refused(); err != nil {
+	for _, f := range n.lanes {
+		n.wg.Go(f.receive)
+		n.wg.Go(f.syncs)
+	}
+	n.wg.Go(n.watchClocks)
+	if err := n.reach(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, err), n.Close())
 	}
 	return n, nil
+}
+
+// reach waits for the first look at each lane, for JoinWait in all.
+func (n *Node) reach(ctx context.Context) error {
+	t := time.NewTimer(n.cfg.JoinWait)
+	defer t.Stop()
+	for _, f := range n.lanes {
+		select {
+		case <-f.first:
+		case <-t.C:
+			n.log.Warn("a lane was not reached yet; its keys bypass the caches until it is", "lane", f.n, "wait", n.cfg.JoinWait)
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := f.refused(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (cfg *Config) fill() error {
@@ -190,8 +214,8 @@ func (cfg *Config) fill() error {
 	if cfg.Datasets == nil {
 		return fmt.Errorf("%w: Datasets is nil; give what schemas.LoadDatasets returned", ErrConfig)
 	}
-	if cfg.Lanes < 0 || cfg.Lanes > 1 {
-		return fmt.Errorf("%w: Lanes is %d: %w: a namespace has one lane", ErrConfig, cfg.Lanes, ErrNotBuilt)
+	if cfg.Lanes < 0 || cfg.Lanes > lane.MaxLanes {
+		return fmt.Errorf("%w: Lanes is %d; a namespace has 1 to %d", ErrConfig, cfg.Lanes, lane.MaxLanes)
 	}
 	for _, f := range []struct {
 		name string
@@ -221,7 +245,7 @@ func (cfg *Config) fill() error {
 		if err != nil {
 			host = "node"
 		}
-		cfg.ID = host + "-" + rand.Text()[:6]
+		cfg.ID = host + "-" + cryptorand.Text()[:6]
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -231,12 +255,12 @@ func (cfg *Config) fill() error {
 
 // connect makes the node's own clients. Reads and syncs are apart, so that neither can starve the other.
 func (n *Node) connect(rdb redis.UniversalClient) error {
-	given, err := standalone(rdb)
+	err := checkClient(rdb)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	n.commands = dedicated(given, clientRole{name: "cache", timeout: cacheTimeout, retries: 1, pool: 10 * runtime.GOMAXPROCS(0)})
-	n.control = dedicated(given, clientRole{name: "node", timeout: controlTimeout, pool: 4})
+	n.commands = dedicated(rdb, clientRole{name: "cache", timeout: cacheTimeout, retries: 1, pool: 10 * runtime.GOMAXPROCS(0)})
+	n.control = dedicated(rdb, clientRole{name: "node", timeout: controlTimeout, pool: 4 + n.cfg.Lanes})
 	lanes := lane.Config{Namespace: n.cfg.Namespace, Lanes: n.cfg.Lanes, Hold: n.cfg.Hold, LeaseTTL: n.cfg.LeaseTTL}
 	if n.scripts, err = lane.New(n.commands, lanes); err == nil {
 		n.reader, err = lane.New(n.control, lanes)
@@ -287,8 +311,8 @@ func (n *Node) register(c localTier) error {
 	}
 	old := *n.caches.Load()
 	for _, o := range old {
-		if o.datasetName() == c.datasetName() {
-			return fmt.Errorf("%w: the node has a cache of dataset %s already; share it", ErrConfig, c.datasetName())
+		if o.title() == c.title() {
+			return fmt.Errorf("%w: the node has a cache of %s already; share it", ErrConfig, c.title())
 		}
 	}
 	all := append(append([]localTier(nil), old...), c)
@@ -306,26 +330,9 @@ func (n *Node) drop(name string, version int64) {
 // now is the monotonic time since the node began; never 0.
 func (n *Node) now() int64 { return int64(time.Since(n.began)) + 1 }
 
-// fresh says whether the node may serve local entries at now.
-func (n *Node) fresh(now int64) bool {
-	c := n.view.confirm.Load()
-	return c != 0 && now-c <= int64(n.cfg.MaxStaleness)
-}
-
-// heard counts the reads of the shared tier that fail in a row. From maxTrouble on caches do not ask it, so that a Redis
-// that does not answer costs nobody a time-out; the next sync that succeeds lets them try again.
-func (n *Node) heard(err error) {
-	switch {
-	case err == nil && n.trouble.Load() != 0:
-		n.trouble.Store(0)
-	case err != nil:
-		n.trouble.Add(1)
-	}
-}
-
 // token names a fill attempt.
 func (n *Node) token() string {
-	return fmt.Sprintf("%s-%x-%x", n.cfg.ID, n.follow.nonce, n.tokens.Add(1))
+	return fmt.Sprintf("%s-%x-%x", n.cfg.ID, n.nonce, n.tokens.Add(1))
 }
 
 // Invalidate makes the named cache entries and everything with one of the tags stale on all nodes. It needs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -37,25 +38,54 @@ const (
 // ErrLanes comes, wrapped, from Join when the namespace was made with another number of lanes than Config.Lanes.
 var ErrLanes = errors.New("namespace has another number of lanes")
 
-// follower is the state of a node's goroutines.
+// follower follows one lane: what it knows of it, and the two goroutines that keep that up.
 type follower struct {
+	node *Node
+	n    int // the lane
+	view *view
+	log  *slog.Logger
+
 	now   chan struct{} // one slot: sync at once
 	asked chan struct{} // one slot: a reader waits
 	first chan struct{} // closed after the first successful sync
-	nonce uint64        // makes the tokens of this process unlike those of any other with the same ID
 
-	subscribed atomic.Bool // at least one subscription was confirmed
-	live       atomic.Bool // the subscription works
+	subscribed atomic.Bool  // at least one subscription was confirmed
+	live       atomic.Bool  // the subscription works
+	pushed     atomic.Int64 // messages that the subscription brought
+	trouble    atomic.Int32 // requests to the shared tier that failed in a row
 
-	syncs, failed, subscriptions, jumps atomic.Int64
+	syncCount, failed, subscriptions atomic.Int64
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows
 	refusal error
+	ps      *redis.PubSub // the subscription; nil between two
 }
 
-func (f *follower) prepare() {
-	f.now, f.asked, f.first = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
-	f.nonce = rand.Uint64()
+func newFollower(node *Node, n int) *follower {
+	return &follower{
+		node: node, n: n, view: newView(&node.clock, node.drop), log: node.log.With("lane", n),
+		now: make(chan struct{}, 1), asked: make(chan struct{}, 1), first: make(chan struct{}),
+	}
+}
+
+// laneOf gives the follower of a cache key's lane.
+func (n *Node) laneOf(name string) *follower { return n.lanes[lane.Of(name, len(n.lanes))] }
+
+// fresh says whether local entries of this lane may be served at now.
+func (f *follower) fresh(now int64) bool {
+	c := f.view.confirm.Load()
+	return c != 0 && now-c <= int64(f.node.cfg.MaxStaleness)
+}
+
+// heard counts the requests that fail in a row. From maxTrouble on caches do not ask the shared tier, so that a Redis
+// that does not answer costs nobody a time-out; the next sync that succeeds lets them try again.
+func (f *follower) heard(err error) {
+	switch {
+	case err == nil && f.trouble.Load() != 0:
+		f.trouble.Store(0)
+	case err != nil:
+		f.trouble.Add(1)
+	}
 }
 
 func signal(c chan struct{}) {
@@ -78,16 +108,16 @@ func (f *follower) refused() error {
 }
 
 // receive keeps a subscription to the lane's channel. What it brings is only fast, never complete: syncs make it so.
-func (n *Node) receive() {
+func (f *follower) receive() {
 	wait := firstBackoff
-	for n.ctx.Err() == nil {
-		if n.subscription() {
+	for f.node.ctx.Err() == nil {
+		if f.subscription() {
 			wait = firstBackoff
-			n.log.Info("subscription to the lane ended; subscribing again")
+			f.log.Info("subscription to the lane ended; subscribing again")
 		}
 		t := time.NewTimer(wait/2 + rand.N(wait))
 		select {
-		case <-n.ctx.Done():
+		case <-f.node.ctx.Done():
 		case <-t.C:
 		}
 		t.Stop()
@@ -95,23 +125,47 @@ func (n *Node) receive() {
 	}
 }
 
+// subscribe opens a subscription of its own for the lane: one that holds several channels is served by one Redis only,
+// and in a cluster they lie on several.
+func (f *follower) subscribe() *redis.PubSub {
+	channel := f.node.reader.Keys(f.n).Channel
+	open := f.node.control.Subscribe
+	if f.node.cfg.Sharded {
+		open = f.node.control.SSubscribe
+	}
+	ps := open(f.node.ctx, channel)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ps = ps
+	return ps
+}
+
+// resubscribe ends the subscription, so that receive makes a new one.
+func (f *follower) resubscribe() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ps != nil {
+		_ = f.ps.Close() // an error would say that it is closed
+	}
+}
+
 // subscription receives until the link fails or is silent; confirmed says whether it ever worked. Nothing in it blocks
 // but the receiving: an invalidation is applied where it arrives.
-func (n *Node) subscription() (confirmed bool) {
-	ps := n.control.Subscribe(n.ctx, n.reader.Keys(0).Channel)
-	stop := context.AfterFunc(n.ctx, func() { _ = ps.Close() }) // a blocked receive does not heed its context
+func (f *follower) subscription() (confirmed bool) {
+	ctx := f.node.ctx
+	ps := f.subscribe()
+	stop := context.AfterFunc(ctx, f.resubscribe) // a blocked receive does not heed its context
 	defer func() {
-		n.follow.live.Store(false)
-		if stop() {
-			_ = ps.Close() // an error would say that it is closed
-		}
+		f.live.Store(false)
+		stop()
+		f.resubscribe()
 	}()
 	for misses := 0; ; {
-		m, err := ps.ReceiveTimeout(n.ctx, receiveTimeout)
+		m, err := ps.ReceiveTimeout(ctx, receiveTimeout)
 		if err != nil {
 			var ne net.Error
 			misses++
-			if n.ctx.Err() != nil || !errors.As(err, &ne) || !ne.Timeout() || misses == maxMisses || ps.Ping(n.ctx) != nil {
+			if ctx.Err() != nil || !errors.As(err, &ne) || !ne.Timeout() || misses == maxMisses || ps.Ping(ctx) != nil {
 				return confirmed
 			}
 			continue
@@ -119,53 +173,60 @@ func (n *Node) subscription() (confirmed bool) {
 		misses = 0
 		switch m := m.(type) {
 		case *redis.Subscription:
+			if m.Kind != "subscribe" && m.Kind != "ssubscribe" {
+				return confirmed // the slot moved away: the server ended the subscription by itself
+			}
 			confirmed = true
-			n.follow.subscriptions.Add(1)
-			n.follow.subscribed.Store(true)
-			n.follow.live.Store(true)
-			signal(n.follow.now) // what was published before this moment may be lost
+			f.subscriptions.Add(1)
+			f.subscribed.Store(true)
+			f.live.Store(true)
+			signal(f.now) // what was published before this moment may be lost
 		case *redis.Message:
-			n.frame(m.Payload)
+			f.pushed.Add(1)
+			f.frame(m.Payload)
 		}
 	}
 }
 
 // frame applies a message. One that is not the successor of what is known, or that flushes the lane (its meta may say
 // something new), asks for a sync.
-func (n *Node) frame(text string) {
-	f, err := lane.ParseFrame(text)
-	complete := n.view.message(parseID(f.Prev), parseID(f.ID), &f.Payload, err != nil)
-	if !complete || f.Payload.Flush {
-		signal(n.follow.now)
+func (f *follower) frame(text string) {
+	fr, err := lane.ParseFrame(text)
+	complete := f.view.message(parseID(fr.Prev), parseID(fr.ID), &fr.Payload, err != nil)
+	if !complete || fr.Payload.Flush {
+		signal(f.now)
 	}
 }
 
-// syncs compares the node with the lane: at once when something is missing, soon when a reader waits, and regularly.
-func (n *Node) syncs() {
+// syncs compares what is known with the lane: at once when something is missing, soon when a reader waits, and
+// regularly.
+func (f *follower) syncs() {
+	n := f.node
 	poll := time.NewTicker(n.cfg.PollInterval)
 	defer poll.Stop()
 	soon := time.NewTimer(time.Hour)
 	soon.Stop()
 	defer soon.Stop()
 	var lastSync time.Time
-	failing := false
+	failing, silent := false, 0
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-n.follow.asked:
+		case <-f.asked:
 			if d := waitInterval - time.Since(lastSync); d > 0 {
 				soon.Reset(d)
 				continue
 			}
-		case <-n.follow.now:
+		case <-f.now:
 		case <-poll.C:
 		case <-soon.C:
 		}
-		if !n.follow.subscribed.Load() {
+		if !f.subscribed.Load() {
 			continue // subscribe first, then adopt the lane's head
 		}
-		err := n.sync()
+		pushed, caught := f.pushed.Load(), f.view.caught.Load()
+		err := f.sync()
 		lastSync = time.Now()
 		if n.ctx.Err() != nil {
 			return
@@ -173,77 +234,102 @@ func (n *Node) syncs() {
 		if (err != nil) != failing {
 			failing = err != nil
 			if failing {
-				n.log.Warn("lane cannot be read; local entries are not served once they are too old", "error", err)
+				f.log.Warn("lane cannot be read; its local entries are not served once they are too old", "error", err)
 			} else {
-				n.log.Info("lane can be read again")
+				f.log.Info("lane can be read again")
 			}
 		}
+		silent = f.silence(silent, pushed, f.view.caught.Load()-caught)
 		if n.waits.any() {
 			soon.Reset(waitInterval)
 		}
 	}
 }
 
-// sync reads the lane's state and what the node missed.
-func (n *Node) sync() error {
-	ctx, cancel := context.WithTimeout(n.ctx, syncTimeout)
+// silence counts syncs in a row that found entries while the subscription brought nothing since before the sync: such a
+// subscription is made anew, however well it answers pings. A slot that moved leaves one behind.
+func (f *follower) silence(before int, pushed, caught int64) int {
+	switch {
+	case caught == 0:
+		return before
+	case f.pushed.Load() != pushed || !f.live.Load():
+		return 0
+	case before == 0:
+		return 1
+	}
+	f.log.Info("subscription brings nothing; subscribing again")
+	f.resubscribe()
+	return 0
+}
+
+// sync reads the lane's state and what was missed.
+func (f *follower) sync() error {
+	ctx, cancel := context.WithTimeout(f.node.ctx, syncTimeout)
 	defer cancel()
-	err := n.compare(ctx)
+	err := f.compare(ctx)
 	if err != nil {
-		n.follow.failed.Add(1)
+		f.failed.Add(1)
+		if c, ok := f.node.control.(*redis.ClusterClient); ok {
+			c.ReloadState(ctx) // a master that does not answer may have been replaced
+		}
+		var said redis.Error
+		if errors.As(err, &said) && !errors.Is(err, redis.Nil) {
+			f.trouble.Store(maxTrouble) // it answers, but not as the master that it should be: what it holds may be old
+		}
 		return err
 	}
-	n.follow.syncs.Add(1)
-	n.heard(nil)
+	f.syncCount.Add(1)
+	f.heard(nil)
 	select {
-	case <-n.follow.first:
+	case <-f.first:
 	default:
-		close(n.follow.first)
+		close(f.first)
 	}
 	return nil
 }
 
-func (n *Node) compare(ctx context.Context) error {
+func (f *follower) compare(ctx context.Context) error {
+	n := f.node
 	for range 3 { // more entries may come while the missing ones are read
 		drift := n.drift()
-		p := n.view.probe(n.now())
-		st, err := n.reader.State(ctx, 0, n.waits.sources(), n.names)
+		p := f.view.probe(n.now())
+		st, err := n.reader.State(ctx, f.n, n.waits.sources(), n.names)
 		if err != nil {
 			return fmt.Errorf("sync: %w", err)
 		}
 		if st.Exists && st.Lanes != n.cfg.Lanes {
-			n.follow.refuse(fmt.Errorf("%w: %d, Config.Lanes is %d; all programs of a namespace use the same", ErrLanes, st.Lanes, n.cfg.Lanes))
+			f.refuse(fmt.Errorf("%w: %d, Config.Lanes is %d; all programs of a namespace use the same", ErrLanes, st.Lanes, n.cfg.Lanes))
 			st = lane.State{} // as good as missing
 		} else if st.Exists {
-			n.follow.refuse(nil)
+			f.refuse(nil)
 		}
 		if parted(drift, n.drift()) {
-			n.view.suspect() // suspended between asking and now
+			f.view.suspect() // suspended between asking and now
 		}
-		n.agree(&st)
-		if n.view.settle(p, &st) {
+		f.agree(&st)
+		if f.view.settle(p, &st) {
 			return nil
 		}
-		err = n.catchUp(ctx)
+		err = f.catchUp(ctx)
 		if errors.Is(err, lane.ErrGap) || errors.Is(err, lane.ErrBehind) {
-			n.view.forget(p, &st)
+			f.view.forget(p, &st)
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
-	signal(n.follow.now)
+	signal(f.now)
 	return nil
 }
 
-// catchUp applies what follows the newest entry that the node knows.
-func (n *Node) catchUp(ctx context.Context) error {
-	prev := n.view.end()
-	err := n.reader.Range(ctx, 0, prev.String(), maxCatchUp, func(e lane.Entry) {
+// catchUp applies what follows the newest entry that is known.
+func (f *follower) catchUp(ctx context.Context) error {
+	prev := f.view.end()
+	err := f.node.reader.Range(ctx, f.n, prev.String(), maxCatchUp, func(e lane.Entry) {
 		id := parseID(e.ID)
-		n.view.message(prev, id, &e.Payload, e.Err != nil)
-		n.view.caught.Add(1)
+		f.view.message(prev, id, &e.Payload, e.Err != nil)
+		f.view.caught.Add(1)
 		prev = id
 	})
 	if err != nil {
@@ -253,25 +339,26 @@ func (n *Node) catchUp(ctx context.Context) error {
 }
 
 // agree compares the lane's cache sections with the node's.
-func (n *Node) agree(st *lane.State) {
-	for name, d := range n.datasets {
+func (f *follower) agree(st *lane.State) {
+	for name, d := range f.node.datasets {
+		a := &d.lanes[f.n]
 		got, ok := st.Hashes[name]
 		agreed := ok && got == d.hash
-		if agreed == d.agreed.Load() {
+		if agreed == a.agreed.Load() {
 			continue
 		}
 		if agreed {
-			d.since.Store(n.clock.now.Add(1)) // keys may have been named otherwise until now
+			a.since.Store(f.node.clock.now.Add(1)) // keys may have been named otherwise until now
 		}
-		d.agreed.Store(agreed)
+		a.agreed.Store(agreed)
 		switch {
 		case agreed:
-			n.log.Info("cache section agrees with the lane", "dataset", name)
+			f.log.Info("cache section agrees with the lane", "dataset", name)
 		case !st.Exists: // the lane's absence is told elsewhere
 		case ok:
-			n.log.Warn("cache section differs from the lane's; the dataset is not cached until they agree", "dataset", name)
+			f.log.Warn("cache section differs from the lane's; the dataset is not cached until they agree", "dataset", name)
 		default:
-			n.log.Warn("lane does not know the dataset; it is not cached until a worker has told", "dataset", name)
+			f.log.Warn("lane does not know the dataset; it is not cached until a worker has told", "dataset", name)
 		}
 	}
 }
@@ -289,10 +376,12 @@ func (n *Node) watchClocks() {
 		}
 		d := n.drift()
 		if parted(drift, d) {
-			n.view.suspect()
-			n.follow.jumps.Add(1)
-			signal(n.follow.now)
-			n.log.Info("clocks parted; local entries are not served until the lane was read", "by", d-drift)
+			for _, f := range n.lanes {
+				f.view.suspect()
+				signal(f.now)
+			}
+			n.jumps.Add(1)
+			n.log.Info("clocks parted; local entries are not served until the lanes were read", "by", d-drift)
 		}
 		drift = d
 	}

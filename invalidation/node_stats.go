@@ -9,12 +9,13 @@ import (
 type NodeStats struct {
 	ID, Namespace string
 	Lanes         []LaneStats
-	// Syncs and SyncErrors count comparisons with the lane, Subscriptions confirmed ones, ClockJumps suspensions of the
+	// Syncs and SyncErrors count comparisons with lanes, Subscriptions confirmed ones, ClockJumps suspensions of the
 	// machine.
 	Syncs, SyncErrors, Subscriptions, ClockJumps int64
 	// Waiting is the number of sources that WaitFor calls wait for now.
 	Waiting int
-	// Disagreeing names the datasets that are not cached because the lane's cache section differs or is not known.
+	// Disagreeing names the datasets that are not cached, or not in every lane, because a lane's cache section differs or is
+	// not known.
 	Disagreeing []string
 }
 
@@ -38,20 +39,28 @@ type LaneStats struct {
 
 // Stats gives a snapshot.
 func (n *Node) Stats() NodeStats {
-	s := NodeStats{
-		ID: n.cfg.ID, Namespace: n.cfg.Namespace,
-		Syncs: n.follow.syncs.Load(), SyncErrors: n.follow.failed.Load(),
-		Subscriptions: n.follow.subscriptions.Load(), ClockJumps: n.follow.jumps.Load(),
-		Waiting: len(n.waits.sources()),
-	}
+	s := NodeStats{ID: n.cfg.ID, Namespace: n.cfg.Namespace, ClockJumps: n.jumps.Load(), Waiting: len(n.waits.sources())}
 	for _, name := range n.names {
-		if !n.datasets[name].agreed.Load() {
-			s.Disagreeing = append(s.Disagreeing, name)
+		for i := range n.lanes {
+			if !n.datasets[name].lanes[i].agreed.Load() {
+				s.Disagreeing = append(s.Disagreeing, name)
+				break
+			}
 		}
 	}
-	v, now := n.view, n.now()
+	for _, f := range n.lanes {
+		s.Syncs += f.syncCount.Load()
+		s.SyncErrors += f.failed.Load()
+		s.Subscriptions += f.subscriptions.Load()
+		s.Lanes = append(s.Lanes, f.stats(n.now()))
+	}
+	return s
+}
+
+func (f *follower) stats(now int64) LaneStats {
+	v := f.view
 	l := LaneStats{
-		Exists: v.exists.Load(), Live: n.follow.live.Load(), Fresh: n.fresh(now), ConfirmAge: -1,
+		Lane: f.n, Exists: v.exists.Load(), Live: f.live.Load(), Fresh: f.fresh(now), ConfirmAge: -1,
 		Entries: v.messages.Load(), Items: v.items.Load(), Gaps: v.gaps.Load(), CaughtUp: v.caught.Load(),
 		Flushes: counts([]string{"start", "mismatch", "trimmed", "lane_missing", "flag", "unread"}, v.flushes[:]),
 	}
@@ -61,8 +70,7 @@ func (n *Node) Stats() NodeStats {
 	if c := v.confirm.Load(); c != 0 {
 		l.ConfirmAge = time.Duration(now - c)
 	}
-	s.Lanes = []LaneStats{l}
-	return s
+	return l
 }
 
 // counts names the counters.

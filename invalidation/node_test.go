@@ -303,7 +303,7 @@ func TestJoinRefuses(t *testing.T) {
 		change(&c)
 		return c
 	}
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadOnly: true})
 	defer func() { check(t, cluster.Close()) }()
 	for name, tc := range map[string]struct {
 		rdb redis.UniversalClient
@@ -312,10 +312,11 @@ func TestJoinRefuses(t *testing.T) {
 	}{
 		"namespace":               {r.rdb, with(func(c *invalidation.Config) { c.Namespace = "No" }), lane.ErrNamespace},
 		"no datasets":             {r.rdb, with(func(c *invalidation.Config) { c.Datasets = nil }), invalidation.ErrConfig},
-		"two lanes":               {r.rdb, with(func(c *invalidation.Config) { c.Lanes = 2 }), invalidation.ErrNotBuilt},
+		"too many lanes":          {r.rdb, with(func(c *invalidation.Config) { c.Lanes = lane.MaxLanes + 1 }), invalidation.ErrConfig},
+		"two lanes of one":        {r.rdb, with(func(c *invalidation.Config) { c.Lanes = 2 }), invalidation.ErrLanes},
 		"bound within polls":      {r.rdb, with(func(c *invalidation.Config) { c.MaxStaleness = 3 * time.Second }), invalidation.ErrConfig},
 		"negative poll":           {r.rdb, with(func(c *invalidation.Config) { c.PollInterval = -1 }), invalidation.ErrConfig},
-		"cluster":                 {cluster, ok, invalidation.ErrNotBuilt},
+		"cluster, replicas":       {cluster, ok, invalidation.ErrUnfit},
 		"no client":               {nil, ok, invalidation.ErrConfig},
 		"client that is a nil":    {(*redis.Client)(nil), ok, invalidation.ErrConfig},
 		"another number of lanes": {r.rdb, with(func(c *invalidation.Config) { c.Namespace = lanes(t, r, 4) }), invalidation.ErrLanes},

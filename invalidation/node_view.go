@@ -159,7 +159,7 @@ func (v *view) apply(p *lane.Payload, unread bool) {
 		it := &p.Items[i]
 		s := v.clock.stripe(it.Key)
 		s.mu.Lock()
-		s.at = now
+		s.at = max(s.at, now) // another lane may have been here with a later tick
 		v.drop(it.Key, it.Version)
 		s.mu.Unlock()
 	}

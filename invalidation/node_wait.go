@@ -75,12 +75,12 @@ func (n *Node) WaitFor(ctx context.Context, token schemas.Token) error {
 	defer again.Stop()
 	suspicions := 0
 	for {
-		missing, changed, unknown := n.missing(offsets)
-		if missing == "" {
+		f, missing, changed, unknown := n.missing(offsets)
+		if f == nil {
 			n.waitedNow()
 			return nil
 		}
-		signal(n.follow.asked)
+		signal(f.asked)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for token: %w", context.Cause(ctx))
@@ -93,7 +93,7 @@ func (n *Node) WaitFor(ctx context.Context, token schemas.Token) error {
 		if !unknown {
 			continue
 		}
-		gone, err := n.gone(ctx, missing)
+		gone, err := n.gone(ctx, f, missing)
 		if err != nil || !gone {
 			suspicions = 0
 			continue // Redis is away or the source is new: wait on
@@ -118,28 +118,30 @@ func (n *Node) waitable(source string) error {
 	return nil
 }
 
-// missing names a source that was not reached yet, preferably one of which nothing is known; changed tells when to look
-// again.
-func (n *Node) missing(offsets map[string]int64) (source string, changed <-chan struct{}, unknown bool) {
-	for s, off := range offsets {
-		done, known, c := n.view.reached(s, off)
-		if done {
-			continue
-		}
-		if source == "" || !known {
-			source, changed, unknown = s, c, !known
+// missing gives a lane that has not seen a source up to its offset, preferably a source of which the lane knows nothing;
+// changed tells when to look again. Without one, every lane has.
+func (n *Node) missing(offsets map[string]int64) (f *follower, source string, changed <-chan struct{}, unknown bool) {
+	for _, l := range n.lanes {
+		for s, off := range offsets {
+			done, known, c := l.view.reached(s, off)
+			if done {
+				continue
+			}
+			if f == nil || !known && !unknown {
+				f, source, changed, unknown = l, s, c, !known
+			}
 		}
 	}
-	return source, changed, unknown
+	return f, source, changed, unknown
 }
 
 // gone says whether the lane knows the source's topic under another id only.
-func (n *Node) gone(ctx context.Context, source string) (bool, error) {
+func (n *Node) gone(ctx context.Context, f *follower, source string) (bool, error) {
 	topic, id, _, err := schemas.ParseSource(source)
 	if err != nil {
 		return false, fmt.Errorf("wait for token: %w", err)
 	}
-	fields, err := n.control.HKeys(ctx, n.reader.Keys(0).Meta).Result()
+	fields, err := n.control.HKeys(ctx, n.reader.Keys(f.n).Meta).Result()
 	if err != nil {
 		return false, fmt.Errorf("read sources of the lane: %w", err)
 	}

@@ -28,15 +28,16 @@ const userSource = "freshet.users/dG9waWMtb25l/0"
 type rig struct {
 	t        testing.TB
 	server   *testenv.RedisServer
-	rdb      *redis.Client
+	rdb      redis.UniversalClient
 	ns       string
+	lanes    int
 	datasets *schemas.Datasets
 	emitter  *invalidation.Emitter
 	db       *database
 
 	mu     sync.Mutex // guards what follows
-	root   string
-	offset int64 // next offset of userSource
+	roots  []string   // by lane
+	offset int64      // next offset of userSource
 }
 
 // newRig makes a namespace on server, or on the shared one for nil; its lane does not exist yet.
@@ -45,9 +46,17 @@ func newRig(t testing.TB, server *testenv.RedisServer) *rig {
 	if server == nil {
 		server = testenv.Redis(t)
 	}
-	r := &rig{t: t, server: server, rdb: server.Client(t), ns: server.Namespace(t), datasets: userDatasets(t), db: &database{}}
+	r := newRigOn(t, server.Client(t), server.Namespace(t), 1)
+	r.server = server
+	return r
+}
+
+// newRigOn makes a namespace of several lanes behind any kind of client; no lane exists yet.
+func newRigOn(t testing.TB, rdb redis.UniversalClient, ns string, lanes int) *rig {
+	t.Helper()
+	r := &rig{t: t, rdb: rdb, ns: ns, lanes: lanes, roots: make([]string, lanes), datasets: userDatasets(t), db: &database{}}
 	r.db.primary, r.db.secondary = map[string]row{}, map[string]row{}
-	e, err := invalidation.NewEmitter(r.rdb, invalidation.EmitterConfig{Namespace: r.ns})
+	e, err := invalidation.NewEmitter(r.rdb, invalidation.EmitterConfig{Namespace: r.ns, Lanes: lanes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,27 +103,42 @@ func (r *rig) setRoot(hashes map[string]string) {
 		d, _ := r.datasets.Get("users")
 		hashes = map[string]string{"users": d.CacheHash()}
 	}
+	for n := range r.lanes {
+		r.setRootOf(n, hashes, 0)
+	}
+}
+
+// setRootOf creates or flushes one lane; the caller holds mu.
+func (r *rig) setRootOf(n int, hashes map[string]string, hold time.Duration) {
+	r.t.Helper()
 	ctx := context.Background()
-	st, err := r.emitter.State(ctx, 0, nil, nil)
+	st, err := r.emitter.State(ctx, n, nil, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	rep, err := r.emitter.Root(ctx, 0, lane.RootRequest{Expected: st.Root, Group: "g", Hashes: hashes})
+	rep, err := r.emitter.Root(ctx, n, lane.RootRequest{Expected: st.Root, Group: "g", Hashes: hashes, HoldMillis: hold.Milliseconds()})
 	if err != nil || rep.Status != lane.OK {
 		r.t.Fatalf("set root: %v, status %d", err, rep.Status)
 	}
-	r.root = rep.Root
+	r.roots[n] = rep.Root
 }
 
-// emit tells of one offset.
+// emit tells of one offset: each lane of its own keys, all lanes of the tags.
 func (r *rig) emit(items []lane.Item, tags ...string) int64 {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rep, err := r.emitter.Emit(context.Background(), 0, r.root, 0,
-		lane.Emission{Source: userSource, From: r.offset, To: r.offset, Items: items, Tags: tags})
-	if err != nil || rep.Status != lane.OK {
-		r.t.Errorf("emit: %v, status %d", err, rep.Status)
+	for n := range r.lanes {
+		e := lane.Emission{Source: userSource, From: r.offset, To: r.offset, Tags: tags}
+		for _, it := range items {
+			if lane.Of(it.Key, r.lanes) == n {
+				e.Items = append(e.Items, it)
+			}
+		}
+		rep, err := r.emitter.Emit(context.Background(), n, r.roots[n], 0, e)
+		if err != nil || rep.Status != lane.OK {
+			r.t.Errorf("emit: %v, status %d", err, rep.Status)
+		}
 	}
 	r.offset++
 	return r.offset - 1
@@ -136,7 +160,7 @@ func (r *rig) join(cfg invalidation.Config) *invalidation.Node {
 // joinBy joins with intervals that suit tests, unless cfg has its own.
 func (r *rig) joinBy(rdb redis.UniversalClient, cfg invalidation.Config) *invalidation.Node {
 	r.t.Helper()
-	cfg.Namespace, cfg.Datasets = r.ns, r.datasets
+	cfg.Namespace, cfg.Datasets, cfg.Lanes = r.ns, r.datasets, r.lanes
 	if cfg.PollInterval == 0 {
 		cfg.PollInterval = 100 * time.Millisecond
 	}
@@ -249,14 +273,16 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	})
 }
 
-// current waits until the node has seen the lane's newest entry.
+// current waits until the node has seen each lane's newest entry.
 func (r *rig) current(n *invalidation.Node) {
 	r.t.Helper()
-	want, err := r.rdb.HGet(context.Background(), lane.KeysOf(r.ns, 0).Meta, "last").Result()
-	if err != nil {
-		r.t.Fatal(err)
+	for i := range r.lanes {
+		want, err := r.rdb.HGet(context.Background(), lane.KeysOf(r.ns, i).Meta, "last").Result()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		eventually(r.t, "node at the lane's head", func() bool { l := n.Stats().Lanes[i]; return l.Last == want && l.Fresh })
 	}
-	eventually(r.t, "node at the lane's head", func() bool { return n.Stats().Lanes[0].Last == want && n.Stats().Lanes[0].Fresh })
 }
 
 // cable lets a test disturb a client's connections.

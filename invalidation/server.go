@@ -14,8 +14,17 @@ import (
 // ErrUnfit comes, wrapped, when a Redis cannot carry lanes as it is set up: trying again will not help.
 var ErrUnfit = errors.New("this Redis cannot carry lanes")
 
-// fitness looks at the settings of the Redis behind c. Errors that wrap ErrUnfit are for good, all others may pass.
-func fitness(ctx context.Context, c *redis.Client, sharded bool, log *slog.Logger) error {
+// fitness looks at the settings of every master behind rdb. Errors that wrap ErrUnfit are for good, all others may pass.
+func fitness(ctx context.Context, rdb redis.UniversalClient, sharded bool, log *slog.Logger) error {
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+			return masterFitness(ctx, c, sharded, log.With("master", c.Options().Addr))
+		})
+	}
+	return masterFitness(ctx, rdb, sharded, log)
+}
+
+func masterFitness(ctx context.Context, c redis.Cmdable, sharded bool, log *slog.Logger) error {
 	info := map[string]string{}
 	for _, section := range []string{"server", "memory", "replication"} { // one by one: several at once need Redis 7
 		text, err := c.Info(ctx, section).Result()

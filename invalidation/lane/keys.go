@@ -48,6 +48,8 @@ type Keys struct {
 	Stream, Meta, Tags string
 	// Floors0 and Floors1 take turns: see the emit script.
 	Floors0, Floors1 string
+	// Nothing never exists: removing it proves that Redis takes writes.
+	Nothing string
 	// Channel is where frames are published.
 	Channel string
 
@@ -59,7 +61,7 @@ func KeysOf(ns string, n int) Keys {
 	p := "{fr:" + ns + ":" + strconv.Itoa(n) + "}:"
 	return Keys{
 		Stream: p + "lane", Meta: p + "meta", Tags: p + "tags",
-		Floors0: p + "f0", Floors1: p + "f1", Channel: p + "ch", values: p + "v:",
+		Floors0: p + "f0", Floors1: p + "f1", Nothing: p + "nothing", Channel: p + "ch", values: p + "v:",
 	}
 }
 

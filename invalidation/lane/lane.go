@@ -10,6 +10,8 @@ const (
 	// MaxKeys and MaxTags bound one payload and one emit script.
 	MaxKeys = 100
 	MaxTags = 100
+	// MaxLanes bounds the lanes of a namespace: each costs every node a connection and every tag an emit.
+	MaxLanes = 256
 	// MaxFrame is the greatest frame that a reader accepts, in bytes; a larger one means: flush the lane.
 	MaxFrame = 1 << 20
 	// PrimaryOnly is the floor that no version reaches: only a load from the primary may fill.

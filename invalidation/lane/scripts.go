@@ -37,6 +37,8 @@ var (
 	getSource string
 	//go:embed fill.lua
 	fillSource string
+	//go:embed state.lua
+	stateSource string
 )
 
 // Config says how the lanes of a namespace are kept. All programs of a namespace use the same; the zero value of every
@@ -65,7 +67,6 @@ type Config struct {
 // Client is what Scripts needs of a Redis client; *redis.Client has it.
 type Client interface {
 	redis.Scripter
-	HMGet(ctx context.Context, key string, fields ...string) *redis.SliceCmd
 	XRangeN(ctx context.Context, stream, start, stop string, count int64) *redis.XMessageSliceCmd
 }
 
@@ -76,6 +77,7 @@ type Scripts struct {
 	cfg                   Config
 	lanes                 []Keys
 	emit, root, get, fill *redis.Script
+	state                 *redis.Script
 	publish               string
 }
 
@@ -86,6 +88,9 @@ func New(rdb Client, cfg Config) (*Scripts, error) {
 	}
 	if cfg.Lanes < 0 || cfg.StreamLen < 0 || cfg.MaxTags < 0 || cfg.LeaseTTL < 0 {
 		return nil, fmt.Errorf("namespace %s: Lanes, StreamLen, MaxTags and LeaseTTL must not be negative", cfg.Namespace)
+	}
+	if cfg.Lanes > MaxLanes {
+		return nil, fmt.Errorf("namespace %s: Lanes is %d, above %d", cfg.Namespace, cfg.Lanes, MaxLanes)
 	}
 	cfg.Lanes = orElse(cfg.Lanes, DefaultLanes)
 	cfg.StreamLen = orElse(cfg.StreamLen, DefaultStreamLen)
@@ -99,6 +104,7 @@ func New(rdb Client, cfg Config) (*Scripts, error) {
 		rdb: rdb, cfg: cfg, publish: "P",
 		emit: redis.NewScript(emitSource), root: redis.NewScript(rootSource),
 		get: redis.NewScript(getSource), fill: redis.NewScript(fillSource),
+		state: redis.NewScript(stateSource),
 	}
 	if cfg.Sharded {
 		s.publish = "S"

@@ -16,10 +16,10 @@ var (
 	ErrBehind = errors.New("too many lane entries to catch up with")
 )
 
-// State reads the meta hash of lane n, with the watermarks of sources and the hashes of datasets. It must reach the
-// master.
+// State reads the meta hash of lane n, with the watermarks of sources and the hashes of datasets. Only a master that
+// takes writes answers: a replica, or one that was replaced and does not know it yet, would confirm the past.
 func (s *Scripts) State(ctx context.Context, n int, sources, datasets []string) (State, error) {
-	fields := make([]string, 0, 4+len(sources)+len(datasets))
+	fields := make([]any, 0, 4+len(sources)+len(datasets))
 	fields = append(fields, "root", "last", "lanes", "grp")
 	for _, x := range sources {
 		fields = append(fields, "wm:"+x)
@@ -27,7 +27,8 @@ func (s *Scripts) State(ctx context.Context, n int, sources, datasets []string) 
 	for _, x := range datasets {
 		fields = append(fields, "d:"+x)
 	}
-	vals, err := s.rdb.HMGet(ctx, s.lanes[n].Meta, fields...).Result()
+	k := s.lanes[n]
+	vals, err := s.state.Run(ctx, s.rdb, []string{k.Meta, k.Nothing}, fields...).Slice()
 	if err != nil {
 		return State{}, fmt.Errorf("read state of lane %d: %w", n, err)
 	}

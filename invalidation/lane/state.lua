@@ -1,0 +1,6 @@
+-- state.lua: fields of a lane's meta hash, from the master that takes writes.
+-- KEYS 1 meta, 2 a key that never exists
+-- ARGV fields
+-- -> their values, as HMGET gives them; a replica, or a master that lost its replicas, answers with an error
+redis.call('UNLINK', KEYS[2])  -- a write without effect: whoever may not write knows the past at best
+return redis.call('HMGET', KEYS[1], unpack(ARGV))
