@@ -34,6 +34,7 @@ func (p *program) command() *cobra.Command {
 	p.addDev(root)
 	return root
 }
+	root.AddCommand(p.adminCommand(), p.serveCommand())
 
 // args turns cobra's complaint about arguments into a usage error.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {

@@ -17,19 +17,13 @@ func (p *program) versionCommand() *cobra.Command {
 		Short: "Print the version of this binary",
 		Args:  args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			v, revision := version, ""
+			v, revision := release(), ""
 			if info, ok := debug.ReadBuildInfo(); ok {
-				if v == "" {
-					v = info.Main.Version
-				}
 				for _, s := range info.Settings {
 					if s.Key == "vcs.revision" {
 						revision = s.Value
 					}
 				}
-			}
-			if v == "" || v == "(devel)" {
-				v = "development"
 			}
 			if p.json {
 				return p.printJSON(map[string]string{"version": v, "revision": revision, "go": runtime.Version()})
@@ -38,4 +32,16 @@ func (p *program) versionCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// release names this binary's version, "development" for one that was built from a checkout.
+func release() string {
+	v := version
+	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
+		v = info.Main.Version
+	}
+	if v == "" || v == "(devel)" {
+		return "development"
+	}
+	return v
 }

@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
@@ -34,7 +36,7 @@ func (p *program) workerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), l.Config, log)
+			return runWorker(cmd.Context(), l.Config, log, nil)
 		},
 	}
 	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "log")
@@ -50,9 +52,13 @@ func leanGC() {
 	}
 }
 
+// besideWorker runs in the worker's process for as long as it does.
+type besideWorker func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error
+
 // runWorker boots a worker; reading it from top to bottom is the order of the boot.
-func runWorker(ctx context.Context, c config.Config, log *slog.Logger) error {
+func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside besideWorker) error {
 	leanGC()
+	began := time.Now().UTC()
 	set, err := loadDatasets(c)
 	if err != nil {
 		return err
@@ -91,7 +97,12 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return serveWorker(ctx, c, w, log)
+	say := func(address string) func() admin.WorkerState {
+		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w) }
+	}
+	return serveWorker(ctx, c, w, log, beside, func(ctx context.Context, address string) error {
+		return admin.AnnounceWorker(ctx, db.DB(), say(address), log)
+	})
 }
 
 func consumerConfig(c config.Config) kafkalog.ConsumerConfig {
@@ -101,12 +112,15 @@ func consumerConfig(c config.Config) kafkalog.ConsumerConfig {
 	}
 }
 
-// serveWorker runs the worker and its listener until ctx ends.
-func serveWorker(ctx context.Context, c config.Config, w *consumer.Worker, log *slog.Logger) error {
+// serveWorker runs the worker, its listener and what goes beside it until ctx ends.
+func serveWorker(
+	ctx context.Context, c config.Config, w *consumer.Worker, log *slog.Logger, beside besideWorker, announce func(ctx context.Context, address string) error,
+) error {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g, ctx := errgroup.WithContext(ctx)
 	if c.Worker.Listen != "" {
+	address := ""
 		h, err := listenHealth(ctx, c.Worker.Listen, reg, w.NotReady, log)
 		if err != nil {
 			return err
@@ -114,7 +128,12 @@ func serveWorker(ctx context.Context, c config.Config, w *consumer.Worker, log *
 		log.Info("listening", "address", h.Addr())
 		g.Go(func() error { return h.Run(ctx) })
 	}
+		address = h.Addr()
 	g.Go(func() error { return w.Run(ctx) })
+	if beside != nil {
+		g.Go(func() error { return beside(ctx, w, reg) })
+	}
+	g.Go(func() error { return announce(ctx, address) })
 	return g.Wait()
 }
 
@@ -142,6 +161,21 @@ func asErrors(broken []*replica.DatasetError) []error {
 }
 
 func anyCached(set *schemas.Datasets) bool {
+// workerState is what a worker says of itself to whoever looks at all of them.
+func workerState(owner, address string, began time.Time, w *consumer.Worker) admin.WorkerState {
+	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: w.NotReady()}
+	for _, p := range w.Stats().Consumer.Partitions {
+		wp := admin.WorkerPartition{
+			Topic: p.Partition.Topic, Partition: p.Partition.ID, Applied: p.Applied, Committed: p.Committed, Paused: p.Paused, Stopped: p.Lost || p.Stopped,
+		}
+		if p.LastError != nil {
+			wp.Error = p.LastError.Error()
+		}
+		st.Partitions = append(st.Partitions, wp)
+	}
+	return st
+}
+
 	for _, d := range set.All() {
 		if d.Cache != nil {
 			return true

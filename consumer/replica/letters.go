@@ -29,6 +29,8 @@ type LetterQuery struct {
 	Source  string
 	// From is the first offset, Until the first that is not wanted any more; 0 means no bound.
 	From, Until int64
+	// Index narrows the choice to the letters of one place among their record's events; nil means any.
+	Index *int
 	// Since leaves out letters that were written before, by the database's clock; zero means no bound.
 	Since time.Time
 	// After is the last letter of the page before; nil begins at the first.
@@ -96,6 +98,9 @@ func (q LetterQuery) where() (string, []any) {
 	add(q.Source != "", "source = ?", []byte(q.Source))
 	add(q.From > 0, "`off` >= ?", q.From)
 	add(q.Until > 0, "`off` < ?", q.Until)
+	if q.Index != nil {
+		add(true, "idx = ?", int64(*q.Index))
+	}
 	add(!q.Since.IsZero(), "created_at >= ?", q.Since.UnixMilli())
 	if a := q.After; a != nil {
 		add(true, "(source > ? OR (source = ? AND (`off` > ? OR (`off` = ? AND idx > ?))))",

@@ -33,6 +33,8 @@ type Config struct {
 	Redis     Redis    `koanf:"redis"`
 	Worker    Worker   `koanf:"worker"`
 	Producer  Producer `koanf:"producer"`
+	Admin     Admin    `koanf:"admin"`
+	Client    Client   `koanf:"client"`
 	Log       Log      `koanf:"log"`
 }
 
@@ -97,6 +99,31 @@ type Producer struct {
 }
 
 // Log says what is logged and how.
+// Admin is the listener of the admin API.
+type Admin struct {
+	Listen     string   `koanf:"listen"`
+	TokensFile string   `koanf:"tokens_file"`
+	TLS        AdminTLS `koanf:"tls"`
+	Rate       int      `koanf:"rate"`
+}
+
+// AdminTLS encrypts the admin API.
+type AdminTLS struct {
+	CertFile     string `koanf:"cert_file"`
+	KeyFile      string `koanf:"key_file"`
+	ClientCAFile string `koanf:"client_ca_file"`
+}
+
+// Client says how commands reach the admin API.
+type Client struct {
+	URL       string `koanf:"url"`
+	Token     Secret `koanf:"token"`
+	TokenFile string `koanf:"token_file"`
+	CAFile    string `koanf:"ca_file"`
+	CertFile  string `koanf:"cert_file"`
+	KeyFile   string `koanf:"key_file"`
+}
+
 type Log struct {
 	Level  string `koanf:"level"`
 	Format string `koanf:"format"`
@@ -214,6 +241,7 @@ func (l *Loaded) readSecretFiles() error {
 		{"mysql.dsn", c.MySQL.DSNFile, &c.MySQL.DSN},
 		{"redis.url", c.Redis.URLFile, &c.Redis.URL},
 	} {
+		{"client.token", c.Client.TokenFile, &c.Client.Token},
 		if f.path == "" {
 			continue
 		}
@@ -251,6 +279,12 @@ func (c *Config) validate() error {
 		bad("log.format", "is unknown; use text or json")
 	}
 	if c.Worker.Window > c.Worker.KeepDisplaced {
+	if (c.Admin.TLS.CertFile == "") != (c.Admin.TLS.KeyFile == "") || c.Admin.TLS.CertFile == "" && c.Admin.TLS.ClientCAFile != "" {
+		bad("admin.tls", "is incomplete; cert_file and key_file go together, and client_ca_file needs both")
+	}
+	if c.Admin.Rate < 0 {
+		bad("admin.rate", "is negative; give requests a second for each token")
+	}
 		bad("worker.window", "is above worker.keep_displaced; lower it")
 	}
 	return errors.Join(errs...)

@@ -215,8 +215,8 @@ func varintLen(v int64) int {
 	return (bits.Len64(u|1) + 6) / 7
 }
 
-// partitionOf gives the partition of a key as Java's default partitioner does, so that every producer of a topic agrees.
-func partitionOf(key []byte, partitions int32) int32 {
+// PartitionOf gives the partition of a key as Java's default partitioner does, so that every producer of a topic agrees.
+func PartitionOf(key []byte, partitions int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % partitions
 }
 

@@ -192,7 +192,7 @@ func TestPartitionAsOthers(t *testing.T) {
 		key := rapid.SliceOfN(rapid.Byte(), 1, 600).Draw(t, "key")
 		n := rapid.IntRange(1, 50).Draw(t, "partitions")
 		want := kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, all[:n]...)
-		if got := partitionOf(key, int32(n)); int(got) != want {
+		if got := PartitionOf(key, int32(n)); int(got) != want {
 			t.Fatalf("got partition %d, want %d", got, want)
 		}
 	})

@@ -42,7 +42,7 @@ func (t *topic) ready(ctx context.Context, key []byte) (*partition, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.state.info.Partitions
-	id := partitionOf(key, n)
+	id := PartitionOf(key, n)
 	for int32(len(t.partitions)) < n {
 		t.partitions = append(t.partitions, nil)
 	}
@@ -61,7 +61,7 @@ func (t *topic) lookup(key []byte) *partition {
 	if t.known == nil || t.state.info.Partitions == 0 {
 		return nil
 	}
-	if id := partitionOf(key, t.state.info.Partitions); int(id) < len(t.partitions) {
+	if id := PartitionOf(key, t.state.info.Partitions); int(id) < len(t.partitions) {
 		return t.partitions[id]
 	}
 	return nil

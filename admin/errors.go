@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// answerError makes an HTTP problem of an error. What is the caller's fault is told to the caller; a server that is away
+// is 503, never 500, and its words stay in the log.
+func (s *Server) answerError(ctx context.Context, what string, err error) error {
+	var status huma.StatusError
+	var broken *replica.DatasetError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &status):
+		return err
+	case errors.Is(err, schemas.ErrInvalid):
+		return huma.Error422UnprocessableEntity(err.Error())
+	case errors.As(err, &broken):
+		return huma.Error409Conflict(broken.Error())
+	case noTopic(err):
+		return huma.Error409Conflict("the dataset's topic does not exist; make it with `freshet migrate datasets`")
+	case errors.Is(err, context.DeadlineExceeded):
+		return huma.Error504GatewayTimeout(what + ": no answer in time")
+	}
+	s.log.WarnContext(ctx, "request cannot be served", "what", what, "error", err)
+	return huma.NewError(http.StatusServiceUnavailable, what+": a server behind does not answer as it should; the log says more")
+}
+
+func noTopic(err error) bool { return errors.Is(err, kafkalog.ErrNoTopic) }
+
+// dataset gives a declared dataset or the problem.
+func (s *Server) dataset(name string) (*schemas.Dataset, error) {
+	d, ok := s.cfg.Datasets.Get(name)
+	if !ok {
+		return nil, huma.Error404NotFound("dataset is not declared")
+	}
+	return d, nil
+}

@@ -1,0 +1,261 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits of the listener.
+const (
+	maxHeaderBytes = 16 << 10
+	maxBody        = 1 << 20
+	maxPublishBody = 8 << 20
+	maxStreams     = 64
+	requestTimeout = 30 * time.Second
+	// wrongTokens bounds how many wrong tokens a second get an answer of their own.
+	wrongTokens      = 10
+	wrongTokensBurst = 50
+)
+
+// rule is what the gate knows of a route.
+type rule struct {
+	// public: no token is needed. Only what says nothing about anybody's data may be.
+	public bool
+	least  Role
+	// change: the request changes something. It is written to the audit log before and after, and refused when it cannot
+	// be.
+	change bool
+	// stream: the answer has no end of its own, so it has no deadline and is counted.
+	stream bool
+	// body is the greatest size of the request's body; 0 means maxBody.
+	body int64
+}
+
+// gate is the one way to the mux.
+type gate struct {
+	mux    *http.ServeMux
+	rules  map[string]rule
+	tokens *TokenFile // nil: no authentication
+	audit  auditLog
+	srv    *Server
+
+	wrong    *rate.Limiter
+	perToken rate.Limit
+
+	mu       sync.Mutex // guards what follows
+	limiters map[string]*rate.Limiter
+	streams  int
+}
+
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	rec := &recorder{ResponseWriter: w}
+	defer func() {
+		if v := recover(); v != nil {
+			if v == http.ErrAbortHandler { //nolint:errorlint // a panic's value, which is compared as it is
+				panic(v)
+			}
+			g.srv.log.Error("handler panicked", "path", r.URL.Path, "panic", v)
+			if rec.status == 0 {
+				problem(rec, http.StatusInternalServerError, "the request could not be handled")
+			}
+		}
+	}()
+	g.admit(rec, r)
+}
+
+// admit decides who may pass.
+func (g *gate) admit(w *recorder, r *http.Request) {
+	_, pattern := g.mux.Handler(r)
+	ru, known := g.rules[pattern]
+	if known && ru.public {
+		g.mux.ServeHTTP(w, r)
+		return
+	}
+	who, status := g.identify(r)
+	switch {
+	case status == http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="freshet"`)
+		problem(w, status, "give a token: Authorization: Bearer …; `freshet admin token` makes one")
+		return
+	case status != 0:
+		problem(w, status, "this request is not taken from here just now")
+		return
+	}
+	if !g.limiter(who.Name).Allow() {
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusTooManyRequests, "too many requests with this token; wait a second")
+		return
+	}
+	switch {
+	case pattern == "": // the mux says what is wrong with the path or the method
+		g.mux.ServeHTTP(w, r)
+	case !known:
+		problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
+	case !who.Role.may(ru.least):
+		problem(w, http.StatusForbidden, "this needs the role "+ru.least.String()+", the token has "+who.Role.String())
+	default:
+		g.serve(w, r.WithContext(withPrincipal(r.Context(), who)), ru, pattern)
+	}
+}
+
+// identify says who makes the request, or the status of its refusal.
+func (g *gate) identify(r *http.Request) (Principal, int) {
+	if g.tokens == nil {
+		// Without authentication only this machine is served, and a page that resolved its own name to us is not us.
+		if !loopbackHost(r.Host) {
+			return Principal{}, http.StatusForbidden
+		}
+		return Principal{Name: "local", Role: Admin}, 0
+	}
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if ok {
+		if who, found := g.tokens.find(strings.TrimSpace(token)); found {
+			return who, 0
+		}
+	}
+	if !g.wrong.Allow() {
+		return Principal{}, http.StatusTooManyRequests
+	}
+	return Principal{}, http.StatusUnauthorized
+}
+
+func loopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (g *gate) limiter(name string) *rate.Limiter {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l, ok := g.limiters[name]
+	if !ok {
+		l = rate.NewLimiter(g.perToken, max(1, int(2*g.perToken)))
+		g.limiters[name] = l
+	}
+	return l
+}
+
+// serve bounds and audits a request that may pass.
+func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
+	limit := int64(maxBody)
+	if ru.body > 0 {
+		limit = ru.body
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	if ru.stream {
+		if !g.enterStream() {
+			problem(w, http.StatusServiceUnavailable, "too many streams are open")
+			return
+		}
+		defer g.leaveStream()
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		stop := context.AfterFunc(g.srv.draining, cancel)
+		defer stop()
+		r = r.WithContext(ctx)
+	} else {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	if !ru.change {
+		g.mux.ServeHTTP(w, r)
+		return
+	}
+	g.serveAudited(w, r, pattern)
+}
+
+// serveAudited writes the audit log before the change, and after it with its outcome.
+func (g *gate) serveAudited(w *recorder, r *http.Request, pattern string) {
+	who := principalOf(r.Context())
+	e := Entry{Actor: who.Name, Role: who.Role.String(), Action: g.srv.operationID(pattern), Target: r.URL.EscapedPath()}
+	id, err := g.audit.write(r.Context(), e)
+	if err != nil {
+		g.srv.log.Error("change is refused, since the audit log cannot be written", "action", e.Action, "error", err)
+		problem(w, http.StatusServiceUnavailable, "the audit log cannot be written, so nothing was changed")
+		return
+	}
+	n := &notes{m: map[string]any{}}
+	g.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), notesKey{}, n)))
+	e.Of, e.Outcome, e.Detail = id, w.code(), n.all()
+	// The client may be gone by now; the outcome is written all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+	defer cancel()
+	if _, err := g.audit.write(ctx, e); err != nil {
+		g.srv.log.Error("outcome of a change is missing from the audit log", "action", e.Action, "line", id, "error", err)
+	}
+}
+
+func (g *gate) enterStream() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.streams >= maxStreams {
+		return false
+	}
+	g.streams++
+	return true
+}
+
+func (g *gate) leaveStream() {
+	g.mu.Lock()
+	g.streams--
+	g.mu.Unlock()
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader notes the status.
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write notes that the answer began.
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController find the writer's other sides.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+// problem answers with an RFC 9457 problem.
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{http.StatusText(status), status, detail})
+}

@@ -1,0 +1,196 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sort"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Partition is how far one partition is.
+type Partition struct {
+	Dataset   string `json:"dataset"`
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	// First and End bound what Kafka has; Committed is the group's offset, -1 without one.
+	First     int64 `json:"first"`
+	End       int64 `json:"end"`
+	Committed int64 `json:"committed"`
+	// Records is how many are not done, Seconds how long the oldest of them has waited; ETA how long it takes at the rate
+	// of the last two looks, absent where that is not known.
+	Records int64    `json:"records"`
+	Seconds float64  `json:"seconds"`
+	ETA     *float64 `json:"eta_seconds,omitempty"`
+	Owner   string   `json:"owner,omitempty"`
+	Alive   bool     `json:"owner_alive"`
+	Paused  bool     `json:"paused,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+const (
+	lagReaders = 8
+	lagWait    = 2 * time.Second
+)
+
+// looks remembers how far partitions were, to tell rates.
+type looks struct {
+	mu sync.Mutex
+	at map[string]look
+}
+
+type look struct {
+	at   time.Time
+	done int64
+	rate float64
+}
+
+// rate notes how far source is and gives records a second since the look before; 0 if that is not known.
+func (l *looks) rate(source string, done int64, now time.Time) float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at == nil {
+		l.at = map[string]look{}
+	}
+	old, ok := l.at[source]
+	switch {
+	case !ok || done < old.done:
+		l.at[source] = look{at: now, done: done}
+		return 0
+	case now.Sub(old.at) < time.Second:
+		return old.rate
+	}
+	r := float64(done-old.done) / now.Sub(old.at).Seconds()
+	l.at[source] = look{at: now, done: done, rate: r}
+	return r
+}
+
+// lag asks Kafka for ends and commits, MySQL for owners, and workers for their troubles.
+func (s *Server) lag(ctx context.Context) ([]Partition, error) {
+	var topics []string
+	for _, d := range s.cfg.Datasets.All() {
+		topics = append(topics, d.Topic)
+	}
+	committed, err := s.cfg.Kafka.CommittedOffsets(ctx, s.cfg.Group, topics)
+	if err != nil {
+		return nil, err
+	}
+	workers, err := readWorkers(ctx, s.cfg.Replica.DB())
+	if err != nil {
+		return nil, err
+	}
+	pauses, err := s.cfg.Replica.Pauses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := []Partition{}
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lagReaders)
+	for _, d := range s.cfg.Datasets.All() {
+		g.Go(func() error {
+			parts, err := s.topicLag(gctx, d, committed[d.Topic])
+			_, paused := pauses[d.Name]
+			for i := range parts {
+				parts[i].Paused = paused
+				owners(&parts[i], workers)
+			}
+			mu.Lock()
+			out = append(out, parts...)
+			mu.Unlock()
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	sort.Slice(out, func(i, j int) bool {
+		if out[i].Topic != out[j].Topic {
+			return out[i].Topic < out[j].Topic
+		}
+		return out[i].Partition < out[j].Partition
+	})
+	return out, nil
+}
+
+func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) ([]Partition, error) {
+	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
+	if noTopic(err) {
+		return nil, nil // nothing can lag
+	}
+	if err != nil {
+		return nil, err
+	}
+	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
+	if noTopic(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	var out []Partition
+	for id, o := range ends {
+		p := Partition{Dataset: d.Name, Topic: d.Topic, Partition: id, First: o.First, End: o.LastStable, Committed: -1}
+		at := o.First
+		if c, ok := committed[id]; ok {
+			p.Committed, at = c, max(c, o.First)
+		}
+		p.Records = max(0, o.LastStable-at)
+		part := kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}
+		rate := s.looks.rate(part.Source(), at, now)
+		if p.Records > 0 {
+			p.Seconds = s.waited(ctx, part, at, o.LastStable, now)
+			if rate > 0 {
+				eta := float64(p.Records) / rate
+				p.ETA = &eta
+			}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// waited is how long the first record that is not done has been in Kafka; 0 when there is none after all.
+func (s *Server) waited(ctx context.Context, p kafkalog.Partition, from, until int64, now time.Time) float64 {
+	ctx, cancel := context.WithTimeout(ctx, lagWait)
+	defer cancel()
+	r := kafkalog.NewReader(s.cfg.Kafka, p, from, kafkalog.ReaderConfig{Until: until, MaxRecords: 1, MaxFetchBytes: 64 << 10, FetchWait: 100 * time.Millisecond})
+	defer r.Close()
+	for {
+		b, err := r.Read(ctx)
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.log.Debug("oldest record of a lagging partition cannot be read", "topic", p.Topic, "partition", p.ID, "error", err)
+			}
+			return 0
+		}
+		if len(b.Records) > 0 {
+			at := b.Records[0].Time
+			b.Release()
+			return max(0, now.Sub(time.UnixMilli(at)).Seconds())
+		}
+		b.Release()
+	}
+}
+
+// owners adds what the worker that has the partition says of it.
+func owners(p *Partition, workers []WorkerState) {
+	for _, w := range workers {
+		for _, wp := range w.Partitions {
+			if wp.Topic != p.Topic || wp.Partition != p.Partition || p.Alive && !w.Alive {
+				continue
+			}
+			p.Owner, p.Alive, p.Error = w.Owner, w.Alive, wp.Error
+			if wp.Stopped && p.Error == "" {
+				p.Error = "the partition stands still; /readyz of its worker says why"
+			}
+		}
+	}
+}

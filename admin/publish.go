@@ -1,0 +1,246 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// maxEvents is the greatest number of events of one request.
+const maxEvents = 1000
+
+func (s *Server) publishRoutes() {
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/events", OperationID: "publish-events", Summary: "Publish CloudEvents",
+		Description: "CloudEvents 1.0 over HTTP: binary (ce-… headers), structured (application/cloudevents+json) or a batch (application/cloudevents-batch+json). " +
+			"The extension attributes partitionkey (the record's key) and sequence (its version) are needed; the dataset comes from ?dataset= or from the subject <dataset>/<key>. All events are checked before the first is sent.",
+		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxPublishBody, SkipValidateBody: true,
+	}, s.publishEvents)
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/invalidations", OperationID: "publish-invalidation", Summary: "Make cached entries stale",
+		DefaultStatus: http.StatusAccepted,
+	}, s.publishInvalidation)
+}
+
+// eventsInput takes the request as it is: CloudEvents spread over headers and body.
+type eventsInput struct {
+	Dataset     string `query:"dataset" maxLength:"64" doc:"the dataset, if the subject does not name it"`
+	ContentType string `header:"Content-Type"`
+	RawBody     []byte `contentType:"application/json"`
+
+	headers []schemas.Header
+}
+
+// Resolve gathers the headers of the binary mode.
+func (in *eventsInput) Resolve(ctx huma.Context) []error {
+	ctx.EachHeader(func(name, value string) {
+		lower := strings.ToLower(name)
+		attr, ok := strings.CutPrefix(lower, "ce-")
+		switch {
+		case ok:
+			if plain, err := url.PathUnescape(value); err == nil { // the HTTP binding percent-encodes
+				value = plain
+			}
+			in.headers = append(in.headers, schemas.Header{Key: "ce_" + attr, Value: []byte(value)})
+		case lower == "traceparent" || lower == "tracestate":
+			in.headers = append(in.headers, schemas.Header{Key: lower, Value: []byte(value)})
+		}
+	})
+	return nil
+}
+
+type publishedOutput struct {
+	Body struct {
+		Events int    `json:"events"`
+		Token  string `json:"token" doc:"what a reader can wait for"`
+	}
+}
+
+var errNoProducer = huma.Error503ServiceUnavailable("this process does not publish") //nolint:gochecknoglobals // an answer that never changes
+
+func (s *Server) publishEvents(ctx context.Context, in *eventsInput) (*publishedOutput, error) {
+	if s.cfg.Producer == nil {
+		return nil, errNoProducer
+	}
+	events, err := s.readEvents(in)
+	if err != nil {
+		return nil, s.answerError(ctx, "read events", err)
+	}
+	tok, err := s.cfg.Producer.Publish(ctx, events...)
+	if err != nil {
+		return nil, s.answerError(ctx, "publish events", err)
+	}
+	out := &publishedOutput{}
+	out.Body.Events, out.Body.Token = len(events), tok.String()
+	return out, nil
+}
+
+func malformed(problem, mend string) error {
+	return &schemas.FieldError{Field: "request", Problem: problem, Mend: mend, Reason: schemas.ReasonMalformed}
+}
+
+func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
+	media, _, err := mime.ParseMediaType(in.ContentType)
+	if in.ContentType != "" && err != nil {
+		return nil, malformed("has a content type that cannot be read", "send application/cloudevents+json, -batch+json, or ce-… headers")
+	}
+	switch media {
+	case "application/cloudevents-batch+json":
+		var list []json.RawMessage
+		if json.Unmarshal(in.RawBody, &list) != nil {
+			return nil, malformed("is no JSON array", "send an array of CloudEvents")
+		}
+		if len(list) == 0 || len(list) > maxEvents {
+			return nil, malformed(fmt.Sprintf("has %d events", len(list)), fmt.Sprintf("send 1 to %d", maxEvents))
+		}
+		var events []schemas.Event
+		for i, one := range list {
+			evs, err := s.structured(in.Dataset, one)
+			if err != nil {
+				return nil, fmt.Errorf("event %d: %w", i, err)
+			}
+			events = append(events, evs...)
+		}
+		return events, nil
+	case "application/cloudevents+json", "application/cloudevents":
+		return s.structured(in.Dataset, in.RawBody)
+	}
+	return s.binary(in)
+}
+
+func (s *Server) binary(in *eventsInput) ([]schemas.Event, error) {
+	var key, subject string
+	var hasKey bool
+	for _, h := range in.headers {
+		switch h.Key {
+		case "ce_partitionkey":
+			key, hasKey = string(h.Value), true
+		case "ce_subject":
+			subject = string(h.Value)
+		}
+	}
+	rec := schemas.Record{Headers: in.headers, Value: in.RawBody}
+	if len(in.RawBody) == 0 {
+		rec.Value = nil
+	} else if in.ContentType != "" {
+		rec.Headers = append(rec.Headers, schemas.Header{Key: "content-type", Value: []byte(in.ContentType)})
+	}
+	return s.decode(in.Dataset, subject, key, hasKey, rec)
+}
+
+func (s *Server) structured(dataset string, body []byte) ([]schemas.Event, error) {
+	var a struct {
+		Subject      string  `json:"subject"`
+		PartitionKey *string `json:"partitionkey"`
+	}
+	if json.Unmarshal(body, &a) != nil {
+		return nil, malformed("is no CloudEvent in the JSON format", "send one JSON object")
+	}
+	rec := schemas.Record{
+		Value:   bytes.Clone(body),
+		Headers: []schemas.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}},
+	}
+	var key string
+	if a.PartitionKey != nil {
+		key = *a.PartitionKey
+	}
+	return s.decode(dataset, a.Subject, key, a.PartitionKey != nil, rec)
+}
+
+// decode reads a record's event as a worker would.
+func (s *Server) decode(dataset, subject, key string, hasKey bool, rec schemas.Record) ([]schemas.Event, error) {
+	of, subjectKey, split := strings.Cut(subject, "/")
+	if dataset == "" && split {
+		dataset = of
+	}
+	if !hasKey && split && of == dataset {
+		key, hasKey = subjectKey, true
+	}
+	d, ok := s.cfg.Datasets.Get(dataset)
+	if !ok {
+		return nil, malformed("names no declared dataset", "give ?dataset=, or the subject <dataset>/<key>")
+	}
+	if d.Format != schemas.FormatCloudEvents {
+		return nil, malformed("names a dataset that other tools write", "change the row in its database")
+	}
+	if hasKey {
+		rec.Key = []byte(key)
+	}
+	events, err := d.Decode(rec)
+	if err != nil {
+		return nil, err
+	}
+	if len(events) == 0 {
+		return nil, malformed("has no event", "send a CloudEvent")
+	}
+	for i := range events {
+		if _, err := d.Check(&events[i]); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+type invalidationInput struct {
+	Body struct {
+		Names   []string `json:"names,omitempty" maxItems:"1000" doc:"cache keys as the datasets' templates make them"`
+		Tags    []string `json:"tags,omitempty" maxItems:"1000"`
+		Dataset string   `json:"dataset,omitempty" maxLength:"64" doc:"together with keys"`
+		Keys    []string `json:"keys,omitempty" maxItems:"1000" doc:"record keys of the dataset"`
+		Reason  string   `json:"reason,omitempty" maxLength:"500"`
+	}
+}
+
+func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput) (*acceptedOutput, error) {
+	b := &in.Body
+	names := b.Names
+	note(ctx, "reason", b.Reason)
+	if len(b.Keys) > 0 {
+		d, err := s.dataset(b.Dataset)
+		if err != nil {
+			return nil, err
+		}
+		if d.Cache == nil {
+			return nil, huma.Error409Conflict("the dataset has no cache section, so nothing of it is cached")
+		}
+		for _, k := range b.Keys {
+			name, err := d.CacheKey(k)
+			if err != nil {
+				return nil, s.answerError(ctx, "read keys", err)
+			}
+			names = append(names, name)
+		}
+	}
+	if len(names)+len(b.Tags) == 0 {
+		return nil, huma.Error422UnprocessableEntity("nothing is named; give names, tags, or dataset and keys")
+	}
+	return s.invalidate(ctx, names, b.Tags)
+}
+
+// invalidate publishes and notes what.
+func (s *Server) invalidate(ctx context.Context, names, tags []string) (*acceptedOutput, error) {
+	note(ctx, "names", len(names))
+	note(ctx, "tags", len(tags))
+	if s.cfg.Producer == nil {
+		return nil, errNoProducer
+	}
+	tok, err := s.cfg.Producer.Invalidate(ctx, s.cfg.Namespace, names, tags)
+	if err != nil {
+		if noTopic(err) {
+			return nil, huma.Error409Conflict("the namespace's invalidation topic does not exist; make it with `freshet migrate datasets`")
+		}
+		return nil, s.answerError(ctx, "publish invalidation", err)
+	}
+	out := &acceptedOutput{}
+	out.Body.Token = tok.String()
+	return out, nil
+}

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// probeEvery is how long an answer about the servers behind is good, so that probes cost nothing.
+	probeEvery = time.Second
+	probeWait  = 2 * time.Second
+)
+
+// prober asks the servers behind the API for a sign of life.
+type prober struct {
+	mu   sync.Mutex // held while asking, so that one asks for all
+	at   time.Time
+	sick []string
+}
+
+// notReady lists why this process cannot do its work.
+func (s *Server) notReady(ctx context.Context) []string {
+	if s.draining.Err() != nil {
+		return []string{"draining: this process ends"}
+	}
+	why := append([]string(nil), s.sickServers(ctx)...)
+	if s.cfg.NotReady != nil {
+		why = append(why, s.cfg.NotReady()...)
+	}
+	return why
+}
+
+func (s *Server) sickServers(ctx context.Context) []string {
+	p := &s.probe
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.at) < probeEvery {
+		return p.sick
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	p.sick = nil
+	check := func(what string, err error) {
+		if err != nil {
+			s.log.Debug("server does not answer", "for", what, "error", err)
+			p.sick = append(p.sick, what+" does not answer")
+		}
+	}
+	check("MySQL", s.cfg.Replica.Ping(ctx))
+	if list := s.cfg.Datasets.All(); len(list) > 0 {
+		_, err := s.cfg.Kafka.Topic(ctx, list[0].Topic)
+		if !noTopic(err) {
+			check("Kafka", err)
+		}
+	}
+	if s.cfg.Redis != nil {
+		check("Redis", s.cfg.Redis.Ping(ctx).Err())
+	}
+	p.at = time.Now()
+	return p.sick
+}
+
+// serveReady says whether the process is ready. Why not is told to those with a token only (verbose): it names hosts.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	why := s.notReady(r.Context())
+	status := http.StatusOK
+	if len(why) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	if s.cfg.Tokens != nil {
+		why = nil
+	}
+	answerState(w, status, why)
+}
+
+func answerState(w http.ResponseWriter, status int, why []string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	text := "ok"
+	if status != http.StatusOK {
+		text = "not ready"
+	}
+	_ = json.NewEncoder(w).Encode(struct {
+		Status string   `json:"status"`
+		Why    []string `json:"why,omitempty"`
+	}{text, why})
+}

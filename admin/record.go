@@ -1,0 +1,273 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Record is everything that is known of one record on every tier.
+type Record struct {
+	Dataset   string `json:"dataset"`
+	Key       string `json:"key"`
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	// Verdict says in one sentence whether the copies agree, and if not, why.
+	Verdict string `json:"verdict"`
+	// Fresh: every copy that is served is as new as the replica, and the replica as the topic.
+	Fresh  bool       `json:"fresh"`
+	Kafka  KafkaSide  `json:"kafka"`
+	Row    *RowSide   `json:"row,omitempty"`
+	Shared *Shared    `json:"shared,omitempty"`
+	Nodes  []NodeCopy `json:"nodes"`
+	// Letters are the record's open dead letters.
+	Letters []Letter `json:"letters"`
+}
+
+// KafkaSide is what the topic says of a record.
+type KafkaSide struct {
+	// From and To bound the offsets that were looked through.
+	From      int64     `json:"from"`
+	To        int64     `json:"to"`
+	Committed int64     `json:"committed" doc:"the group's offset; -1 without one"`
+	Events    []Message `json:"events" doc:"the record's events in that range, newest last"`
+}
+
+// RowSide is the replica row.
+type RowSide struct {
+	Version int64           `json:"version"`
+	Deleted bool            `json:"deleted"`
+	At      time.Time       `json:"at" doc:"the broker's time of the event that wrote the row"`
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+// Shared is the shared entry.
+type Shared struct {
+	Name string `json:"name" doc:"cache key"`
+	// State is value, lease or none.
+	State   string  `json:"state" enum:"value,lease,none"`
+	Valid   bool    `json:"valid" doc:"false: no reader takes the value, since its lane was flushed after it"`
+	Version int64   `json:"version"`
+	TTL     float64 `json:"ttl_seconds"`
+	// Floor is the least version that a fill may store; -1: none. MAX (2^53-1): only loads of the primary fill.
+	Floor int64 `json:"floor"`
+}
+
+// NodeCopy is a node's local entry.
+type NodeCopy struct {
+	Node    string `json:"node"`
+	Held    bool   `json:"held"`
+	Version int64  `json:"version,omitempty"`
+	Found   bool   `json:"found,omitempty"`
+	Served  bool   `json:"served"`
+}
+
+const (
+	scanRecords = 20_000
+	scanWait    = 5 * time.Second
+	peekWait    = time.Second
+)
+
+func (s *Server) recordRoutes() {
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/records/{dataset}/{key}", OperationID: "inspect-record",
+		Summary: "One record on every tier, with a verdict", Description: "Content (data=true) needs the role operator.",
+	}, s.inspectRecord)
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/invalidate", OperationID: "invalidate-record",
+		Summary: "Make the cached copies of one record stale", DefaultStatus: http.StatusAccepted,
+	}, s.invalidateRecord)
+}
+
+type recordInput struct {
+	Dataset string `path:"dataset" maxLength:"64"`
+	Key     string `path:"key" maxLength:"1536"`
+	Events  int    `query:"events" minimum:"1" maximum:"100" default:"10" doc:"most events to show"`
+	Scan    int64  `query:"scan" minimum:"0" maximum:"1000000" default:"20000" doc:"how many offsets from the end of the partition are looked through"`
+	Data    bool   `query:"data" doc:"show content"`
+}
+
+type recordOutput struct{ Body Record }
+
+// needContent refuses content to those who may not see it.
+func needContent(ctx context.Context, wanted bool) error {
+	if wanted && !principalOf(ctx).Role.may(Operator) {
+		return huma.Error403Forbidden("content needs the role operator")
+	}
+	return nil
+}
+
+func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOutput, error) {
+	d, err := s.dataset(in.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	if err := needContent(ctx, in.Data); err != nil {
+		return nil, err
+	}
+	if _, err := d.ParseKey(in.Key); err != nil {
+		return nil, s.answerError(ctx, "read key", err)
+	}
+	r := Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []NodeCopy{}, Letters: []Letter{}}
+	for _, look := range []func(context.Context, *schemas.Dataset, *recordInput, *Record) error{
+		s.lookKafka, s.lookRow, s.lookLetters, s.lookShared, s.lookNodes,
+	} {
+		if err := look(ctx, d, in, &r); err != nil {
+			return nil, s.answerError(ctx, "inspect record", err)
+		}
+	}
+	r.Verdict, r.Fresh = verdict(&r)
+	return &recordOutput{r}, nil
+}
+
+// lookKafka reads the end of the record's partition.
+func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	r.Kafka = KafkaSide{Committed: -1, Events: []Message{}}
+	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
+	if noTopic(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	id := kafkalog.PartitionOf([]byte(in.Key), info.Partitions)
+	r.Partition = id
+	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
+	if err != nil {
+		return err
+	}
+	committed, err := s.cfg.Kafka.CommittedOffsets(ctx, s.cfg.Group, []string{d.Topic})
+	if err != nil {
+		return err
+	}
+	if c, ok := committed[d.Topic][id]; ok {
+		r.Kafka.Committed = c
+	}
+	o := ends[id]
+	r.Kafka.From, r.Kafka.To = max(o.First, o.LastStable-in.Scan), o.LastStable
+	part := kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}
+	reached, err := s.scan(ctx, part, r.Kafka.From, r.Kafka.To, func(rec *schemas.Record) bool {
+		for _, m := range messagesOf(d, id, rec, in.Data) {
+			if m.Key == in.Key {
+				r.Kafka.Events = append(r.Kafka.Events, m)
+			}
+		}
+		return true
+	})
+	r.Kafka.To = reached
+	if n := len(r.Kafka.Events) - in.Events; n > 0 {
+		r.Kafka.Events = r.Kafka.Events[n:]
+	}
+	return err
+}
+
+func (s *Server) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	row, err := s.cfg.Replica.Row(ctx, d, in.Key)
+	if err != nil || !row.Found {
+		return err
+	}
+	r.Row = &RowSide{Version: row.Version, Deleted: row.Deleted, At: time.UnixMilli(row.At).UTC()}
+	if in.Data {
+		r.Row.Data, err = json.Marshal(row.Properties(d))
+	}
+	return err
+}
+
+func (s *Server) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Key: in.Key, State: replica.StateOpen, Limit: 20})
+	for i := range letters {
+		r.Letters = append(r.Letters, letterOf(&letters[i]))
+	}
+	return err
+}
+
+func (s *Server) lookShared(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	if d.Cache == nil || s.cfg.Redis == nil {
+		return nil
+	}
+	name, err := d.CacheKey(in.Key)
+	if err != nil {
+		return err
+	}
+	keys := lane.KeysOf(s.cfg.Namespace, lane.Of(name, s.cfg.Lanes))
+	pipe := s.cfg.Redis.Pipeline()
+	value, ttl := pipe.Get(ctx, keys.Value(name)), pipe.PTTL(ctx, keys.Value(name))
+	root, f0, f1 := pipe.HGet(ctx, keys.Meta, "root"), pipe.HGet(ctx, keys.Floors0, name), pipe.HGet(ctx, keys.Floors1, name)
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	sh := &Shared{Name: name, State: "none", Floor: -1, TTL: max(0, ttl.Val().Seconds())}
+	for _, f := range []*redis.StringCmd{f0, f1} {
+		if n, err := f.Int64(); err == nil {
+			sh.Floor = max(sh.Floor, n)
+		}
+	}
+	b, _ := value.Bytes()
+	if v, ok := lane.ParseValue(b); ok {
+		sh.State, sh.Version, sh.Valid = "value", v.Version, v.Root == root.Val()
+	} else if strings.HasPrefix(string(b), "L ") {
+		sh.State = "lease"
+	}
+	r.Shared = sh
+	return nil
+}
+
+func (s *Server) lookNodes(ctx context.Context, _ *schemas.Dataset, _ *recordInput, r *Record) error {
+	if r.Shared == nil {
+		return nil
+	}
+	nodes, err := invalidation.Nodes(ctx, s.cfg.Redis, s.cfg.Namespace)
+	if err != nil || len(nodes) == 0 {
+		return err
+	}
+	q := invalidation.Question{Names: []string{r.Shared.Name}}
+	answers, err := invalidation.Ask(ctx, s.cfg.Redis, s.cfg.Namespace, q, len(nodes), peekWait)
+	for _, a := range answers {
+		c := NodeCopy{Node: a.Node}
+		for _, h := range a.Held {
+			c.Held, c.Version, c.Found, c.Served = true, h.Version, h.Found, h.Served
+		}
+		r.Nodes = append(r.Nodes, c)
+	}
+	return err
+}
+
+type acceptedOutput struct {
+	Body struct {
+		Token string `json:"token" doc:"what a reader can wait for"`
+	}
+}
+
+type invalidateRecordInput struct {
+	Dataset string `path:"dataset" maxLength:"64"`
+	Key     string `path:"key" maxLength:"1536"`
+	Body    reason
+}
+
+func (s *Server) invalidateRecord(ctx context.Context, in *invalidateRecordInput) (*acceptedOutput, error) {
+	d, err := s.dataset(in.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	note(ctx, "reason", in.Body.Reason)
+	if d.Cache == nil {
+		return nil, huma.Error409Conflict("the dataset has no cache section, so nothing of it is cached")
+	}
+	name, err := d.CacheKey(in.Key)
+	if err != nil {
+		return nil, s.answerError(ctx, "read key", err)
+	}
+	return s.invalidate(ctx, []string{name}, nil)
+}

@@ -1,0 +1,87 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Role is what the bearer of a token may do.
+type Role uint8
+
+// The roles. Each of viewer, operator and admin may do what the one before may; a publisher publishes and nothing else.
+const (
+	// Viewer reads states, positions and versions, but no record's content.
+	Viewer Role = iota + 1
+	// Operator reads content too, and pauses, invalidates, replays, redrives and discards.
+	Operator
+	// Admin does everything, also what replaces a whole table.
+	Admin
+	// Publisher publishes events and invalidations.
+	Publisher
+)
+
+// String gives the role's name in the file of tokens.
+func (r Role) String() string {
+	switch r {
+	case Viewer:
+		return "viewer"
+	case Operator:
+		return "operator"
+	case Admin:
+		return "admin"
+	case Publisher:
+		return "publisher"
+	}
+	return "none"
+}
+
+// ParseRole reads a role's name.
+func ParseRole(s string) (Role, error) {
+	for r := Viewer; r <= Publisher; r++ {
+		if r.String() == s {
+			return r, nil
+		}
+	}
+	return 0, fmt.Errorf("role is unknown; use %s", strings.Join(roleNames(), ", "))
+}
+
+func roleNames() []string {
+	var out []string
+	for r := Viewer; r <= Publisher; r++ {
+		out = append(out, r.String())
+	}
+	return out
+}
+
+// may says whether r is enough where least is asked for.
+func (r Role) may(least Role) bool {
+	switch {
+	case r == 0 || least == 0:
+		return false
+	case r == Admin:
+		return true
+	case r == Publisher || least == Publisher:
+		return r == least
+	}
+	return r >= least
+}
+
+// Principal is who makes a request.
+type Principal struct {
+	// Name is the token's name, "local" where there is no authentication.
+	Name string
+	Role Role
+}
+
+type principalKey struct{}
+
+func withPrincipal(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// principalOf is who makes the request that ctx belongs to; nobody, with no role, elsewhere.
+func principalOf(ctx context.Context) Principal {
+	p, _ := ctx.Value(principalKey{}).(Principal)
+	return p
+}

@@ -1,0 +1,280 @@
+package admin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Defaults of a Config.
+const (
+	DefaultListen = "127.0.0.1:7789"
+	// DefaultRate is how many requests a second one token gets.
+	DefaultRate = 100
+	// DefaultDrain is how long /readyz says "draining" before the listener closes.
+	DefaultDrain = time.Second
+)
+
+// ErrConfig comes, wrapped, from New when a field of a Config is missing or unsafe.
+var ErrConfig = errors.New("configuration of the admin API")
+
+// Producer appends to Kafka. *producer.Producer has it.
+type Producer interface {
+	// Publish checks and appends all events; errors that wrap schemas.ErrInvalid are the caller's fault.
+	Publish(ctx context.Context, events ...schemas.Event) (schemas.Token, error)
+	// Invalidate appends to the topic that carries other writers' invalidations.
+	Invalidate(ctx context.Context, namespace string, names, tags []string) (schemas.Token, error)
+}
+
+// Config of a Server. Datasets, Namespace, Group, Kafka and Replica are required; the zero value of every other field
+// works.
+type Config struct {
+	// Listen is the address; "" means DefaultListen. An address that is not loopback needs Tokens.
+	Listen string
+	// Tokens know who may do what; nil: no authentication, and everybody on this machine may do everything.
+	Tokens *TokenFile
+	// TLS encrypts the listener; nil: plain HTTP. With ClientCAs, clients show certificates beside their token.
+	TLS *tls.Config
+	// Rate is how many requests a second one token gets; 0 means DefaultRate.
+	Rate float64
+	// Drain is how long the server goes on, unready, before it closes; 0 means DefaultDrain, negative: not at all.
+	Drain time.Duration
+
+	// Datasets are what is shown and published.
+	Datasets *schemas.Datasets
+	// Namespace and Group are the workers'.
+	Namespace, Group string
+	// Kafka reads topics and positions.
+	Kafka *kafkalog.Client
+	// Replica is the database that the workers write.
+	Replica *replica.MySQL
+	// Redis holds shared entries and knows the nodes; nil: none is used, because no dataset is cached.
+	Redis redis.UniversalClient
+	// Lanes is the namespace's number of lanes; 0 means 1.
+	Lanes int
+	// Producer takes events and invalidations; nil: both are refused.
+	Producer Producer
+	// Metrics answers /metrics; nil: there are none.
+	Metrics http.Handler
+	// NotReady lists why the rest of the process is not ready; nil: nothing is asked.
+	NotReady func() []string
+	// Version is shown in the OpenAPI document.
+	Version string
+	// Logger; nil discards.
+	Logger *slog.Logger
+}
+
+func (c *Config) fill() error {
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("%w: Listen is %q; give host:port", ErrConfig, c.Listen)
+	}
+	if c.Tokens == nil && !loopbackHost(host) {
+		return fmt.Errorf("%w: Listen is %s, which others can reach, and there is no file of tokens; listen on 127.0.0.1, or make tokens with `freshet admin token` and name their file", ErrConfig, c.Listen)
+	}
+	for field, absent := range map[string]bool{
+		"Datasets": c.Datasets == nil, "Namespace": c.Namespace == "", "Group": c.Group == "", "Kafka": c.Kafka == nil, "Replica": c.Replica == nil,
+	} {
+		if absent {
+			return fmt.Errorf("%w: %s is missing", ErrConfig, field)
+		}
+	}
+	if c.Rate < 0 {
+		return fmt.Errorf("%w: Rate is %v; it must not be negative", ErrConfig, c.Rate)
+	}
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS12)
+	}
+	if c.Rate == 0 {
+		c.Rate = DefaultRate
+	}
+	if c.Drain == 0 {
+		c.Drain = DefaultDrain
+	}
+	c.Lanes = max(c.Lanes, 1)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Server is the admin API. It is made by New and serves while Run does.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	api     huma.API
+	mux     *http.ServeMux
+	handler http.Handler
+	ops     map[string]string // pattern → operation id
+
+	draining context.Context //nolint:containedctx // ends when Run does, and with it the streams
+	drain    context.CancelFunc
+	probe    prober
+	looks    looks
+
+	mu   sync.Mutex
+	addr string // guarded by mu
+}
+
+// New checks the configuration and lays out the routes. It does not touch the network. Errors wrap ErrConfig.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s, err := layOut(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.draining, s.drain = context.WithCancel(context.Background())
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
+	}))
+	s.handler = guard.Handler(&gate{
+		mux: s.mux, rules: rules(), tokens: cfg.Tokens, audit: auditLog{cfg.Replica.DB()}, srv: s,
+		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), limiters: map[string]*rate.Limiter{},
+	})
+	return s, nil
+}
+
+// OpenAPI is the OpenAPI 3.1 document as JSON, for those who want it without a server.
+func OpenAPI(version string) ([]byte, error) {
+	s, err := layOut(Config{Version: version})
+	if err != nil {
+		return nil, err
+	}
+	return s.OpenAPI()
+}
+
+// layOut makes the routes; what they need to answer comes later.
+func layOut(cfg Config) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger.With("component", "admin"), mux: http.NewServeMux(), ops: map[string]string{}}
+	hc := huma.DefaultConfig("Freshet", cfg.Version)
+	hc.CreateHooks, hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = nil, "", "", ""
+	hc.RejectUnknownQueryParameters = true
+	hc.Info.Description = "Positions, nodes, records, dead letters and replays of one Freshet. Errors are RFC 9457 problems."
+	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	s.api = humago.New(s.mux, hc)
+	s.routes()
+	return s, s.finishRoutes()
+}
+
+// finishRoutes names each operation's rule in the OpenAPI document, and refuses a document and a table that differ.
+func (s *Server) finishRoutes() error {
+	table := rules()
+	seen := map[string]bool{}
+	for path, item := range s.api.OpenAPI().Paths {
+		for method, op := range map[string]*huma.Operation{
+			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
+		} {
+			if op == nil {
+				continue
+			}
+			pattern := method + " " + path
+			ru, ok := table[pattern]
+			if !ok {
+				return fmt.Errorf("%w: route %s has no rule", ErrConfig, pattern)
+			}
+			seen[pattern] = true
+			s.ops[pattern] = op.OperationID
+			op.Security = []map[string][]string{{"token": {}}}
+			op.Description = strings.TrimSpace(op.Description + " Needs the role " + ru.least.String() + ".")
+		}
+	}
+	for pattern := range table {
+		if !seen[pattern] && !bare[pattern] {
+			return fmt.Errorf("%w: rule %s belongs to no route", ErrConfig, pattern)
+		}
+	}
+	return nil
+}
+
+func (s *Server) operationID(pattern string) string {
+	if id, ok := s.ops[pattern]; ok {
+		return id
+	}
+	return pattern
+}
+
+// Handler is the whole API behind its gate.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// OpenAPI is the OpenAPI 3.1 document as JSON.
+func (s *Server) OpenAPI() ([]byte, error) {
+	b, err := s.api.OpenAPI().MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("write OpenAPI document: %w", err)
+	}
+	return b, nil
+}
+
+// Addr is the address that Run listens on; "" before.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+// Run serves until ctx ends, then says "draining" for a while and closes.
+func (s *Server) Run(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another address or port", s.cfg.Listen, err)
+	}
+	s.mu.Lock()
+	s.addr = l.Addr().String()
+	s.mu.Unlock()
+	if s.cfg.TLS != nil {
+		l = tls.NewListener(l, s.cfg.TLS)
+	}
+	// Answers have no write timeout here, since streams have none; the gate bounds the others.
+	srv := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: requestTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.log.Info("listening", "address", s.Addr(), "tls", s.cfg.TLS != nil, "tokens", s.cfg.Tokens != nil)
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		s.drain()
+		return fmt.Errorf("serve the admin API: %w", err)
+	case <-ctx.Done():
+	}
+	s.drain()
+	t := time.NewTimer(max(s.cfg.Drain, 0))
+	defer t.Stop()
+	<-t.C
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = srv.Shutdown(end)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	<-done
+	return err
+}

@@ -1,0 +1,193 @@
+package admin
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	tokenPrefix = "frt_"
+	hashPrefix  = "sha256:"
+	// reloadEvery is how long a changed file of tokens may go unnoticed.
+	reloadEvery = time.Second
+	maxNameLen  = 64
+)
+
+// ErrTokens comes, wrapped, for a file of tokens that cannot be used.
+var ErrTokens = errors.New("file of tokens")
+
+// Token is one line of a file of tokens: who bears it and what for. The token itself is nowhere.
+type Token struct {
+	Principal
+	hash [sha256.Size]byte
+}
+
+// NewToken makes a token and the line by which a file of tokens knows it. The token is shown once and kept nowhere.
+func NewToken(name string, role Role) (token, line string, err error) {
+	if err := checkName(name); err != nil {
+		return "", "", err
+	}
+	if role.String() == "none" {
+		return "", "", fmt.Errorf("%w: no role is given", ErrTokens)
+	}
+	token = tokenPrefix + rand.Text() + rand.Text()
+	h := sha256.Sum256([]byte(token))
+	return token, fmt.Sprintf("%s %s%x %s", role, hashPrefix, h, name), nil
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > maxNameLen {
+		return fmt.Errorf("%w: a name has 1 to %d characters", ErrTokens, maxNameLen)
+	}
+	for _, r := range name {
+		if r <= ' ' || r == 0x7f || r == '#' {
+			return fmt.Errorf("%w: a name has no spaces, control characters or #", ErrTokens)
+		}
+	}
+	return nil
+}
+
+// ParseTokens reads the text of a file of tokens: a line per token, "role sha256:hex name"; empty lines and those that
+// begin with # do not count. Errors wrap ErrTokens and name the line, never its content.
+func ParseTokens(text []byte) ([]Token, error) {
+	var out []Token
+	names := map[string]bool{}
+	sc := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; sc.Scan(); n++ {
+		line := strings.TrimSpace(sc.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		t, err := parseToken(line)
+		if err != nil {
+			return nil, fmt.Errorf("%w: line %d: %w", ErrTokens, n, err)
+		}
+		if names[t.Name] {
+			return nil, fmt.Errorf("%w: line %d: a name is given twice; audit could not tell the two apart", ErrTokens, n)
+		}
+		names[t.Name] = true
+		out = append(out, t)
+	}
+	if sc.Err() != nil {
+		return nil, fmt.Errorf("%w: a line is too long", ErrTokens)
+	}
+	return out, nil
+}
+
+func parseToken(line string) (Token, error) {
+	f := strings.Fields(line)
+	if len(f) != 3 {
+		return Token{}, errors.New("wants three words: role, sha256:…, name; `freshet admin token` prints such a line")
+	}
+	var t Token
+	role, err := ParseRole(f[0])
+	if err != nil {
+		return t, err
+	}
+	text, ok := strings.CutPrefix(f[1], hashPrefix)
+	raw, err := hex.DecodeString(text)
+	if !ok || err != nil || len(raw) != sha256.Size {
+		return t, errors.New("the second word is no sha256:… of 64 hex digits; never put the token itself here")
+	}
+	copy(t.hash[:], raw)
+	t.Principal = Principal{Name: f[2], Role: role}
+	return t, checkName(f[2])
+}
+
+// TokenFile knows the tokens of a file and notices when it changes. A changed file that cannot be read leaves the tokens
+// as they were, and is told in the log.
+type TokenFile struct {
+	path string
+	log  *slog.Logger
+	now  func() time.Time
+
+	mu     sync.Mutex // guards what follows
+	tokens []Token
+	looked time.Time
+	stamp  fileStamp
+}
+
+type fileStamp struct {
+	mod  time.Time
+	size int64
+}
+
+// OpenTokens reads a file of tokens. Errors wrap ErrTokens. A nil logger discards.
+func OpenTokens(path string, log *slog.Logger) (*TokenFile, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	f := &TokenFile{path: path, log: log, now: time.Now}
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	if len(f.tokens) == 0 {
+		return nil, fmt.Errorf("%w: %s holds no token; add a line that `freshet admin token` prints", ErrTokens, path)
+	}
+	return f, nil
+}
+
+func (f *TokenFile) read() error {
+	st, err := os.Stat(f.path)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTokens, err)
+	}
+	text, err := os.ReadFile(f.path)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTokens, err)
+	}
+	f.stamp = fileStamp{st.ModTime(), st.Size()} // also of a bad file: it is told once
+	tokens, err := ParseTokens(text)
+	if err != nil {
+		return err
+	}
+	f.tokens = tokens
+	return nil
+}
+
+// find gives who bears the token. It takes as long for a wrong one as for a right one.
+func (f *TokenFile) find(token string) (Principal, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reload()
+	h := sha256.Sum256([]byte(token))
+	var who Principal
+	found := false
+	for i := range f.tokens {
+		if subtle.ConstantTimeCompare(h[:], f.tokens[i].hash[:]) == 1 {
+			who, found = f.tokens[i].Principal, true
+		}
+	}
+	return who, found
+}
+
+func (f *TokenFile) reload() {
+	now := f.now()
+	if now.Sub(f.looked) < reloadEvery && !f.looked.IsZero() {
+		return
+	}
+	f.looked = now
+	st, err := os.Stat(f.path)
+	if err == nil && (fileStamp{st.ModTime(), st.Size()}) == f.stamp {
+		return
+	}
+	if err == nil {
+		err = f.read()
+	}
+	if err != nil {
+		f.log.Error("file of tokens cannot be read; the tokens stay as they were", "error", err)
+		return
+	}
+	f.log.Info("file of tokens is read anew", "tokens", len(f.tokens))
+}

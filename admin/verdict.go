@@ -1,0 +1,60 @@
+package admin
+
+import "fmt"
+
+// verdict says in one sentence whether the copies of a record agree; the most important disagreement is named. fresh is
+// false only where something is older than it should be and nothing on its way explains the difference as finished.
+func verdict(r *Record) (text string, fresh bool) {
+	row := int64(0)
+	if r.Row != nil {
+		row = r.Row.Version
+	}
+	var newest *Message
+	for i := range r.Kafka.Events {
+		if e := &r.Kafka.Events[i]; newest == nil || e.Version > newest.Version {
+			newest = e
+		}
+	}
+	for _, l := range r.Letters {
+		if l.Version > row {
+			return fmt.Sprintf("Version %d is a dead letter (%s), so the replica stays at version %d until the letter is redriven or a newer event comes.", l.Version, l.Reason, row), false
+		}
+	}
+	if newest != nil && newest.Version > row {
+		if r.Kafka.Committed <= newest.Offset {
+			return fmt.Sprintf("Version %d is in Kafka at offset %d and not applied yet: the group is at offset %d.", newest.Version, newest.Offset, r.Kafka.Committed), false
+		}
+		return fmt.Sprintf("The replica has version %d although version %d at offset %d was committed: the row was changed by hand or the database restored; replay this key.", row, newest.Version, newest.Offset), false
+	}
+	for _, n := range r.Nodes {
+		if n.Served && n.Version > 0 && n.Version < row {
+			return fmt.Sprintf("Node %s serves version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", n.Node, n.Version, row), false
+		}
+	}
+	if s := r.Shared; s != nil && s.State == "value" && s.Valid && s.Version > 0 && s.Version < row {
+		return fmt.Sprintf("The shared entry has version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", s.Version, row), false
+	}
+	return agreed(r, row), true
+}
+
+func agreed(r *Record, row int64) string {
+	held := 0
+	for _, n := range r.Nodes {
+		if n.Served {
+			held++
+		}
+	}
+	shared := "no shared entry"
+	if s := r.Shared; s != nil && s.State == "value" && s.Valid {
+		shared = "a shared entry"
+	}
+	switch {
+	case r.Row == nil && len(r.Kafka.Events) == 0:
+		return "No copy of this record exists, and no event of it was found in the range."
+	case r.Row == nil:
+		return "The replica has no row of this record."
+	case r.Row.Deleted:
+		return fmt.Sprintf("The record was deleted at version %d; %s, %d of %d nodes hold that.", row, shared, held, len(r.Nodes))
+	}
+	return fmt.Sprintf("Every copy has version %d: the replica row, %s, %d of %d nodes.", row, shared, held, len(r.Nodes))
+}

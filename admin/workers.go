@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Workers write their state into freshet_worker, beside the positions that they move: not every worker has a Redis.
+const (
+	// AnnounceInterval is how often a worker writes its state.
+	AnnounceInterval = 3 * time.Second
+	// WorkerTTL is how long a worker that says nothing counts as alive.
+	WorkerTTL = 15 * time.Second
+	// keepWorkers is how long the last words of a dead worker are kept.
+	keepWorkers = 24 * time.Hour
+)
+
+const (
+	sqlNowMillis  = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"
+	sqlAnnounce   = "INSERT INTO freshet_worker (owner, at, state) VALUES (?, " + sqlNowMillis + ", ?) ON DUPLICATE KEY UPDATE at = VALUES(at), state = VALUES(state)"
+	sqlWorkers    = "SELECT at, state, " + sqlNowMillis + " FROM freshet_worker ORDER BY owner"
+	sqlWorkerGone = "DELETE FROM freshet_worker WHERE owner = ?"
+	sqlOldWorkers = "DELETE FROM freshet_worker WHERE at < " + sqlNowMillis + " - ?"
+)
+
+// WorkerState is what a worker says of itself.
+type WorkerState struct {
+	Owner   string    `json:"owner"`
+	Version string    `json:"version,omitempty"`
+	Began   time.Time `json:"began"`
+	// Address is where its metrics are, "" for nowhere.
+	Address    string            `json:"address,omitempty"`
+	NotReady   []string          `json:"not_ready,omitempty"`
+	Partitions []WorkerPartition `json:"partitions,omitempty"`
+	// Seconds since it last said so, by the database's clock; set when it is read.
+	Seconds float64 `json:"seconds_ago"`
+	Alive   bool    `json:"alive"`
+}
+
+// WorkerPartition is one of a worker's partitions.
+type WorkerPartition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Applied   int64  `json:"applied"`
+	Committed int64  `json:"committed"`
+	Paused    bool   `json:"paused,omitempty"`
+	Stopped   bool   `json:"stopped,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+// AnnounceWorker writes a worker's state every AnnounceInterval until ctx ends, and then removes it. A database that is
+// away is waited for: the worker itself says so.
+func AnnounceWorker(ctx context.Context, db *sql.DB, state func() WorkerState, log *slog.Logger) error {
+	tick := time.NewTicker(AnnounceInterval)
+	defer tick.Stop()
+	owner := state().Owner
+	for purge := 0; ; purge++ {
+		if err := announce(ctx, db, state(), purge%100 == 0); err != nil && ctx.Err() == nil {
+			log.Debug("state of the worker cannot be written", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if _, err := db.ExecContext(last, sqlWorkerGone, []byte(owner)); err != nil {
+				log.Debug("state of the worker cannot be removed", "error", err)
+			}
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func announce(ctx context.Context, db *sql.DB, st WorkerState, purge bool) error {
+	text, err := json.Marshal(st)
+	if err != nil {
+		return fmt.Errorf("write worker: %w", err)
+	}
+	if _, err := db.ExecContext(ctx, sqlAnnounce, []byte(st.Owner), text); err != nil {
+		return fmt.Errorf("write worker: %w", err)
+	}
+	if purge {
+		if _, err := db.ExecContext(ctx, sqlOldWorkers, keepWorkers.Milliseconds()); err != nil {
+			return fmt.Errorf("remove old workers: %w", err)
+		}
+	}
+	return nil
+}
+
+// readWorkers gives what workers said of themselves, dead ones too.
+func readWorkers(ctx context.Context, db *sql.DB) (out []WorkerState, err error) {
+	rows, err := db.QueryContext(ctx, sqlWorkers)
+	if err != nil {
+		return nil, fmt.Errorf("read workers: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	out = []WorkerState{}
+	for rows.Next() {
+		var at, now int64
+		var text []byte
+		if err := rows.Scan(&at, &text, &now); err != nil {
+			return nil, fmt.Errorf("read workers: %w", err)
+		}
+		var st WorkerState
+		if json.Unmarshal(text, &st) != nil {
+			continue // written by another release
+		}
+		age := time.Duration(now-at) * time.Millisecond
+		st.Seconds, st.Alive = age.Seconds(), age <= WorkerTTL
+		out = append(out, st)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read workers: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/internal/config"
+)
+
+func (p *program) adminCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "admin",
+		Short: "Serve the admin API: state of every tier, dead letters, replays, publishing over HTTP",
+		Long: "Serve the admin API until interrupted. It listens on loopback; for another address name a file of tokens\n" +
+			"(admin.tokens_file), made with `freshet admin token`. `freshet serve` runs a worker in the same process.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			reg := prometheus.NewRegistry()
+			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			return runAdmin(cmd.Context(), l.Config, log, reg, nil)
+		},
+	}
+	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "producer", "admin", "log")
+	cmd.AddCommand(p.tokenCommand(), p.openAPICommand())
+	return cmd
+}
+
+func (p *program) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a worker and the admin API in one process, until interrupted",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			return runWorker(cmd.Context(), l.Config, log, func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
+				return runAdmin(ctx, l.Config, log, reg, w.NotReady)
+			})
+		},
+	}
+	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "producer", "admin", "log")
+	return cmd
+}
+
+func (p *program) tokenCommand() *cobra.Command {
+	var name, role string
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Make a token and the line by which a file of tokens knows it",
+		Args:  args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			r, err := admin.ParseRole(role)
+			if err != nil {
+				return usageError{fmt.Errorf("--role: %w", err)}
+			}
+			token, line, err := admin.NewToken(name, r)
+			if err != nil {
+				return usageError{fmt.Errorf("--name: %w", err)}
+			}
+			if p.json {
+				return p.printJSON(map[string]string{"token": token, "line": line})
+			}
+			fmt.Fprintf(p.out, "token, shown only now:    %s\nline for the tokens file: %s\n", token, line)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "who will bear it; it stands in the audit log")
+	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, operator, admin or publisher")
+	return cmd
+}
+
+func (p *program) openAPICommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "openapi", Short: "Print the OpenAPI 3.1 document of the admin API", Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			b, err := admin.OpenAPI(release())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.out, "%s\n", b)
+			return err
+		},
+	}
+}
+
+// runAdmin boots the admin API.
+func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
+	ac := admin.Config{
+		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), Namespace: c.Namespace, Group: c.Kafka.Group, NotReady: notReady,
+		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
+	}
+	var err error
+	if c.Admin.TokensFile != "" {
+		if ac.Tokens, err = admin.OpenTokens(c.Admin.TokensFile, log); err != nil {
+			return usageError{fmt.Errorf("admin.tokens_file: %w", err)}
+		}
+	}
+	if ac.TLS, err = adminTLS(c.Admin.TLS); err != nil {
+		return usageError{err}
+	}
+	if ac.Datasets, err = loadDatasets(c); err != nil {
+		return err
+	}
+	if ac.Kafka, err = openKafka(c, log); err != nil {
+		return err
+	}
+	defer ac.Kafka.Close()
+	if ac.Replica, err = openReplica(ctx, c, log); err != nil {
+		return err
+	}
+	defer ac.Replica.Close()
+	broken, err := ac.Replica.Prepare(ctx, ac.Datasets.All())
+	if err != nil {
+		return fmt.Errorf("check replica tables: %w", err)
+	}
+	for _, b := range broken {
+		log.Warn("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)
+	}
+	if anyCached(ac.Datasets) {
+		rdb, err := openRedis(c)
+		if err != nil {
+			return err
+		}
+		defer rdb.Close()
+		ac.Redis = rdb
+	}
+	pub, err := openProducer(c, log)
+	if err != nil {
+		return err
+	}
+	defer pub.Close()
+	ac.Producer = pub.Producer
+	s, err := admin.New(ac)
+	if errors.Is(err, admin.ErrConfig) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+func adminTLS(c config.AdminTLS) (*tls.Config, error) {
+	if c.CertFile == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("admin.tls.cert_file and key_file: %w", err)
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	if c.ClientCAFile != "" {
+		pool, err := readCAs(c.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("admin.tls.client_ca_file: %w", err)
+		}
+		out.ClientCAs, out.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	}
+	return out, nil
+}
+
+func readCAs(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("holds no PEM certificate")
+	}
+	return pool, nil
+}
