@@ -32,9 +32,9 @@ func (p *program) command() *cobra.Command {
 	})
 	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
 	p.addDev(root)
+	root.AddCommand(p.adminCommand(), p.serveCommand())
 	return root
 }
-	root.AddCommand(p.adminCommand(), p.serveCommand())
 
 // args turns cobra's complaint about arguments into a usage error.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {

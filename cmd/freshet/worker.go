@@ -119,21 +119,21 @@ func serveWorker(
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g, ctx := errgroup.WithContext(ctx)
-	if c.Worker.Listen != "" {
 	address := ""
+	if c.Worker.Listen != "" {
 		h, err := listenHealth(ctx, c.Worker.Listen, reg, w.NotReady, log)
 		if err != nil {
 			return err
 		}
 		log.Info("listening", "address", h.Addr())
 		g.Go(func() error { return h.Run(ctx) })
-	}
 		address = h.Addr()
-	g.Go(func() error { return w.Run(ctx) })
+	}
 	if beside != nil {
 		g.Go(func() error { return beside(ctx, w, reg) })
 	}
 	g.Go(func() error { return announce(ctx, address) })
+	g.Go(func() error { return w.Run(ctx) })
 	return g.Wait()
 }
 
@@ -160,7 +160,6 @@ func asErrors(broken []*replica.DatasetError) []error {
 	return out
 }
 
-func anyCached(set *schemas.Datasets) bool {
 // workerState is what a worker says of itself to whoever looks at all of them.
 func workerState(owner, address string, began time.Time, w *consumer.Worker) admin.WorkerState {
 	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: w.NotReady()}
@@ -176,6 +175,7 @@ func workerState(owner, address string, began time.Time, w *consumer.Worker) adm
 	return st
 }
 
+func anyCached(set *schemas.Datasets) bool {
 	for _, d := range set.All() {
 		if d.Cache != nil {
 			return true

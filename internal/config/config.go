@@ -98,7 +98,6 @@ type Producer struct {
 	DeliveryTimeout time.Duration `koanf:"delivery_timeout"`
 }
 
-// Log says what is logged and how.
 // Admin is the listener of the admin API.
 type Admin struct {
 	Listen     string   `koanf:"listen"`
@@ -124,6 +123,7 @@ type Client struct {
 	KeyFile   string `koanf:"key_file"`
 }
 
+// Log says what is logged and how.
 type Log struct {
 	Level  string `koanf:"level"`
 	Format string `koanf:"format"`
@@ -240,8 +240,8 @@ func (l *Loaded) readSecretFiles() error {
 		{"kafka.sasl.password", c.Kafka.SASL.PasswordFile, &c.Kafka.SASL.Password},
 		{"mysql.dsn", c.MySQL.DSNFile, &c.MySQL.DSN},
 		{"redis.url", c.Redis.URLFile, &c.Redis.URL},
-	} {
 		{"client.token", c.Client.TokenFile, &c.Client.Token},
+	} {
 		if f.path == "" {
 			continue
 		}
@@ -278,13 +278,13 @@ func (c *Config) validate() error {
 	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
 		bad("log.format", "is unknown; use text or json")
 	}
-	if c.Worker.Window > c.Worker.KeepDisplaced {
 	if (c.Admin.TLS.CertFile == "") != (c.Admin.TLS.KeyFile == "") || c.Admin.TLS.CertFile == "" && c.Admin.TLS.ClientCAFile != "" {
 		bad("admin.tls", "is incomplete; cert_file and key_file go together, and client_ca_file needs both")
 	}
 	if c.Admin.Rate < 0 {
 		bad("admin.rate", "is negative; give requests a second for each token")
 	}
+	if c.Worker.Window > c.Worker.KeepDisplaced {
 		bad("worker.window", "is above worker.keep_displaced; lower it")
 	}
 	return errors.Join(errs...)

@@ -52,7 +52,6 @@ func settings() []setting {
 		{"producer.compression", "none", "none, gzip, snappy, lz4 or zstd", false, func(c *Config) any { return c.Producer.Compression }},
 		{"producer.linger", "0s", "how long a batch waits for more; 0: the producer's own", false, func(c *Config) any { return c.Producer.Linger }},
 		{"producer.delivery_timeout", "2m", "how long delivery is tried before an event fails", false, func(c *Config) any { return c.Producer.DeliveryTimeout }},
-		{"log.level", "info", "debug, info, warn or error", false, func(c *Config) any { return c.Log.Level }},
 		{"admin.listen", "127.0.0.1:7789", "address of the admin API; one that is not loopback needs admin.tokens_file", false, func(c *Config) any { return c.Admin.Listen }},
 		{"admin.tokens_file", "", "file with the hashes of tokens (freshet admin token); empty: no authentication, loopback only", false, func(c *Config) any { return c.Admin.TokensFile }},
 		{"admin.tls.cert_file", "", "PEM file of the admin API's certificate; empty: plain HTTP", false, func(c *Config) any { return c.Admin.TLS.CertFile }},
@@ -65,6 +64,7 @@ func settings() []setting {
 		{"client.ca_file", "", "PEM file of the admin API's authority; empty: the system's", false, func(c *Config) any { return c.Client.CAFile }},
 		{"client.cert_file", "", "PEM file of the certificate that commands show, for mTLS", false, func(c *Config) any { return c.Client.CertFile }},
 		{"client.key_file", "", "PEM file of its key", false, func(c *Config) any { return c.Client.KeyFile }},
+		{"log.level", "info", "debug, info, warn or error", false, func(c *Config) any { return c.Log.Level }},
 		{"log.format", "text", "text or json", false, func(c *Config) any { return c.Log.Format }},
 	}
 }
