@@ -18,3 +18,16 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 	v := e.Value
 	return Loaded[V]{Value: v.value, Version: v.version, Found: v.found, Tags: v.tags}, true
 }
+
+// held is Peek for those who look at the node from outside: by cache key, without the value, and also what is not served.
+func (c *Cache[V]) held(name string) (Held, bool) {
+	e, ok := c.store.GetEntryQuietly(name)
+	if !ok {
+		return Held{}, false
+	}
+	now, l := c.node.now(), c.node.laneOf(name)
+	return Held{
+		Name: name, Version: e.Value.version, Found: e.Value.found,
+		Served: l.fresh(now) && c.dataset.lanes[l.n].agreed.Load() && now < e.Value.expires && c.usable(l, e.Value),
+	}, true
+}

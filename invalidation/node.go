@@ -82,6 +82,8 @@ type Config struct {
 	JoinWait time.Duration
 	// ID names the node in Stats, in logs and in Redis's CLIENT LIST; "" means the host's name and a random part.
 	ID string
+	// Address is host:port of this process's metrics, for those who look at all nodes (service discovery); "" means none.
+	Address string
 	// Publisher lets Invalidate work; nil: it returns ErrNoPublisher.
 	Publisher Publisher
 	// Logger; nil discards.
@@ -127,6 +129,10 @@ type localTier interface {
 	drop(name string, version int64)
 	// title says what it caches; a node has one cache of each.
 	title() string
+	// held gives the local entry of a cache key, without its value.
+	held(name string) (Held, bool)
+	// Stats gives a snapshot.
+	Stats() CacheStats
 }
 
 // dataset is a dataset with a cache section and what each lane says of it.
@@ -181,6 +187,7 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 		n.wg.Go(f.syncs)
 	}
 	n.wg.Go(n.watchClocks)
+	n.wg.Go(n.presence)
 	if err := n.reach(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, err), n.Close())
 	}

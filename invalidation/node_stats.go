@@ -33,7 +33,7 @@ type LaneStats struct {
 	// Entries and Items count what was applied, Gaps the messages that did not follow what was known, CaughtUp the
 	// entries that were read from the stream instead.
 	Entries, Items, Gaps, CaughtUp int64
-	// Flushes by reason: start, mismatch, trimmed, lane_missing, flag, unread.
+	// Flushes by reason: start, mismatch, trimmed, lane_missing, flag, unread, asked.
 	Flushes map[string]int64
 }
 
@@ -62,7 +62,7 @@ func (f *follower) stats(now int64) LaneStats {
 	l := LaneStats{
 		Lane: f.n, Exists: v.exists.Load(), Live: f.live.Load(), Fresh: f.fresh(now), ConfirmAge: -1,
 		Entries: v.messages.Load(), Items: v.items.Load(), Gaps: v.gaps.Load(), CaughtUp: v.caught.Load(),
-		Flushes: counts([]string{"start", "mismatch", "trimmed", "lane_missing", "flag", "unread"}, v.flushes[:]),
+		Flushes: counts([]string{"start", "mismatch", "trimmed", "lane_missing", "flag", "unread", "asked"}, v.flushes[:]),
 	}
 	if id := v.end(); id != (entryID{}) {
 		l.Last = id.String()

@@ -66,6 +66,7 @@ const (
 	flushMissing
 	flushFlag
 	flushUnread
+	flushAsked
 	numFlushReasons
 )
 
@@ -187,6 +188,13 @@ func (v *view) stampTags(tags []string, now int64) {
 func (v *view) flush(now int64, why flushReason) {
 	v.flushedAt.Store(now)
 	v.flushes[why].Add(1)
+}
+
+// forgetLocal makes every entry void because somebody asked for it.
+func (v *view) forgetLocal() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.flush(v.clock.now.Add(1), flushAsked)
 }
 
 func (v *view) advance(id entryID, p *lane.Payload) {
