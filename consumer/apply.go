@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
 )
 
 // Apply makes a batch durable in MySQL. A fault of the infrastructure is waited out; the worker stays a member.
@@ -19,9 +21,18 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	if p == nil {
 		return fmt.Errorf("apply batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
 	}
-	pr, err := prepare(p.dataset, b)
+	if err := p.copies.room(ctx); err != nil {
+		return err
+	}
+	pr, err := w.prepare(p, b)
 	if err != nil {
 		return fmt.Errorf("prepare batch: %w", err)
+	}
+	stop := cmp.Or(p.unfit, pr.stop)
+	p.stopped.Store(stop != nil)
+	if stop != nil {
+		w.pause(p.dataset, stop)
+		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
 	}
 	if err := w.gate(ctx, p); err != nil {
 		return err
@@ -33,12 +44,13 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 		return err
 	}
 	w.counts.applied(pr, res, time.Since(started))
-	pr.displaced = res.Letters > 0 || b.From < p.fresh
+	w.addCopies(p, b, res.Dead)
+	pr.displaced = len(res.Dead) > 0 || b.From < p.fresh
 	p.pendingMu.Lock()
 	p.pending[b] = pr
 	p.pendingMu.Unlock()
 	w.cfg.Failpoint(PointAfterApply)
-	return nil
+	return w.watchStorm(ctx, p.dataset, pr.events, len(res.Dead))
 }
 
 func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replica.Batch) (res replica.Result, err error) {
@@ -58,15 +70,27 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 	})
 	if err == nil {
 		w.healed(what)
-		w.resumed(p.dataset)
+		if p.dataset != nil && !w.anyStopped(p.dataset) {
+			w.resumed(p.dataset)
+		}
 	}
 	return res, err
+}
+
+// anyStopped says whether a partition of the dataset still waits for somebody, though others go on.
+func (w *Worker) anyStopped(d *schemas.Dataset) bool {
+	for _, p := range w.partitions() {
+		if p.dataset == d && p.stopped.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // gate lets a transaction begin only if every lane was checked since the assignment and answered a request that was sent
 // at most CheckInterval ago: a worker that alone is cut from Redis must not run ahead of nodes that are not.
 func (w *Worker) gate(ctx context.Context, p *partition) error {
-	if p.dataset.Cache == nil {
+	if !p.cached() {
 		return nil
 	}
 	select {

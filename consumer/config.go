@@ -54,6 +54,17 @@ type Config struct {
 	Lanes LaneLog
 	// Hashes reads the cache hashes that the operator set; nil only together with Emitter.
 	Hashes HashLog
+	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. Empty: it follows none. Only
+	// together with Emitter.
+	Namespace string
+	// Outbox holds other writers' invalidations, which the worker publishes when their writers do not; nil: it publishes
+	// none. Only together with Namespace.
+	Outbox Outbox
+	// Pauses are the pauses that hold for all workers; nil: there are none, and storms of dead letters pause nothing.
+	Pauses PauseLog
+	// DeadTopics copies each dead letter to the topic DeadTopic(its topic), which must exist: no offset is committed
+	// before its letters are copied.
+	DeadTopics bool
 	// Consumer tunes fetching; Group, Topics and OnLoss are set by the worker.
 	Consumer kafkalog.ConsumerConfig
 	// CheckInterval is T_wm; 0 means DefaultCheckInterval.
@@ -128,6 +139,8 @@ func (c Config) validate() error {
 		missing("Emitter", cached && c.Emitter == nil),
 		missing("Lanes", cached && c.Lanes == nil),
 		missing("Hashes", cached && c.Hashes == nil),
+		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
+		missing("Namespace", c.Outbox != nil && c.Namespace == ""),
 	}
 	if c.Window > c.KeepDisplaced {
 		errs = append(errs, fmt.Errorf("%w: consumer.Config.Window %v is above KeepDisplaced %v; lower it or keep displaced names longer", ErrConfig, c.Window, c.KeepDisplaced))

@@ -29,16 +29,17 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 		return err
 	}
 	defer p.lock.release()
-	if p.dataset.Cache != nil {
+	if p.cached() {
 		started := time.Now()
 		if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
 			return err
 		}
+		tags := pr.tagNames() // all lanes get them
 		for n, its := range pr.items.split(len(w.lanes)) {
-			if len(its) == 0 {
+			if len(its)+len(tags) == 0 {
 				continue
 			}
-			e := lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Keep: b.From < p.fresh}
+			e := lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: b.From < p.fresh}
 			if err := w.emitUntilDone(ctx, p, n, e); err != nil {
 				return err
 			}
@@ -131,8 +132,8 @@ func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64)
 const settleWait = 250 * time.Millisecond
 
 func (w *Worker) settle(ctx context.Context, p *partition, next int64) (int64, error) {
-	if p.dataset.Cache == nil {
-		return next, nil
+	if !p.cached() {
+		return min(next, p.copies.limit()), nil
 	}
 	wait, cancel := context.WithTimeout(ctx, settleWait)
 	defer cancel()
@@ -158,6 +159,6 @@ func (w *Worker) settle(ctx context.Context, p *partition, next int64) (int64, e
 		s.acked = p.read - 1
 		w.counts.watermarkWrites.Add(1)
 	}
-	p.settled = min(next, p.read)
+	p.settled = min(next, p.read, p.copies.limit())
 	return p.settled, nil
 }

@@ -1,10 +1,15 @@
 package consumer
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
 )
 
 // prepared is a batch after decoding: what goes to MySQL, and what goes to the lanes.
@@ -12,10 +17,19 @@ type prepared struct {
 	changes []*replica.Change
 	letters []*replica.Letter
 	items   items
+	// tags are emitted to all lanes; foreign counts the foreign keys that other writers named, bad their records that
+	// cannot be read.
+	tags         items
+	foreign, bad int
 	// newest is the broker's time of the newest record, Unix ms.
 	newest  int64
 	events  int
 	unknown int
+	// ignored counts the records without a row, by cause; damaged the texts that were lost before Kafka.
+	ignored [cdc.Causes]int
+	damaged int
+	// stop is set when a record cannot be told by events: nothing of the batch may be applied.
+	stop error
 	// displaced: names at this batch's offsets may exist in MySQL and must be emitted with it.
 	displaced bool
 }
@@ -45,23 +59,39 @@ func (it items) split(lanes int) [][]lane.Item {
 	return out
 }
 
+// tagNames gives the tags in a fixed order.
+func (p *prepared) tagNames() []string { return slices.Sorted(maps.Keys(p.tags)) }
+
+// prepare reads a batch of p.
+func (w *Worker) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
+	if p.dataset == nil {
+		return w.prepareInvalidations(p, b), nil
+	}
+	return prepare(p.dataset, p.decoder, b)
+}
+
 // prepare decodes and checks a batch and keeps the newest change of each record, with the older ones behind it. Of equal
 // versions the earlier offset wins: the later one is a repetition. What prepare gives aliases the batch's buffers.
-func prepare(d *schemas.Dataset, b *kafkalog.Batch) (*prepared, error) {
+func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared, error) {
 	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: make(items, len(b.Records))}
 	byKey := make(map[string]int, len(b.Records)) // key → place in changes
 	for i := range b.Records {
 		rec := &b.Records[i]
 		p.newest = max(p.newest, rec.Time)
-		events, err := d.Decode(*rec)
+		res, err := dec.Decode(*rec)
 		if err != nil {
-			p.refuse(d, rec, 0, nil, err)
+			p.stop = cmp.Or(p.stop, err)
 			continue
 		}
-		for n := range events {
-			ev := &events[n]
+		p.ignored[res.Ignored]++
+		p.damaged += res.Damaged
+		for i := range res.Rows {
+			ev, n, err := &res.Rows[i].Event, res.Rows[i].Index, res.Rows[i].Err
 			p.events++
-			row, err := d.Check(ev)
+			var row schemas.Row
+			if err == nil {
+				row, err = d.Check(ev)
+			}
 			if err != nil {
 				p.refuse(d, rec, n, ev, err)
 				continue
@@ -108,12 +138,7 @@ func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 func (p *prepared) refuse(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) {
 	l := &replica.Letter{
 		Offset: rec.Offset, Index: index, Dataset: d.Name, Reason: schemas.ReasonOf(err), Detail: replica.Detail(err), Record: rec,
-	}
-	if ev != nil {
-		l.Key, l.Version, l.Op, l.EventID = ev.Key, ev.Version, ev.Op, ev.ID
-	} else {
-		p.events++
-		l.Key = string(rec.Key)
+		Key: ev.Key, Version: ev.Version, Op: ev.Op, EventID: ev.ID,
 	}
 	if d.Cache != nil {
 		if key, err := d.CacheKey(l.Key); err == nil {

@@ -19,7 +19,7 @@ var errLaneMoved = errors.New("lane changed meanwhile")
 func (w *Worker) checkLanes(ctx context.Context) {
 	var parts []*partition
 	for _, p := range w.partitions() {
-		if p.dataset.Cache != nil {
+		if p.cached() {
 			parts = append(parts, p)
 		}
 	}
@@ -238,7 +238,7 @@ func (w *Worker) emitAgain(ctx context.Context, p *partition, n int, root string
 
 // emissionAgain is the emission of a batch that was applied before, for lane n.
 func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, b *kafkalog.Batch) (lane.Emission, error) {
-	pr, err := prepare(p.dataset, b)
+	pr, err := w.prepare(p, b)
 	if err != nil {
 		return lane.Emission{}, fmt.Errorf("prepare batch: %w", err)
 	}
@@ -247,7 +247,7 @@ func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, b *kafk
 		return lane.Emission{}, err
 	}
 	its := pr.items.split(len(w.lanes))[n]
-	return lane.Emission{Source: p.source, From: p.lanes[n].acked + 1, To: b.Next - 1, Time: pr.newest, Items: its, Keep: true}, nil
+	return lane.Emission{Source: p.source, From: p.lanes[n].acked + 1, To: b.Next - 1, Time: pr.newest, Items: its, Tags: pr.tagNames(), Keep: true}, nil
 }
 
 // state reads a lane's meta hash and notes that the lane answered.

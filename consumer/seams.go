@@ -48,8 +48,11 @@ type LaneLog interface {
 	Purge(ctx context.Context, source string, below int64, keep time.Duration) error
 }
 
-// TopicLog remembers the identity of topics, so that a recreated topic is noticed. It lives in MySQL.
+// TopicLog remembers the identity of topics, so that a recreated topic is noticed, and what versions that are positions
+// are made of. It lives in MySQL.
 type TopicLog interface {
+	// Topic reads what is noted; ok is false if the topic was never observed.
+	Topic(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
 	// Observe notes the topic's id and number of partitions. If the id changed, the winner of the race fences every
 	// owner of the old id's sources in the same transaction. pending stays true until Flushed.
 	Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error)
@@ -63,4 +66,20 @@ type TopicLog interface {
 type HashLog interface {
 	// Hashes gives dataset → hash; datasets that were never noted are absent.
 	Hashes(ctx context.Context) (map[string]string, error)
+}
+
+// PauseLog keeps the pauses that hold for all workers and outlive them. It lives in MySQL.
+type PauseLog interface {
+	// Pause notes a dataset's pause, or gives back the one that is noted already.
+	Pause(ctx context.Context, dataset, who, why string) (replica.Pause, error)
+	// Pauses gives the pauses in force, by dataset.
+	Pauses(ctx context.Context) (map[string]replica.Pause, error)
+}
+
+// Outbox holds what writers of replica rows made stale, noted in the transactions of their rows. It lives in MySQL.
+type Outbox interface {
+	// Outgoing gives a namespace's rows that are older than age by the database's clock, oldest first, at most limit.
+	Outgoing(ctx context.Context, namespace string, age time.Duration, limit int) ([]replica.Outgoing, error)
+	// RemoveOutgoing removes rows that were published; those that are gone already do not matter.
+	RemoveOutgoing(ctx context.Context, ids []int64) error
 }

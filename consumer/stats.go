@@ -8,7 +8,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
 )
 
 // Stats is a snapshot of a Worker.
@@ -31,10 +31,23 @@ type Stats struct {
 	LaneRoots, LaneFlushes uint64
 	// UnknownProperties counts properties that no schema names and that were ignored.
 	UnknownProperties uint64
+	// Ignored counts records that carry no row of their dataset, by cause. Damaged counts texts that a capture tool could
+	// not read and that hold U+FFFD instead.
+	Ignored map[string]uint64
+	Damaged uint64
 	// DataLosses counts ranges that Kafka no longer had when they were to be read.
 	DataLosses uint64
 	// Generations counts assignments.
 	Generations uint64
+	// Storms counts datasets set aside because their letters came in a storm.
+	Storms uint64
+	// BadInvalidations counts records of the invalidation topic and rows of the outbox that cannot be read; ForeignSkipped
+	// foreign keys that they name and that nothing deletes.
+	BadInvalidations, ForeignSkipped uint64
+	// OutboxPublished counts rows of the invalidation outbox that this worker published for their writers.
+	OutboxPublished uint64
+	// DeadCopies counts letters copied to dead topics.
+	DeadCopies uint64
 	// Paused holds, per paused dataset, why.
 	Paused map[string]string
 	// Waiting holds what the worker waits for, with the last error's kind of fault.
@@ -49,14 +62,26 @@ type counters struct {
 	items, emitRetries, watermarkWrites         atomic.Uint64
 	regressions, reemitted                      atomic.Uint64
 	laneRoots, laneFlushes, losses, generations atomic.Uint64
+	storms, badInvalidations, foreignSkipped    atomic.Uint64
+	outboxPublished, deadCopies                 atomic.Uint64
 	applyNanos, emitNanos                       atomic.Int64
+	ignored                                     [cdc.Causes]atomic.Uint64
+	damaged                                     atomic.Uint64
 }
 
 func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
 	c.events.Add(uint64(p.events))
 	c.rows.Add(uint64(r.Rows))
-	c.letters.Add(uint64(r.Letters))
+	c.letters.Add(uint64(len(r.Dead)))
+	c.badInvalidations.Add(uint64(p.bad))
+	c.foreignSkipped.Add(uint64(p.foreign))
 	c.unknown.Add(uint64(p.unknown))
+	c.damaged.Add(uint64(p.damaged))
+	for cause, n := range p.ignored {
+		if cause != int(cdc.NotIgnored) && n > 0 {
+			c.ignored[cause].Add(uint64(n))
+		}
+	}
 	c.batches.Add(1)
 	c.applyNanos.Add(int64(d))
 }
@@ -75,12 +100,23 @@ func (w *Worker) Stats() Stats {
 		EmitRetries: c.emitRetries.Load(), WatermarkWrites: c.watermarkWrites.Load(), Regressions: c.regressions.Load(),
 		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
 		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
+		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
+		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
 		Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
+		Damaged: c.damaged.Load(), Ignored: map[string]uint64{},
+	}
+	for cause := range c.ignored {
+		if n := c.ignored[cause].Load(); n > 0 {
+			s.Ignored[cdc.Ignored(cause).String()] = n
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for d, p := range w.paused {
 		s.Paused[d] = p.why
+	}
+	for d, p := range w.held {
+		s.Paused[d] = p.Why
 	}
 	for what, f := range w.faults {
 		s.Waiting[what] = time.Since(f.since)
@@ -114,18 +150,15 @@ func (w *Worker) NotReady() []string {
 	for d, p := range w.paused {
 		out = append(out, "dataset "+d+" is paused: "+p.why)
 	}
+	for d, p := range w.held {
+		out = append(out, whyHeld(d, p))
+	}
 	sort.Strings(out)
 	return out
 }
 
 // fault is something of the infrastructure that the worker waits for.
 type fault struct{ since time.Time }
-
-// pause is a dataset that is set aside until it can be written again.
-type pause struct {
-	why   string
-	topic string
-}
 
 func (w *Worker) fault(what string, err error) {
 	w.mu.Lock()
@@ -154,37 +187,4 @@ func (w *Worker) healed(whats ...string) {
 // waiting is the retry hook that shows a fault in readiness and the log.
 func (w *Worker) waiting(what string) func(error, time.Duration) {
 	return func(err error, _ time.Duration) { w.fault(what, err) }
-}
-
-func (w *Worker) pause(d *schemas.Dataset, why error) {
-	w.mu.Lock()
-	_, known := w.paused[d.Name]
-	w.paused[d.Name] = pause{why: why.Error(), topic: d.Topic}
-	w.mu.Unlock()
-	if !known {
-		w.log.Error("dataset is paused until it can be written again", "dataset", d.Name, "error", why)
-	}
-}
-
-func (w *Worker) resumed(d *schemas.Dataset) {
-	w.mu.Lock()
-	_, known := w.paused[d.Name]
-	delete(w.paused, d.Name)
-	w.mu.Unlock()
-	if known {
-		w.log.Info("dataset goes on", "dataset", d.Name)
-	}
-}
-
-// probePaused lets paused datasets try again; one that is still broken pauses anew.
-func (w *Worker) probePaused() {
-	w.mu.Lock()
-	var topics []string
-	for _, p := range w.paused {
-		topics = append(topics, p.topic)
-	}
-	w.mu.Unlock()
-	for _, t := range topics {
-		w.consumer.Resume(t)
-	}
 }

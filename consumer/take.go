@@ -8,6 +8,8 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
 )
 
 // Take fences the partitions in MySQL and says where each starts. The committed offset is behind when a worker died
@@ -15,7 +17,8 @@ import (
 // those rows are missing. So the smaller one counts.
 func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.Assigned) ([]kafkalog.Start, error) {
 	w := (*Worker)(h)
-	if err := w.observeTopics(ctx, parts); err != nil {
+	topics, err := w.observeTopics(ctx, parts)
+	if err != nil {
 		w.fault("kafka and mysql: topic identity", err)
 		return nil, err
 	}
@@ -32,16 +35,20 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 		return nil, fmt.Errorf("take partitions: %w", err)
 	}
 	w.healed("kafka and mysql: topic identity", "mysql: take partitions")
+	if err := w.followPauses(ctx); err != nil { // before the first batch, so that a restart does not run into a storm again
+		return nil, fmt.Errorf("take partitions: %w", err)
+	}
 
 	starts := make([]kafkalog.Start, len(parts))
 	taken := make(map[kafkalog.Partition]*partition, len(parts))
 	for i, a := range parts {
 		at := resume(a, positions[i])
 		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
-		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at)
+		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
 	}
 	w.mu.Lock()
 	w.parts = taken
+	clear(w.paused) // who is still broken says so again
 	w.mu.Unlock()
 	w.counts.generations.Add(1)
 	w.log.Info("partitions are assigned", "generation", generation, "partitions", len(parts))
@@ -60,13 +67,36 @@ func resume(a kafkalog.Assigned, pos replica.Position) int64 {
 	}
 }
 
-func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at int64) *partition {
-	d, _ := w.cfg.Datasets.ByTopic(id.Topic)
+// observed is what is known of a topic: its partitions now, and what was noted when its id was new.
+type observed struct {
+	partitions int32
+	noted      replica.Topic
+}
+
+// unfit: the positions of different partitions do not compare, so a record that another partition count moves to another
+// partition would lose to its own past.
+func (o observed) unfit(d *schemas.Dataset) error {
+	if d.Version.Kind != schemas.VersionOffset || o.partitions == o.noted.Partitions {
+		return nil
+	}
+	return &cdc.PauseError{
+		Dataset: d.Name,
+		Problem: fmt.Sprintf("its versions are positions, and topic %s has %d partitions instead of %d", d.Topic, o.partitions, o.noted.Partitions),
+		Mend:    "let the tool write a new topic from the beginning, and declare that one",
+	}
+}
+
+func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at int64, topic observed) *partition {
+	d, _ := w.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
 		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, read: at, settled: at,
 		ready: make(chan struct{}), lock: make(laneLock, 1), pending: map[*kafkalog.Batch]*prepared{},
 	}
-	if d.Cache == nil {
+	if d != nil {
+		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})
+		p.unfit = topic.unfit(d)
+	}
+	if !p.cached() {
 		p.markReady()
 		return p
 	}
@@ -80,36 +110,58 @@ func (p *partition) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
 // observeTopics notes the topics' ids. A topic that was made anew is a new source: nothing may be committed for the old
 // one any more, and every lane is flushed, with hold, before the first transaction of the new one.
-func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) error {
-	seen := map[string]bool{}
+func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
+	seen := map[string]observed{}
 	for _, a := range parts {
-		if seen[a.Partition.Topic] {
+		if _, known := seen[a.Partition.Topic]; known {
 			continue
 		}
-		seen[a.Partition.Topic] = true
-		info, err := w.cfg.Kafka.Topic(ctx, a.Partition.Topic)
+		o, err := w.observeTopic(ctx, a)
 		if err != nil {
-			return fmt.Errorf("read topic %s: %w", a.Partition.Topic, err)
+			return nil, err
 		}
-		if info.ID != a.Partition.TopicID {
-			return fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
+		seen[a.Partition.Topic] = o
+	}
+	return seen, nil
+}
+
+func (w *Worker) observeTopic(ctx context.Context, a kafkalog.Assigned) (o observed, err error) {
+	info, err := w.cfg.Kafka.Topic(ctx, a.Partition.Topic)
+	if err != nil {
+		return o, fmt.Errorf("read topic %s: %w", a.Partition.Topic, err)
+	}
+	madeAnew := fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
+	if info.ID != a.Partition.TopicID {
+		return o, madeAnew
+	}
+	pending, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
+	if err != nil {
+		return o, fmt.Errorf("note topic %s: %w", info.Name, err)
+	}
+	if pending {
+		if err := w.flushFor(ctx, info); err != nil {
+			return o, err
 		}
-		pending, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
-		if err != nil {
-			return fmt.Errorf("note topic %s: %w", info.Name, err)
+	}
+	noted, ok, err := w.cfg.Topics.Topic(ctx, info.Name)
+	if err != nil {
+		return o, fmt.Errorf("read note of topic %s: %w", info.Name, err)
+	}
+	if !ok || noted.ID != info.ID {
+		return o, madeAnew
+	}
+	return observed{info.Partitions, noted}, nil
+}
+
+func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
+	w.log.Warn("topic was made anew; every lane is flushed", "topic", info.Name)
+	if d, ok := w.cfg.Datasets.ByTopic(info.Name); !ok || d.Cache != nil {
+		if err := w.flushLanes(ctx); err != nil {
+			return err
 		}
-		if !pending {
-			continue
-		}
-		w.log.Warn("topic was made anew; every lane is flushed", "topic", info.Name)
-		if d, _ := w.cfg.Datasets.ByTopic(info.Name); d.Cache != nil {
-			if err := w.flushLanes(ctx); err != nil {
-				return err
-			}
-		}
-		if err := w.cfg.Topics.Flushed(ctx, info.Name, info.ID, w.cfg.KeepDisplaced); err != nil {
-			return fmt.Errorf("note flush for topic %s: %w", info.Name, err)
-		}
+	}
+	if err := w.cfg.Topics.Flushed(ctx, info.Name, info.ID, w.cfg.KeepDisplaced); err != nil {
+		return fmt.Errorf("note flush for topic %s: %w", info.Name, err)
 	}
 	return nil
 }

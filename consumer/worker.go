@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
 )
 
 // Worker is a member of the consumer group. It is made by New and works while Run does.
@@ -22,10 +24,18 @@ type Worker struct {
 	lanes    []*laneView
 	kick     chan struct{} // one slot: look at the lanes now
 
-	mu     sync.Mutex
-	parts  map[kafkalog.Partition]*partition // of the current generation
-	paused map[string]pause                  // by dataset
-	faults map[string]fault                  // by what is being waited for
+	// out appends to dead topics and to the invalidation topic; set by Run.
+	out       *kafkalog.Producer
+	copyNow   chan struct{} // one slot: letters wait to be copied
+	pauseLock laneLock      // held while noted pauses are read and followed
+
+	mu        sync.Mutex
+	parts     map[kafkalog.Partition]*partition // of the current generation
+	paused    map[string]pause                  // by dataset: cannot be written just now
+	held      map[string]replica.Pause          // by dataset: the pause is noted
+	storms    map[string]*storm                 // by dataset
+	faults    map[string]fault                  // by what is being waited for
+	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
 
 	counts counters
 }
@@ -42,6 +52,11 @@ type partition struct {
 	id      kafkalog.Partition
 	source  string
 	dataset *schemas.Dataset
+	decoder *cdc.Decoder
+	// unfit says why nothing of this partition can be applied; nil in all but one case.
+	unfit error
+	// stopped: the last batch could not be told by events.
+	stopped atomic.Bool
 	fence   int64
 	// fresh is the next_offset that was taken: what lies at or above it was never committed to MySQL before.
 	fresh int64
@@ -52,6 +67,9 @@ type partition struct {
 	pendingMu sync.Mutex
 	pending   map[*kafkalog.Batch]*prepared // applied, not yet emitted
 
+	copies  copies
+	copying atomic.Bool // somebody is at it
+
 	lock laneLock // guards all that follows
 	// read is the end of the contiguous prefix whose emission returned.
 	read int64
@@ -59,6 +77,9 @@ type partition struct {
 	settled int64
 	lanes   []laneState
 }
+
+// cached says whether the partition's records are told to the lanes.
+func (p *partition) cached() bool { return p.dataset == nil || p.dataset.Cache != nil }
 
 // laneState is what one partition knows of one lane.
 type laneState struct {
@@ -90,6 +111,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.With("component", "worker"), kick: make(chan struct{}, 1),
 		parts: map[kafkalog.Partition]*partition{}, paused: map[string]pause{}, faults: map[string]fault{},
+		held: map[string]replica.Pause{}, storms: map[string]*storm{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
 	}
 	w.counts.started = time.Now()
 	if cfg.anyCached() {
@@ -103,6 +125,9 @@ func New(cfg Config) (*Worker, error) {
 	cc.Group, cc.Logger, cc.OnLoss = cfg.Group, cfg.Logger, w.lost
 	for _, d := range cfg.Datasets.All() {
 		cc.Topics = append(cc.Topics, d.Topic)
+	}
+	if cfg.Namespace != "" {
+		cc.Topics = append(cc.Topics, schemas.InvalidationTopic(cfg.Namespace))
 	}
 	c, err := kafkalog.NewConsumer(cfg.Kafka, cc, (*handler)(w))
 	if err != nil {
@@ -120,10 +145,19 @@ var _ kafkalog.Handler = (*handler)(nil)
 // Run carries events until ctx ends; then the running batches finish within the drain budget and Run returns nil. It
 // waits out every fault of Kafka, MySQL and Redis.
 func (w *Worker) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.consumer.Run(ctx) })
-	g.Go(func() error { return w.watch(ctx) })
-	return g.Wait()
+	return producing(ctx, w.cfg.Kafka, kafkalog.ProducerConfig{Logger: w.cfg.Logger}, func(out *kafkalog.Producer) error {
+		w.out = out
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return w.consumer.Run(ctx) })
+		g.Go(func() error { return w.watch(ctx) })
+		if w.cfg.DeadTopics {
+			g.Go(func() error { return w.copyLetters(ctx) })
+		}
+		if w.cfg.Outbox != nil {
+			g.Go(func() error { return w.publishOutbox(ctx) })
+		}
+		return g.Wait()
+	})
 }
 
 // watch looks at the lanes every CheckInterval and whenever it is kicked, tries paused datasets again, and purges.
@@ -137,8 +171,11 @@ func (w *Worker) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.kick:
+			w.keepInvalidations(ctx)
 			w.checkLanes(ctx)
 		case <-check.C:
+			w.checkPauses(ctx)
+			w.keepInvalidations(ctx)
 			w.checkLanes(ctx)
 		case <-probe.C:
 			w.probePaused()
@@ -177,7 +214,7 @@ func (w *Worker) purge(ctx context.Context) {
 		return
 	}
 	for _, p := range w.partitions() {
-		if p.dataset.Cache == nil {
+		if !p.cached() {
 			continue
 		}
 		if err := p.lock.acquire(ctx); err != nil {
@@ -196,6 +233,13 @@ func (w *Worker) purge(ctx context.Context) {
 
 func (w *Worker) lost(l kafkalog.Loss) {
 	w.counts.losses.Add(1)
+	if l.Partition.Topic == schemas.InvalidationTopic(w.cfg.Namespace) {
+		w.mu.Lock()
+		w.lostNames = append(w.lostNames, l)
+		w.mu.Unlock()
+		w.checkNow()
+		return
+	}
 	w.log.Error("records are gone from Kafka before they were read; the partition stops",
 		"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first", l.First, "last", l.Last)
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -132,7 +135,7 @@ func (p *program) migrateDatasets() *cobra.Command {
 	cmd.Flags().BoolVar(&f.noTopics, "no-topics", false, "leave Kafka alone")
 	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of topics that are made")
 	cmd.Flags().IntVar(&f.replication, "replication-factor", 0, "replication of topics that are made; 0: the broker's default")
-	config.Bind(cmd.Flags(), "datasets", "kafka", "mysql", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "log")
 	return cmd
 }
 
@@ -202,25 +205,46 @@ func makeTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f d
 	}
 	defer kafka.Close()
 	names := []string{}
-	var specs []kafkalog.TopicSpec
-	for _, d := range set.All() {
-		if d.Format != schemas.FormatCloudEvents {
-			continue // the capture tool makes its topics, and with them their partitions
-		}
-		_, err := kafka.Topic(ctx, d.Topic)
+	var missing []kafkalog.TopicSpec
+	for _, spec := range wantedTopics(c, set, f) {
+		_, err := kafka.Topic(ctx, spec.Name)
 		switch {
 		case errors.Is(err, kafkalog.ErrNoTopic):
-			names = append(names, d.Topic)
-			specs = append(specs, kafkalog.TopicSpec{Name: d.Topic, Partitions: f.partitions, ReplicationFactor: f.replication})
+			names = append(names, spec.Name)
+			missing = append(missing, spec)
 		case err != nil:
-			return nil, fmt.Errorf("look for topic %s: %w", d.Topic, err)
+			return nil, fmt.Errorf("look for topic %s: %w", spec.Name, err)
 		}
 	}
-	if f.dryRun || len(specs) == 0 {
+	if f.dryRun || len(missing) == 0 {
 		return names, nil
 	}
-	if err := kafka.CreateTopics(ctx, specs); err != nil {
+	if err := kafka.CreateTopics(ctx, missing); err != nil {
 		return nil, fmt.Errorf("make topics: %w", err)
 	}
 	return names, nil
+}
+
+// wantedTopics are the datasets' topics, those of their dead letters if they are asked for, and the one of other writers'
+// invalidations. The latter is kept for twice as long as lanes may need it for repairs.
+func wantedTopics(c config.Config, set *schemas.Datasets, f datasetFlags) []kafkalog.TopicSpec {
+	var specs []kafkalog.TopicSpec
+	add := func(name string, partitions int, settings map[string]string) {
+		specs = append(specs, kafkalog.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: f.replication, Config: settings})
+	}
+	for _, d := range set.All() {
+		if d.Format == schemas.FormatCloudEvents { // of the others the capture tool makes its topics, and with them their partitions
+			add(d.Topic, f.partitions, nil)
+		}
+		if c.Worker.DeadTopics {
+			add(consumer.DeadTopic(d.Topic), f.partitions, map[string]string{"cleanup.policy": "delete"})
+		}
+	}
+	if anyCached(set) {
+		keep := 2 * cmp.Or(c.Worker.KeepDisplaced, consumer.DefaultKeepDisplaced)
+		add(schemas.InvalidationTopic(c.Namespace), 1, map[string]string{
+			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(keep.Milliseconds(), 10),
+		})
+	}
+	return specs
 }

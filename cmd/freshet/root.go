@@ -19,6 +19,8 @@ func (p *program) command() *cobra.Command {
 		Long: "Freshet carries each change of a record through Kafka to MySQL replicas, deletes what it made stale in Redis,\n" +
 			"and tells every node that caches it in memory.\n\n" +
 			"Try it without installing anything: freshet dev",
+		Args:          args(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -30,7 +32,7 @@ func (p *program) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
+	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.datasetsCommand(), p.deadlettersCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
 	p.addDev(root)
 	root.AddCommand(p.adminCommand(), p.serveCommand())
 	return root

@@ -83,7 +83,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: c.Worker.Hold, Logger: log,
-		Consumer: consumerConfig(c),
+		Consumer: consumerConfig(c), Pauses: db, DeadTopics: c.Worker.DeadTopics,
 	}
 	if anyCached(set) {
 		emitter, err := openEmitter(ctx, c, log)
@@ -92,6 +92,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		}
 		defer emitter.Close()
 		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
+		wc.Namespace, wc.Outbox = c.Namespace, db
 	}
 	w, err := consumer.New(wc)
 	if err != nil {

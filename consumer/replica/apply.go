@@ -77,7 +77,11 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	m.stats.refused.Add(int64(r.refused))
 	m.stats.letters.Add(int64(len(r.letters)))
 	m.stats.superseded.Add(r.superseded + overtaken)
-	return Result{Rows: len(b.Changes), Refused: r.refused, Letters: len(r.letters)}, nil
+	res := Result{Rows: len(b.Changes), Refused: r.refused}
+	for _, l := range r.letters {
+		res.Dead = append(res.Dead, l.Letter)
+	}
+	return res, nil
 }
 
 // split groups changes by table, in the tables' order, and sorts each group by key.

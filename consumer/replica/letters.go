@@ -177,6 +177,14 @@ func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 	}
 }
 
+// CountOpen counts the open letters that q chooses; q.State, After and Limit have no meaning here.
+func (m *MySQL) CountOpen(ctx context.Context, q LetterQuery) (n int64, err error) {
+	q.State, q.After = StateOpen, nil
+	where, args := q.where()
+	err = m.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM freshet_dead_letter WHERE "+where, args...).Scan(&n)
+	return n, doing("count dead letters", "", err)
+}
+
 // CountLetters counts a dataset's dead letters by state; dataset "" counts all.
 func (m *MySQL) CountLetters(ctx context.Context, dataset string) (counts map[State]int64, err error) {
 	text, args := "SELECT state, COUNT(*) FROM freshet_dead_letter", []any(nil)

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
 )
 
 // Outcome is what a redrive made of a letter.
@@ -145,14 +146,18 @@ func Detail(err error) string {
 
 // letterChange reads a letter's event once more. Its version is the stored one, whatever the record would give today.
 func letterChange(ds *schemas.Dataset, l *StoredLetter) (*Change, error) {
-	events, err := ds.Decode(*l.Record)
+	res, err := cdc.New(cdc.Config{Dataset: ds}).Decode(*l.Record)
 	if err != nil {
-		return nil, err
+		return nil, &schemas.FieldError{Field: "record", Problem: "cannot be told by events", Reason: schemas.ReasonMalformed}
 	}
-	if l.Index >= len(events) {
+	at := slices.IndexFunc(res.Rows, func(r cdc.Row) bool { return r.Index == l.Index })
+	if at < 0 {
 		return nil, &schemas.FieldError{Field: "record", Problem: "has fewer events than when the letter was written", Reason: schemas.ReasonMalformed}
 	}
-	ev := &events[l.Index]
+	ev := &res.Rows[at].Event
+	if err := res.Rows[at].Err; err != nil {
+		return nil, err
+	}
 	ev.Version = l.Version
 	row, err := ds.Check(ev)
 	if err != nil {

@@ -125,8 +125,8 @@ type Result struct {
 	Rows int
 	// Refused is the number of changes that the table refused and that became letters.
 	Refused int
-	// Letters is the number of dead letters written, refused changes included.
-	Letters int
+	// Dead are the letters that were written, those of refused changes included. They alias the batch's records.
+	Dead []*Letter
 }
 
 // Name is a displaced name: something that an offset made stale and that its event alone does not yield.

@@ -88,6 +88,7 @@ type Worker struct {
 	Window         time.Duration `koanf:"window"`
 	KeepDisplaced  time.Duration `koanf:"keep_displaced"`
 	Hold           time.Duration `koanf:"hold"`
+	DeadTopics     bool          `koanf:"dead_topics"`
 }
 
 // Producer tunes publishing.

@@ -48,6 +48,7 @@ func settings() []setting {
 		{"worker.window", "15m", "how far back a new lane is filled again from Kafka", false, func(c *Config) any { return c.Worker.Window }},
 		{"worker.keep_displaced", "24h", "how long displaced names are kept for repairs", false, func(c *Config) any { return c.Worker.KeepDisplaced }},
 		{"worker.hold", "1m", "how long after an invalidation lagging loads are refused", false, func(c *Config) any { return c.Worker.Hold }},
+		{"worker.dead_topics", false, "copy each dead letter to the topic <topic>.dead, which freshet migrate datasets makes", false, func(c *Config) any { return c.Worker.DeadTopics }},
 		{"producer.source", "", "CloudEvents source of what this process publishes; empty: //freshet/publish", false, func(c *Config) any { return c.Producer.Source }},
 		{"producer.compression", "none", "none, gzip, snappy, lz4 or zstd", false, func(c *Config) any { return c.Producer.Compression }},
 		{"producer.linger", "0s", "how long a batch waits for more; 0: the producer's own", false, func(c *Config) any { return c.Producer.Linger }},

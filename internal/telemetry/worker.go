@@ -42,10 +42,19 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 		{"freshet_lane_roots_total", "Lanes created or given changed cache hashes.", float64(s.LaneRoots)},
 		{"freshet_lane_flushes_total", "Lanes flushed.", float64(s.LaneFlushes)},
 		{"freshet_unknown_properties_total", "Properties that no schema names and that were ignored.", float64(s.UnknownProperties)},
+		{"freshet_damaged_texts_total", "Texts that a capture tool could not read and that hold U+FFFD instead.", float64(s.Damaged)},
 		{"freshet_data_losses_total", "Ranges that Kafka no longer had when they were to be read.", float64(s.DataLosses)},
+		{"freshet_storms_total", "Datasets set aside because their dead letters came in a storm.", float64(s.Storms)},
+		{"freshet_dead_letter_copies_total", "Dead letters copied to dead topics.", float64(s.DeadCopies)},
+		{"freshet_invalidations_unreadable_total", "Records of the invalidation topic and rows of its outbox that cannot be read.", float64(s.BadInvalidations)},
+		{"freshet_invalidations_foreign_skipped_total", "Foreign keys named by other writers that nothing deletes.", float64(s.ForeignSkipped)},
+		{"freshet_invalidation_outbox_published_total", "Rows of the invalidation outbox published in place of their writers.", float64(s.OutboxPublished)},
 		{"freshet_generations_total", "Assignments of partitions to this worker.", float64(s.Generations)},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(m.name, m.help), prometheus.CounterValue, m.value)
+	}
+	for cause, n := range s.Ignored {
+		ch <- prometheus.MustNewConstMetric(desc("freshet_ignored_records_total", "Records that carry no row of their dataset.", "cause"), prometheus.CounterValue, float64(n), cause)
 	}
 	for d := range s.Paused {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_dataset_paused", "1 while a dataset is paused.", "dataset"), prometheus.GaugeValue, 1, d)

@@ -1,0 +1,117 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/schemas"
+)
+
+// There are two kinds of pause. One that is noted in MySQL holds for all workers and beyond their lives, until the note
+// is removed: somebody's wish, or a storm. One that is only remembered here is for a dataset that cannot be written just
+// now: it is tried again every ProbeInterval.
+
+// pause is a dataset that is set aside until it can be written again.
+type pause struct {
+	why   string
+	topic string
+}
+
+// followPauses does what the notes say. The lock keeps an older reading from undoing a newer one.
+func (w *Worker) followPauses(ctx context.Context) error {
+	if w.cfg.Pauses == nil {
+		return nil
+	}
+	if err := w.pauseLock.acquire(ctx); err != nil {
+		return err
+	}
+	defer w.pauseLock.release()
+	noted, err := w.cfg.Pauses.Pauses(ctx)
+	if err != nil {
+		return fmt.Errorf("read pauses: %w", err)
+	}
+	for _, d := range w.cfg.Datasets.All() {
+		p, ok := noted[d.Name]
+		w.mu.Lock()
+		_, held := w.held[d.Name]
+		w.mu.Unlock()
+		switch {
+		case ok && !held:
+			w.hold(d, p)
+		case !ok && held:
+			w.letGo(d)
+		}
+	}
+	return nil
+}
+
+// hold sets a dataset aside: its running batches finish, and nothing more of it is read.
+func (w *Worker) hold(d *schemas.Dataset, p replica.Pause) {
+	w.mu.Lock()
+	w.held[d.Name] = p
+	w.mu.Unlock()
+	w.consumer.Pause(d.Topic)
+	w.log.Error("dataset is paused until somebody resumes it", "dataset", d.Name, "who", p.Who, "why", p.Why, "since", p.Since)
+}
+
+func (w *Worker) letGo(d *schemas.Dataset) {
+	w.mu.Lock()
+	delete(w.held, d.Name)
+	delete(w.storms, d.Name) // what was counted led to the pause, and must not lead to the next
+	w.mu.Unlock()
+	w.consumer.Resume(d.Topic)
+	w.log.Info("dataset is resumed", "dataset", d.Name)
+}
+
+// checkPauses is followPauses for the watch.
+func (w *Worker) checkPauses(ctx context.Context) {
+	const what = "mysql: read pauses"
+	if err := w.followPauses(ctx); err == nil {
+		w.healed(what)
+	} else if ctx.Err() == nil {
+		w.fault(what, err)
+	}
+}
+
+// whyHeld is the sentence of readiness about a dataset whose pause is noted.
+func whyHeld(d string, p replica.Pause) string {
+	return fmt.Sprintf("dataset %s is paused since %s by %s: %s; go on with `freshet datasets resume %s`",
+		d, p.Since.UTC().Format(time.RFC3339), p.Who, p.Why, d)
+}
+
+func (w *Worker) pause(d *schemas.Dataset, why error) {
+	w.mu.Lock()
+	_, known := w.paused[d.Name]
+	w.paused[d.Name] = pause{why: why.Error(), topic: d.Topic}
+	w.mu.Unlock()
+	if !known {
+		w.log.Error("dataset is paused until it can be written again", "dataset", d.Name, "error", why)
+	}
+}
+
+func (w *Worker) resumed(d *schemas.Dataset) {
+	w.mu.Lock()
+	_, known := w.paused[d.Name]
+	delete(w.paused, d.Name)
+	w.mu.Unlock()
+	if known {
+		w.log.Info("dataset goes on", "dataset", d.Name)
+	}
+}
+
+// probePaused lets datasets try again that could not be written; one that is still broken pauses anew.
+func (w *Worker) probePaused() {
+	w.mu.Lock()
+	var topics []string
+	for d, p := range w.paused {
+		if _, held := w.held[d]; !held {
+			topics = append(topics, p.topic)
+		}
+	}
+	w.mu.Unlock()
+	for _, t := range topics {
+		w.consumer.Resume(t)
+	}
+}

@@ -1,0 +1,83 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
+)
+
+// A storm of dead letters is most likely a bad deploy of whoever publishes: at least StormLetters letters, and more than
+// one of StormShare events, within StormWindow on one worker. The dataset is then set aside before the rest of its events
+// become letters too.
+const (
+	StormLetters = 200
+	StormShare   = 20
+	StormWindow  = 10 * time.Second
+)
+
+// storm counts one dataset's events and letters by the second. The worker's mutex guards it.
+type storm struct {
+	seconds [StormWindow / time.Second]struct {
+		at              int64
+		events, letters int
+	}
+}
+
+// add counts what happened at now, and says whether the dataset's letters have become a storm.
+func (s *storm) add(now time.Duration, events, letters int) (stormy bool, inWindow int) {
+	at := int64(now / time.Second)
+	cur := &s.seconds[at%int64(len(s.seconds))]
+	if cur.at != at {
+		cur.at, cur.events, cur.letters = at, 0, 0
+	}
+	cur.events += events
+	cur.letters += letters
+	allEvents, allLetters := 0, 0
+	for _, c := range s.seconds {
+		if at-c.at < int64(len(s.seconds)) {
+			allEvents, allLetters = allEvents+c.events, allLetters+c.letters
+		}
+	}
+	return allLetters >= StormLetters && allLetters*StormShare > allEvents, allLetters
+}
+
+// watchStorm counts a batch, and sets the dataset aside if its letters have become a storm.
+func (w *Worker) watchStorm(ctx context.Context, d *schemas.Dataset, events, letters int) error {
+	if w.cfg.Pauses == nil || d == nil {
+		return nil
+	}
+	w.mu.Lock()
+	s := w.storms[d.Name]
+	if s == nil {
+		s = &storm{}
+		w.storms[d.Name] = s
+	}
+	stormy, n := s.add(w.now(), events, letters)
+	_, held := w.held[d.Name]
+	w.mu.Unlock()
+	if !stormy || held {
+		return nil
+	}
+	w.counts.storms.Add(1)
+	why := fmt.Sprintf("%d dead letters within %s; mend what is published, or the table, then redrive", n, StormWindow)
+	const what = "mysql: note the pause of a dataset"
+	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+		if err := w.pauseLock.acquire(ctx); err != nil {
+			return err
+		}
+		defer w.pauseLock.release()
+		p, err := w.cfg.Pauses.Pause(ctx, d.Name, w.cfg.Owner, why)
+		if err == nil {
+			w.hold(d, p)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pause dataset %s: %w", d.Name, err)
+	}
+	w.healed(what)
+	return nil
+}
