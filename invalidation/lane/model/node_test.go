@@ -19,8 +19,8 @@ type laneView struct {
 	pos       [nParts]int // read-your-writes position
 	inbox     []entry
 	connected bool
-	want      int // simple follower: head seen by the last poll and not yet reached
-	reached   bool
+	want      int // simple follower: head seen by the last poll and not yet received
+	wantT     int // when that poll was sent
 }
 
 type fillJob struct {
@@ -32,7 +32,7 @@ type fillJob struct {
 
 type node struct {
 	n      int
-	simple bool // simple follower: flush on any mismatch, coarse fill guard
+	simple bool // simple follower: flush on any mismatch
 	lc     int
 	slot   [nKeys]int // logical clock of the last invalidation per key stripe
 	slotT  [nKeys]int // local time of it (L1-only mode)
@@ -111,7 +111,6 @@ func (n *node) receive(s *sim, l int) {
 	e := v.inbox[0]
 	v.inbox = v.inbox[1:]
 	n.apply(s, l, e)
-	v.reached = v.reached || e.id == v.want
 	switch {
 	case s.has(pubsubOnly):
 	case e.prev == v.last, s.has(seqOnly) && e.seq == v.seq+1:
@@ -123,6 +122,9 @@ func (n *node) receive(s *sim, l int) {
 		n.advance(v, e)
 	default:
 		n.sync(s, l)
+	}
+	if v.want != 0 && e.id == v.want {
+		v.confirm, v.want = max(v.confirm, v.wantT), 0
 	}
 }
 
@@ -150,7 +152,8 @@ func (n *node) poll(s *sim, l int) {
 	n.lane[l].confirm = t0
 }
 
-// pollSimple: equal heads confirm; a head that was not reached by the next poll means a lost message.
+// pollSimple: equal heads confirm, and so does a head that is received later, as of the poll that saw it. One that was not
+// received by the next poll means a lost message.
 func (n *node) pollSimple(s *sim, l int) {
 	v, a := &n.lane[l], s.lanes[l]
 	switch {
@@ -158,12 +161,12 @@ func (n *node) pollSimple(s *sim, l int) {
 	case !a.exists:
 		n.adopt(s, l)
 	case v.last == a.last:
-		v.confirm, v.want, v.reached = s.now, 0, false
-	case v.want != 0 && !v.reached:
+		v.confirm, v.want = s.now, 0
+	case v.want != 0:
 		n.adopt(s, l)
-		v.want = 0
+		v.confirm, v.want = s.now, 0
 	default:
-		v.want, v.reached = a.last, false
+		v.want, v.wantT = a.last, s.now
 	}
 }
 
@@ -306,9 +309,6 @@ func (n *node) insert(s *sim, f *fillJob) {
 		return
 	}
 	guard := n.slot[f.key] > f.t0
-	if n.simple && !s.has(followerNoGuard) {
-		guard = n.lc > f.t0
-	}
 	if guard && !s.has(noGuard) && (!n.simple || !s.has(followerNoGuard)) {
 		s.chk.rejGuard++
 		return
