@@ -46,6 +46,9 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	w.counts.applied(pr, res, time.Since(started))
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = len(res.Dead) > 0 || b.From < p.fresh
+	// Emission needs the names only: what was fetched goes now, not after the lanes have answered.
+	pr.changes, pr.letters = nil, nil
+	b.Release()
 	p.pendingMu.Lock()
 	p.pending[b] = pr
 	p.pendingMu.Unlock()

@@ -58,8 +58,8 @@ type Batch struct {
 	release func()
 }
 
-// Release gives the batch's bytes back to the fetch budget; its records must not be used afterwards. The consumer calls
-// it after Emit, a reader's user when done.
+// Release gives the batch's bytes back to the fetch budget; its records must not be used afterwards. A handler may call it
+// as soon as it needs the records no more; the consumer calls it after Emit, a reader's user when done.
 func (b *Batch) Release() {
 	if b.release != nil {
 		b.release()
