@@ -124,7 +124,7 @@ func (r *reading) finishKey(st *state) {
 // add makes an event of a state whose key is finished.
 func (r *reading) add(op schemas.Op, st *state) {
 	row := Row{Event: schemas.Event{Dataset: r.d.ds.Name, Key: st.key, Op: op, Time: r.at}, Err: st.err}
-	if op == schemas.Upsert {
+	if op == schemas.Upsert && st.err == nil {
 		row.Event.Data = st.data
 	}
 	var err error
