@@ -42,7 +42,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	starts := make([]kafkalog.Start, len(parts))
 	taken := make(map[kafkalog.Partition]*partition, len(parts))
 	for i, a := range parts {
-		at := resume(a, positions[i])
+		at := resume(a, positions[i], w.cfg.DeadTopics)
 		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
 		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
 	}
@@ -56,10 +56,14 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	return starts, nil
 }
 
-func resume(a kafkalog.Assigned, pos replica.Position) int64 {
+// resume says where a partition starts. Without a committed offset nobody knows which letters were copied: with copies
+// asked for, all that Kafka has is gone through again.
+func resume(a kafkalog.Assigned, pos replica.Position, copied bool) int64 {
 	switch {
 	case pos.Next < 0: // a fresh replica needs everything, whatever the group once committed
 		return a.LogStart
+	case a.Committed < 0 && copied:
+		return min(a.LogStart, pos.Next)
 	case a.Committed < 0: // the lanes' watermarks say what must be emitted again
 		return pos.Next
 	default:

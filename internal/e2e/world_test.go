@@ -62,6 +62,7 @@ type world struct {
 	dir      string
 	datasets *schemas.Datasets
 	workers  int
+	env      []string // further settings of commands
 }
 
 // newWorld makes Freshet's tables and the datasets' tables with the real commands. files are the dataset folder.
@@ -80,6 +81,7 @@ func newWorld(t *testing.T, redisServer *testenv.RedisServer, files map[string]s
 	}
 	w.datasets = set
 	w.db = my.Open(t, w.dsn)
+	t.Cleanup(func() { w.kafka.DeleteTopic(t, schemas.InvalidationTopic(w.ns)) })
 	w.mustRun("migrate", "up")
 	w.mustRun("migrate", "datasets", "--partitions", "4")
 	w.replica, err = replica.Open(t.Context(), replica.Config{DSN: w.dsn})
@@ -95,11 +97,12 @@ func newWorld(t *testing.T, redisServer *testenv.RedisServer, files map[string]s
 
 func (w *world) environ() []string {
 	url := "redis://" + w.redis.Addr + "/0"
-	return append(os.Environ(),
+	env := append(os.Environ(),
 		"FRESHET_DATASETS="+w.dir, "FRESHET_NAMESPACE="+w.ns, "FRESHET_KAFKA__BROKERS="+strings.Join(w.kafka.Brokers, ","),
 		"FRESHET_KAFKA__GROUP="+w.ns, "FRESHET_MYSQL__DSN="+w.dsn, "FRESHET_REDIS__URL="+url,
 		"FRESHET_WORKER__SESSION_TIMEOUT=3s", "FRESHET_WORKER__LISTEN=127.0.0.1:0",
 	)
+	return append(env, w.env...)
 }
 
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {

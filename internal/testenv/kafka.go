@@ -93,10 +93,10 @@ func (s *KafkaServer) CreateTopicNamed(t testing.TB, name string, partitions int
 	}
 }
 
-// DeleteTopic deletes a topic now.
+// DeleteTopic deletes a topic now. A cleanup may call it.
 func (s *KafkaServer) DeleteTopic(t testing.TB, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
 	defer cancel()
 	if err := s.deleteTopic(ctx, name); err != nil {
 		t.Fatalf("testenv: delete topic %s: %v", name, err)
