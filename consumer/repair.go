@@ -27,21 +27,33 @@ func (w *Worker) checkLanes(ctx context.Context) {
 		return
 	}
 	const what = "redis: check lanes"
+	failed := map[*partition]error{}
 	for _, v := range w.lanes {
-		if err := w.checkLane(ctx, v, parts); err != nil {
+		if err := w.checkLane(ctx, v, parts, failed); err != nil {
 			if ctx.Err() == nil {
 				w.fault(what, err)
 			}
 			return
 		}
 	}
+	if ctx.Err() != nil {
+		return
+	}
 	w.healed(what)
 	for _, p := range parts {
+		what := fmt.Sprintf("lanes of %s/%d to be repaired", p.id.Topic, p.id.ID)
+		if err := failed[p]; err != nil {
+			w.fault(what, err)
+			continue
+		}
+		w.healed(what)
 		p.markReady()
 	}
 }
 
-func (w *Worker) checkLane(ctx context.Context, v *laneView, parts []*partition) error {
+// checkLane looks at one lane. What stands in the way of one partition's repair is noted in failed and does not hold up
+// the others; an error means that the lane itself cannot be looked at.
+func (w *Worker) checkLane(ctx context.Context, v *laneView, parts []*partition, failed map[*partition]error) error {
 	if err := w.adoptLane(ctx, v); err != nil {
 		return err
 	}
@@ -62,7 +74,7 @@ func (w *Worker) checkLane(ctx context.Context, v *laneView, parts []*partition)
 		}
 		p.lock.release()
 		if err != nil {
-			return err
+			failed[p] = err
 		}
 	}
 	return nil
@@ -165,12 +177,33 @@ func (w *Worker) repairOnce(ctx context.Context, p *partition, n int) error {
 	return w.emitAgain(ctx, p, n, st.Root, next)
 }
 
-// meetRoot notes durably, before the first transaction and the first emit under it, where p begins in a root that is new
-// to it: at the first offset that was committed to MySQL within the window.
-func (w *Worker) meetRoot(ctx context.Context, p *partition, n int, root string) error {
+// begin gives where p begins in a new root: at the first offset that was committed to MySQL within the window. History is
+// noted now and then only and may name an offset far before that, one whose displaced names are purged or that Kafka has
+// deleted. Those are older than the window by their configuration; to begin there would mean to flush the lane for them,
+// again in each new root.
+func (w *Worker) begin(ctx context.Context, p *partition) (int64, error) {
 	from, err := w.cfg.Lanes.Window(ctx, p.source, w.cfg.Window, p.settled)
 	if err != nil {
-		return fmt.Errorf("read window: %w", err)
+		return 0, fmt.Errorf("read window: %w", err)
+	}
+	low, err := w.cfg.Lanes.Low(ctx, p.source)
+	if err != nil {
+		return 0, fmt.Errorf("read purged range: %w", err)
+	}
+	for _, st := range w.consumer.Stats().Partitions {
+		if st.Partition == p.id {
+			p.oldest = max(p.oldest, st.LogStart)
+		}
+	}
+	return min(max(from, low+1, p.oldest), p.read), nil
+}
+
+// meetRoot notes durably, before the first transaction and the first emit under it, where p begins in a root that is new
+// to it.
+func (w *Worker) meetRoot(ctx context.Context, p *partition, n int, root string) error {
+	from, err := w.begin(ctx, p)
+	if err != nil {
+		return err
 	}
 	start, err := w.cfg.Lanes.Start(ctx, p.source, n, root, from)
 	if err != nil {
@@ -183,9 +216,9 @@ func (w *Worker) meetRoot(ctx context.Context, p *partition, n int, root string)
 // flushLane gives lane n a new root in place of a re-emission that is not possible any more; what can still be emitted
 // again within the window is, under the new root.
 func (w *Worker) flushLane(ctx context.Context, p *partition, n int, root, why string) error {
-	from, err := w.cfg.Lanes.Window(ctx, p.source, w.cfg.Window, p.settled)
+	from, err := w.begin(ctx, p)
 	if err != nil {
-		return fmt.Errorf("read window: %w", err)
+		return err
 	}
 	r, err := w.cfg.Emitter.Root(ctx, n, lane.RootRequest{
 		Expected: root, Source: p.source, Watermark: from - 1, HoldMillis: w.cfg.Hold.Milliseconds(), Group: w.cfg.Group,
@@ -203,22 +236,28 @@ func (w *Worker) flushLane(ctx context.Context, p *partition, n int, root, why s
 	return errLaneMoved
 }
 
-// emitAgain reads the range next … read−1 from Kafka once more and emits it into lane n alone.
+// emitAgain reads the range next … read−1 from Kafka once more and emits it into lane n alone. Until all of it is done,
+// what the lane once acknowledged stays noted: a repair that breaks off half-way must be found by the next check, and
+// nobody may move the watermark over what it left out.
 func (w *Worker) emitAgain(ctx context.Context, p *partition, n int, root string, next int64) error {
 	s := &p.lanes[n]
-	s.acked = next - 1
 	reader := kafkalog.NewReader(w.cfg.Kafka, p.id, next, kafkalog.ReaderConfig{Until: p.read})
 	defer reader.Close()
 	for next < p.read {
 		b, err := reader.Read(ctx)
 		var loss *kafkalog.LossError
-		if errors.As(err, &loss) {
+		switch {
+		case errors.As(err, &loss) && loss.Loss.Next < loss.Loss.First:
+			p.oldest = max(p.oldest, loss.Loss.First)
 			return w.flushLane(ctx, p, n, root, "Kafka does not hold that range any more")
+		case errors.As(err, &loss), errors.Is(err, kafkalog.ErrCorrupt):
+			p.oldest = max(p.oldest, p.read)
+			return w.flushLane(ctx, p, n, root, "Kafka's copy of that range cannot be read any more")
 		}
 		if err != nil {
 			return fmt.Errorf("read again: %w", err)
 		}
-		e, err := w.emissionAgain(ctx, p, n, b)
+		e, err := w.emissionAgain(ctx, p, n, next, b)
 		b.Release()
 		if err != nil {
 			return err
@@ -230,14 +269,15 @@ func (w *Worker) emitAgain(ctx context.Context, p *partition, n int, root string
 		if r.Status != lane.OK {
 			return errLaneMoved
 		}
-		s.acked, next = e.To, b.Next
+		next = b.Next
 		w.counts.reemitted.Add(uint64(len(e.Items)))
 	}
+	s.acked = p.read - 1
 	return nil
 }
 
 // emissionAgain is the emission of a batch that was applied before, for lane n.
-func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, b *kafkalog.Batch) (lane.Emission, error) {
+func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, from int64, b *kafkalog.Batch) (lane.Emission, error) {
 	pr, err := w.prepare(p, b)
 	if err != nil {
 		return lane.Emission{}, fmt.Errorf("prepare batch: %w", err)
@@ -247,7 +287,7 @@ func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, b *kafk
 		return lane.Emission{}, err
 	}
 	its := pr.items.split(len(w.lanes))[n]
-	return lane.Emission{Source: p.source, From: p.lanes[n].acked + 1, To: b.Next - 1, Time: pr.newest, Items: its, Tags: pr.tagNames(), Keep: true}, nil
+	return lane.Emission{Source: p.source, From: from, To: b.Next - 1, Time: pr.newest, Items: its, Tags: pr.tagNames(), Keep: true}, nil
 }
 
 // state reads a lane's meta hash and notes that the lane answered.

@@ -45,6 +45,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 		at := resume(a, positions[i], w.cfg.DeadTopics)
 		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
 		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
+		taken[a.Partition].oldest = a.LogStart
 	}
 	w.mu.Lock()
 	w.parts = taken

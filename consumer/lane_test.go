@@ -1,0 +1,200 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+// What is lost in Redis is found by the watermark check and emitted again, or the lane is flushed where that is not
+// possible any more.
+
+func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lose func(t *testing.T, b *bed)
+		// again says that keys are emitted again; root that the lane has a new one.
+		again, root bool
+	}{
+		{"everything", func(t *testing.T, b *bed) { // the namespace's share of a FLUSHALL
+			for _, k := range []string{b.keys().Meta, b.keys().Stream, b.keys().Floors0, b.keys().Floors1, b.keys().Tags} {
+				b.rdb.Del(t.Context(), k)
+			}
+		}, true, true},
+		{"the meta hash alone", func(t *testing.T, b *bed) { b.rdb.Del(t.Context(), b.keys().Meta) }, true, true},
+		{"the stream alone", func(t *testing.T, b *bed) { b.rdb.Del(t.Context(), b.keys().Stream) }, false, false},
+		{"a part of the watermark", func(t *testing.T, b *bed) {
+			b.rdb.HSet(t.Context(), b.keys().Meta, "wm:"+b.source("items"), 4)
+		}, true, false},
+		{"the watermark", func(t *testing.T, b *bed) { b.rdb.HDel(t.Context(), b.keys().Meta, "wm:"+b.source("items")) }, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBed(t, servers{})
+			w := b.start(nil)
+			b.putMany("items", 50)
+			b.awaitDone("items")
+			before, root := w.Stats(), b.root()
+			c.lose(t, b)
+			if c.again {
+				awaitStats(t, w, "keys are emitted again", func(s consumer.Stats) bool { return s.Reemitted > before.Reemitted && s.Regressions > before.Regressions })
+			}
+			b.awaitDone("items")
+			if got := b.root() != root; got != c.root {
+				t.Errorf("new root: %v, want %v", got, c.root)
+			}
+			gone := b.hold("items", "k1", 1)
+			b.put("items", "k1", 2)
+			b.awaitDone("items")
+			if !gone() {
+				t.Error("an entry survived the change of its record")
+			}
+			awaitReady(t, w)
+			if st := w.Stats(); st.LaneFlushes != 0 {
+				t.Errorf("%d flushes although everything could be emitted again", st.LaneFlushes)
+			}
+		})
+	}
+}
+
+// A lane is lost, and what would have to be emitted again cannot be any more. One flush of the lane mends it; what is
+// within the window is emitted again, and it ends.
+func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, b *bed)
+	}{
+		{"displaced names are purged", func(_ *testing.T, b *bed) {
+			b.exec("INSERT INTO freshet_displaced_low (source, `off`) VALUES (?, ?)", b.source("items"), 40)
+			b.exec("DELETE FROM freshet_displaced")
+		}},
+		{"Kafka deleted the records", func(t *testing.T, b *bed) { b.truncate("items", 40) }},
+		{"Kafka deleted the records of both topics", func(t *testing.T, b *bed) {
+			b.truncate("items", 40)
+			b.truncate("others", 30)
+		}},
+	} {
+		for _, lost := range []struct {
+			name string
+			lose func(t *testing.T, b *bed)
+		}{
+			{"watermark", func(t *testing.T, b *bed) { b.rdb.HSet(t.Context(), b.keys().Meta, "wm:"+b.source("items"), 4) }},
+			{"lane", func(t *testing.T, b *bed) { b.rdb.Del(t.Context(), b.keys().Meta) }},
+		} {
+			t.Run(c.name+", "+lost.name, func(t *testing.T) {
+				b := newBed(t, servers{})
+				w := b.start(nil)
+				b.putMany("items", 50)
+				b.putMany("others", 50)
+				b.awaitDone("items")
+				b.awaitDone("others")
+				root := b.root()
+				c.spoil(t, b)
+				lost.lose(t, b)
+				testenv.Eventually(t, patience, func(context.Context) error {
+					if got, err := b.rdb.HGet(t.Context(), b.keys().Meta, "root").Result(); err != nil || got == root {
+						return fmt.Errorf("the lane has its old root, %w", err)
+					}
+					return nil
+				})
+				b.awaitDone("items")
+				b.awaitDone("others")
+				awaitReady(t, w)
+				// It must come to rest: no root after root.
+				first := b.root()
+				flushes := w.Stats().LaneFlushes
+				b.put("items", "last", 1)
+				b.put("others", "last", 1)
+				b.awaitDone("items")
+				b.awaitDone("others")
+				if b.root() != first || flushes > 2 {
+					t.Errorf("the lane goes on being flushed: %d flushes, then %d", flushes, w.Stats().LaneFlushes)
+				}
+			})
+		}
+	}
+}
+
+// A repair that breaks off half-way is not forgotten: the watermark must not move over what it left out.
+func TestInterruptedRepairGoesOn(t *testing.T) {
+	b := newBed(t, servers{})
+	var faults atomic.Int64
+	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Emitter = &brokenEmitter{Emitter: c.Emitter, left: &faults} })
+	b.putMany("items", 50)
+	b.awaitDone("items")
+	gone := b.hold("items", "k10", 0) // version 0: nothing keeps it
+	faults.Store(3)
+	b.rdb.HSet(t.Context(), b.keys().Meta, "wm:"+b.source("items"), 4)
+	awaitStats(t, w, "repairs fail", func(consumer.Stats) bool { return faults.Load() == 0 })
+	b.awaitDone("items")
+	if !gone() {
+		t.Error("the watermark is complete, and an entry of the range survived")
+	}
+	awaitReady(t, w)
+}
+
+// brokenEmitter fails as many emissions of redelivered ranges as are left.
+type brokenEmitter struct {
+	consumer.Emitter
+
+	left *atomic.Int64
+}
+
+func (e *brokenEmitter) Emit(ctx context.Context, n int, root string, start int64, em lane.Emission) (lane.Reply, error) {
+	if em.Keep && e.left.Load() > 0 {
+		e.left.Add(-1)
+		return lane.Reply{}, errors.New("connection reset")
+	}
+	return e.Emitter.Emit(ctx, n, root, start, em)
+}
+
+// truncate makes Kafka delete the records before an offset, as retention does.
+func (b *bed) truncate(dataset string, before int64) {
+	b.t.Helper()
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.TimeoutMillis = 10_000
+	topic := kmsg.NewDeleteRecordsRequestTopic()
+	topic.Topic = b.dataset(dataset).Topic
+	part := kmsg.NewDeleteRecordsRequestTopicPartition()
+	part.Offset = before
+	topic.Partitions = append(topic.Partitions, part)
+	req.Topics = append(req.Topics, topic)
+	res, err := req.RequestWith(b.t.Context(), b.producer)
+	if err == nil {
+		err = kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Other programs' hashes of cache sections: a worker that differs from the registered ones writes nothing of that
+// dataset, and goes on by itself when they agree.
+func TestAnotherCacheHashPausesTheDatasetOnly(t *testing.T) {
+	b := newBed(t, servers{})
+	b.migrate(b.declare("-next"))
+	w := b.start(nil)
+	b.putMany("items", 5)
+	b.putMany("others", 5)
+	b.awaitDone("others")
+	awaitReason(t, w, "dataset items is paused", "freshet migrate datasets")
+	if n := b.count("items"); n != 0 {
+		t.Errorf("%d rows were written under another declaration", n)
+	}
+	root := b.root()
+	b.migrate(b.datasets)
+	b.awaitDone("items")
+	awaitReady(t, w)
+	if b.root() == root {
+		t.Error("the lane kept its root although the hash of a cache section was adopted")
+	}
+}
