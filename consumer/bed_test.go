@@ -235,7 +235,7 @@ func (b *bed) produce(topic string, key, value []byte, headers []schemas.Header)
 	b.t.Helper()
 	r := &kgo.Record{Topic: topic, Key: key, Value: value}
 	for _, h := range headers {
-		r.Headers = append(r.Headers, kgo.RecordHeader{Key: string(h.Key), Value: h.Value})
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 	}
 	if err := b.producer.ProduceSync(b.t.Context(), r).FirstErr(); err != nil {
 		b.t.Fatal(err)
@@ -318,7 +318,7 @@ func (b *bed) awaitRow(dataset, key string, version int64) {
 
 // version is a row's version, 0 without a row.
 func (b *bed) version(ctx context.Context, dataset, key string) (v int64) {
-	err := b.db.QueryRowContext(ctx, "SELECT _version FROM "+dataset+" WHERE id = ?", key).Scan(&v) //nolint:gosec // a constant of the test
+	err := b.db.QueryRowContext(ctx, "SELECT _version FROM "+dataset+" WHERE id = ?", key).Scan(&v)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) && ctx.Err() == nil {
 		b.t.Error(err)
 	}
@@ -327,7 +327,7 @@ func (b *bed) version(ctx context.Context, dataset, key string) (v int64) {
 
 func (b *bed) count(table string) (n int) {
 	b.t.Helper()
-	if err := b.db.QueryRowContext(b.t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n); err != nil { //nolint:gosec // a constant of the test
+	if err := b.db.QueryRowContext(b.t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&n); err != nil {
 		b.t.Fatal(err)
 	}
 	return n

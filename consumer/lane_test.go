@@ -46,7 +46,9 @@ func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
 			before, root := w.Stats(), b.root()
 			c.lose(t, b)
 			if c.again {
-				awaitStats(t, w, "keys are emitted again", func(s consumer.Stats) bool { return s.Reemitted > before.Reemitted && s.Regressions > before.Regressions })
+				awaitStats(t, w, "keys are emitted again", func(s consumer.Stats) bool {
+					return s.Reemitted > before.Reemitted && s.Regressions > before.Regressions
+				})
 			}
 			b.awaitDone("items")
 			if got := b.root() != root; got != c.root {
@@ -128,7 +130,9 @@ func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
 func TestInterruptedRepairGoesOn(t *testing.T) {
 	b := newBed(t, servers{})
 	var faults atomic.Int64
-	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Emitter = &brokenEmitter{Emitter: c.Emitter, left: &faults} })
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Emitter = &brokenEmitter{Emitter: c.Emitter, left: &faults}
+	})
 	b.putMany("items", 50)
 	b.awaitDone("items")
 	gone := b.hold("items", "k10", 0) // version 0: nothing keeps it
