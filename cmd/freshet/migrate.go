@@ -159,7 +159,7 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 	}
 	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}}
 	for _, s := range ddl.Statements {
-		report.Statements = append(report.Statements, fmt.Sprintf("%s;  -- %s: %s", s.SQL, s.Dataset, s.Note))
+		report.Statements = append(report.Statements, s.String())
 	}
 	for _, e := range ddl.Problems {
 		report.Problems = append(report.Problems, e.Error())

@@ -24,6 +24,14 @@ type Statement struct {
 	args []any // of the registration
 }
 
+// String is the statement as people read it, with its reason behind it. The registration of a hash is told in words.
+func (s Statement) String() string {
+	if len(s.args) > 0 {
+		return fmt.Sprintf("-- %s: %s; its hash is noted in freshet_meta", s.Dataset, s.Note)
+	}
+	return fmt.Sprintf("%s;  -- %s: %s", s.SQL, s.Dataset, s.Note)
+}
+
 // DDL is what a database needs to take datasets.
 type DDL struct {
 	// Statements only ever add: tables, columns, an index, length. Nothing is dropped or narrowed.
