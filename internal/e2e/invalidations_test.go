@@ -114,6 +114,50 @@ func TestOtherWritersInvalidate(t *testing.T) {
 	n.shows(t, "a", "five")
 }
 
+// TestLostInvalidationsFlushTheLanes: when Kafka dropped what other writers said before a worker read it, nobody knows
+// what was named, so every entry goes; and what is said afterwards is heard.
+func TestLostInvalidationsFlushTheLanes(t *testing.T) {
+	testenv.Kafka(t).RequireReal(t)
+	topic := testenv.Kafka(t).Topic(t)
+	w := newWorld(t, testenv.Redis(t), map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema})
+	p := w.producer()
+	worker := w.startWorker()
+	n := w.tagged(p)
+	publish(t, p, upsert("items", "a", 1, "one"))
+	n.shows(t, "a", "one")
+	wait := func(tok schemas.Token, err error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), settleLimit)
+		defer cancel()
+		if err = errors.Join(err, n.WaitFor(ctx, tok)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(n.items.Invalidate(t.Context(), "other"))
+	n.shows(t, "a", "one")
+
+	worker.Kill(t)
+	w.exec("UPDATE items SET body = 'two' WHERE id = 'a'")
+	if _, err := n.items.Invalidate(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	part := kmsg.NewDeleteRecordsRequestTopicPartition()
+	part.Offset = 2
+	of := kmsg.NewDeleteRecordsRequestTopic()
+	of.Topic, of.Partitions = schemas.InvalidationTopic(w.ns), append(of.Partitions, part)
+	req.Topics = append(req.Topics, of)
+	res, err := req.RequestWith(t.Context(), w.kafka.Client(t))
+	if err != nil || res.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatal(err, res)
+	}
+	w.startWorker()
+	n.shows(t, "a", "two")
+	w.exec("UPDATE items SET body = 'three' WHERE id = 'a'")
+	wait(n.items.Invalidate(t.Context(), "a"))
+	n.shows(t, "a", "three")
+}
+
 // laneHas says whether entries of the invalidation topic in the lane name all of texts.
 func (w *world) laneHas(ctx context.Context, rdb *redis.Client, texts ...string) error {
 	entries, err := rdb.XRange(ctx, lane.KeysOf(w.ns, 0).Stream, "-", "+").Result()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -223,7 +224,11 @@ func TestStormPausesItsDatasetAlone(t *testing.T) {
 	// What is published into the pause waits; a worker that starts meanwhile keeps the pause, and the neighbour flows.
 	publish(t, p, upsert("items", "good", 1, "tame"), upsert("calm", "second", 1, "calm"))
 	w.reaches(1, "SELECT COUNT(*) FROM calm WHERE id = 'second'")
-	first.Kill(t)
+	// In good order, so that the next one gets the partitions before it had time to look around.
+	if err := first.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-first.Done()
 	second := w.startWorker()
 	w.saysPaused(second, true)
 	publish(t, p, upsert("calm", "third", 1, "calm"))
