@@ -99,7 +99,8 @@ func FuzzDecodeInvalidation(f *testing.F) {
 	f.Add([]byte(`{"names":["\u0000"]}`), "application/json")
 	f.Fuzz(func(t *testing.T, value []byte, contentType string) {
 		v, err := schemas.DecodeInvalidation(schemas.Record{Value: value, Headers: []schemas.Header{
-			{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_type", Value: []byte(schemas.TypeInvalidate)},
+			{Key: "ce_specversion", Value: []byte("1.0")},
+			{Key: "ce_type", Value: []byte(schemas.TypeInvalidate)},
 			{Key: "content-type", Value: []byte(contentType)},
 		}})
 		if err != nil {

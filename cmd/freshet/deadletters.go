@@ -239,10 +239,23 @@ func (p *program) printLetter(l letterWhole) error {
 		name  string
 		value any
 	}{
-		{"source", l.Source}, {"offset", l.Offset}, {"index", l.Index}, {"dataset", l.Dataset}, {"key", strconv.Quote(l.Key)},
-		{"version", l.Version}, {"op", l.Op}, {"event id", l.EventID}, {"reason", l.Reason}, {"errno", l.Errno}, {"detail", l.Detail},
-		{"state", l.State}, {"attempts", l.Attempts}, {"size", l.Size}, {"event time", l.Time.Format(time.RFC3339)},
-		{"written", l.Created.Format(time.RFC3339)}, {"changed", l.Updated.Format(time.RFC3339)},
+		{"source", l.Source},
+		{"offset", l.Offset},
+		{"index", l.Index},
+		{"dataset", l.Dataset},
+		{"key", strconv.Quote(l.Key)},
+		{"version", l.Version},
+		{"op", l.Op},
+		{"event id", l.EventID},
+		{"reason", l.Reason},
+		{"errno", l.Errno},
+		{"detail", l.Detail},
+		{"state", l.State},
+		{"attempts", l.Attempts},
+		{"size", l.Size},
+		{"event time", l.Time.Format(time.RFC3339)},
+		{"written", l.Created.Format(time.RFC3339)},
+		{"changed", l.Updated.Format(time.RFC3339)},
 	} {
 		fmt.Fprintf(w, "%s\t%v\n", f.name, f.value)
 	}

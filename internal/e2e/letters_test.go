@@ -183,7 +183,8 @@ func ready(ctx context.Context, worker *testenv.Process) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := http.Client{Timeout: 5 * time.Second}
+	res, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}
