@@ -45,7 +45,8 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	}
 	w.counts.applied(pr, res, time.Since(started))
 	w.addCopies(p, b, res.Dead)
-	pr.displaced = len(res.Dead) > 0 || b.From < p.fresh
+	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
+	pr.applied = w.now()
 	// Emission needs the names only: what was fetched goes now, not after the lanes have answered.
 	pr.changes, pr.letters = nil, nil
 	b.Release()

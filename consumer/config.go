@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -73,8 +74,14 @@ type Config struct {
 	Window time.Duration
 	// KeepDisplaced; 0 means DefaultKeepDisplaced.
 	KeepDisplaced time.Duration
-	// Hold is TombTTL; 0 means DefaultHold. It must be the Emitter's.
+	// Hold is TombTTL; 0 means DefaultHold. It must be the Emitter's. Negative: none, see invalidation.EmitterConfig.
 	Hold time.Duration
+	// MaxKeyRate is how many keys a second this worker emits into one lane, ten times as many at once; beyond it the lane is
+	// flushed instead, at most once a second. 0 means DefaultMaxKeyRate; negative: no bound.
+	MaxKeyRate int
+	// Foreign deletes keys of other applications; nil only when no dataset has cache.foreign. Without it those that other
+	// writers name are counted and left alone.
+	Foreign Foreign
 	// ProbeInterval; 0 means DefaultProbeInterval.
 	ProbeInterval time.Duration
 	// PauseAfter; 0 means DefaultPauseAfter. A paused dataset lets go of its writer, so that the others flow, and is tried
@@ -115,6 +122,9 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.MaxKeyRate == 0 {
+		c.MaxKeyRate = DefaultMaxKeyRate
+	}
 	if c.Failpoint == nil {
 		c.Failpoint = func(string) {}
 	}
@@ -140,6 +150,7 @@ func (c Config) validate() error {
 		missing("Lanes", cached && c.Lanes == nil),
 		missing("Hashes", cached && c.Hashes == nil),
 		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
+		missing("Foreign", c.anyForeign() && c.Foreign == nil),
 		missing("Namespace", c.Outbox != nil && c.Namespace == ""),
 	}
 	if c.Window > c.KeepDisplaced {
@@ -153,6 +164,13 @@ func (c Config) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c Config) anyForeign() bool {
+	if c.Datasets == nil {
+		return false
+	}
+	return slices.ContainsFunc(c.Datasets.All(), func(d *schemas.Dataset) bool { return d.Cache != nil && len(d.Cache.Foreign) > 0 })
 }
 
 func (c Config) anyCached() bool {

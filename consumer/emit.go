@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -25,30 +27,75 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 	if pr == nil {
 		return fmt.Errorf("emit batch: %w: batch was applied under another assignment", kafkalog.ErrRejoin)
 	}
+	var emissions []lane.Emission
+	if p.cached() {
+		started := time.Now()
+		defer func() { w.counts.emitted(len(pr.items), time.Since(started)) }()
+		if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
+			return err
+		}
+		if err := w.unlink(ctx, pr); err != nil {
+			return err
+		}
+		var err error
+		if emissions, err = w.emissions(ctx, p, pr, b); err != nil {
+			return err
+		}
+	}
 	if err := p.lock.acquire(ctx); err != nil {
 		return err
 	}
 	defer p.lock.release()
-	if p.cached() {
-		started := time.Now()
-		if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
+	for n, e := range emissions {
+		if len(e.Items)+len(e.Tags) == 0 {
+			continue // Settle moves the watermark
+		}
+		if err := w.emitUntilDone(ctx, p, n, e); err != nil {
 			return err
 		}
-		tags := pr.tagNames() // all lanes get them
-		for n, its := range pr.items.split(len(w.lanes)) {
-			if len(its)+len(tags) == 0 {
-				continue
-			}
-			e := lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: b.From < p.fresh}
-			if err := w.emitUntilDone(ctx, p, n, e); err != nil {
-				return err
-			}
-		}
-		w.counts.emitted(len(pr.items), time.Since(started))
 	}
 	p.read = b.Next
 	w.cfg.Failpoint(PointAfterEmit)
 	return nil
+}
+
+// emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed has the keys
+// behind it; its watermark follows the flush in its own history.
+func (w *Worker) emissions(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) ([]lane.Emission, error) {
+	tags := pr.tagNames()
+	out := make([]lane.Emission, len(w.lanes))
+	for n, its := range pr.items.split(len(w.lanes)) {
+		covered, err := w.govern(ctx, w.lanes[n], len(its), pr.applied)
+		if err != nil {
+			return nil, err
+		}
+		if covered {
+			its = nil
+		}
+		out[n] = lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: b.From < p.fresh}
+	}
+	return out, nil
+}
+
+// unlink deletes the batch's foreign keys. It is repeated until it worked, like an emission.
+func (w *Worker) unlink(ctx context.Context, pr *prepared) error {
+	if len(pr.foreign) == 0 {
+		return nil
+	}
+	if w.cfg.Foreign == nil {
+		w.counts.foreignSkipped.Add(uint64(len(pr.foreign)))
+		return nil
+	}
+	const what = "redis: delete foreign keys"
+	names := slices.Sorted(maps.Keys(pr.foreign))
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error {
+		return w.cfg.Foreign.Unlink(ctx, names)
+	})
+	if err == nil {
+		w.healed(what)
+		w.counts.foreignUnlinked.Add(uint64(len(names)))
+	}
+	return err
 }
 
 // addDisplaced adds the names that MySQL alone knows. They are read with a statement of its own after the commit: a
@@ -61,9 +108,7 @@ func (w *Worker) addDisplaced(ctx context.Context, p *partition, pr *prepared, f
 	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
 		names, err := w.cfg.Replica.Displaced(ctx, p.source, from, to)
 		for _, n := range names {
-			if n.Kind == 'k' {
-				pr.items.add(n.Name, 0)
-			}
+			pr.addName(n)
 		}
 		return err
 	})

@@ -29,7 +29,7 @@ const (
 
 // prepareInvalidations reads a batch of the invalidation topic. What cannot be read is counted and told; it stops nothing.
 func (w *Worker) prepareInvalidations(p *partition, b *kafkalog.Batch) *prepared {
-	pr := &prepared{items: items{}, tags: items{}}
+	pr := &prepared{items: items{}, tags: items{}, foreign: items{}}
 	for i := range b.Records {
 		rec := &b.Records[i]
 		pr.newest = max(pr.newest, rec.Time)
@@ -45,7 +45,9 @@ func (w *Worker) prepareInvalidations(p *partition, b *kafkalog.Batch) *prepared
 		for _, t := range v.Tags {
 			pr.tags.add(t, 0)
 		}
-		pr.foreign += len(v.Foreign)
+		for _, f := range v.Foreign {
+			pr.foreign.add(f, 0)
+		}
 	}
 	return pr
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -17,10 +18,12 @@ type prepared struct {
 	changes []*replica.Change
 	letters []*replica.Letter
 	items   items
-	// tags are emitted to all lanes; foreign counts the foreign keys that other writers named, bad their records that
-	// cannot be read.
-	tags         items
-	foreign, bad int
+	// tags are emitted to all lanes, foreign are keys of other applications.
+	tags, foreign items
+	// bad counts the records of other writers that cannot be read, oversize the foreign keys that are too long.
+	bad, oversize int
+	// applied is when the batch was known to be in MySQL, on the worker's clock.
+	applied time.Duration
 	// newest is the broker's time of the newest record, Unix ms.
 	newest  int64
 	events  int
@@ -62,6 +65,32 @@ func (it items) split(lanes int) [][]lane.Item {
 // tagNames gives the tags in a fixed order.
 func (p *prepared) tagNames() []string { return slices.Sorted(maps.Keys(p.tags)) }
 
+// name adds the names that an event's state has beside its key. None of them has a version.
+func (p *prepared) name(n *schemas.Names) {
+	for _, k := range n.Derived {
+		p.items.add(k, 0)
+	}
+	for _, t := range n.Tags {
+		p.tags.add(t, 0)
+	}
+	for _, f := range n.Foreign {
+		p.foreign.add(f, 0)
+	}
+	p.oversize += n.Oversize
+}
+
+// addName adds a displaced name.
+func (p *prepared) addName(n replica.Name) {
+	switch n.Kind {
+	case 'k':
+		p.items.add(n.Name, 0)
+	case 't':
+		p.tags.add(n.Name, 0)
+	case 'f':
+		p.foreign.add(n.Name, 0)
+	}
+}
+
 // prepare reads a batch of p.
 func (w *Worker) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
 	if p.dataset == nil {
@@ -73,7 +102,8 @@ func (w *Worker) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
 // prepare decodes and checks a batch and keeps the newest change of each record, with the older ones behind it. Of equal
 // versions the earlier offset wins: the later one is a repetition. What prepare gives aliases the batch's buffers.
 func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared, error) {
-	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: make(items, len(b.Records))}
+	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: make(items, len(b.Records)), tags: items{}, foreign: items{}}
+	p.displaced = len(d.NameColumns()) > 0
 	byKey := make(map[string]int, len(b.Records)) // key → place in changes
 	for i := range b.Records {
 		rec := &b.Records[i]
@@ -104,6 +134,7 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared
 			if c.CacheKey != "" {
 				p.items.add(c.CacheKey, c.Version)
 			}
+			p.name(&c.Names)
 			p.keep(byKey, ev.Key, c)
 		}
 	}

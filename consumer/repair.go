@@ -286,6 +286,9 @@ func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, from in
 	if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
 		return lane.Emission{}, err
 	}
+	if err := w.unlink(ctx, pr); err != nil {
+		return lane.Emission{}, err
+	}
 	its := pr.items.split(len(w.lanes))[n]
 	return lane.Emission{Source: p.source, From: from, To: b.Next - 1, Time: pr.newest, Items: its, Tags: pr.tagNames(), Keep: true}, nil
 }

@@ -34,6 +34,12 @@ type Emitter interface {
 	Lanes() int
 }
 
+// Foreign deletes keys of other applications.
+type Foreign interface {
+	// Unlink deletes names, those that exist. It may be called again after an error, and concurrently.
+	Unlink(ctx context.Context, names []string) error
+}
+
 // LaneLog is what the worker must remember about lanes beyond Redis' memory; it lives in MySQL beside the replica.
 type LaneLog interface {
 	// Start gives the first offset that source emits into that root of the lane. If nothing is noted yet, propose is

@@ -44,6 +44,11 @@ type Stats struct {
 	// BadInvalidations counts records of the invalidation topic and rows of the outbox that cannot be read; ForeignSkipped
 	// foreign keys that they name and that nothing deletes.
 	BadInvalidations, ForeignSkipped uint64
+	// ForeignUnlinked counts foreign keys that were deleted, ForeignOversize those that were left out since they are longer
+	// than 512 bytes.
+	ForeignUnlinked, ForeignOversize uint64
+	// Governed counts the keys that the flush of a lane stood for.
+	Governed uint64
 	// OutboxPublished counts rows of the invalidation outbox that this worker published for their writers.
 	OutboxPublished uint64
 	// DeadCopies counts letters copied to dead topics.
@@ -64,6 +69,7 @@ type counters struct {
 	laneRoots, laneFlushes, losses, generations atomic.Uint64
 	storms, badInvalidations, foreignSkipped    atomic.Uint64
 	outboxPublished, deadCopies                 atomic.Uint64
+	foreignUnlinked, foreignOversize, governed  atomic.Uint64
 	applyNanos, emitNanos                       atomic.Int64
 	ignored                                     [cdc.Causes]atomic.Uint64
 	damaged                                     atomic.Uint64
@@ -74,7 +80,7 @@ func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
 	c.rows.Add(uint64(r.Rows))
 	c.letters.Add(uint64(len(r.Dead)))
 	c.badInvalidations.Add(uint64(p.bad))
-	c.foreignSkipped.Add(uint64(p.foreign))
+	c.foreignOversize.Add(uint64(p.oversize))
 	c.unknown.Add(uint64(p.unknown))
 	c.damaged.Add(uint64(p.damaged))
 	for cause, n := range p.ignored {
@@ -101,6 +107,7 @@ func (w *Worker) Stats() Stats {
 		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
 		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
+		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
 		Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
 		Damaged: c.damaged.Load(), Ignored: map[string]uint64{},

@@ -7,7 +7,6 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -171,23 +170,11 @@ func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
 	return nil
 }
 
-// flushLanes gives every lane a new root with hold: nothing cached before counts any more, and for the hold only loads
-// from the primary may fill.
+// flushLanes is flushOne for every lane.
 func (w *Worker) flushLanes(ctx context.Context) error {
 	for _, v := range w.lanes {
-		for {
-			st, err := w.state(ctx, v, nil)
-			if err != nil {
-				return err
-			}
-			r, err := w.cfg.Emitter.Root(ctx, v.n, lane.RootRequest{Expected: st.Root, HoldMillis: w.cfg.Hold.Milliseconds(), Group: w.cfg.Group})
-			if err != nil {
-				return fmt.Errorf("flush lane %d: %w", v.n, err)
-			}
-			if r.Status == lane.OK {
-				w.counts.laneFlushes.Add(1)
-				break
-			}
+		if err := w.flushOne(ctx, v); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -45,6 +45,7 @@ type laneView struct {
 	n int
 	// answered is when the newest request that the lane answered was sent, in nanoseconds since the worker was made.
 	answered atomic.Int64
+	governor *governor
 }
 
 // partition is one assigned partition. Emission, repair and settling share its lock.
@@ -118,7 +119,7 @@ func New(cfg Config) (*Worker, error) {
 	w.counts.started = time.Now()
 	if cfg.anyCached() {
 		for n := range cfg.Emitter.Lanes() {
-			v := &laneView{n: n}
+			v := &laneView{n: n, governor: newGovernor(cfg.MaxKeyRate)}
 			v.answered.Store(-1)
 			w.lanes = append(w.lanes, v)
 		}

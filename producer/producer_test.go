@@ -387,7 +387,7 @@ func TestNewRefuses(t *testing.T) {
 
 func TestNewRefusesUnbuilt(t *testing.T) {
 	set, err := schemas.LoadDatasets(fstest.MapFS{
-		"u.yaml": {Data: []byte("dataset: boats\nschema: u.json\nkey: [id]\nreplica: {table: boats}\ncache:\n  key: \"b:{id}\"\n  derived: [\"boat:{id}\"]\n")},
+		"u.yaml": {Data: []byte("dataset: boats\nschema: u.json\nkey: [id]\non_data_loss: resync\nreplica: {table: boats}\n")},
 		"u.json": {Data: []byte(plainUser)},
 	})
 	if err != nil {
@@ -397,7 +397,7 @@ func TestNewRefusesUnbuilt(t *testing.T) {
 	if len(d.Unbuilt()) == 0 {
 		t.Skip("this release has all that the declaration asks for")
 	}
-	if _, err := producer.New(producer.Config{Brokers: []string{"a:1"}, Datasets: set}); err == nil || !strings.Contains(err.Error(), "boats") || !strings.Contains(err.Error(), "derived") {
+	if _, err := producer.New(producer.Config{Brokers: []string{"a:1"}, Datasets: set}); err == nil || !strings.Contains(err.Error(), "boats") || !strings.Contains(err.Error(), "on_data_loss") {
 		t.Errorf("got %v, want the dataset and the feature by name", err)
 	}
 }

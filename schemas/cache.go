@@ -40,11 +40,16 @@ func (d *declaration) prepareCache(ds *Dataset, props []Property, cache *CacheRu
 		}
 	}
 	for _, text := range cache.Tags {
-		d.template("cache.tags", text, props, kinds)
+		if t := d.template("cache.tags", text, props, kinds); t != nil {
+			ds.compiled.tags = append(ds.compiled.tags, t)
+		}
 	}
 	for _, text := range cache.Foreign {
-		d.template("cache.foreign", text, props, kinds)
+		if t := d.template("cache.foreign", text, props, kinds); t != nil {
+			ds.compiled.foreign = append(ds.compiled.foreign, t)
+		}
 	}
+	ds.bindNames()
 	hash, err := hashCache(ds, kinds)
 	if err != nil {
 		d.fail(d.lines["cache"], "cache", "cannot be hashed: "+err.Error(), "")

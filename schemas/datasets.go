@@ -18,10 +18,13 @@ type Datasets struct {
 
 // compiled holds the parts of a dataset that are prepared at load.
 type compiled struct {
-	rules     *rules
-	cacheKey  *template // nil without a cache section
-	derived   []*template
-	cacheHash string
+	rules    *rules
+	cacheKey *template // nil without a cache section
+	// derived, tags and foreign are bound to positions in Replica.Columns.
+	derived, tags, foreign []*template
+	// nameColumns are the columns that those use beside the key's.
+	nameColumns []int
+	cacheHash   string
 }
 
 // LoadDatasets reads every *.yaml and *.yml in the root of fsys, and the JSON Schemas that they name. It reads them all
@@ -83,7 +86,7 @@ func (s *Datasets) All() []*Dataset { return slices.Clone(s.list) }
 // Len is the number of datasets.
 func (s *Datasets) Len() int { return len(s.list) }
 
-// Unbuilt lists what the declaration asks for and this release does not have ("cache.derived: …"); every program refuses
+// Unbuilt lists what the declaration asks for and this release does not have ("on_data_loss: …"); every program refuses
 // to start with such a dataset.
 func (d *Dataset) Unbuilt() []string {
 	var list []string
@@ -93,11 +96,6 @@ func (d *Dataset) Unbuilt() []string {
 		}
 	}
 	add(d.ResyncOnDataLoss, "on_data_loss: resync is not built; use stop")
-	if d.Cache != nil {
-		add(len(d.Cache.Derived) > 0, "cache.derived: derived keys are not built; remove them")
-		add(len(d.Cache.Tags) > 0, "cache.tags: tags are not built; remove them")
-		add(len(d.Cache.Foreign) > 0, "cache.foreign: foreign keys are not built; remove them")
-	}
 	return list
 }
 

@@ -39,9 +39,9 @@ func (v Invalidation) Check() error {
 	case v.Len() > MaxInvalidationNames:
 		return invalidationError("data", "names more than 1000", "split it")
 	}
-	for _, l := range v.lists() {
+	for _, l := range listsOf(&v) {
 		for _, name := range *l.list {
-			if problem := nameProblem(name); problem != "" {
+			if problem := nameProblem(name, l.field == "foreign"); problem != "" {
 				return invalidationError("data/"+l.field, "holds one that "+problem, "give cache keys and tags as the datasets' templates make them")
 			}
 		}
@@ -54,21 +54,23 @@ type namedList struct {
 	list  *[]string
 }
 
-func (v *Invalidation) lists() []namedList {
+// listsOf gives v's lists with their names.
+func listsOf(v *Invalidation) []namedList {
 	return []namedList{{"names", &v.Names}, {"tags", &v.Tags}, {"foreign", &v.Foreign}}
 }
 
-// nameProblem says why a text can be no key or tag, "" if it can. Control characters would break a tag list and a frame.
-func nameProblem(s string) string {
+// nameProblem says why a text can be no key or tag, "" if it can. Control characters would break a tag list and a frame;
+// a raw name, of another application's key, goes into neither.
+func nameProblem(s string, raw bool) string {
 	switch {
 	case s == "":
 		return "is empty"
-	case len(s) > maxNameBytes:
+	case len(s) > MaxNameBytes:
 		return "is longer than 512 bytes"
 	case !utf8.ValidString(s):
 		return "is not valid UTF-8"
 	}
-	for i := range len(s) {
+	for i := 0; i < len(s) && !raw; i++ {
 		if s[i] < ' ' || s[i] == 0x7F {
 			return "holds a control character"
 		}
@@ -81,14 +83,14 @@ func (v Invalidation) Split() []Invalidation {
 	var out []Invalidation
 	var part Invalidation
 	size := 0
-	for i, l := range v.lists() {
+	for i, l := range listsOf(&v) {
 		for _, name := range *l.list {
 			// The most that JSON makes of a byte is six.
 			if n := 6*len(name) + 3; part.Len() == MaxInvalidationNames || size+n > MaxInvalidationBytes-64 {
 				out, part, size = append(out, part), Invalidation{}, 0
 			}
 			size += 6*len(name) + 3
-			list := part.lists()[i].list
+			list := listsOf(&part)[i].list
 			*list = append(*list, name)
 		}
 	}
@@ -115,7 +117,7 @@ func (v Invalidation) Encode(id, source string) (Record, error) {
 		return Record{}, invalidationError("data", "is larger than 256 KiB", "split it")
 	}
 	var key string
-	for _, l := range v.lists() {
+	for _, l := range listsOf(&v) {
 		if len(*l.list) > 0 {
 			key = (*l.list)[0]
 			break
@@ -175,7 +177,7 @@ func ParseInvalidation(data []byte) (Invalidation, error) {
 		return Invalidation{}, invalidationError("data", "is not a JSON object", "")
 	}
 	var v Invalidation
-	for _, l := range v.lists() {
+	for _, l := range listsOf(&v) {
 		items, ok := obj[l.field].([]any)
 		if !ok && obj[l.field] != nil {
 			return Invalidation{}, invalidationError("data/"+l.field, "is not a list", "write a list of strings")

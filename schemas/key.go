@@ -11,13 +11,31 @@ import (
 //
 // The key of a single property is the plain value. In a key of several the components are percent-encoded ("%", "," and
 // control bytes) and joined by commas.
-func (d *Dataset) FormatKey(values ...any) (string, error) {
-	if len(values) != len(d.Key) {
-		return "", keyError("has another number of components than the dataset's key", "give "+strings.Join(d.Key, ", "))
+func (d *Dataset) FormatKey(values ...any) (string, error) { return d.keyForm().format(values) }
+
+// ParseKey splits a canonical key into the values of the key columns, as in Row.
+func (d *Dataset) ParseKey(key string) ([]any, error) { return d.keyForm().parse(key) }
+
+// keyForm are the columns whose values make a key, in the key's order.
+type keyForm []Column
+
+func (d *Dataset) keyForm() keyForm { return d.Replica.Columns[:d.Replica.KeyColumns] }
+
+func (f keyForm) names() string {
+	names := make([]string, len(f))
+	for i := range f {
+		names[i] = f[i].Property.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+func (f keyForm) format(values []any) (string, error) {
+	if len(values) != len(f) {
+		return "", keyError("has another number of components than it needs", "give "+f.names())
 	}
 	var buf []byte
 	for i, v := range values {
-		text, ok := keyText(d.Replica.Columns[i].Property.Kind, v)
+		text, ok := keyText(f[i].Property.Kind, v)
 		if !ok {
 			return "", keyError("component "+strconv.Itoa(i+1)+" has the wrong type", "")
 		}
@@ -31,22 +49,21 @@ func (d *Dataset) FormatKey(values ...any) (string, error) {
 		buf = appendComponent(buf, text)
 	}
 	key := string(buf)
-	if _, err := d.keyTexts(key, nil); err != nil {
+	if _, err := f.texts(key, nil); err != nil {
 		return "", err
 	}
 	return key, nil
 }
 
-// ParseKey splits a canonical key into the values of the key columns, as in Row.
-func (d *Dataset) ParseKey(key string) ([]any, error) {
+func (f keyForm) parse(key string) ([]any, error) {
 	var room [4]string
-	texts, err := d.keyTexts(key, room[:0])
+	texts, err := f.texts(key, room[:0])
 	if err != nil {
 		return nil, err
 	}
 	values := make([]any, len(texts))
 	for i, text := range texts {
-		values[i] = keyValue(&d.Replica.Columns[i].Property, text)
+		values[i] = keyValue(&f[i].Property, text)
 	}
 	return values, nil
 }
@@ -69,29 +86,34 @@ func appendComponent(buf []byte, text string) []byte {
 	return appendPercent(buf, text, func(c byte) bool { return c < ' ' || c == 0x7F || c == '%' || c == ',' })
 }
 
-// keyTexts checks a key in full and appends the decoded text of each component to dst.
+// keyTexts is texts of the record's own key.
 func (d *Dataset) keyTexts(key string, dst []string) ([]string, error) {
+	return d.keyForm().texts(key, dst)
+}
+
+// texts checks a key in full and appends the decoded text of each component to dst.
+func (f keyForm) texts(key string, dst []string) ([]string, error) {
 	if err := checkKeyBounds(key); err != nil {
 		return nil, err
 	}
-	if len(d.Key) == 1 {
-		if problem := checkComponent(&d.Replica.Columns[0].Property, key); problem != "" {
+	if len(f) == 1 {
+		if problem := checkComponent(&f[0].Property, key); problem != "" {
 			return nil, keyError(problem, "")
 		}
 		return append(dst, key), nil
 	}
 	rest, more := key, true
-	for i := range d.Key {
+	for i := range f {
 		var text string
 		if !more {
-			return nil, keyError("has too few components", "join "+strings.Join(d.Key, ", ")+" by commas")
+			return nil, keyError("has too few components", "join "+f.names()+" by commas")
 		}
 		text, rest, more = strings.Cut(rest, ",")
 		text, ok := decodeComponent(text)
 		if !ok {
 			return nil, keyError("is not encoded canonically", "make it with FormatKey")
 		}
-		if problem := checkComponent(&d.Replica.Columns[i].Property, text); problem != "" {
+		if problem := checkComponent(&f[i].Property, text); problem != "" {
 			return nil, keyError("component "+strconv.Itoa(i+1)+" "+problem, "")
 		}
 		dst = append(dst, text)
@@ -165,7 +187,7 @@ func checkComponent(p *Property, text string) string {
 		if !utf8.ValidString(text) {
 			return "is not valid UTF-8"
 		}
-		if len(text) > p.MaxLength && utf8.RuneCountInString(text) > p.MaxLength {
+		if p.MaxLength > 0 && len(text) > p.MaxLength && utf8.RuneCountInString(text) > p.MaxLength {
 			return "is longer than its property's maxLength"
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxNameBytes is the greatest length of a cache key or tag.
-const maxNameBytes = 512
+// MaxNameBytes is the greatest length of a cache key, a tag or a foreign key.
+const MaxNameBytes = 512
 
 // hashMark stands before the hash of a name that was too long. No encoded value contains it, so nobody can choose a key
 // whose name equals another key's hash.
@@ -67,22 +67,27 @@ func parseTemplate(text string) (t template, problem string) {
 	return t, ""
 }
 
-// render makes the name from the texts of the values; a name that gets too long is hashed.
+// render makes the name from the texts that fields point into.
 func (t *template) render(texts []string) string {
+	return t.assemble(func(i int) string { return texts[t.fields[i]] })
+}
+
+// assemble makes the name from the text of each placeholder; a name that gets too long is hashed.
+func (t *template) assemble(text func(i int) string) string {
 	n := 0
-	for _, l := range t.literals {
+	for i, l := range t.literals {
 		n += len(l)
-	}
-	for _, f := range t.fields {
-		n += len(texts[f])
+		if i > 0 {
+			n += len(text(i - 1))
+		}
 	}
 	buf := make([]byte, 0, n+8)
 	buf = append(buf, t.literals[0]...)
-	for i, f := range t.fields {
-		buf = appendEncoded(buf, texts[f])
-		buf = append(buf, t.literals[i+1]...)
+	for i, l := range t.literals[1:] {
+		buf = appendEncoded(buf, text(i))
+		buf = append(buf, l...)
 	}
-	if len(buf) <= maxNameBytes {
+	if len(buf) <= MaxNameBytes {
 		return string(buf)
 	}
 	sum := sha256.Sum256(buf)

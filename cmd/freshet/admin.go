@@ -104,7 +104,7 @@ func (p *program) openAPICommand() *cobra.Command {
 // runAdmin boots the admin API.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
 	ac := admin.Config{
-		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), Namespace: c.Namespace, Group: c.Kafka.Group, NotReady: notReady,
+		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, NotReady: notReady,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 	}
 	var err error

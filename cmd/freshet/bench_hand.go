@@ -57,7 +57,7 @@ type hand struct {
 	pub     *producer.Producer
 	stmt    *sql.Stmt
 	channel string
-	clients []*redis.Client
+	clients []redis.UniversalClient
 	subs    sync.WaitGroup
 	stop    context.CancelFunc
 

@@ -176,7 +176,7 @@ func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, res *late
 
 // benchNode is a caching process in miniature.
 type benchNode struct {
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	node  *invalidation.Node
 	cache *invalidation.Cache[map[string]any]
 }
@@ -193,7 +193,7 @@ func (b *benchRig) joinNodes(ctx context.Context, count int) ([]*benchNode, erro
 		if err != nil {
 			return out, err
 		}
-		node, err := invalidation.Join(ctx, rdb, invalidation.Config{Namespace: b.cfg.Namespace, Datasets: b.set, JoinWait: 15 * time.Second, Logger: b.log})
+		node, err := invalidation.Join(ctx, rdb, invalidation.Config{Namespace: b.cfg.Namespace, Lanes: b.cfg.Lanes, Datasets: b.set, JoinWait: 15 * time.Second, Logger: b.log})
 		if err != nil {
 			return out, errors.Join(err, rdb.Close())
 		}

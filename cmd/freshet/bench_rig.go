@@ -31,7 +31,7 @@ type benchRig struct {
 	ds      *schemas.Dataset
 	kafka   *kafkalog.Client
 	db      *replica.MySQL
-	rdb     *redis.Client         // nil for a dataset without cache section
+	rdb     redis.UniversalClient // nil for a dataset without cache section
 	emitter *invalidation.Emitter // likewise
 }
 
@@ -71,7 +71,7 @@ func (b *benchRig) open(ctx context.Context, f benchFlags) (err error) {
 	if b.rdb, err = openRedis(b.cfg); err != nil {
 		return err
 	}
-	b.emitter, err = invalidation.NewEmitter(b.rdb, invalidation.EmitterConfig{Namespace: b.cfg.Namespace, Hold: b.cfg.Worker.Hold, Logger: b.log})
+	b.emitter, err = invalidation.NewEmitter(b.rdb, invalidation.EmitterConfig{Namespace: b.cfg.Namespace, Lanes: b.cfg.Lanes, Hold: b.cfg.Worker.Hold, Logger: b.log})
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
@@ -120,12 +122,55 @@ func openReplica(ctx context.Context, c config.Config, log *slog.Logger) (*repli
 	})
 }
 
-func openRedis(c config.Config) (*redis.Client, error) {
-	opts, err := redis.ParseURL(c.Redis.URL.Reveal())
-	if err != nil {
-		return nil, usageError{errors.New("redis.url cannot be parsed; its form is redis://user:password@host:port/db")}
+func openRedis(c config.Config) (redis.UniversalClient, error) {
+	return redisClient("redis.url", c.Redis.URL.Reveal(), "redis.mode", c.Redis.Mode)
+}
+
+// openForeignRedis opens the Redis of the foreign keys.
+func openForeignRedis(c config.Config) (redis.UniversalClient, error) {
+	if c.Redis.ForeignURL == "" {
+		return openRedis(c)
 	}
-	return redis.NewClient(opts), nil
+	return redisClient("redis.foreign_url", c.Redis.ForeignURL.Reveal(), "redis.foreign_mode", cmp.Or(c.Redis.ForeignMode, c.Redis.Mode))
+}
+
+// redisClient never says what is wrong with a URL in the parser's words: they may quote a password.
+func redisClient(urlName, url, modeName, mode string) (redis.UniversalClient, error) {
+	bad := func(form string) error {
+		return usageError{errors.New(urlName + " cannot be parsed; its form is " + form)}
+	}
+	switch mode {
+	case "", "single":
+		opts, err := redis.ParseURL(url)
+		if err != nil {
+			return nil, bad("redis://user:password@host:port/db")
+		}
+		return redis.NewClient(opts), nil
+	case "sentinel":
+		opts, err := redis.ParseFailoverURL(url)
+		if err != nil || opts.MasterName == "" {
+			return nil, bad("redis://user:password@sentinel:port/db?master_name=name&addr=sentinel2:port")
+		}
+		return redis.NewFailoverClient(opts), nil
+	case "cluster":
+		opts, err := redis.ParseClusterURL(url)
+		if err != nil {
+			return nil, bad("redis://user:password@host:port?addr=host2:port")
+		}
+		return redis.NewClusterClient(opts), nil
+	}
+	return nil, usageError{fmt.Errorf("%s is %q; write single, sentinel or cluster", modeName, mode)}
+}
+
+// hold is how long an invalidation restrains fills: not at all where every load reads the primary.
+func hold(c config.Config) (time.Duration, error) {
+	switch c.Loads {
+	case "any":
+		return c.Worker.Hold, nil
+	case "primary":
+		return -1, nil
+	}
+	return 0, usageError{fmt.Errorf("loads is %q; write any, or primary if every load of every node reads the primary", c.Loads)}
 }
 
 // publisher is a producer with what the publish command needs beside it.

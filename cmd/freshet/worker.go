@@ -80,12 +80,27 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	if len(broken) > 0 {
 		return fmt.Errorf("check replica tables: %w", errors.Join(asErrors(broken)...))
 	}
+	h, err := hold(c)
+	if err != nil {
+		return err
+	}
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
-		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: c.Worker.Hold, Logger: log,
-		Consumer: consumerConfig(c), Pauses: db, DeadTopics: c.Worker.DeadTopics,
+		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: h, Logger: log,
+		MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, DeadTopics: c.Worker.DeadTopics,
 	}
+	var foreign *invalidation.Foreign
 	if anyCached(set) {
+		rdb, err := openForeignRedis(c)
+		if err != nil {
+			return err
+		}
+		defer rdb.Close()
+		if foreign, err = invalidation.NewForeign(rdb, invalidation.ForeignConfig{Again: c.Worker.ForeignAgain}); err != nil {
+			return err
+		}
+		defer foreign.Close()
+		wc.Foreign = foreign
 		emitter, err := openEmitter(ctx, c, log)
 		if err != nil {
 			return err
@@ -101,9 +116,23 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	say := func(address string) func() admin.WorkerState {
 		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w) }
 	}
-	return serveWorker(ctx, c, w, log, beside, func(ctx context.Context, address string) error {
+	return serveWorker(ctx, c, w, log, withForeign(foreign, beside), func(ctx context.Context, address string) error {
 		return admin.AnnounceWorker(ctx, db.DB(), say(address), log)
 	})
+}
+
+// withForeign also runs the second passes of foreign keys.
+func withForeign(f *invalidation.Foreign, beside besideWorker) besideWorker {
+	return func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
+		g, ctx := errgroup.WithContext(ctx)
+		if f != nil {
+			g.Go(func() error { return f.Run(ctx) })
+		}
+		if beside != nil {
+			g.Go(func() error { return beside(ctx, w, reg) })
+		}
+		return g.Wait()
+	}
 }
 
 func consumerConfig(c config.Config) kafkalog.ConsumerConfig {
@@ -143,7 +172,11 @@ func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*inval
 	if err != nil {
 		return nil, err
 	}
-	e, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Hold: c.Worker.Hold, Logger: log})
+	h, err := hold(c)
+	if err != nil {
+		return nil, err
+	}
+	e, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Lanes: c.Lanes, Hold: h, Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -34,8 +34,10 @@ type run struct {
 	// applied are the changes that the tables took, letters the batch's and those of refused changes.
 	applied []tableRows
 	letters []*letter
-	refused int
-	noted   bool
+	// displaced are the names that this batch takes away from rows.
+	displaced []Name
+	refused   int
+	noted     bool
 	// unsettled are the letters that were open at the end: another writer may have overtaken their record unseen.
 	unsettled []*letter
 	// superseded counts the letters that this batch overtook.
@@ -47,8 +49,9 @@ type run struct {
 //	BEGIN
 //	0  the cache hash of each dataset is locked and compared, so that a change of templates waits for running batches
 //	1  the position moves if the fence is still ours; the row stays locked, so a new owner's Take waits for this batch
-//	2  guarded upserts, tables in a fixed order, rows in key order; rows that the table refuses become letters
-//	3  dead letters; the cache entries that they make stale; letters that a newer change overtook
+//	2  where names depend on more than the key, the rows are locked and what they were is read
+//	3  guarded upserts, tables in a fixed order, rows in key order; rows that the table refuses become letters
+//	4  dead letters; the names that letters and changes make stale; letters that a newer change overtook
 //	COMMIT
 //
 // Everything in it is idempotent. It begins again by itself a few times when other transactions are in the way; every
@@ -111,13 +114,21 @@ func (r *run) do(ctx context.Context) error {
 		r.letters = append(r.letters, &letter{Letter: l, source: r.b.Source, t: r.m.tableByName(l.Dataset)})
 	}
 	for _, p := range r.parts {
+		old, err := r.lockOld(ctx, p.t, p.rows)
+		if err != nil {
+			return err
+		}
 		done := tableRows{t: p.t, rows: make([]*Change, 0, len(p.rows))}
 		if err := r.send(ctx, p.t, p.rows, &done.rows); err != nil {
 			return err
 		}
+		r.displace(done.rows, old, p.t)
 		r.applied = append(r.applied, done)
 	}
 	if err := r.writeLetters(ctx); err != nil {
+		return err
+	}
+	if err := r.insertDisplaced(ctx); err != nil {
 		return err
 	}
 	if err := r.supersede(ctx); err != nil {
@@ -267,7 +278,7 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 
 func (r *run) upsert(ctx context.Context, t *table, n int, args []any) error {
 	r.m.stats.statements.Add(1)
-	s, err := r.w.upsert(ctx, t, n)
+	s, err := r.w.sized(ctx, statementID{t, n, upserts}, t.upsertSQL)
 	if err != nil {
 		return err
 	}

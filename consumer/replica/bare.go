@@ -68,7 +68,7 @@ func (w *writer) upsertChunks(ctx context.Context, t *table, rows []*Change) err
 		for _, c := range rows[:n] {
 			args = t.args(args, c)
 		}
-		s, err := w.upsert(ctx, t, n)
+		s, err := w.sized(ctx, statementID{t, n, upserts}, t.upsertSQL)
 		if err != nil {
 			return err
 		}

@@ -67,13 +67,12 @@ func recordKey(t *table, c *Change) string {
 	return key
 }
 
-// writeLetters is the first part of step 3: the letters, and the cache entries of their records as displaced names. A
+// writeLetters is the first part of step 4: the letters, and the cache entries of their records as displaced names. A
 // letter's version goes nowhere near a floor, since no load could ever reach it.
 func (r *run) writeLetters(ctx context.Context) error {
 	if len(r.letters) == 0 {
 		return nil
 	}
-	displaced := make([]Name, 0, len(r.letters))
 	for _, l := range r.letters {
 		version, found, err := r.w.rowVersion(ctx, l, "")
 		if err != nil {
@@ -86,13 +85,10 @@ func (r *run) writeLetters(ctx context.Context) error {
 			r.unsettled = append(r.unsettled, l)
 		}
 		if l.CacheKey != "" {
-			displaced = append(displaced, Name{Offset: l.Offset, Kind: 'k', Name: l.CacheKey})
+			r.displaced = append(r.displaced, Name{Offset: l.Offset, Kind: 'k', Name: l.CacheKey})
 		}
 	}
-	if err := r.insertLetters(ctx); err != nil {
-		return err
-	}
-	return r.insertDisplaced(ctx, displaced)
+	return r.insertLetters(ctx)
 }
 
 // rowVersion reads the version of the letter's row, with a lock if the suffix says so.
@@ -124,7 +120,7 @@ const (
 )
 
 func (r *run) insertLetters(ctx context.Context) error {
-	return inChunks(r.letters, letterBytes, func(chunk []*letter) error {
+	return inChunks(r.letters, letterChunk, letterBytes, func(chunk []*letter) error {
 		var args []any
 		for _, l := range chunk {
 			args = l.args(args)
@@ -133,8 +129,8 @@ func (r *run) insertLetters(ctx context.Context) error {
 	})
 }
 
-func (r *run) insertDisplaced(ctx context.Context, names []Name) error {
-	return inChunks(names, func(n Name) int { return len(n.Name) }, func(chunk []Name) error {
+func (r *run) insertDisplaced(ctx context.Context) error {
+	return inChunks(r.displaced, displacedChunk, func(n Name) int { return len(n.Name) }, func(chunk []Name) error {
 		var args []any
 		for _, n := range chunk {
 			args = append(args, r.b.Source, n.Offset, []byte{n.Kind}, []byte(n.Name))
@@ -144,18 +140,18 @@ func (r *run) insertDisplaced(ctx context.Context, names []Name) error {
 	})
 }
 
-// insertMany is one statement of several rows. Letters are rare, so it is not prepared for later.
+// insertMany is one statement of several rows. Its sizes are many, so it is not prepared for later.
 func (r *run) insertMany(ctx context.Context, what, head, row, tail string, n int, args []any) error {
 	text := head + row + strings.Repeat(", "+row, n-1) + tail //nolint:gosec // the pieces are constants
 	_, err := r.w.conn.ExecContext(ctx, text, args...)
 	return doing("insert", what, err)
 }
 
-// inChunks calls fn with at most letterChunk items, or maxStatementBytes, at a time.
-func inChunks[T any](items []T, size func(T) int, fn func([]T) error) error {
+// inChunks calls fn with at most most items, or maxStatementBytes, at a time.
+func inChunks[T any](items []T, most int, size func(T) int, fn func([]T) error) error {
 	for len(items) > 0 {
 		n, bytes := 0, 0
-		for n < len(items) && n < letterChunk {
+		for n < len(items) && n < most {
 			bytes += size(items[n])
 			if bytes > maxStatementBytes && n > 0 {
 				break

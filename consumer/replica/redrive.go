@@ -239,6 +239,10 @@ func (r *redrive) one(ctx context.Context, t *Redriven) error {
 
 // apply sends the letter's change under its row's lock.
 func (r *redrive) apply(ctx context.Context, t *Redriven) error {
+	old, err := r.lockOld(ctx, t.table, []*Change{t.change})
+	if err != nil {
+		return err
+	}
 	version, found, err := r.lockVersion(ctx, t)
 	if err != nil {
 		return err
@@ -247,7 +251,7 @@ func (r *redrive) apply(ctx context.Context, t *Redriven) error {
 		t.Outcome = OutcomeStale
 		return nil
 	}
-	r.b.Source, r.letters = t.Source, nil
+	r.b.Source, r.letters, r.displaced = t.Source, nil, nil
 	var took []*Change
 	if err := r.send(ctx, t.table, []*Change{t.change}, &took); err != nil {
 		return err
@@ -267,10 +271,30 @@ func (r *redrive) apply(ctx context.Context, t *Redriven) error {
 			return nil
 		}
 	}
-	if t.change.CacheKey != "" {
-		r.changed.Names = append(r.changed.Names, t.change.CacheKey)
-	}
+	r.displace(took, old, t.table)
+	r.makeStale(t.change)
 	return nil
+}
+
+// makeStale notes all names of a change that was applied, and those that it displaced.
+func (r *redrive) makeStale(c *Change) {
+	v := &r.changed
+	if c.CacheKey != "" {
+		v.Names = append(v.Names, c.CacheKey)
+	}
+	v.Names = append(v.Names, c.Names.Derived...)
+	v.Tags = append(v.Tags, c.Names.Tags...)
+	v.Foreign = append(v.Foreign, c.Names.Foreign...)
+	for _, n := range r.displaced {
+		switch n.Kind {
+		case 'k':
+			v.Names = append(v.Names, n.Name)
+		case 't':
+			v.Tags = append(v.Tags, n.Name)
+		case 'f':
+			v.Foreign = append(v.Foreign, n.Name)
+		}
+	}
 }
 
 func (r *redrive) lockVersion(ctx context.Context, t *Redriven) (version int64, found bool, err error) {

@@ -38,7 +38,7 @@ func (b *bed) redrive(t *testing.T) (map[int64]replica.Redriven, []replica.Outgo
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, out, err := b.MySQL.Redrive(t.Context(), ns, letters)
+	done, out, err := b.Redrive(t.Context(), ns, letters)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +75,15 @@ func TestRedrive(t *testing.T) {
 	stranger := b.letter("nowhere", "1", 1)
 	b.applyLetters(t, older, newer, fresh, bad, wild, unversioned, empty, stranger)
 	overtaken := b.stored(t, 2, 8, `{"id":2,"name":"eight"}`)
-	b.applyLetters(t, overtaken)
+	same := b.stored(t, 2, 9, `{"id":2,"name":"another nine"}`)
+	b.applyLetters(t, overtaken, same)
 	// As if the newer state had come by a writer that knows nothing of letters.
 	b.exec(t, "UPDATE freshet_dead_letter SET state = 'open'")
 
 	want := map[int64]replica.Outcome{
 		older.Offset: replica.OutcomeStale, newer.Offset: replica.OutcomeApplied, fresh.Offset: replica.OutcomeApplied,
 		bad.Offset: replica.OutcomeInvalid, wild.Offset: replica.OutcomeInvalid, unversioned.Offset: replica.OutcomeUnfit,
-		empty.Offset: replica.OutcomeUnfit, stranger.Offset: replica.OutcomeUnfit, overtaken.Offset: replica.OutcomeStale,
+		empty.Offset: replica.OutcomeUnfit, stranger.Offset: replica.OutcomeUnfit, overtaken.Offset: replica.OutcomeStale, same.Offset: replica.OutcomeStale,
 	}
 	letters, err := b.Letters(t.Context(), replica.LetterQuery{Content: true})
 	if err != nil {
@@ -205,7 +206,7 @@ func TestRedriveRacesWithNewerChanges(t *testing.T) {
 	}
 	for i := 0; i < n; i += 10 {
 		g.Go(func() error {
-			_, _, err := b.MySQL.Redrive(t.Context(), ns, stored[i:i+10])
+			_, _, err := b.Redrive(t.Context(), ns, stored[i:i+10])
 			return err
 		})
 	}
@@ -230,7 +231,7 @@ func TestRedriveStopsAtAForeignCacheHash(t *testing.T) {
 		t.Fatal(err)
 	}
 	var broken *replica.DatasetError
-	if _, _, err = b.MySQL.Redrive(t.Context(), ns, letters); !errors.As(err, &broken) {
+	if _, _, err = b.Redrive(t.Context(), ns, letters); !errors.As(err, &broken) {
 		t.Errorf("redrive under another cache section: %v, want a DatasetError", err)
 	}
 }
@@ -298,7 +299,7 @@ func TestPauses(t *testing.T) {
 			t.Errorf("resume: %v, %v, want %v", was, err, want)
 		}
 	}
-	if hashes, err := b.Hashes(t.Context()); err != nil || len(hashes) != 1 {
+	if hashes, err := b.Hashes(t.Context()); err != nil || len(hashes) != 2 {
 		t.Errorf("hashes %v, %v: pauses are none", hashes, err)
 	}
 }

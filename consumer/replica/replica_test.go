@@ -32,6 +32,10 @@ func declared(t testing.TB) *schemas.Datasets {
 		"items.yaml": {Data: []byte("dataset: items\nschema: items.json\nkey: [id]\nreplica: {table: items}\ncache: {key: \"item:{id}\"}\n")},
 		"items.json": {Data: []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"integer","minimum":1},
 			"name":{"type":"string","maxLength":40},"n":{"type":"integer"}}}`)},
+		"people.yaml": {Data: []byte("dataset: people\nschema: people.json\nkey: [id]\nreplica: {table: people}\ncache:\n  key: \"person:{id}\"\n" +
+			"  derived: [\"person:mail:{email}\"]\n  tags: [\"org:{org_id}\"]\n  foreign: [\"old:{email}:{id}\"]\n")},
+		"people.json": {Data: []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"integer","minimum":1},
+			"email":{"type":"string","maxLength":40},"note":{"type":"string","maxLength":10},"org_id":{"type":"integer"}}}`)},
 		"names.yaml": {Data: []byte("dataset: names\nschema: names.json\nkey: [name]\nreplica: {table: names}\n")},
 		"names.json": {Data: []byte(`{"type":"object","required":["name"],"properties":{"name":{"type":"string","maxLength":100},
 			"n":{"type":"integer"}}}`)},
@@ -149,18 +153,16 @@ func (b *bed) event(t testing.TB, name string, version int64, op schemas.Op, bod
 	if err != nil {
 		t.Fatalf("check %s: %v", body, err)
 	}
-	cacheKey, err := ds.CacheKey(key)
+	off := b.off.Add(1) - 1
+	rec := &schemas.Record{
+		Key: []byte(key), Value: []byte(body), Headers: []schemas.Header{{Key: "h", Value: []byte("v")}, {Key: "none"}},
+		Time: 1_000_000 + off, Offset: off,
+	}
+	c, err := replica.NewChange(ds, rec, 0, ev, row)
 	if err != nil {
 		t.Fatal(err)
 	}
-	off := b.off.Add(1) - 1
-	return &replica.Change{
-		Dataset: ds, Values: row.Values, Deleted: op == schemas.Delete, Version: version, At: 1_000_000 + off, Offset: off,
-		Event: ev, CacheKey: cacheKey, Record: &schemas.Record{
-			Key: []byte(key), Value: []byte(body), Headers: []schemas.Header{{Key: "h", Value: []byte("v")}, {Key: "none"}},
-			Time: 1_000_000 + off, Offset: off,
-		},
-	}
+	return c
 }
 
 func (b *bed) item(t testing.TB, id int, version int64, name string) *replica.Change {

@@ -27,6 +27,7 @@ type table struct {
 	// hash is the dataset's cache hash, metaName its name in freshet_meta; "" without a cache section.
 	hash, metaName string
 	dialect        Dialect
+	names          []int // columns beside the key that names are made of
 	selectRow      string
 	selectVersion  string
 }
@@ -41,6 +42,7 @@ func newTable(ds *schemas.Dataset, d Dialect) *table {
 	}
 	if ds.Cache != nil {
 		t.hash, t.metaName = ds.CacheHash(), metaDataset(ds.Name)
+		t.names = ds.NameColumns()
 	}
 	var cols, where []string
 	for i, c := range r.Columns {

@@ -68,6 +68,8 @@ type Change struct {
 	// Event is kept for a dead letter, should the table refuse the row; CacheKey is displaced then ("" without cache).
 	Event    *schemas.Event
 	CacheKey string
+	// Names are the other names of the state that the event brings.
+	Names schemas.Names
 	// Record is the Kafka record that the event came from; its headers and bytes go into a letter.
 	Record *schemas.Record
 	// Older is the next older change of the same record in the same batch: it is applied if this one is refused.
@@ -82,6 +84,9 @@ func NewChange(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.E
 	}
 	if d.Cache == nil {
 		return c, nil
+	}
+	if d.HasNames() {
+		c.Names = d.Names(row.Values)
 	}
 	var err error
 	c.CacheKey, err = d.CacheKey(ev.Key)

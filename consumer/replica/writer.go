@@ -29,15 +29,25 @@ var ErrClosed = errors.New("replica is closed")
 type writer struct {
 	conn       *sql.Conn
 	born, used time.Time
-	upserts    map[upsertID]*prepared
-	others     map[string]*prepared // by text; a handful of fixed statements
+	statements map[statementID]*prepared // those of a number of rows
+	others     map[string]*prepared      // by text; a handful of fixed statements
 	clock      int64
 }
 
-type upsertID struct {
+// statementID names a table's statement for a number of rows.
+type statementID struct {
 	t    *table
 	rows int
+	does statementKind
 }
+
+type statementKind uint8
+
+const (
+	upserts statementKind = iota
+	selectsOld
+	insertsPlaceholders
+)
 
 // prepared is a statement that lives as long as its connection.
 type prepared struct {
@@ -51,7 +61,7 @@ func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
 		return nil, doing("connect", "", err)
 	}
 	now := time.Now()
-	w := &writer{conn: conn, born: now, used: now, upserts: map[upsertID]*prepared{}, others: map[string]*prepared{}}
+	w := &writer{conn: conn, born: now, used: now, statements: map[statementID]*prepared{}, others: map[string]*prepared{}}
 	if m.cfg.PlainSession {
 		return w, nil
 	}
@@ -131,32 +141,31 @@ func (w *writer) stmt(ctx context.Context, text string) (*prepared, error) {
 	return p, nil
 }
 
-// upsert prepares a table's upsert of that size once, and forgets the one that was not used for the longest time when
+// sized prepares a table's statement of that size once, and forgets the one that was not used for the longest time when
 // there are too many.
-func (w *writer) upsert(ctx context.Context, t *table, rows int) (*prepared, error) {
+func (w *writer) sized(ctx context.Context, id statementID, text func(rows int) string) (*prepared, error) {
 	w.clock++
-	id := upsertID{t, rows}
-	if p, ok := w.upserts[id]; ok {
+	if p, ok := w.statements[id]; ok {
 		p.used = w.clock
 		return p, nil
 	}
-	if len(w.upserts) >= maxStatements {
-		var oldest upsertID
+	if len(w.statements) >= maxStatements {
+		var oldest statementID
 		at := w.clock
-		for id, p := range w.upserts {
+		for id, p := range w.statements {
 			if p.used < at {
 				oldest, at = id, p.used
 			}
 		}
-		_ = w.upserts[oldest].stmt.Close() // a broken connection shows at the next use
-		delete(w.upserts, oldest)
+		_ = w.statements[oldest].stmt.Close() // a broken connection shows at the next use
+		delete(w.statements, oldest)
 	}
-	s, err := w.conn.PrepareContext(ctx, t.upsertSQL(rows))
+	s, err := w.conn.PrepareContext(ctx, text(id.rows))
 	if err != nil {
 		return nil, err
 	}
 	p := &prepared{stmt: s, used: w.clock}
-	w.upserts[id] = p
+	w.statements[id] = p
 	return p, nil
 }
 

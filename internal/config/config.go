@@ -28,6 +28,8 @@ var ErrInvalid = errors.New("configuration")
 type Config struct {
 	Datasets  string   `koanf:"datasets"`
 	Namespace string   `koanf:"namespace"`
+	Lanes     int      `koanf:"lanes"`
+	Loads     string   `koanf:"loads"`
 	Kafka     Kafka    `koanf:"kafka"`
 	MySQL     MySQL    `koanf:"mysql"`
 	Redis     Redis    `koanf:"redis"`
@@ -72,8 +74,12 @@ type MySQL struct {
 
 // Redis holds the lanes and the shared entries.
 type Redis struct {
-	URL     Secret `koanf:"url"`
-	URLFile string `koanf:"url_file"`
+	Mode           string `koanf:"mode"`
+	URL            Secret `koanf:"url"`
+	URLFile        string `koanf:"url_file"`
+	ForeignURL     Secret `koanf:"foreign_url"`
+	ForeignURLFile string `koanf:"foreign_url_file"`
+	ForeignMode    string `koanf:"foreign_mode"`
 }
 
 // Worker tunes the worker; see the table of settings for the meaning of zero.
@@ -89,6 +95,8 @@ type Worker struct {
 	KeepDisplaced  time.Duration `koanf:"keep_displaced"`
 	Hold           time.Duration `koanf:"hold"`
 	DeadTopics     bool          `koanf:"dead_topics"`
+	MaxKeyRate     int           `koanf:"max_key_rate"`
+	ForeignAgain   time.Duration `koanf:"foreign_again"`
 }
 
 // Producer tunes publishing.
@@ -241,6 +249,7 @@ func (l *Loaded) readSecretFiles() error {
 		{"kafka.sasl.password", c.Kafka.SASL.PasswordFile, &c.Kafka.SASL.Password},
 		{"mysql.dsn", c.MySQL.DSNFile, &c.MySQL.DSN},
 		{"redis.url", c.Redis.URLFile, &c.Redis.URL},
+		{"redis.foreign_url", c.Redis.ForeignURLFile, &c.Redis.ForeignURL},
 		{"client.token", c.Client.TokenFile, &c.Client.Token},
 	} {
 		if f.path == "" {
