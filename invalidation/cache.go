@@ -89,6 +89,11 @@ var errDecode = errors.New("shared value cannot be decoded")
 type CacheConfig[V any] struct {
 	// Dataset is the name of a dataset with a cache section; required.
 	Dataset string
+	// Derived makes the cache one of lookups: it names one of the dataset's cache.derived templates, "user:email:{email}"
+	// for instance, and keys are those of schemas.Derived (here the mail address itself). A dataset may have a cache of its
+	// records and one of each template. What a lookup gives has no version, whatever Load says: any change of a record that
+	// has or had the name makes it stale, and for the hold after it only a load from the primary is kept.
+	Derived string
 	// Load reads one record from from, or better; required. It is called at most once at a time per key, on a goroutine
 	// of its own, with the values of a caller's context and LoadTimeout as its deadline. It runs on after its callers
 	// gave up. Its error goes to all callers, wrapped.
@@ -111,13 +116,14 @@ type CacheConfig[V any] struct {
 	BusyWait time.Duration
 }
 
-// Cache gives records of one dataset: from this process, from the shared tier, or from the loader. It is safe for
+// Cache gives records of one dataset, by their keys or by what one derived template makes of them: from this process, from the shared tier, or from the loader. It is safe for
 // concurrent use. Values are shared by all callers: do not change them.
 type Cache[V any] struct {
 	cfg     CacheConfig[V]
 	node    *Node
 	dataset *dataset
-	prefix  string // every name of the dataset's records begins with it
+	prefix  string // every name of the cache begins with it
+	nameOf  func(key string) (string, error)
 	store   *otter.Cache[string, *entry[V]]
 	stats   cacheCounts
 
@@ -155,9 +161,17 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 	if err != nil {
 		return nil, fmt.Errorf("make local tier of dataset %s: %w", cfg.Dataset, err)
 	}
-	prefix, _, _ := strings.Cut(d.declared.Cache.Key, "{")
+	text, nameOf := d.declared.Cache.Key, d.declared.CacheKey
+	if cfg.Derived != "" {
+		v, err := d.declared.Derived(cfg.Derived)
+		if err != nil {
+			return nil, fmt.Errorf("%w: Derived of the cache of dataset %s: %w", ErrConfig, cfg.Dataset, err)
+		}
+		text, nameOf = cfg.Derived, v.Name
+	}
+	prefix, _, _ := strings.Cut(text, "{")
 	c := &Cache[V]{
-		cfg: cfg, node: node, dataset: d, prefix: prefix, store: store,
+		cfg: cfg, node: node, dataset: d, prefix: prefix, nameOf: nameOf, store: store,
 		flights: map[string]*flight[V]{}, orphans: map[string]string{},
 	}
 	if err := node.register(c); err != nil {
@@ -213,7 +227,7 @@ func orElse[T comparable](v, def T) T {
 // loses nothing. Errors: ErrNotFound; ErrClosed; one that wraps schemas.ErrInvalid for a key that cannot be; the
 // loader's, wrapped; ctx's. Redis being away is no error.
 func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
-	name, err := c.dataset.declared.CacheKey(key)
+	name, err := c.nameOf(key)
 	if err != nil {
 		var zero V
 		return zero, fmt.Errorf("get record: %w", err)
@@ -273,13 +287,18 @@ func (c *Cache[V]) drop(name string, version int64) {
 	c.stats.dropped.Add(1)
 }
 
-func (c *Cache[V]) title() string { return "dataset " + c.cfg.Dataset }
+func (c *Cache[V]) title() string {
+	if c.cfg.Derived != "" {
+		return "dataset " + c.cfg.Dataset + " by " + c.cfg.Derived
+	}
+	return "dataset " + c.cfg.Dataset
+}
 
 // Invalidate makes the entries of these records stale on all nodes, although nothing changed them: see Node.Invalidate.
 func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) (schemas.Token, error) {
 	names := make([]string, 0, len(keys))
 	for _, k := range keys {
-		name, err := c.dataset.declared.CacheKey(k)
+		name, err := c.nameOf(k)
 		if err != nil {
 			return schemas.Token{}, fmt.Errorf("invalidate record: %w", err)
 		}

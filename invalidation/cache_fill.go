@@ -192,7 +192,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 		c.orphan(f.name, token)
 		return l, err
 	}
-	if floor == lane.PrimaryOnly && l.From != Primary {
+	if (floor == lane.PrimaryOnly || c.node.cfg.Hold < 0) && l.From != Primary {
 		c.stats.refused[refusedPrimary].Add(1)
 		return l, nil // the loader could not reach the primary
 	}
@@ -263,7 +263,7 @@ func (c *Cache[V]) unguarded(ctx context.Context, key string, floor int64) (Load
 
 // loadAtLeast loads a version of at least floor, from the primary if anything else is too old.
 func (c *Cache[V]) loadAtLeast(ctx context.Context, key string, floor int64) (Loaded[V], error) {
-	if floor == lane.PrimaryOnly {
+	if floor == lane.PrimaryOnly || c.node.cfg.Hold < 0 {
 		return c.load(ctx, key, Primary)
 	}
 	l, err := c.load(ctx, key, Any)
@@ -290,6 +290,9 @@ func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V]
 	if !l.Found {
 		var zero V
 		l.Value = zero
+	}
+	if c.cfg.Derived != "" {
+		l.Version = 0 // versions of different records cannot be compared
 	}
 	return l, nil
 }

@@ -3,7 +3,7 @@ package invalidation
 // Peek gives what Get would serve from this process's memory just now, and false if Get would have to ask elsewhere. It
 // loads nothing and counts nothing. A record that is known not to exist has Found false.
 func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
-	name, err := c.dataset.declared.CacheKey(key)
+	name, err := c.nameOf(key)
 	if err != nil {
 		return Loaded[V]{}, false
 	}

@@ -64,6 +64,8 @@ type cacheCounts struct {
 // CacheStats is a snapshot of a cache. Counters count from its beginning.
 type CacheStats struct {
 	Dataset string
+	// Derived is the template of a cache of lookups.
+	Derived string `json:",omitempty"`
 	// Entries is about the number of local entries, those included that may not be served any more.
 	Entries int
 	// LocalHits, SharedHits and Loads say which tier answered; PrimaryLoads are among Loads, LoadErrors too. Joined reads
@@ -82,7 +84,7 @@ type CacheStats struct {
 func (c *Cache[V]) Stats() CacheStats {
 	s := &c.stats
 	return CacheStats{
-		Dataset: c.cfg.Dataset, Entries: c.store.EstimatedSize(),
+		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.store.EstimatedSize(),
 		LocalHits: s.localHits.load(), SharedHits: s.sharedHits.Load(), Loads: s.loads.Load(),
 		PrimaryLoads: s.primaryLoads.Load(), LoadErrors: s.loadErrors.Load(), Joined: s.joined.Load(), Dropped: s.dropped.Load(),
 		Bypasses: counts([]string{"unconfirmed", "no_lane", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
