@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"strconv"
+	"fmt"
 	"time"
 
 	"github.com/freshet/freshet/internal/retry"
@@ -66,8 +66,10 @@ func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
 		return w, nil
 	}
 	for _, set := range []string{
-		"SET SESSION sql_mode = '" + strictMode + "', time_zone = '+00:00', innodb_lock_wait_timeout = " +
-			strconv.Itoa(int(m.cfg.LockWait/time.Second)),
+		// A process that stands still, or whose machine is gone, inside a transaction keeps its row locks for as long as the
+		// server waits for its next statement: eight hours by default, in which nobody could take its sources.
+		fmt.Sprintf("SET SESSION sql_mode = '%s', time_zone = '+00:00', innodb_lock_wait_timeout = %[2]d, lock_wait_timeout = %[2]d, wait_timeout = %d",
+			strictMode, int(m.cfg.LockWait/time.Second), int(2*m.idle()/time.Second)),
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 	} {
 		if _, err := conn.ExecContext(ctx, set); err != nil {
@@ -83,6 +85,9 @@ func (w *writer) close() {
 	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // makes the pool drop it instead of using it again
 	_ = w.conn.Close()
 }
+
+// idle is how long a writer's connection may lie unused before it is replaced; the server ends it after twice that time.
+func (m *MySQL) idle() time.Duration { return max(m.cfg.SessionTimeout/2, time.Second).Truncate(time.Second) }
 
 func (m *MySQL) acquire(ctx context.Context) (*writer, error) {
 	var w *writer
@@ -102,7 +107,7 @@ func (m *MySQL) acquire(ctx context.Context) (*writer, error) {
 		m.writers <- w
 		return nil, ErrClosed
 	}
-	if w != nil && (time.Since(w.born) > connLifetime || time.Since(w.used) > connIdle) {
+	if w != nil && (time.Since(w.born) > connLifetime || time.Since(w.used) > m.idle()) {
 		w.close()
 		w = nil
 	}
