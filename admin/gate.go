@@ -21,7 +21,7 @@ const (
 	requestTimeout = 30 * time.Second
 	// wrongTokens bounds how many wrong tokens a second get an answer of their own.
 	wrongTokens      = 10
-	wrongTokensBurst = 50
+	wrongTokensBurst = 100
 )
 
 // rule is what the gate knows of a route.

@@ -35,6 +35,15 @@ var mayUse = map[string][]string{
 	"POST /v1/deadletters/discards":               {"operator"},
 	"POST /v1/events":                             {"publisher"},
 	"POST /v1/invalidations":                      {"publisher"},
+	"POST /v1/replays":                            {"operator"},
+	"GET /v1/replays":                             {"viewer", "operator"},
+	"GET /v1/replays/{id}":                        {"viewer", "operator"},
+	"GET /v1/replays/{id}/events":                 {"viewer", "operator"},
+	"POST /v1/replays/{id}/pause":                 {"operator"},
+	"POST /v1/replays/{id}/resume":                {"operator"},
+	"POST /v1/replays/{id}/cancel":                {"operator"},
+	"POST /v1/replays/{id}/limits":                {"operator"},
+	"POST /v1/records/{dataset}/{key}/replay":     {"operator"},
 	"GET /v1/audit":                               {"operator"},
 	"GET /v1/sd/prometheus":                       {"viewer", "operator"},
 }
@@ -130,7 +139,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("ten requests at one a second: %v", statuses)
 	}
 	wrong := map[int]int{}
-	for range 80 {
+	for range 150 {
 		wrong[r.do("frt_guess", "GET", "/v1/datasets", nil).status]++
 	}
 	if wrong[429] == 0 || wrong[200] != 0 {

@@ -64,15 +64,15 @@ func parseLetterID(s string) (replica.LetterID, bool) {
 	return replica.LetterID{Source: s[:at], Offset: offset, Index: index}, true
 }
 
-// letterFilter chooses letters.
-type letterFilter struct {
+// LetterFilter chooses letters.
+type LetterFilter struct {
 	Dataset string `query:"dataset" json:"dataset,omitempty" maxLength:"64"`
 	Key     string `query:"key" json:"key,omitempty" maxLength:"512"`
 	Reason  string `query:"reason" json:"reason,omitempty" maxLength:"32"`
 	Source  string `query:"source" json:"source,omitempty" maxLength:"300"`
 }
 
-func (f letterFilter) query(state replica.State) replica.LetterQuery {
+func (f LetterFilter) query(state replica.State) replica.LetterQuery {
 	return replica.LetterQuery{Dataset: f.Dataset, Key: f.Key, Reason: schemas.Reason(f.Reason), Source: f.Source, State: state}
 }
 
@@ -94,7 +94,7 @@ func (s *Server) letterRoutes() {
 }
 
 type lettersInput struct {
-	letterFilter
+	LetterFilter
 	State string `query:"state" enum:"open,superseded,redriven,discarded" doc:"only these"`
 	After string `query:"after" maxLength:"400" doc:"id of the last letter of the page before"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
@@ -231,13 +231,16 @@ func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.
 
 type redriveInput struct {
 	Body struct {
-		letterFilter
+		LetterFilter
 		IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these letters only"`
-		DryRun bool     `json:"dry_run" default:"true"`
+		DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
 		Limit  int      `json:"limit,omitempty" minimum:"1" maximum:"10000" default:"1000" doc:"most letters"`
 		Reason string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 	}
 }
+
+// dry says whether a request is a dry run: it is unless it says false.
+func dry(v *bool) bool { return v == nil || *v }
 
 // Redrive says what became, or would become, of letters.
 type Redrive struct {
@@ -263,7 +266,7 @@ const (
 )
 
 // chosen gives the open letters that a request means.
-func (s *Server) chosen(ctx context.Context, f letterFilter, ids []string, limit int) ([]replica.StoredLetter, error) {
+func (s *Server) chosen(ctx context.Context, f LetterFilter, ids []string, limit int) ([]replica.StoredLetter, error) {
 	if len(ids) == 0 {
 		q := f.query(replica.StateOpen)
 		q.Limit, q.Content = limit, true
@@ -283,19 +286,20 @@ func (s *Server) chosen(ctx context.Context, f letterFilter, ids []string, limit
 func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redriveOutput, error) {
 	b := &in.Body
 	note(ctx, "reason", b.Reason)
-	note(ctx, "filter", b.letterFilter)
-	note(ctx, "dry_run", b.DryRun)
-	if !b.DryRun && s.cfg.Producer == nil {
+	note(ctx, "filter", b.LetterFilter)
+	dryRun := dry(b.DryRun)
+	note(ctx, "dry_run", dryRun)
+	if !dryRun && s.cfg.Producer == nil {
 		return nil, errNoProducer
 	}
-	letters, err := s.chosen(ctx, b.letterFilter, b.IDs, b.Limit)
+	letters, err := s.chosen(ctx, b.LetterFilter, b.IDs, b.Limit)
 	if err != nil {
 		return nil, s.answerError(ctx, "read dead letters", err)
 	}
-	out := &redriveOutput{Redrive{DryRun: b.DryRun, Outcomes: map[string]int64{}, Samples: []RedriveSample{}}}
+	out := &redriveOutput{Redrive{DryRun: dryRun, Outcomes: map[string]int64{}, Samples: []RedriveSample{}}}
 	for len(letters) > 0 {
 		n := min(len(letters), redriveChunk)
-		done, err := s.redrive(ctx, letters[:n], b.DryRun)
+		done, err := s.redrive(ctx, letters[:n], dryRun)
 		if err != nil {
 			note(ctx, "outcomes", out.Body.Outcomes)
 			return nil, s.answerError(ctx, "redrive", err)
@@ -324,6 +328,9 @@ func (s *Server) redrive(ctx context.Context, letters []replica.StoredLetter, dr
 	}
 	ids := make([]int64, 0, len(outgoing))
 	for _, o := range outgoing {
+		if len(o.Invalidation.Foreign) > 0 {
+			continue // only a worker publishes those
+		}
 		if _, err := s.cfg.Producer.Invalidate(ctx, s.cfg.Namespace, o.Invalidation.Names, o.Invalidation.Tags); err != nil {
 			s.log.Warn("invalidation of a redrive is left to the workers", "error", err)
 			continue
@@ -346,16 +353,16 @@ type discardOutput struct {
 func (s *Server) discardLetters(ctx context.Context, in *redriveInput) (*discardOutput, error) {
 	b := &in.Body
 	note(ctx, "reason", b.Reason)
-	note(ctx, "filter", b.letterFilter)
-	note(ctx, "dry_run", b.DryRun)
+	note(ctx, "filter", b.LetterFilter)
 	out := &discardOutput{}
-	out.Body.DryRun = b.DryRun
-	letters, err := s.chosen(ctx, b.letterFilter, b.IDs, b.Limit)
+	out.Body.DryRun = dry(b.DryRun)
+	note(ctx, "dry_run", out.Body.DryRun)
+	letters, err := s.chosen(ctx, b.LetterFilter, b.IDs, b.Limit)
 	if err != nil {
 		return nil, s.answerError(ctx, "read dead letters", err)
 	}
 	for i := range letters {
-		if b.DryRun {
+		if out.Body.DryRun {
 			out.Body.Letters++
 			continue
 		}

@@ -121,8 +121,8 @@ func (s *Server) scan(ctx context.Context, p kafkalog.Partition, from, until int
 	}
 }
 
-// browse is what chooses messages.
-type browse struct {
+// Browse is what chooses messages.
+type Browse struct {
 	Dataset   string `query:"dataset" required:"true" maxLength:"64"`
 	Partition int32  `query:"partition" minimum:"-1" default:"-1" doc:"-1: all"`
 	From      string `query:"from" maxLength:"64" default:"end-20" doc:"an offset, start, end, end-N (N records before the end), or a time in RFC 3339"`
@@ -135,7 +135,7 @@ type browse struct {
 }
 
 type browseInput struct {
-	browse
+	Browse
 	Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
@@ -147,7 +147,7 @@ type browseOutput struct {
 	}
 }
 
-func (b *browse) takes(m *Message) bool {
+func (b *Browse) takes(m *Message) bool {
 	return (b.Key == "" || m.Key == b.Key) && strings.HasPrefix(m.Key, b.Prefix) && (b.Op == "" || m.Op == b.Op) &&
 		(b.Type == "" || m.Type == b.Type) && (!b.Bad || m.Problem != "")
 }
@@ -159,7 +159,7 @@ type place struct {
 }
 
 // places resolves From for the partitions.
-func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *browse) ([]place, error) {
+func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *Browse) ([]place, error) {
 	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
 	if err != nil {
 		return nil, err
@@ -234,7 +234,7 @@ func (s *Server) listMessages(ctx context.Context, in *browseInput) (*browseOutp
 	if err := needContent(ctx, in.Data); err != nil {
 		return nil, err
 	}
-	places, err := s.places(ctx, d, &in.browse)
+	places, err := s.places(ctx, d, &in.Browse)
 	if err != nil {
 		return nil, s.answerError(ctx, "browse topic", err)
 	}
@@ -275,7 +275,7 @@ func (s *Server) listMessages(ctx context.Context, in *browseInput) (*browseOutp
 }
 
 type followInput struct {
-	browse
+	Browse
 }
 
 func (s *Server) followMessages(ctx context.Context, in *followInput) (*huma.StreamResponse, error) {
@@ -286,7 +286,7 @@ func (s *Server) followMessages(ctx context.Context, in *followInput) (*huma.Str
 	if err := needContent(ctx, in.Data); err != nil {
 		return nil, err
 	}
-	places, err := s.places(ctx, d, &in.browse)
+	places, err := s.places(ctx, d, &in.Browse)
 	if err != nil {
 		return nil, s.answerError(ctx, "follow topic", err)
 	}

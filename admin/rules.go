@@ -27,6 +27,15 @@ func rules() map[string]rule {
 		"POST /v1/deadletters/discards":               {least: Operator, change: true},
 		"POST /v1/events":                             {least: Publisher, body: maxPublishBody},
 		"POST /v1/invalidations":                      {least: Publisher, change: true},
+		"POST /v1/replays":                            {least: Operator, change: true},
+		"GET /v1/replays":                             {least: Viewer},
+		"GET /v1/replays/{id}":                        {least: Viewer},
+		"GET /v1/replays/{id}/events":                 {least: Viewer, stream: true},
+		"POST /v1/replays/{id}/pause":                 {least: Operator, change: true},
+		"POST /v1/replays/{id}/resume":                {least: Operator, change: true},
+		"POST /v1/replays/{id}/cancel":                {least: Operator, change: true},
+		"POST /v1/replays/{id}/limits":                {least: Operator, change: true},
+		"POST /v1/records/{dataset}/{key}/replay":     {least: Operator, change: true},
 		"GET /v1/audit":                               {least: Operator},
 		"GET /v1/sd/prometheus":                       {least: Viewer},
 	}
@@ -61,5 +70,6 @@ func (s *Server) routes() {
 	s.recordRoutes()
 	s.messageRoutes()
 	s.letterRoutes()
+	s.replayRoutes()
 	s.publishRoutes()
 }

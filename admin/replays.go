@@ -1,0 +1,360 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Replay is a replay as the API shows it.
+type Replay struct {
+	ID      string          `json:"id"`
+	Spec    replica.JobSpec `json:"spec"`
+	State   string          `json:"state" enum:"running,paused,done,failed,cancelled"`
+	Actor   string          `json:"actor"`
+	Owner   string          `json:"owner,omitempty" doc:"the process that runs it"`
+	Problem string          `json:"problem,omitempty"`
+	// Takeovers counts how often another process had to go on with it.
+	Takeovers        int               `json:"takeovers"`
+	Rate             int               `json:"rate,omitempty"`
+	InvalidationRate int               `json:"invalidation_rate,omitempty"`
+	Created          time.Time         `json:"created"`
+	Updated          time.Time         `json:"updated"`
+	Total            replica.JobCounts `json:"total"`
+	Parts            []ReplayPart      `json:"parts"`
+}
+
+// ReplayPart is one partition of a replay.
+type ReplayPart struct {
+	Partition int32 `json:"partition"`
+	From      int64 `json:"from"`
+	Next      int64 `json:"next"`
+	End       int64 `json:"end"`
+	replica.JobCounts
+	Done    float64             `json:"done" doc:"0 to 1, by offsets"`
+	Rate    float64             `json:"rate" doc:"offsets a second"`
+	ETA     *float64            `json:"eta_seconds,omitempty"`
+	Samples []replica.JobSample `json:"samples,omitempty"`
+}
+
+func (s *Server) replayOf(j replica.Job) Replay {
+	out := Replay{
+		ID: j.ID, Spec: j.Spec, State: string(j.State), Actor: j.Actor, Owner: j.Owner, Problem: j.Problem, Takeovers: j.Takeovers,
+		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Parts: []ReplayPart{},
+	}
+	for _, p := range j.Parts {
+		_, _, n, err := schemas.ParseSource(p.Source)
+		if err != nil {
+			continue
+		}
+		out.Total.Add(p.JobCounts)
+		rp := ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: p.JobCounts, Done: 1, Samples: p.Samples}
+		if p.End > p.From {
+			rp.Done = float64(p.Next-p.From) / float64(p.End-p.From)
+		}
+		if j.State == replica.JobRunning {
+			rp.Rate = s.looks.rate(j.ID+"/"+p.Source, p.Next, time.Now())
+		}
+		if rp.Rate > 0 {
+			eta := float64(p.End-p.Next) / rp.Rate
+			rp.ETA = &eta
+		}
+		out.Parts = append(out.Parts, rp)
+	}
+	return out
+}
+
+func (s *Server) replayRoutes() {
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/replays", OperationID: "start-replay", Summary: "Apply past events again", DefaultStatus: http.StatusAccepted,
+		Description: "A dry run unless dry_run is false. Replays go through the same guards as live events: no row goes back, and live positions do not move. " +
+			"A repetition with the same Idempotency-Key gives the first one's replay.",
+	}, s.startReplay)
+	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first"}, s.listReplays)
+	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays/{id}", OperationID: "show-replay", Summary: "One replay with its progress"}, s.showReplay)
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/replays/{id}/events", OperationID: "follow-replay", Summary: "Follow a replay (server-sent events) until it ends",
+		Responses: map[string]*huma.Response{"200": {Description: "A stream of replays", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
+	}, s.followReplay)
+	for _, m := range []struct {
+		verb string
+		from []replica.JobState
+		to   replica.JobState
+	}{
+		{"pause", []replica.JobState{replica.JobRunning}, replica.JobPaused},
+		{"resume", []replica.JobState{replica.JobPaused}, replica.JobRunning},
+		{"cancel", []replica.JobState{replica.JobRunning, replica.JobPaused}, replica.JobCancelled},
+	} {
+		huma.Register(s.api, huma.Operation{
+			Method: http.MethodPost, Path: "/v1/replays/{id}/" + m.verb, OperationID: m.verb + "-replay", Summary: strings.ToUpper(m.verb[:1]) + m.verb[1:] + " a replay",
+		}, func(ctx context.Context, in *replayAction) (*replayOutput, error) {
+			return s.moveReplay(ctx, in, m.from, m.to)
+		})
+	}
+	huma.Register(s.api, huma.Operation{Method: http.MethodPost, Path: "/v1/replays/{id}/limits", OperationID: "limit-replay", Summary: "Change the limits of a replay"}, s.limitReplay)
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/replay", OperationID: "replay-record", Summary: "Replay one record's events", DefaultStatus: http.StatusAccepted,
+	}, s.replayRecord)
+}
+
+// replayRequest is what a replay is to do.
+type replayRequest struct {
+	Dataset          string   `json:"dataset" maxLength:"64"`
+	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate" default:"apply"`
+	From             string   `json:"from,omitempty" maxLength:"64" default:"start" doc:"start, end-N, an offset, or a time in RFC 3339"`
+	Until            string   `json:"until,omitempty" maxLength:"64" default:"end" doc:"end, an offset, or a time in RFC 3339; not included"`
+	Partitions       []int32  `json:"partitions,omitempty" maxItems:"10000" doc:"absent: all"`
+	Keys             []string `json:"keys,omitempty" maxItems:"1000" doc:"exactly these records"`
+	Prefix           string   `json:"prefix,omitempty" maxLength:"512"`
+	Op               string   `json:"op,omitempty" enum:"upsert,delete"`
+	Type             string   `json:"type,omitempty" maxLength:"200" doc:"event type"`
+	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
+	Rate             int      `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000"`
+	InvalidationRate int      `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own"`
+	Reason           string   `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
+}
+
+type startInput struct {
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"120"`
+	Body           replayRequest
+}
+
+type startOutput struct {
+	Location string `header:"Location"`
+	Body     Replay
+}
+
+func (s *Server) startReplay(ctx context.Context, in *startInput) (*startOutput, error) {
+	return s.start(ctx, &in.Body, in.IdempotencyKey)
+}
+
+func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*startOutput, error) {
+	d, err := s.dataset(b.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	spec := replica.JobSpec{
+		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason,
+	}
+	note(ctx, "spec", spec)
+	note(ctx, "range", []string{b.From, b.Until})
+	if spec.Action == replica.ActionInvalidate && d.Cache == nil {
+		return nil, huma.Error409Conflict("the dataset has no cache section, so there is nothing to invalidate")
+	}
+	for _, k := range b.Keys {
+		if _, err := d.ParseKey(k); err != nil {
+			return nil, s.answerError(ctx, "read keys", err)
+		}
+	}
+	parts, err := s.replayParts(ctx, d, b)
+	if err != nil {
+		return nil, s.answerError(ctx, "choose the range", err)
+	}
+	actor := principalOf(ctx).Name
+	if idem != "" {
+		idem = actor + "\x00" + idem
+	}
+	id, made, err := s.cfg.Replica.AddJob(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
+	if errors.Is(err, replica.ErrOverlap) {
+		return nil, huma.Error409Conflict("another replay of this dataset is not over; wait for it or cancel it")
+	}
+	if err != nil {
+		return nil, s.answerError(ctx, "start replay", err)
+	}
+	note(ctx, "replay", id)
+	j, err := s.cfg.Replica.Job(ctx, id)
+	if err != nil {
+		return nil, s.answerError(ctx, "read replay", err)
+	}
+	if !made && !sameJSON(j.Spec, spec) {
+		return nil, huma.Error422UnprocessableEntity("this Idempotency-Key belongs to another request")
+	}
+	return &startOutput{Location: "/v1/replays/" + id, Body: s.replayOf(j)}, nil
+}
+
+func sameJSON(a, b any) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+// replayParts fixes the range: what is published later is not part of it.
+func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, b *replayRequest) ([]replica.JobPart, error) {
+	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
+	if err != nil {
+		return nil, err
+	}
+	from, err := s.resolveFrom(ctx, d.Topic, b.From, ends)
+	if err != nil {
+		return nil, err
+	}
+	until, err := s.resolveFrom(ctx, d.Topic, b.Until, ends)
+	if err != nil {
+		return nil, err
+	}
+	want := map[int32]bool{}
+	for _, p := range b.Partitions {
+		if _, ok := ends[p]; !ok {
+			return nil, huma.Error422UnprocessableEntity("the topic has no partition " + strconv.Itoa(int(p)))
+		}
+		want[p] = true
+	}
+	// A record lives in one partition, as long as everybody partitions as our producer does: only then the others are
+	// left out.
+	if len(b.Keys) > 0 && len(want) == 0 && d.Format == schemas.FormatCloudEvents {
+		for _, k := range b.Keys {
+			want[kafkalog.PartitionOf([]byte(k), info.Partitions)] = true
+		}
+	}
+	var parts []replica.JobPart
+	for id, o := range ends {
+		if len(want) > 0 && !want[id] {
+			continue
+		}
+		p := replica.JobPart{Source: kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}.Source()}
+		p.From = min(max(from[id], o.First), o.LastStable)
+		p.End = max(p.From, min(until[id], o.LastStable))
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+type replaysInput struct {
+	Limit int `query:"limit" minimum:"1" maximum:"500" default:"50"`
+}
+
+func (s *Server) listReplays(ctx context.Context, in *replaysInput) (*listed[Replay], error) {
+	jobs, err := s.cfg.Replica.Jobs(ctx, in.Limit)
+	if err != nil {
+		return nil, s.answerError(ctx, "read replays", err)
+	}
+	out := make([]Replay, 0, len(jobs))
+	for _, j := range jobs {
+		out = append(out, s.replayOf(j))
+	}
+	return listOf(out), nil
+}
+
+// ReplayID names a replay in a path.
+type ReplayID struct {
+	ID string `path:"id" maxLength:"40" pattern:"^[A-Za-z0-9]+$"`
+}
+
+type replayOutput struct{ Body Replay }
+
+func (s *Server) job(ctx context.Context, id string) (replica.Job, error) {
+	j, err := s.cfg.Replica.Job(ctx, id)
+	if errors.Is(err, replica.ErrNoJob) {
+		return j, huma.Error404NotFound("there is no such replay")
+	}
+	return j, s.answerError(ctx, "read replay", err)
+}
+
+func (s *Server) showReplay(ctx context.Context, in *ReplayID) (*replayOutput, error) {
+	j, err := s.job(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &replayOutput{s.replayOf(j)}, nil
+}
+
+// followEvery is how often a followed replay is looked at.
+const followEvery = 500 * time.Millisecond
+
+func (s *Server) followReplay(ctx context.Context, in *ReplayID) (*huma.StreamResponse, error) {
+	if _, err := s.job(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		st := newStream(w)
+		t := time.NewTicker(followEvery)
+		defer t.Stop()
+		for n := 1; ; n++ {
+			j, err := s.cfg.Replica.Job(r.Context(), in.ID)
+			if err == nil {
+				err = st.send("replay", strconv.Itoa(n), s.replayOf(j))
+			}
+			if err != nil || !j.State.Live() {
+				return
+			}
+			select {
+			case <-r.Context().Done():
+				return
+			case <-t.C:
+			}
+		}
+	}}, nil
+}
+
+type replayAction struct {
+	ReplayID
+	Body reason
+}
+
+func (s *Server) moveReplay(ctx context.Context, in *replayAction, from []replica.JobState, to replica.JobState) (*replayOutput, error) {
+	note(ctx, "reason", in.Body.Reason)
+	if _, err := s.job(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	for i, f := range from {
+		err := s.cfg.Replica.SetJob(ctx, in.ID, f, to)
+		if errors.Is(err, replica.ErrJobMoved) {
+			if i == len(from)-1 {
+				return nil, huma.Error409Conflict("the replay is not in a state in which it can become " + string(to))
+			}
+			continue
+		}
+		if err != nil {
+			return nil, s.answerError(ctx, "change replay", err)
+		}
+		break
+	}
+	return s.showReplay(ctx, &in.ReplayID)
+}
+
+type limitInput struct {
+	ReplayID
+	Body struct {
+		Rate             int `json:"rate" minimum:"0" maximum:"1000000"`
+		InvalidationRate int `json:"invalidation_rate" minimum:"0" maximum:"1000000"`
+	}
+}
+
+func (s *Server) limitReplay(ctx context.Context, in *limitInput) (*replayOutput, error) {
+	note(ctx, "rate", in.Body.Rate)
+	note(ctx, "invalidation_rate", in.Body.InvalidationRate)
+	if _, err := s.job(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	err := s.cfg.Replica.LimitJob(ctx, in.ID, in.Body.Rate, in.Body.InvalidationRate)
+	if errors.Is(err, replica.ErrJobMoved) {
+		return nil, huma.Error409Conflict("the replay is over")
+	}
+	if err != nil {
+		return nil, s.answerError(ctx, "limit replay", err)
+	}
+	return s.showReplay(ctx, &in.ReplayID)
+}
+
+func (s *Server) replayRecord(ctx context.Context, in *invalidateRecordInput) (*startOutput, error) {
+	forReal := false
+	return s.start(ctx, &replayRequest{
+		Dataset: in.Dataset, Keys: []string{in.Key}, Action: string(replica.ActionBoth), DryRun: &forReal, From: "start", Until: "end", Reason: in.Body.Reason,
+	}, "")
+}

@@ -1,0 +1,255 @@
+package admin_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
+)
+
+// publish appends versions 1 … n of each of the keys k0 … k<keys-1>, and gives the newest per key.
+func (r *rig) publish(keys int, versions int64) map[string]int64 {
+	r.t.Helper()
+	newest := map[string]int64{}
+	var evs []schemas.Event
+	for v := int64(1); v <= versions; v++ {
+		for k := range keys {
+			key := fmt.Sprintf("k%d", k)
+			evs = append(evs, schemas.Event{Dataset: "items", Key: key, Op: schemas.Upsert, Version: v, Data: fmt.Appendf(nil, `{"id":%q,"n":%d}`, key, v)})
+			newest[key] = v
+		}
+	}
+	_, err := r.producer.Publish(r.t.Context(), evs...)
+	must(r.t, err)
+	return newest
+}
+
+func (r *rig) rows() map[string]int64 {
+	r.t.Helper()
+	rows, err := r.db.QueryContext(r.t.Context(), "SELECT id, _version FROM items WHERE _version > 0")
+	must(r.t, err)
+	defer rows.Close()
+	out := map[string]int64{}
+	for rows.Next() {
+		var id string
+		var v int64
+		must(r.t, rows.Scan(&id, &v))
+		out[id] = v
+	}
+	must(r.t, rows.Err())
+	return out
+}
+
+// deadJobs is a job log whose owner dies without a word.
+type deadJobs struct{ *replica.MySQL }
+
+func (deadJobs) LeaveJob(context.Context, string, string) error { return nil }
+
+// replayer runs replays until the test ends or stop is called.
+func (r *rig) replayer(owner string, jobs consumer.JobLog) (stop func()) {
+	r.t.Helper()
+	if jobs == nil {
+		jobs = r.cfg.Replica
+	}
+	p, err := consumer.NewReplayer(consumer.ReplayConfig{
+		Owner: owner, Namespace: r.cfg.Namespace, Datasets: r.datasets, Kafka: r.cfg.Kafka, Jobs: jobs, Log: r.cfg.Replica,
+		LookInterval: 50 * time.Millisecond, Lease: 500 * time.Millisecond,
+	})
+	must(r.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = p.Run(ctx) })
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	r.t.Cleanup(stop)
+	return stop
+}
+
+func (r *rig) start(body map[string]any, headers ...string) admin.Replay {
+	r.t.Helper()
+	body["dataset"], body["reason"] = "items", "a test"
+	var out admin.Replay
+	r.want(202, "operator", "POST", "/v1/replays", body, headers...).into(r.t, &out)
+	return out
+}
+
+func (r *rig) replay(id string) admin.Replay {
+	r.t.Helper()
+	var out admin.Replay
+	r.want(200, "viewer", "GET", "/v1/replays/"+id, nil).into(r.t, &out)
+	return out
+}
+
+func (r *rig) await(id, state string) admin.Replay {
+	r.t.Helper()
+	var got admin.Replay
+	testenv.Eventually(r.t, 30*time.Second, func(context.Context) error {
+		if got = r.replay(id); got.State != state {
+			return fmt.Errorf("replay is %s: %+v", got.State, got.Total)
+		}
+		return nil
+	})
+	return got
+}
+
+func TestReplayRestoresWhatIsMissing(t *testing.T) {
+	r := newRig(t, nil)
+	newest := r.publish(100, 5)
+	r.replayer("w1", nil)
+	dry := r.await(r.start(map[string]any{}).ID, "done")
+	if len(r.rows()) != 0 || dry.Total.Applied != 500 || dry.Total.Events != 500 {
+		t.Fatalf("dry run: %+v, %d rows", dry.Total, len(r.rows()))
+	}
+	done := r.await(r.start(map[string]any{"dry_run": false}).ID, "done")
+	if done.Total.Applied != dry.Total.Applied || done.Total.Stale != dry.Total.Stale || done.Total.Invalidated < 100 {
+		t.Errorf("dry run said %+v, the real one did %+v", dry.Total, done.Total)
+	}
+	if got := r.rows(); !maps.Equal(got, newest) {
+		t.Errorf("rows %v, want %v", got, newest)
+	}
+	// A row that is newer than the topic stays, one that was damaged comes back.
+	for _, stmt := range []string{"UPDATE items SET _version = 99, n = 99 WHERE id = 'k1'", "DELETE FROM items WHERE id = 'k2'", "UPDATE items SET _version = 3, n = 3 WHERE id = 'k3'"} {
+		_, err := r.db.ExecContext(t.Context(), stmt)
+		must(t, err)
+	}
+	dry = r.await(r.start(map[string]any{}).ID, "done")
+	done = r.await(r.start(map[string]any{"dry_run": false}).ID, "done")
+	if done.Total.Applied != 5+2 || dry.Total.Applied != done.Total.Applied || dry.Total.Stale != done.Total.Stale {
+		t.Errorf("after damage: dry %+v, real %+v", dry.Total, done.Total)
+	}
+	newest["k1"] = 99
+	if got := r.rows(); !maps.Equal(got, newest) {
+		t.Errorf("after damage: rows %v, want %v", got, newest)
+	}
+	if got := r.await(r.start(map[string]any{"dry_run": false}).ID, "done"); got.Total.Applied != 0 || got.Total.Stale != 500 {
+		t.Errorf("again: %+v", got.Total)
+	}
+	out, err := r.cfg.Replica.Outgoing(t.Context(), r.cfg.Namespace, 0, 10)
+	if err != nil || len(out) != 0 {
+		t.Errorf("%d invalidations are left in the outbox, %v", len(out), err)
+	}
+	committed, err := r.cfg.Kafka.CommittedOffsets(t.Context(), r.cfg.Group, []string{r.datasets.All()[0].Topic})
+	if err != nil || len(committed[r.datasets.All()[0].Topic]) != 0 {
+		t.Errorf("replays moved the group's offsets: %v, %v", committed, err)
+	}
+}
+
+func TestReplayFilters(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(20, 2)
+	r.replayer("w1", nil)
+	got := r.await(r.start(map[string]any{"dry_run": false, "keys": []string{"k3"}}).ID, "done")
+	if got.Total.Applied != 2 || len(got.Parts) != 1 || !maps.Equal(r.rows(), map[string]int64{"k3": 2}) {
+		t.Errorf("one key: %+v over %d partitions, rows %v", got.Total, len(got.Parts), r.rows())
+	}
+	got = r.await(r.start(map[string]any{"dry_run": false, "prefix": "k1"}).ID, "done")
+	if got.Total.Applied != 22 || len(r.rows()) != 12 {
+		t.Errorf("prefix: %+v, rows %v", got.Total, r.rows())
+	}
+	got = r.await(r.start(map[string]any{"dry_run": false, "op": "delete"}).ID, "done")
+	if got.Total.Applied+got.Total.Stale != 0 || got.Total.Skipped != 40 {
+		t.Errorf("deletions only: %+v", got.Total)
+	}
+	got = r.await(r.start(map[string]any{"dry_run": false, "action": "invalidate"}).ID, "done")
+	if got.Total.Invalidated < 20 || len(r.rows()) != 12 {
+		t.Errorf("invalidate: %+v, rows %v", got.Total, r.rows())
+	}
+	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "partitions": []int{7}})
+	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "from": "yesterday"})
+	r.want(404, "operator", "POST", "/v1/replays", map[string]any{"dataset": "nothing", "reason": "a test"})
+}
+
+func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(250, 8)
+	first := r.start(map[string]any{"dry_run": false, "rate": 200}, "Idempotency-Key", "one")
+	if again := r.start(map[string]any{"dry_run": false, "rate": 200}, "Idempotency-Key", "one"); again.ID != first.ID {
+		t.Errorf("the same key made a second replay")
+	}
+	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "another body", "dry_run": false}, "Idempotency-Key", "one")
+	r.want(409, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "dry_run": false})
+	r.replayer("w1", nil)
+	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
+		if got := r.replay(first.ID); got.Total.Events == 0 {
+			return fmt.Errorf("nothing is done yet: %+v", got)
+		}
+		return nil
+	})
+	why := map[string]string{"reason": "a test"}
+	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/pause", why)
+	r.want(409, "operator", "POST", "/v1/replays/"+first.ID+"/pause", why)
+	paused := r.await(first.ID, "paused")
+	if paused.Total.Events >= 2000 {
+		t.Fatalf("the pause came too late to show anything: %+v", paused.Total)
+	}
+	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/limits", map[string]int{"rate": 100_000, "invalidation_rate": 0})
+	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/resume", why)
+	done := r.await(first.ID, "done")
+	if done.Total.Events != 2000 || done.Total.Applied != 2000 || done.Parts[0].Done != 1 {
+		t.Errorf("after pause and resume: %+v", done.Total)
+	}
+	r.want(409, "operator", "POST", "/v1/replays/"+first.ID+"/cancel", why)
+	second := r.start(map[string]any{"dry_run": false, "rate": 10})
+	r.want(200, "operator", "POST", "/v1/replays/"+second.ID+"/cancel", why)
+	if got := r.await(second.ID, "cancelled"); got.Total.Events == 2000 {
+		t.Errorf("cancelled after everything was done")
+	}
+	r.want(404, "operator", "POST", "/v1/replays/nothing/cancel", why)
+}
+
+func TestReplayGoesOnElsewhere(t *testing.T) {
+	r := newRig(t, nil)
+	newest := r.publish(250, 8)
+	job := r.start(map[string]any{"dry_run": false, "rate": 2000})
+	for n := range 3 {
+		before := r.replay(job.ID).Total.Events
+		stop := r.replayer(fmt.Sprintf("w%d", n), deadJobs{r.cfg.Replica})
+		testenv.Eventually(t, 20*time.Second, func(context.Context) error {
+			if got := r.replay(job.ID); got.Total.Events <= before {
+				return fmt.Errorf("w%d did nothing yet: %+v", n, got)
+			}
+			return nil
+		})
+		stop()
+	}
+	r.replayer("last", nil)
+	got := r.await(job.ID, "done")
+	if got.Total.Events != 2000 || got.Total.Applied != 2000 || got.Takeovers < 1 {
+		t.Errorf("after three deaths: %+v, %d takeovers; each event must count once", got.Total, got.Takeovers)
+	}
+	if rows := r.rows(); !maps.Equal(rows, newest) {
+		t.Errorf("rows differ from the topic")
+	}
+}
+
+func TestReplayIsFollowed(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(10, 1)
+	r.replayer("w1", nil)
+	job := r.start(map[string]any{})
+	req, err := http.NewRequestWithContext(t.Context(), "GET", r.http.URL+"/v1/replays/"+job.ID+"/events", nil)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+r.tokens["viewer"])
+	res, err := http.DefaultTransport.RoundTrip(req)
+	must(t, err)
+	defer res.Body.Close()
+	last := ""
+	for sc := bufio.NewScanner(res.Body); sc.Scan(); {
+		if text, ok := strings.CutPrefix(sc.Text(), "data: "); ok {
+			last = text
+		}
+	}
+	if !strings.Contains(last, `"state":"done"`) {
+		t.Errorf("the stream ended with %q", last)
+	}
+}

@@ -1,0 +1,391 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
+)
+
+// Defaults of replays.
+const (
+	// DefaultReplayRate is how many events a second a replay takes when nobody said otherwise.
+	DefaultReplayRate = 5000
+	// DefaultLookInterval is how often a Replayer looks for replays, and at the limits of the one that it runs.
+	DefaultLookInterval = time.Second
+	// DefaultReplayLease is how long a replay waits for an owner that says nothing.
+	DefaultReplayLease = 10 * time.Second
+
+	replayBatch    = 250 // most events of a transaction: live batches wait for its row locks
+	replayParallel = 2   // partitions at a time
+	// maxSeen bounds what a dry run remembers to count events of one record as they would come.
+	maxSeen = 2_000_000
+)
+
+// JobLog keeps replays. It lives in MySQL; *replica.MySQL has it.
+type JobLog interface {
+	// ClaimJob takes a replay that nobody alive runs. Errors: replica.ErrNoJob.
+	ClaimJob(ctx context.Context, owner string, lease time.Duration) (replica.Job, error)
+	// ExtendJob keeps the lease. Errors: replica.ErrJobMoved.
+	ExtendJob(ctx context.Context, id, owner string, lease time.Duration) error
+	// LeaveJob gives the lease back.
+	LeaveJob(ctx context.Context, id, owner string) error
+	// EndJob ends a replay as its owner. Errors: replica.ErrJobMoved.
+	EndJob(ctx context.Context, id, owner string, state replica.JobState, problem string) error
+}
+
+// ReplayLog is where replays write. *replica.MySQL has it.
+type ReplayLog interface {
+	// Replay makes one batch and its checkpoint durable. Errors: replica.ErrJobMoved, *replica.DatasetError.
+	Replay(ctx context.Context, b *replica.ReplayBatch) (replica.ReplayResult, error)
+	// Job reads a replay. Errors: replica.ErrNoJob.
+	Job(ctx context.Context, id string) (replica.Job, error)
+	// RemoveOutgoing removes rows of the outbox that were published.
+	RemoveOutgoing(ctx context.Context, ids []int64) error
+	// Topic reads what is noted of a topic.
+	Topic(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
+}
+
+// ReplayConfig of a Replayer. Owner, Namespace, Datasets, Kafka, Jobs and Log are required.
+type ReplayConfig struct {
+	// Owner names this process in the leases; unique.
+	Owner string
+	// Namespace is the workers' lane namespace.
+	Namespace string
+	Datasets  *schemas.Datasets
+	Kafka     *kafkalog.Client
+	Jobs      JobLog
+	Log       ReplayLog
+	// LookInterval; 0 means DefaultLookInterval.
+	LookInterval time.Duration
+	// Lease; 0 means DefaultReplayLease. At least three times LookInterval.
+	Lease time.Duration
+	// Logger; nil discards.
+	Logger *slog.Logger
+}
+
+// Replayer runs replays, one at a time. Several processes may have one: a replay whose owner is dead goes on in another,
+// from its checkpoint.
+type Replayer struct {
+	cfg ReplayConfig
+	log *slog.Logger
+}
+
+// NewReplayer checks the configuration. Errors wrap ErrConfig.
+func NewReplayer(cfg ReplayConfig) (*Replayer, error) {
+	for field, absent := range map[string]bool{
+		"Owner": cfg.Owner == "", "Namespace": cfg.Namespace == "", "Datasets": cfg.Datasets == nil, "Kafka": cfg.Kafka == nil,
+		"Jobs": cfg.Jobs == nil, "Log": cfg.Log == nil,
+	} {
+		if absent {
+			return nil, fmt.Errorf("%w: consumer.ReplayConfig.%s is missing", ErrConfig, field)
+		}
+	}
+	if cfg.LookInterval == 0 {
+		cfg.LookInterval = DefaultLookInterval
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = DefaultReplayLease
+	}
+	if cfg.Lease < 3*cfg.LookInterval {
+		return nil, fmt.Errorf("%w: consumer.ReplayConfig.Lease %v is below three times LookInterval %v", ErrConfig, cfg.Lease, cfg.LookInterval)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Replayer{cfg: cfg, log: cfg.Logger.With("component", "replay")}, nil
+}
+
+// Run looks for replays and runs them until ctx ends. A replay that runs then is left to whoever comes next.
+func (r *Replayer) Run(ctx context.Context) error {
+	t := time.NewTicker(r.cfg.LookInterval)
+	defer t.Stop()
+	for {
+		job, err := r.cfg.Jobs.ClaimJob(ctx, r.cfg.Owner, r.cfg.Lease)
+		switch {
+		case err == nil:
+			r.run(ctx, &job)
+			continue
+		case !errors.Is(err, replica.ErrNoJob) && ctx.Err() == nil:
+			r.log.Debug("replays cannot be read", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// run works on a job until it ends, moves, or ctx ends.
+func (r *Replayer) run(ctx context.Context, job *replica.Job) {
+	log := r.log.With("replay", job.ID, "dataset", job.Spec.Dataset)
+	log.Info("replay is taken", "takeovers", job.Takeovers)
+	run := &replayRun{r: r, job: job, log: log, events: rate.NewLimiter(0, replayBatch), names: rate.NewLimiter(rate.Inf, 0)}
+	run.limit(job)
+	err := run.all(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	var broken *replica.DatasetError
+	var loss *kafkalog.LossError
+	switch {
+	case err == nil:
+		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobDone, "")
+		log.Info("replay is done")
+	case errors.Is(err, replica.ErrJobMoved):
+		log.Info("replay was stopped, or goes on elsewhere")
+		err = r.cfg.Jobs.LeaveJob(ctx, job.ID, r.cfg.Owner)
+	case errors.As(err, &broken), errors.As(err, &loss), errors.Is(err, errReplayUnfit), errors.Is(err, kafkalog.ErrTopicChanged), errors.Is(err, kafkalog.ErrNoTopic):
+		log.Error("replay failed", "error", err)
+		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobFailed, err.Error())
+	default:
+		log.Info("replay is left to whoever comes next", "error", err)
+		err = r.cfg.Jobs.LeaveJob(ctx, job.ID, r.cfg.Owner)
+	}
+	if err != nil && !errors.Is(err, replica.ErrJobMoved) {
+		log.Warn("state of the replay cannot be written; its lease runs out", "error", err)
+	}
+}
+
+// errReplayUnfit: the job cannot be run by this program.
+var errReplayUnfit = errors.New("replay cannot be run")
+
+// replayRun is one run of one job.
+type replayRun struct {
+	r       *Replayer
+	job     *replica.Job
+	log     *slog.Logger
+	dataset *schemas.Dataset
+	decoder *cdc.Decoder
+	out     announcer
+
+	events, names *rate.Limiter
+
+	mu   sync.Mutex       // guards seen
+	seen map[string]int64 // of a dry run; records are told apart by partition already
+}
+
+func (x *replayRun) limit(j *replica.Job) {
+	perSecond := j.Rate
+	if perSecond <= 0 {
+		perSecond = DefaultReplayRate
+	}
+	x.events.SetLimit(rate.Limit(perSecond))
+	if j.InvalidationRate > 0 {
+		x.names.SetLimit(rate.Limit(j.InvalidationRate))
+		x.names.SetBurst(max(j.InvalidationRate, 1))
+	} else {
+		x.names.SetLimit(rate.Inf)
+	}
+}
+
+func (x *replayRun) all(ctx context.Context) error {
+	d, ok := x.r.cfg.Datasets.Get(x.job.Spec.Dataset)
+	if !ok {
+		return fmt.Errorf("%w: its dataset is not declared here", errReplayUnfit)
+	}
+	noted, _, err := x.r.cfg.Log.Topic(ctx, d.Topic)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	x.dataset = d
+	x.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: noted.Epoch, Partitions: noted.Partitions})
+	if x.job.Spec.DryRun {
+		x.seen = map[string]int64{}
+	}
+	work := func(out *kafkalog.Producer) error {
+		x.out = announcer{out: out, topic: schemas.InvalidationTopic(x.r.cfg.Namespace)}
+		return x.parts(ctx)
+	}
+	if x.job.Spec.DryRun || d.Cache == nil {
+		return work(nil)
+	}
+	return producing(ctx, x.r.cfg.Kafka, kafkalog.ProducerConfig{Logger: x.r.cfg.Logger}, work)
+}
+
+// parts runs the partitions, and beside them keeps the lease.
+func (x *replayRun) parts(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { x.keepLease(ctx, stop) })
+	defer keeping.Wait()
+	defer stop(nil)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(replayParallel)
+	for i := range x.job.Parts {
+		p := x.job.Parts[i]
+		if p.Next < p.End {
+			g.Go(func() error { return x.part(gctx, p) })
+		}
+	}
+	err := g.Wait()
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// keepLease keeps the lease and looks at the limits; it ends the run when the job is somebody else's.
+func (x *replayRun) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
+	t := time.NewTicker(x.r.cfg.LookInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		err := x.r.cfg.Jobs.ExtendJob(ctx, x.job.ID, x.r.cfg.Owner, x.r.cfg.Lease)
+		if errors.Is(err, replica.ErrJobMoved) {
+			stop(replica.ErrJobMoved)
+			return
+		}
+		if j, err := x.r.cfg.Log.Job(ctx, x.job.ID); err == nil {
+			x.limit(&j)
+		}
+	}
+}
+
+// part replays one partition from its checkpoint.
+func (x *replayRun) part(ctx context.Context, p replica.JobPart) error {
+	topic, id, n, err := schemas.ParseSource(p.Source)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errReplayUnfit, err)
+	}
+	reader := kafkalog.NewReader(x.r.cfg.Kafka, kafkalog.Partition{Topic: topic, TopicID: id, ID: n}, p.Next,
+		kafkalog.ReaderConfig{Until: p.End, MaxRecords: replayBatch})
+	defer reader.Close()
+	for at := p.Next; ; {
+		b, err := reader.Read(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s/%d: %w", topic, n, err)
+		}
+		rb := x.batch(p, at, b)
+		err = x.write(ctx, rb, &p)
+		b.Release()
+		if err != nil {
+			return err
+		}
+		at = rb.Next
+	}
+}
+
+// batch decodes, checks and filters a batch of Kafka.
+func (x *replayRun) batch(p replica.JobPart, from int64, b *kafkalog.Batch) *replica.ReplayBatch {
+	spec := &x.job.Spec
+	rb := &replica.ReplayBatch{
+		Job: x.job.ID, Owner: x.r.cfg.Owner, Source: p.Source, Namespace: x.r.cfg.Namespace, From: from, Next: b.Next,
+		Action: spec.Action, DryRun: spec.DryRun, Samples: p.Samples,
+	}
+	for i := range b.Records {
+		rec := &b.Records[i]
+		res, err := x.decoder.Decode(*rec)
+		if err != nil {
+			x.invalid(rb, rec, err)
+			continue
+		}
+		for j := range res.Rows {
+			row := &res.Rows[j]
+			if !matches(spec, &row.Event) {
+				rb.Counts.Events++
+				rb.Counts.Skipped++
+				continue
+			}
+			var checked schemas.Row
+			if err = row.Err; err == nil {
+				checked, err = x.dataset.Check(&row.Event)
+			}
+			var c *replica.Change
+			if err == nil {
+				c, err = replica.NewChange(x.dataset, rec, row.Index, &row.Event, checked)
+			}
+			if err != nil {
+				x.invalid(rb, rec, err)
+				continue
+			}
+			rb.Counts.Events++
+			rb.Events = append(rb.Events, c)
+		}
+	}
+	return rb
+}
+
+func (x *replayRun) invalid(rb *replica.ReplayBatch, rec *schemas.Record, err error) {
+	rb.Counts.Events++
+	rb.Counts.Invalid++
+	rb.Samples = replica.AddSample(slices.Clone(rb.Samples), replica.JobSample{
+		Outcome: replica.SampleInvalid, Offset: rec.Offset, Key: strings.ToValidUTF8(string(rec.Key), "\uFFFD"), Detail: replica.Detail(err),
+	})
+}
+
+func matches(s *replica.JobSpec, ev *schemas.Event) bool {
+	return (len(s.Keys) == 0 || slices.Contains(s.Keys, ev.Key)) && strings.HasPrefix(ev.Key, s.Prefix) &&
+		(s.Op == "" || ev.Op.String() == s.Op) && (s.Type == "" || ev.Type == s.Type)
+}
+
+// write makes a batch durable, waiting out the infrastructure, and publishes what it made stale. After each transaction
+// the run rests as long as that took: live batches come first.
+func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.JobPart) error {
+	if n := len(rb.Events); n > 0 {
+		if err := x.events.WaitN(ctx, min(n, replayBatch)); err != nil {
+			return fmt.Errorf("wait for the rate: %w", err)
+		}
+	}
+	if x.seen != nil {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if len(x.seen) > maxSeen {
+			return fmt.Errorf("%w: a dry run over so many records cannot be counted; narrow it", errReplayUnfit)
+		}
+		rb.Seen = x.seen
+	}
+	began := time.Now()
+	var res replica.ReplayResult
+	err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { x.log.Warn("replay waits for MySQL", "error", err) }},
+		func(ctx context.Context) error {
+			var err error
+			res, err = x.r.cfg.Log.Replay(ctx, rb)
+			var broken *replica.DatasetError
+			if errors.Is(err, replica.ErrJobMoved) || errors.As(err, &broken) {
+				return retry.Permanent(err)
+			}
+			return err
+		})
+	if err != nil {
+		return fmt.Errorf("replay batch: %w", err)
+	}
+	p.Samples = res.Samples
+	if len(res.Outgoing) > 0 && x.out.out != nil {
+		// What cannot be published now, a worker publishes from the outbox.
+		if _, err := x.out.publish(ctx, x.r.cfg.Log, res.Outgoing); err != nil {
+			x.log.Warn("invalidations of a replay are left to the workers", "error", err)
+		}
+		if n := int(res.Counts.Invalidated); n > 0 && x.names.Limit() != rate.Inf {
+			if err := x.names.WaitN(ctx, min(n, x.names.Burst())); err != nil {
+				return fmt.Errorf("wait for the rate: %w", err)
+			}
+		}
+	}
+	if x.job.Spec.DryRun {
+		return nil
+	}
+	return pauseUntil(ctx, time.Now().Add(time.Since(began)))
+}

@@ -1,0 +1,345 @@
+package replica
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// JobState is where a replay is.
+type JobState string
+
+// The states. A job that is done, failed or cancelled stays so.
+const (
+	JobRunning   JobState = "running"
+	JobPaused    JobState = "paused"
+	JobDone      JobState = "done"
+	JobFailed    JobState = "failed"
+	JobCancelled JobState = "cancelled"
+)
+
+// Live says whether a job in this state still may write.
+func (s JobState) Live() bool { return s == JobRunning || s == JobPaused }
+
+// JobAction is what a replay does with each event.
+type JobAction string
+
+// The actions. Whatever changes a row also invalidates what the row made stale; there is no way around that.
+const (
+	// ActionApply applies events whose record is older.
+	ActionApply JobAction = "apply"
+	// ActionInvalidate leaves rows alone and invalidates the cached copies of each event's record.
+	ActionInvalidate JobAction = "invalidate"
+	// ActionBoth applies, and invalidates also where no row changed.
+	ActionBoth JobAction = "apply+invalidate"
+)
+
+// JobSpec is what a replay is to do. It does not change once the job exists.
+type JobSpec struct {
+	Dataset string    `json:"dataset"`
+	Action  JobAction `json:"action"`
+	DryRun  bool      `json:"dry_run"`
+	// Keys, Prefix, Op and Type choose events; empty means all.
+	Keys   []string `json:"keys,omitempty"`
+	Prefix string   `json:"prefix,omitempty"`
+	Op     string   `json:"op,omitempty"`
+	Type   string   `json:"type,omitempty"`
+	Reason string   `json:"reason"`
+}
+
+// JobSample is one event as a replay saw it.
+type JobSample struct {
+	Outcome string `json:"outcome"`
+	Offset  int64  `json:"offset"`
+	Key     string `json:"key,omitempty"`
+	Version int64  `json:"version,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+}
+
+// JobCounts are the events of a replay: each is applied, stale, invalid, or skipped by a filter.
+type JobCounts struct {
+	Events      int64 `json:"events"`
+	Applied     int64 `json:"applied"`
+	Stale       int64 `json:"stale"`
+	Invalid     int64 `json:"invalid"`
+	Skipped     int64 `json:"skipped"`
+	Invalidated int64 `json:"invalidated"`
+}
+
+// Add adds o.
+func (c *JobCounts) Add(o JobCounts) {
+	c.Events += o.Events
+	c.Applied += o.Applied
+	c.Stale += o.Stale
+	c.Invalid += o.Invalid
+	c.Skipped += o.Skipped
+	c.Invalidated += o.Invalidated
+}
+
+// JobPart is one partition of a replay: [From, End), done up to Next.
+type JobPart struct {
+	Source          string
+	From, Next, End int64
+	JobCounts
+	Samples []JobSample
+}
+
+// Job is a replay.
+type Job struct {
+	ID    string
+	Spec  JobSpec
+	State JobState
+	Actor string
+	// Rate and InvalidationRate are limits a second; 0 means the runner's own.
+	Rate, InvalidationRate int
+	// Owner runs it; Takeovers counts how often another had to.
+	Owner     string
+	Takeovers int
+	// Problem is why it failed, or what it waits for.
+	Problem          string
+	Created, Updated time.Time
+	Parts            []JobPart
+}
+
+// Errors of jobs.
+var (
+	// ErrJobMoved: the job is not running any more, has another owner, or its checkpoint is elsewhere. Nothing was written.
+	ErrJobMoved = errors.New("replay has another owner or state")
+	// ErrNoJob: there is no such replay.
+	ErrNoJob = errors.New("there is no such replay")
+	// ErrOverlap: another replay of the dataset is not over.
+	ErrOverlap = errors.New("another replay of this dataset is not over")
+)
+
+const (
+	sqlJobLock = "INSERT INTO freshet_meta (name, value) VALUES ('replays', '') ON DUPLICATE KEY UPDATE value = value"
+	sqlAddJob  = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
+		nowMillis + ", " + nowMillis + ")"
+	sqlAddPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, ?, ?, ?)"
+	sqlJobs    = "SELECT id, spec, state, actor, rate, invalidation_rate, owner, takeovers, problem, created_at, updated_at FROM freshet_replay"
+	sqlParts   = "SELECT source, from_off, next_off, end_off, events, applied, stale, invalid, skipped, invalidated, samples FROM freshet_replay_part WHERE job = ? ORDER BY source"
+	sqlClaimed = "UPDATE freshet_replay SET takeovers = takeovers + IF(owner = '' OR owner = ?, 0, 1), owner = ?, lease_until = " + nowMillis + " + ?, updated_at = " + nowMillis +
+		" WHERE id = ? AND state = 'running' AND (owner = '' OR owner = ? OR lease_until < " + nowMillis + ")"
+	sqlExtend  = "UPDATE freshet_replay SET lease_until = " + nowMillis + " + ? WHERE id = ? AND owner = ? AND state = 'running'"
+	sqlLeave   = "UPDATE freshet_replay SET owner = '', lease_until = 0 WHERE id = ? AND owner = ?"
+	sqlEndJob  = "UPDATE freshet_replay SET state = ?, problem = ?, updated_at = " + nowMillis + " WHERE id = ? AND owner = ? AND state = 'running'"
+	sqlSetJob  = "UPDATE freshet_replay SET state = ?, updated_at = " + nowMillis + " WHERE id = ? AND state = ?"
+	sqlLimit   = "UPDATE freshet_replay SET rate = ?, invalidation_rate = ?, updated_at = " + nowMillis + " WHERE id = ? AND state IN ('running', 'paused')"
+	sqlByIdem  = "SELECT id FROM freshet_replay WHERE idem = ?"
+	sqlRunning = "SELECT id FROM freshet_replay WHERE state = 'running' AND (owner = '' OR lease_until < " + nowMillis + ") ORDER BY created_at LIMIT 10"
+	// The position of the part is compared, so that a batch is counted once whoever repeats it.
+	sqlCheckpoint = "UPDATE freshet_replay_part p JOIN freshet_replay j ON j.id = p.job SET p.next_off = ?, p.events = p.events + ?, p.applied = p.applied + ?," +
+		" p.stale = p.stale + ?, p.invalid = p.invalid + ?, p.skipped = p.skipped + ?, p.invalidated = p.invalidated + ?, p.samples = ?, j.updated_at = " + nowMillis +
+		" WHERE p.job = ? AND p.source = ? AND p.next_off = ? AND j.owner = ? AND j.state = 'running'"
+)
+
+// AddJob makes a replay that is ready to run. idem, if not empty, makes it once: for a repetition the first one's id is
+// given with made false. ErrOverlap: another replay of the dataset, dry runs aside, is not over.
+func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made bool, err error) {
+	spec, err := json.Marshal(j.Spec)
+	if err != nil {
+		return "", false, fmt.Errorf("write replay: %w", err)
+	}
+	id = "r" + rand.Text()
+	err = m.transact(ctx, "add replay", func(ctx context.Context, w *writer) error {
+		made = false
+		if _, err := w.exec(ctx, sqlJobLock); err != nil { // one at a time
+			return doing("lock replays", "", err)
+		}
+		var key any
+		if idem != "" {
+			key = []byte(idem)
+			var old []byte
+			err := w.queryRow(ctx, sqlByIdem, []any{key}, &old)
+			if err == nil {
+				id = string(old)
+				return nil
+			}
+			if !errors.Is(err, sql.ErrNoRows) {
+				return doing("read replay", "", err)
+			}
+		}
+		if !j.Spec.DryRun {
+			if err := w.overlaps(ctx, j.Spec.Dataset); err != nil {
+				return err
+			}
+		}
+		if _, err := w.exec(ctx, sqlAddJob, []byte(id), spec, []byte(j.Actor), j.Rate, j.InvalidationRate, key); err != nil {
+			return doing("add replay", "", err)
+		}
+		for _, p := range j.Parts {
+			if _, err := w.exec(ctx, sqlAddPart, []byte(id), []byte(p.Source), []byte(j.Spec.Dataset), p.From, p.From, p.End); err != nil {
+				return doing("add replay", "", err)
+			}
+		}
+		made = true
+		return nil
+	})
+	return id, made, err
+}
+
+// overlaps gives ErrOverlap if another replay writes the dataset.
+func (w *writer) overlaps(ctx context.Context, dataset string) error {
+	rows, err := w.conn.QueryContext(ctx, "SELECT spec FROM freshet_replay WHERE state IN ('running', 'paused')")
+	if err != nil {
+		return doing("read replays", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var text []byte
+		var s JobSpec
+		if err := rows.Scan(&text); err != nil {
+			return doing("read replays", "", err)
+		}
+		if json.Unmarshal(text, &s) != nil || s.Dataset == dataset && !s.DryRun {
+			return ErrOverlap
+		}
+	}
+	return doing("read replays", "", rows.Err())
+}
+
+// Job reads a replay with its parts. Errors: ErrNoJob.
+func (m *MySQL) Job(ctx context.Context, id string) (Job, error) {
+	jobs, err := m.jobs(ctx, sqlJobs+" WHERE id = ?", []byte(id))
+	if err != nil {
+		return Job{}, err
+	}
+	if len(jobs) == 0 {
+		return Job{}, ErrNoJob
+	}
+	j := jobs[0]
+	j.Parts, err = m.jobParts(ctx, id)
+	return j, err
+}
+
+// Jobs reads replays without their parts, newest first.
+func (m *MySQL) Jobs(ctx context.Context, limit int) ([]Job, error) {
+	return m.jobs(ctx, sqlJobs+" ORDER BY created_at DESC, id LIMIT ?", limit)
+}
+
+func (m *MySQL) jobs(ctx context.Context, text string, args ...any) (out []Job, err error) {
+	rows, err := m.db.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, doing("read replays", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var j Job
+		var id, spec, state, actor, owner, problem []byte
+		var created, updated int64
+		if err := rows.Scan(&id, &spec, &state, &actor, &j.Rate, &j.InvalidationRate, &owner, &j.Takeovers, &problem, &created, &updated); err != nil {
+			return nil, doing("read replays", "", err)
+		}
+		if err := json.Unmarshal(spec, &j.Spec); err != nil {
+			return nil, fmt.Errorf("read replay %s: %w", id, err)
+		}
+		j.ID, j.State, j.Actor, j.Owner, j.Problem = string(id), JobState(state), string(actor), string(owner), string(problem)
+		j.Created, j.Updated = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
+		out = append(out, j)
+	}
+	return out, doing("read replays", "", rows.Err())
+}
+
+func (m *MySQL) jobParts(ctx context.Context, id string) (out []JobPart, err error) {
+	rows, err := m.db.QueryContext(ctx, sqlParts, []byte(id))
+	if err != nil {
+		return nil, doing("read replay", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var p JobPart
+		var source, samples []byte
+		c := &p.JobCounts
+		if err := rows.Scan(&source, &p.From, &p.Next, &p.End, &c.Events, &c.Applied, &c.Stale, &c.Invalid, &c.Skipped, &c.Invalidated, &samples); err != nil {
+			return nil, doing("read replay", "", err)
+		}
+		p.Source = string(source)
+		if len(samples) > 0 {
+			if err := json.Unmarshal(samples, &p.Samples); err != nil {
+				return nil, fmt.Errorf("read replay: %w", err)
+			}
+		}
+		out = append(out, p)
+	}
+	return out, doing("read replay", "", rows.Err())
+}
+
+// ClaimJob makes owner the runner of a replay that is to run and that nobody alive runs, for the lease's time.
+// ErrNoJob: there is none.
+func (m *MySQL) ClaimJob(ctx context.Context, owner string, lease time.Duration) (Job, error) {
+	rows, err := m.db.QueryContext(ctx, sqlRunning)
+	if err != nil {
+		return Job{}, doing("look for replays", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var ids []string
+	for rows.Next() {
+		var id []byte
+		if err := rows.Scan(&id); err != nil {
+			return Job{}, doing("look for replays", "", err)
+		}
+		ids = append(ids, string(id))
+	}
+	if err := rows.Err(); err != nil {
+		return Job{}, doing("look for replays", "", err)
+	}
+	for _, id := range ids {
+		ok, err := m.changed(ctx, "claim replay", sqlClaimed, []byte(owner), []byte(owner), lease.Milliseconds(), []byte(id), []byte(owner))
+		if err != nil {
+			return Job{}, err
+		}
+		if ok {
+			return m.Job(ctx, id)
+		}
+	}
+	return Job{}, ErrNoJob
+}
+
+// changed runs an update and says whether it met a row.
+func (m *MySQL) changed(ctx context.Context, what, text string, args ...any) (ok bool, err error) {
+	err = m.transact(ctx, what, func(ctx context.Context, w *writer) error {
+		n, err := w.exec(ctx, text, args...)
+		ok = n > 0
+		return doing(what, "", err)
+	})
+	return ok, err
+}
+
+// ExtendJob keeps the lease. ErrJobMoved: the job has another owner or state.
+func (m *MySQL) ExtendJob(ctx context.Context, id, owner string, lease time.Duration) error {
+	return m.moved(ctx, "extend replay", sqlExtend, lease.Milliseconds(), []byte(id), []byte(owner))
+}
+
+// LeaveJob gives the lease back, so that another may go on at once.
+func (m *MySQL) LeaveJob(ctx context.Context, id, owner string) error {
+	_, err := m.changed(ctx, "leave replay", sqlLeave, []byte(id), []byte(owner))
+	return err
+}
+
+// EndJob ends a replay as its owner. ErrJobMoved: the job has another owner or state.
+func (m *MySQL) EndJob(ctx context.Context, id, owner string, state JobState, problem string) error {
+	return m.moved(ctx, "end replay", sqlEndJob, []byte(state), []byte(cut(problem, maxDetailBytes)), []byte(id), []byte(owner))
+}
+
+func (m *MySQL) moved(ctx context.Context, what, text string, args ...any) error {
+	ok, err := m.changed(ctx, what, text, args...)
+	if err == nil && !ok {
+		return ErrJobMoved
+	}
+	return err
+}
+
+// SetJob moves a replay from one state to another. ErrJobMoved: it is not in the first. Its runner notices with its next
+// batch, which is then not written.
+func (m *MySQL) SetJob(ctx context.Context, id string, from, to JobState) error {
+	return m.moved(ctx, "change replay", sqlSetJob, []byte(to), []byte(id), []byte(from))
+}
+
+// LimitJob changes the limits of a replay that is not over.
+func (m *MySQL) LimitJob(ctx context.Context, id string, rate, invalidationRate int) error {
+	return m.moved(ctx, "limit replay", sqlLimit, rate, invalidationRate, []byte(id))
+}

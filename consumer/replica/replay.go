@@ -1,0 +1,233 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// ReplayBatch is what one transaction of a replay makes durable: rows, what they make stale, and the checkpoint.
+type ReplayBatch struct {
+	Job, Owner, Source string
+	// Namespace gets the invalidations.
+	Namespace string
+	// From is the checkpoint before the batch, Next the one after it.
+	From, Next int64
+	// Events are the batch's checked events in the order of their offsets, filtered.
+	Events []*Change
+	// Action is ActionApply, ActionInvalidate or ActionBoth; DryRun writes nothing but the checkpoint.
+	Action JobAction
+	DryRun bool
+	// Counts holds what is known without the database: events, invalid and skipped ones.
+	Counts JobCounts
+	// Samples are those of the part so far; at most MaxSamples of each outcome are added.
+	Samples []JobSample
+	// Seen holds, in a dry run, the versions that earlier batches would have written, by record key; it is added to.
+	Seen map[string]int64
+}
+
+// ReplayResult says what a batch did.
+type ReplayResult struct {
+	Counts  JobCounts
+	Samples []JobSample
+	// Outgoing was noted in the invalidation outbox; the caller publishes and removes it.
+	Outgoing []Outgoing
+}
+
+// MaxSamples is how many events of each outcome a part keeps.
+const MaxSamples = 5
+
+// Outcomes of events, as in samples.
+const (
+	SampleApplied = "applied"
+	SampleStale   = "stale"
+	SampleInvalid = "invalid"
+)
+
+// replay is one try at the transaction of a batch.
+type replay struct {
+	redrive
+	rb  *ReplayBatch
+	res ReplayResult
+	// seen are versions that this batch adds to rb.Seen once it is committed.
+	seen map[string]int64
+}
+
+// Replay applies events again by the statements and under the row locks of Apply, moves the checkpoint of the replay, and
+// notes what the rows that changed made stale in the invalidation outbox, all in one transaction. Positions of the
+// consumer group are not touched, and no row goes back. ErrJobMoved: the replay has another owner, state or checkpoint;
+// nothing was written.
+func (m *MySQL) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
+	var r *replay
+	err := m.transact(ctx, "replay batch", func(ctx context.Context, w *writer) error {
+		r = &replay{rb: b, seen: map[string]int64{}}
+		r.run = run{m: m, w: w, b: &Batch{Source: b.Source, Next: b.Next}}
+		r.res.Counts, r.res.Samples = b.Counts, slices.Clone(b.Samples)
+		return r.do(ctx)
+	})
+	if err != nil {
+		return ReplayResult{}, err
+	}
+	for k, v := range r.seen {
+		b.Seen[k] = v
+	}
+	return r.res, nil
+}
+
+func (r *replay) do(ctx context.Context) error {
+	r.parts = r.m.split(r.newest())
+	if err := r.checkHashes(ctx); err != nil {
+		return err
+	}
+	if r.rb.Action == ActionInvalidate {
+		r.invalidateAll()
+	} else {
+		for _, p := range r.parts {
+			if err := r.applyPart(ctx, p); err != nil {
+				return err
+			}
+		}
+		if r.rb.Action == ActionBoth {
+			r.invalidateAll()
+		}
+		if !r.rb.DryRun {
+			if err := r.supersede(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return r.finish(ctx)
+}
+
+// newest gives the newest event of each record, the older ones linked behind it.
+func (r *replay) newest() []*Change {
+	byKey := map[string]int{}
+	var out []*Change
+	for _, ev := range r.rb.Events {
+		c := *ev // the links are this try's
+		c.Older = nil
+		at, ok := byKey[c.Event.Key]
+		switch {
+		case !ok:
+			byKey[c.Event.Key] = len(out)
+			out = append(out, &c)
+		case c.Version > out[at].Version:
+			c.Older = out[at]
+			out[at] = &c
+		}
+	}
+	return out
+}
+
+// applyPart locks the rows, counts each event against them as if it came alone, and sends the newest ones.
+func (r *replay) applyPart(ctx context.Context, p tableRows) error {
+	old := make(map[string]oldRow, len(p.rows))
+	var err error
+	switch {
+	case r.rb.DryRun:
+		err = r.selectOld(ctx, p.t, p.rows, old)
+	case len(p.t.names) > 0:
+		old, err = r.lockOld(ctx, p.t, p.rows)
+	default:
+		err = r.selectOld(ctx, p.t, p.rows, old)
+	}
+	if err != nil {
+		return err
+	}
+	at := make(map[string]int64, len(old))
+	for key, row := range old {
+		at[key] = row.version
+	}
+	r.count(at)
+	if r.rb.DryRun {
+		return nil
+	}
+	newer := slices.DeleteFunc(slices.Clone(p.rows), func(c *Change) bool { return c.Version <= old[c.Event.Key].version })
+	done := tableRows{t: p.t}
+	if err := r.send(ctx, p.t, newer, &done.rows); err != nil {
+		return err
+	}
+	r.res.Counts.Applied -= int64(r.refused)
+	r.res.Counts.Invalid += int64(r.refused)
+	r.letters = nil // the live path wrote them when the events came first
+	r.applied = append(r.applied, done)
+	for _, c := range done.rows {
+		r.displaced = nil
+		r.displace([]*Change{c}, old, p.t)
+		r.makeStale(c)
+	}
+	return nil
+}
+
+// count judges every event in order against the versions that the rows would have by then.
+func (r *replay) count(at map[string]int64) {
+	for _, c := range r.rb.Events {
+		key := c.Event.Key
+		v := max(at[key], r.rb.Seen[key])
+		outcome := SampleStale
+		if c.Version > v {
+			outcome, at[key] = SampleApplied, c.Version
+			r.res.Counts.Applied++
+			if r.rb.DryRun && r.rb.Seen != nil {
+				r.seen[key] = c.Version
+			}
+		} else {
+			r.res.Counts.Stale++
+		}
+		r.res.Samples = AddSample(r.res.Samples, JobSample{Outcome: outcome, Offset: c.Offset, Key: key, Version: c.Version})
+	}
+}
+
+// AddSample adds a sample unless there are enough of its outcome.
+func AddSample(samples []JobSample, s JobSample) []JobSample {
+	n := 0
+	for i := range samples {
+		if samples[i].Outcome == s.Outcome {
+			n++
+		}
+	}
+	if n >= MaxSamples {
+		return samples
+	}
+	return append(samples, s)
+}
+
+// invalidateAll names what each event's record is cached under.
+func (r *replay) invalidateAll() {
+	for _, c := range r.rb.Events {
+		r.displaced = nil
+		r.makeStale(c)
+	}
+}
+
+// finish notes the invalidations and moves the checkpoint.
+func (r *replay) finish(ctx context.Context) error {
+	v := &r.changed
+	for _, names := range []*[]string{&v.Names, &v.Tags, &v.Foreign} {
+		slices.Sort(*names)
+		*names = slices.Compact(*names)
+	}
+	r.res.Counts.Invalidated = int64(v.Len())
+	if !r.rb.DryRun && v.Len() > 0 {
+		out, err := r.w.addOutgoing(ctx, r.rb.Namespace, *v)
+		if err != nil {
+			return err
+		}
+		r.res.Outgoing = out
+	}
+	samples, err := json.Marshal(r.res.Samples)
+	if err != nil {
+		return fmt.Errorf("write samples: %w", err)
+	}
+	c := r.res.Counts
+	n, err := r.w.exec(ctx, sqlCheckpoint, r.rb.Next, c.Events, c.Applied, c.Stale, c.Invalid, c.Skipped, c.Invalidated, samples,
+		[]byte(r.rb.Job), []byte(r.rb.Source), r.rb.From, []byte(r.rb.Owner))
+	if err != nil {
+		return doing("move checkpoint", "", err)
+	}
+	if n == 0 {
+		return ErrJobMoved
+	}
+	return nil
+}
