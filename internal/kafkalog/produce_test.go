@@ -240,9 +240,11 @@ func TestProduceCloseReports(t *testing.T) {
 	if err := p.Close(ctx); !errors.As(err, &unacked) || unacked.Records != 5 {
 		t.Errorf("Close: got %v, want 5 records", err)
 	}
-	for _, v := range values("v", 5) {
-		if a := o.of(t, v); !errors.Is(a.err, kafkalog.ErrClosed) || errors.Is(a.err, kafkalog.ErrOutcomeUnknown) {
-			t.Errorf("%s: got %v, want closed and a known outcome", v, a.err)
+	for i, v := range values("v", 5) {
+		a := o.of(t, v)
+		underWay := i < 2 // the one batch whose request Close may have cut off before its answer
+		if !errors.Is(a.err, kafkalog.ErrClosed) || errors.Is(a.err, kafkalog.ErrOutcomeUnknown) && !underWay {
+			t.Errorf("%s: got %v, want closed and, unless it was under way, a known outcome", v, a.err)
 		}
 	}
 	if err := p.Close(t.Context()); err != nil {
