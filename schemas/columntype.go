@@ -45,7 +45,7 @@ func typeBase(name string) string {
 // "enum('a','it”s')". Case does not matter outside of labels. ok is false for what is no type of MySQL or MariaDB.
 func ParseColumnType(text string) (t ColumnType, ok bool) {
 	n := 0
-	for n < len(text) && (isWord(text[n])) {
+	for n < len(text) && isWord(text[n]) {
 		n++
 	}
 	t.Base = typeBase(strings.ToLower(text[:n]))
@@ -54,7 +54,7 @@ func ParseColumnType(text string) (t ColumnType, ok bool) {
 	}
 	rest := strings.TrimLeft(text[n:], " ")
 	if strings.HasPrefix(rest, "(") {
-		if rest, ok = t.readParens(rest[1:]); !ok {
+		if rest, ok = readParens(&t, rest[1:]); !ok {
 			return ColumnType{}, false
 		}
 	}
@@ -73,9 +73,9 @@ func ParseColumnType(text string) (t ColumnType, ok bool) {
 }
 
 // readParens reads what stands between parentheses and gives the text behind them.
-func (t *ColumnType) readParens(text string) (rest string, ok bool) {
+func readParens(t *ColumnType, text string) (rest string, ok bool) {
 	if t.Base == "enum" || t.Base == "set" {
-		return t.readLabels(text)
+		return readLabels(t, text)
 	}
 	inside, rest, ok := strings.Cut(text, ")")
 	if !ok {
@@ -101,7 +101,7 @@ func (t *ColumnType) readParens(text string) (rest string, ok bool) {
 }
 
 // readLabels reads 'a','b' up to the closing parenthesis; a quote inside a label is doubled.
-func (t *ColumnType) readLabels(text string) (rest string, ok bool) {
+func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 	for {
 		text = strings.TrimLeft(text, " ")
 		if !strings.HasPrefix(text, "'") {

@@ -156,6 +156,7 @@ func (r *reading) canalConverter(desc *described) func(*column, schemas.JSON) (c
 			return cell{}, nil
 		case schemas.JSONArray, schemas.JSONObject:
 			return cell{}, c.mismatch()
+		default:
 		}
 		return r.canalValue(c, v.Text, t)
 	}

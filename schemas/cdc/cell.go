@@ -51,6 +51,7 @@ func (c *column) keyValue(cl cell) (any, error) {
 			return base64.StdEncoding.EncodeToString([]byte(cl.text)), nil
 		case cellText, cellInteger, cellDate, cellDateTime:
 			return cl.text, nil
+		default:
 		}
 	case schemas.KindInteger:
 		if cl.kind == cellInteger {
@@ -63,6 +64,7 @@ func (c *column) keyValue(cl cell) (any, error) {
 		case cl.kind == cellInteger && (cl.text == "0" || cl.text == "1"):
 			return cl.text == "1", nil
 		}
+	default:
 	}
 	return nil, c.mismatch()
 }
@@ -84,6 +86,7 @@ func (c *column) write(buf []byte, cl cell, rules *schemas.CDCRules) ([]byte, er
 			return append(buf, cl.text...), nil
 		case cellBoolean:
 			return append(buf, zeroOrOne(cl.text == "true")), nil
+		default:
 		}
 	case schemas.KindNumber:
 		if cl.kind == cellInteger || cl.kind == cellNumber || cl.kind == cellFloat {
@@ -124,6 +127,7 @@ func (c *column) writeDecimal(buf []byte, cl cell) ([]byte, error) {
 		return schemas.AppendJSONString(buf, text), nil
 	case cellFloat:
 		return buf, c.refuse("is a binary number, which does not hold every decimal", "set decimal.handling.mode to string, or make the property a number")
+	default:
 	}
 	return buf, c.mismatch()
 }

@@ -130,6 +130,7 @@ func (r *reading) byBase(c *column, v schemas.JSON) (cell, error) {
 		switch v.Kind {
 		case schemas.JSONString, schemas.JSONArray, schemas.JSONObject:
 			return cell{cellJSON, v.Text}, nil
+		default:
 		}
 		return cell{}, c.mismatch()
 	case "":
@@ -174,6 +175,7 @@ func (c *column) integer(v schemas.JSON, precise bool) (cell, error) {
 				return cell{cellInteger, text}, nil
 			}
 		}
+	default:
 	}
 	return cell{}, c.mismatch()
 }
@@ -263,6 +265,7 @@ func (c *column) moment(v schemas.JSON, unit time.Duration) (cell, error) {
 		t = time.UnixMicro(n)
 	case time.Nanosecond:
 		t = time.Unix(0, n)
+	default:
 	}
 	text, ok := dateTimeOf(t)
 	if !ok {
@@ -300,6 +303,7 @@ func (c *column) bits(v schemas.JSON) (cell, error) {
 		if n, ok := littleEndian(b); ok && err == nil {
 			return cell{cellInteger, strconv.FormatUint(n, 10)}, nil
 		}
+	default:
 	}
 	return cell{}, c.mismatch()
 }

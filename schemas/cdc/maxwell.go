@@ -119,6 +119,7 @@ func (r *reading) maxwellKey() []any {
 				_ = schemas.WalkObject(column.Text, member)
 			}
 		}
+	default:
 	}
 	return keys
 }
