@@ -100,6 +100,7 @@ func TestFrameVectors(t *testing.T) {
 		Follows                     bool
 		Payload                     wirePayload
 		Error                       string
+		Strict                      bool
 	}
 	for _, v := range vectors[vector](t, "frames.json") {
 		t.Run(v.Name, func(t *testing.T) {
