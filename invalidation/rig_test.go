@@ -277,11 +277,16 @@ func eventually(t testing.TB, what string, cond func() bool) {
 func (r *rig) current(n *invalidation.Node) {
 	r.t.Helper()
 	for i := range r.lanes {
-		want, err := r.rdb.HGet(context.Background(), lane.KeysOf(r.ns, i).Meta, "last").Result()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		eventually(r.t, "node at the lane's head", func() bool { l := n.Stats().Lanes[i]; return l.Last == want && l.Fresh })
+		testenv.Eventually(r.t, 10*time.Second, func(ctx context.Context) error {
+			want, err := r.rdb.HGet(ctx, lane.KeysOf(r.ns, i).Meta, "last").Result()
+			if err != nil {
+				return fmt.Errorf("read head of lane %d: %w", i, err)
+			}
+			if l := n.Stats().Lanes[i]; l.Last != want || !l.Fresh {
+				return fmt.Errorf("lane %d ends at %s, the node is at %s, fresh %t", i, want, l.Last, l.Fresh)
+			}
+			return nil
+		})
 	}
 }
 
