@@ -47,7 +47,7 @@ type person struct {
 type people struct {
 	*world
 	foreign string // prefix of the foreign keys
-	rdb     *redis.Client
+	rdb     redis.UniversalClient
 	pub     *producer.Producer
 	version map[int64]int64
 	latest  schemas.Token
@@ -58,8 +58,14 @@ const peopleLanes = 3
 func newPeople(t *testing.T, env ...string) *people {
 	t.Helper()
 	rs := testenv.StartRedis(t, testenv.RedisOptions{})
+	return newPeopleOn(t, rs, rs.Client(t), env...)
+}
+
+// newPeopleOn is newPeople behind any client; rs is one of its servers.
+func newPeopleOn(t *testing.T, rs *testenv.RedisServer, rdb redis.UniversalClient, env ...string) *people {
+	t.Helper()
 	topic := testenv.Kafka(t).Topic(t)
-	p := &people{version: map[int64]int64{}, foreign: rs.Namespace(t), rdb: rs.Client(t)}
+	p := &people{version: map[int64]int64{}, foreign: rs.Namespace(t), rdb: rdb}
 	p.world = newWorld(t, rs, map[string]string{
 		"people.yaml": fmt.Sprintf(peopleDataset, topic, p.foreign), "people.json": peopleSchema,
 	})
@@ -206,6 +212,25 @@ func TestDerivedTagsAndForeign(t *testing.T) {
 	p.wantByMail(n, "new@x", 0)
 }
 
+// How many people and mail addresses change and are read.
+const persons, mails = 30, 20
+
+// change gives a random person another mail, or removes it.
+func (p *people) change() {
+	p.t.Helper()
+	op := schemas.Upsert
+	if rand.N(10) == 0 {
+		op = schemas.Delete
+	}
+	p.publish(person{int64(1 + rand.N(persons)), fmt.Sprintf("m%d@x", rand.N(mails)), int64(rand.N(4))}, op)
+}
+
+// read reads something.
+func (n *phone) read(ctx context.Context) {
+	_, _ = n.byMail.Get(ctx, fmt.Sprintf("m%d@x", rand.N(mails)))
+	_, _ = n.byID.Get(ctx, fmt.Sprint(1+rand.N(persons)))
+}
+
 // Mails wander between people while workers are killed and lanes are lost: at rest every lookup tells the truth.
 func TestNamesConverge(t *testing.T) {
 	for name, env := range map[string][]string{
@@ -218,23 +243,18 @@ func TestNamesConverge(t *testing.T) {
 			first := p.startWorker()
 			p.startWorker()
 			nodes := []*phone{p.phone("n1"), p.phone("n2")}
-			const persons, mails, changes = 30, 20, 1500
+			const changes = 1500
 			ctx, stop := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
 				for ctx.Err() == nil {
 					n := nodes[rand.N(len(nodes))]
-					_, _ = n.byMail.Get(ctx, fmt.Sprintf("m%d@x", rand.N(mails)))
-					_, _ = n.byID.Get(ctx, fmt.Sprint(1+rand.N(persons)))
+					n.read(ctx)
 				}
 			}()
 			for i := range changes {
-				op := schemas.Upsert
-				if rand.N(10) == 0 {
-					op = schemas.Delete
-				}
-				p.publish(person{int64(1 + rand.N(persons)), fmt.Sprintf("m%d@x", rand.N(mails)), int64(rand.N(4))}, op)
+				p.change()
 				switch i {
 				case changes / 3:
 					first.Kill(t)
@@ -252,7 +272,7 @@ func TestNamesConverge(t *testing.T) {
 			}
 			stop()
 			<-done
-			p.same(nodes, persons, mails)
+			p.same(nodes)
 			flags := int64(0)
 			for _, l := range nodes[0].Stats().Lanes {
 				flags += l.Flushes["flag"]
@@ -266,7 +286,7 @@ func TestNamesConverge(t *testing.T) {
 }
 
 // same compares every lookup and every record on every node with the database.
-func (p *people) same(nodes []*phone, persons, mails int) {
+func (p *people) same(nodes []*phone) {
 	p.t.Helper()
 	testenv.Eventually(p.t, settleLimit, func(ctx context.Context) error {
 		for _, n := range nodes {

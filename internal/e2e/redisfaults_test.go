@@ -1,0 +1,279 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+// link is an address that leads to whichever Redis is the master.
+type link struct {
+	listener net.Listener
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	target string
+	conns  map[net.Conn]bool
+}
+
+func newLink(t *testing.T, target string) *link {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &link{listener: l, target: target, conns: map[net.Conn]bool{}}
+	k.wg.Go(k.accept)
+	t.Cleanup(func() {
+		l.Close()
+		k.lead("")
+		k.wg.Wait()
+	})
+	return k
+}
+
+// lead makes the link lead elsewhere; what was connected is cut.
+func (k *link) lead(target string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.target = target
+	for c := range k.conns {
+		c.Close()
+	}
+	clear(k.conns)
+}
+
+func (k *link) accept() {
+	for {
+		in, err := k.listener.Accept()
+		if err != nil {
+			return
+		}
+		k.mu.Lock()
+		out, err := net.DialTimeout("tcp", k.target, time.Second)
+		if err != nil {
+			in.Close()
+			k.mu.Unlock()
+			continue
+		}
+		k.conns[in], k.conns[out] = true, true
+		k.mu.Unlock()
+		for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+			k.wg.Go(func() {
+				_, _ = io.Copy(way[0], way[1])
+				way[0].Close()
+				way[1].Close()
+			})
+		}
+	}
+}
+
+// linked is a world whose Redis is reached by a link, with two workers, two nodes and readers that never stop.
+func linked(t *testing.T, master *testenv.RedisServer) (*people, *link, []*phone) {
+	t.Helper()
+	k := newLink(t, master.Addr)
+	addr := k.listener.Addr().String()
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { rdb.Close() })
+	p := newPeopleOn(t, master, rdb, "FRESHET_REDIS__URL=redis://"+addr+"/0")
+	p.startWorker()
+	p.startWorker()
+	nodes := []*phone{p.phone("n1"), p.phone("n2")}
+	p.readAlways(nodes)
+	return p, k, nodes
+}
+
+func (p *people) readAlways(nodes []*phone) {
+	ctx, stop := context.WithCancel(p.t.Context())
+	var wg sync.WaitGroup
+	for _, n := range nodes {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				n.read(ctx)
+			}
+		})
+	}
+	p.t.Cleanup(func() {
+		stop()
+		wg.Wait()
+	})
+}
+
+// bout makes changes and waits until the nodes have heard of them.
+func (p *people) bout(nodes []*phone) {
+	p.t.Helper()
+	for range 100 {
+		p.change()
+	}
+	for _, n := range nodes {
+		p.wait(n)
+	}
+}
+
+// replicaOf starts a replica and waits until it has everything.
+func replicaOf(t *testing.T, master *testenv.RedisServer) *testenv.RedisServer {
+	t.Helper()
+	s := testenv.StartRedis(t, testenv.RedisOptions{})
+	host, port, _ := strings.Cut(master.Addr, ":")
+	rdb := s.Client(t)
+	if err := rdb.Do(t.Context(), "REPLICAOF", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("not in sync yet")
+		}
+		return err
+	})
+	return s
+}
+
+// freeze makes a replica keep what it has.
+func freeze(t *testing.T, s *testenv.RedisServer) {
+	t.Helper()
+	if err := s.Client(t).Do(t.Context(), "REPLICAOF", "NO", "ONE").Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// healed wants every copy right, and says how long that took.
+func (p *people) healed(what string, nodes []*phone) {
+	p.t.Helper()
+	began := time.Now()
+	p.same(nodes)
+	p.t.Logf("%s: every lookup tells the truth after %s", what, time.Since(began).Round(time.Millisecond))
+}
+
+// Replicas that lack the newest entries take over, twice in a row, the second with less than the first: what the workers
+// had emitted is emitted again, and nodes forget what they cannot prove.
+func TestLaggingReplicasTakeOver(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, testenv.RedisOptions{})
+	p, k, nodes := linked(t, master)
+	p.bout(nodes)
+	newer, older := replicaOf(t, master), replicaOf(t, master)
+	p.bout(nodes)
+	freeze(t, older)
+	p.bout(nodes)
+	freeze(t, newer)
+	p.bout(nodes)
+
+	k.lead(newer.Addr)
+	p.healed("after the first take-over", nodes)
+	k.lead(older.Addr)
+	p.healed("after the second take-over", nodes)
+	p.bout(nodes)
+	k.lead(newer.Addr) // and back to a history that went its own way
+	k.lead(older.Addr)
+	p.bout(nodes)
+	p.healed("after more changes", nodes)
+}
+
+// Parts of a lane, or all of Redis, vanish while changes go on.
+func TestLanesAreLost(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, testenv.RedisOptions{})
+	p, _, nodes := linked(t, master)
+	rdb := master.Client(t)
+	k := lane.KeysOf(p.ns, 1)
+	for name, lose := range map[string]func(ctx context.Context) error{
+		"stream":         func(ctx context.Context) error { return rdb.Del(ctx, k.Stream).Err() },
+		"meta":           func(ctx context.Context) error { return rdb.Del(ctx, k.Meta).Err() },
+		"floors":         func(ctx context.Context) error { return rdb.Del(ctx, k.Stream, k.Meta, k.Floors0, k.Floors1).Err() },
+		"trimmed stream": func(ctx context.Context) error { return rdb.XTrimMaxLen(ctx, k.Stream, 0).Err() },
+		"everything":     func(ctx context.Context) error { return rdb.FlushAll(ctx).Err() },
+	} {
+		p.bout(nodes)
+		for range 20 {
+			p.change()
+		}
+		if err := lose(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.bout(nodes)
+		p.healed("after the loss of "+name, nodes)
+	}
+}
+
+// Redis dies and comes back with an append-only file whose end is missing.
+func TestAppendOnlyFileIsCut(t *testing.T) {
+	t.Parallel()
+	master := testenv.StartRedis(t, testenv.RedisOptions{Appendfsync: "always"})
+	p, k, nodes := linked(t, master)
+	conf, err := master.Client(t).ConfigGet(t.Context(), "dir").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range []int64{50, 20_000} {
+		p.bout(nodes)
+		p.bout(nodes)
+		master.Kill(t)
+		files, err := filepath.Glob(filepath.Join(conf["dir"], "appendonlydir", "*.incr.aof"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("append-only files: %v, %v", files, err)
+		}
+		f := files[len(files)-1]
+		st, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(f, max(st.Size()-lost, 0)); err != nil {
+			t.Fatal(err)
+		}
+		master.Restart(t)
+		k.lead(master.Addr)
+		p.healed(fmt.Sprintf("after a restart without the last %d bytes", lost), nodes)
+		p.bout(nodes)
+		p.healed("and after more changes", nodes)
+	}
+}
+
+// The worker as a process behind Sentinels and in a cluster, while masters die.
+func TestWorkerFollowsTheMaster(t *testing.T) {
+	t.Parallel()
+	t.Run("sentinel", func(t *testing.T) {
+		s := testenv.StartSentinel(t, testenv.RedisOptions{})
+		p := newPeopleOn(t, s.Master, s.Client(t), "FRESHET_REDIS__MODE=sentinel",
+			fmt.Sprintf("FRESHET_REDIS__URL=redis://%s/0?master_name=%s&addr=%s", s.Sentinels[0], s.Name, s.Sentinels[1]))
+		p.startWorker()
+		nodes := []*phone{p.phone("n1"), p.phone("n2")}
+		p.readAlways(nodes)
+		p.bout(nodes)
+		s.Master.Kill(t)
+		p.bout(nodes)
+		p.healed("after the master died", nodes)
+		s.Master.Restart(t)
+		p.bout(nodes)
+		p.healed("after the old master came back", nodes)
+	})
+	t.Run("cluster", func(t *testing.T) {
+		c := testenv.StartRedisCluster(t, testenv.RedisOptions{})
+		p := newPeopleOn(t, c.Nodes[0], c.Client(t), "FRESHET_REDIS__MODE=cluster",
+			fmt.Sprintf("FRESHET_REDIS__URL=redis://%s?addr=%s&addr=%s", c.Nodes[0].Addr, c.Nodes[1].Addr, c.Nodes[2].Addr))
+		p.startWorker()
+		nodes := []*phone{p.phone("n1"), p.phone("n2")}
+		p.readAlways(nodes)
+		p.bout(nodes)
+		owner, err := c.Owner(t.Context(), 1, lane.KeysOf(p.ns, 1).Meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Nodes[owner].Kill(t)
+		p.bout(nodes)
+		p.healed("after a master died", nodes)
+	})
+}
