@@ -11,29 +11,47 @@ import (
 	"time"
 )
 
-// software is what the servers need: Debian's package, and an executable that shows that it is there.
-type software struct{ pkg, program string }
+// software is a package of Debian, and what shows that it is there: an executable, or a line for the shell.
+type software struct{ pkg, program, probe string }
 
 // needed lists the software of servers that the environment does not name.
 func needed() []software {
 	var all []software
 	if os.Getenv(RedisVar) == "" {
-		all = append(all, software{"redis-server", "redis-server"})
+		all = append(all, software{pkg: "redis-server", program: "redis-server"})
 	}
 	if os.Getenv(MySQLVar) == "" {
-		all = append(all, software{"mariadb-server", "mariadbd"})
+		all = append(all, software{pkg: "mariadb-server", program: "mariadbd"})
 	}
 	if os.Getenv(KafkaVar) == "" {
-		all = append(all, software{"openjdk-17-jre-headless", "java"}, software{"maven", "mvn"})
+		all = append(all, software{pkg: "openjdk-17-jre-headless", program: "java"}, software{pkg: "maven", program: "mvn"})
 	}
 	return all
 }
 
-// lackingSoftware gives the Debian packages that are not here.
-func lackingSoftware() []string {
+// languages lists what tests of other languages use; they are skipped without it. Debian's npm would bring 400 packages
+// along, so where it is not there Debian's own Redis client does.
+func languages() []software {
+	return []software{
+		{pkg: "php-cli", program: "php"},
+		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
+		{pkg: "python3-redis", probe: `python3 -c "import redis" || /usr/bin/python3 -c "import redis"`},
+		{pkg: "nodejs", program: "node"},
+		{pkg: "node-redis", probe: `npm --version || node -e "require('redis')"`},
+	}
+}
+
+// lacking gives the Debian packages that are not here.
+func lacking(ctx context.Context, all []software) []string {
 	var pkgs []string
-	for _, s := range needed() {
-		if _, err := program("", s.program); err != nil {
+	for _, s := range all {
+		var err error
+		if s.probe != "" {
+			err = exec.CommandContext(ctx, "sh", "-c", s.probe).Run()
+		} else {
+			_, err = program("", s.program)
+		}
+		if err != nil {
 			pkgs = append(pkgs, s.pkg)
 		}
 	}
@@ -43,21 +61,25 @@ func lackingSoftware() []string {
 // install asks apt-get for what is missing, when we are root and there is one. Only the programs are wanted: a policy
 // that refuses services keeps the packages from starting servers of their own.
 func install(ctx context.Context, out io.Writer) error {
-	pkgs := lackingSoftware()
-	if len(pkgs) == 0 || os.Geteuid() != 0 {
+	// Two steps: a package that this release of Debian lacks must not cost us the servers.
+	servers, clients := lacking(ctx, needed()), lacking(ctx, languages())
+	if len(servers)+len(clients) == 0 || os.Geteuid() != 0 {
 		return nil
 	}
 	apt, err := exec.LookPath("apt-get")
 	if err != nil {
 		return nil //nolint:nilerr // not Debian: Docker is asked next
 	}
-	fmt.Fprintf(out, "testenv: installing %s\n", strings.Join(pkgs, " "))
 	undo, err := refuseServices()
 	if err != nil {
 		return err
 	}
 	err = aptGet(ctx, apt, "update", "-qq")
-	if err == nil {
+	for _, pkgs := range [][]string{servers, clients} {
+		if err != nil || len(pkgs) == 0 {
+			continue
+		}
+		fmt.Fprintf(out, "testenv: installing %s\n", strings.Join(pkgs, " "))
 		args := []string{"install", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"}
 		err = aptGet(ctx, apt, append(args, pkgs...)...)
 	}

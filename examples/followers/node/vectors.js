@@ -39,10 +39,18 @@ async function guard(name, message, stored) {
   want(`load while ${name} is invalidated`, await kept(f, 'a'), stored);
 }
 
-async function polls(name, heads, stored) {
+// What polls and frames do to an entry that is stored after the first of them and before the others.
+async function story(name, before, after, stored) {
   const f = at();
-  for (const [head, age] of heads) f.head(head, performance.now() - age);
+  const play = (steps) => {
+    for (const step of steps) {
+      if (typeof step === 'string') f.message(step);
+      else f.head(step[0], performance.now() - step[1] * 1_000);
+    }
+  };
+  play(before);
   await put(f, 'a');
+  play(after);
   want(name, await kept(f, 'a'), stored);
 }
 
@@ -51,11 +59,16 @@ async function main(path) {
   await guard('its key', '1-1 2-2 {"v":1,"k":["a"],"n":[1]}', false);
   await guard('another key', '1-1 2-2 {"v":1,"k":["b"],"n":[1]}', true);
   await guard('everything', '1-1 2-2 {"v":1,"x":1}', false);
-  await polls('no poll', [], false);
-  await polls('a poll', [['1-1', 0]], true);
-  await polls('an old poll', [['1-1', 6_000]], false);
-  await polls('no lane', [[null, 0]], false);
-  await polls('a head not received', [['2-2', 0], ['3-3', 0]], true);
+  await story('no poll', [], [], false);
+  await story('a poll', [['1-1', 0]], [], true);
+  await story('an old poll', [['1-1', 6]], [], false);
+  await story('a head that is not received yet', [['1-1', 6], ['2-2', 0]], [], false);
+  await story('a head that is received later', [['1-1', 6], ['2-2', 0], '1-1 2-2 {"v":1}'], [], true);
+  const both = ['1-1 2-2 {"v":1}', '2-2 3-3 {"v":1}'];
+  await story('a head that was received before', [['1-1', 6], ...both, ['2-2', 0]], [], true);
+  await story('a head that is received', [['1-1', 0]], [['2-2', 0], '1-1 2-2 {"v":1}', ['2-2', 0]], true);
+  await story('a head that is never received', [['1-1', 0]], [['2-2', 0], ['2-2', 0]], false);
+  await story('the lane is gone', [['1-1', 0]], [[null, 0]], false);
 }
 
 main(process.argv[2]);

@@ -67,18 +67,27 @@ foreach ([
     want("load while $name is invalidated", kept($f, 'a'), $stored);
 }
 
+// What polls and frames do to an entry that is stored after the first of them and before the others.
 foreach ([
-    ['no poll', [], false],
-    ['a poll', [['1-1', 0]], true],
-    ['an old poll', [['1-1', 6]], false],
-    ['no lane', [[null, 0]], false],
-    ['a head not received', [['2-2', 0], ['3-3', 0]], true],
-] as [$name, $polls, $stored]) {
+    ['no poll', [], [], false],
+    ['a poll', [['1-1', 0]], [], true],
+    ['an old poll', [['1-1', 6]], [], false],
+    ['a head that is not received yet', [['1-1', 6], ['2-2', 0]], [], false],
+    ['a head that is received later', [['1-1', 6], ['2-2', 0], '1-1 2-2 {"v":1}'], [], true],
+    ['a head that was received before', [['1-1', 6], '1-1 2-2 {"v":1}', '2-2 3-3 {"v":1}', ['2-2', 0]], [], true],
+    ['a head that is received', [['1-1', 0]], [['2-2', 0], '1-1 2-2 {"v":1}', ['2-2', 0]], true],
+    ['a head that is never received', [['1-1', 0]], [['2-2', 0], ['2-2', 0]], false],
+    ['the lane is gone', [['1-1', 0]], [[null, 0]], false],
+] as [$name, $before, $after, $stored]) {
     $f = at(null);
-    foreach ($polls as [$head, $age]) {
-        $f->head($head, hrtime(true) - $age * 1_000_000_000);
-    }
+    $play = function (array $steps) use ($f): void {
+        foreach ($steps as $step) {
+            is_string($step) ? $f->message($step) : $f->head($step[0], hrtime(true) - $step[1] * 1_000_000_000);
+        }
+    };
+    $play($before);
     put($f, 'a');
+    $play($after);
     want($name, kept($f, 'a'), $stored);
 }
 

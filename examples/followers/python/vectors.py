@@ -54,12 +54,27 @@ for name, frame, stored in [("its key", '1-1 2-2 {"v":1,"k":["a"],"n":[1]}', Fal
     f.get("a", load)
     want("load while " + name + " is invalidated", kept(f, "a"), stored)
 
-f = Follower("redis://127.0.0.1:1/0", "vectors", max_stale=5)
-for name, polls, stored in [("no poll", [], False), ("a poll", [("1-1", 0)], True), ("an old poll", [("1-1", 6)], False),
-                            ("no lane", [(None, 0)], False), ("a head not received", [("2-2", 0), ("3-3", 0)], True)]:
-    for head, age in polls:
-        f.head(head, time.monotonic() - age)
+# What polls and frames do to an entry that is stored after the first of them and before the others.
+for name, before, after, stored in [
+    ("no poll", [], [], False),
+    ("a poll", [("1-1", 0)], [], True),
+    ("an old poll", [("1-1", 6)], [], False),
+    ("a head that is not received yet", [("1-1", 6), ("2-2", 0)], [], False),
+    ("a head that is received later", [("1-1", 6), ("2-2", 0), '1-1 2-2 {"v":1}'], [], True),
+    ("a head that was received before", [("1-1", 6), '1-1 2-2 {"v":1}', '2-2 3-3 {"v":1}', ("2-2", 0)], [], True),
+    ("a head that is received", [("1-1", 0)], [("2-2", 0), '1-1 2-2 {"v":1}', ("2-2", 0)], True),
+    ("a head that is never received", [("1-1", 0)], [("2-2", 0), ("2-2", 0)], False),
+    ("the lane is gone", [("1-1", 0)], [(None, 0)], False),
+]:
+    f = Follower("redis://127.0.0.1:1/0", "vectors", max_stale=5)
+
+    def play(steps):
+        for step in steps:
+            f.message(step) if isinstance(step, str) else f.head(step[0], time.monotonic() - step[1])
+
+    play(before)
     f.get("a", lambda _: "old")
+    play(after)
     want(name, kept(f, "a"), stored)
 
 sys.exit(1 if failed else 0)
