@@ -123,8 +123,10 @@ func (e unsure) Error() string { return e.err.Error() }
 // sendOnce is the hook of a cluster's node clients that makes such errors.
 type sendOnce struct{}
 
+// DialHook changes nothing.
 func (sendOnce) DialHook(next redis.DialHook) redis.DialHook { return next }
 
+// ProcessHook hides what could be sent again.
 func (sendOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := hide(next(ctx, cmd))
@@ -133,6 +135,7 @@ func (sendOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
+// ProcessPipelineHook is ProcessHook for pipelines.
 func (sendOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := hide(next(ctx, cmds))

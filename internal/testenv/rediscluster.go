@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -142,16 +143,18 @@ func (c *RedisCluster) Owner(ctx context.Context, asked int, key string) (int, e
 	if err != nil {
 		return 0, fmt.Errorf("ask for slot: %w", err)
 	}
-	slots, err := rdb.ClusterSlots(ctx).Result()
+	shards, err := rdb.ClusterShards(ctx).Result()
 	if err != nil {
-		return 0, fmt.Errorf("ask for slots: %w", err)
+		return 0, fmt.Errorf("ask for shards: %w", err)
 	}
-	for _, s := range slots {
-		if int64(s.Start) > slot || slot > int64(s.End) || len(s.Nodes) == 0 {
+	for _, sh := range shards {
+		if !slices.ContainsFunc(sh.Slots, func(r redis.SlotRange) bool { return r.Start <= slot && slot <= r.End }) {
 			continue
 		}
-		for i, n := range c.Nodes {
-			if n.Addr == s.Nodes[0].Addr {
+		for _, master := range sh.Nodes {
+			addr := net.JoinHostPort(master.IP, strconv.FormatInt(master.Port, 10))
+			i := slices.IndexFunc(c.Nodes, func(n *RedisServer) bool { return n.Addr == addr })
+			if master.Role == "master" && i >= 0 {
 				return i, nil
 			}
 		}

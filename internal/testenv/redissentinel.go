@@ -43,17 +43,29 @@ func StartSentinel(t testing.TB, o RedisOptions) *RedisSentinel {
 	o.Args = append([]string{"--replicaof", host + " " + port}, o.Args...)
 	s.Replica = StartRedis(t, o)
 	for range sentinels {
-		addr, err := startTried(t.Context(), func(ctx context.Context) (*string, error) {
-			return startOneSentinel(ctx, t, shared.launcherFor(t), host, port)
+		one, err := startTried(t.Context(), func(ctx context.Context) (*sentinel, error) {
+			return startOneSentinel(ctx, shared.launcherFor(t), host, port)
 		})
 		give(t, "Redis Sentinel", err)
-		s.Sentinels = append(s.Sentinels, *addr)
+		t.Cleanup(func() {
+			if err := one.proc.kill(); err != nil {
+				t.Errorf("testenv: %v", err)
+			}
+			one.proc.attachLog(t)
+		})
+		s.Sentinels = append(s.Sentinels, one.addr)
 	}
 	Eventually(t, bootLimit, s.settled)
 	return s
 }
 
-func startOneSentinel(ctx context.Context, t testing.TB, l *launcher, host, port string) (*string, error) {
+// sentinel is one that answers.
+type sentinel struct {
+	addr string
+	proc *Process
+}
+
+func startOneSentinel(ctx context.Context, l *launcher, host, port string) (*sentinel, error) {
 	bin, err := program("install redis-server", "redis-server", "valkey-server")
 	if err != nil {
 		return nil, err
@@ -103,13 +115,7 @@ func startOneSentinel(ctx context.Context, t testing.TB, l *launcher, host, port
 	if err != nil {
 		return nil, kill(p, err)
 	}
-	t.Cleanup(func() {
-		if err := p.kill(); err != nil {
-			t.Errorf("testenv: %v", err)
-		}
-		p.attachLog(t)
-	})
-	return &addr, nil
+	return &sentinel{addr, p}, nil
 }
 
 // settled says what is still missing.
