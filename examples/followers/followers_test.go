@@ -50,6 +50,12 @@ func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
 		w.repair()
 		w.settle("a deleted lane")
 
+		w.loneMaster("1")
+		w.dark(time.Now().Add(2 * poll))
+		w.loneMaster("0")
+		w.repair()
+		w.settle("a master that lost its replicas")
+
 		w.server.Stop(t)
 		w.dark(time.Now())
 		w.server.Cont(t)
@@ -72,4 +78,12 @@ func (w *world) dark(since time.Time) {
 		w.change(r)
 	}
 	w.blind(since)
+}
+
+// loneMaster "1" makes Redis a master that lost its replicas: it answers reads, and may be one that was replaced.
+func (w *world) loneMaster(least string) {
+	w.t.Helper()
+	if err := w.rdb.ConfigSet(w.t.Context(), "min-replicas-to-write", least).Err(); err != nil {
+		w.t.Fatal(err)
+	}
 }

@@ -39,6 +39,7 @@ class Follower {
     for (;;) {
       const asked = performance.now();
       try {
+        await meta.unlink(`${this.prefix}nothing`); // only a master that takes writes is believed
         this.head(await meta.hGet(`${this.prefix}meta`, 'last'), asked);
       } catch {
         // nothing is confirmed

@@ -26,6 +26,7 @@ $frames = new Background(function (callable $tell) use ($connect, $prefix): void
 $heads = new Background(function (callable $tell) use ($connect, $prefix, $poll): void {
     for ($redis = $connect(3.0);; usleep((int) ((float) $poll * 1e6))) {
         $asked = hrtime(true);
+        $redis->unlink($prefix . 'nothing'); // only a master that takes writes is believed; others throw
         $tell([$redis->hGet($prefix . 'meta', 'last') ?: null, $asked]);
     }
 });

@@ -15,7 +15,7 @@ import redis
 class Follower:
     def __init__(self, url, namespace, lane=0, max_stale=10.0, poll=1.0, max_entries=100_000):
         prefix = "{fr:%s:%d}:" % (namespace, lane)
-        self._channel, self._meta = prefix + "ch", prefix + "meta"
+        self._channel, self._meta, self._nothing = prefix + "ch", prefix + "meta", prefix + "nothing"
         self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=3, socket_connect_timeout=3)
         self._max_stale, self._poll, self._max_entries = max_stale, poll, max_entries
         self._lock = threading.Lock()  # guards all below
@@ -114,6 +114,7 @@ class Follower:
         while True:
             asked = time.monotonic()
             try:
+                self._redis.unlink(self._nothing)  # only a master that takes writes is believed
                 self._deaf = not self.head(self._redis.hget(self._meta, "last"), asked)
             except redis.RedisError:
                 pass  # nothing is confirmed meanwhile
