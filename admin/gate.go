@@ -165,7 +165,7 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		defer g.leaveStream()
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		stop := context.AfterFunc(g.srv.draining, cancel)
+		stop := context.AfterFunc(g.srv.draining, cancel) //nolint:contextcheck // the server's end ends its streams
 		defer stop()
 		r = r.WithContext(ctx)
 	} else {

@@ -210,7 +210,7 @@ func TestTokensAreReloaded(t *testing.T) {
 	write(t, r.file, line+"\n")
 	testenv.Eventually(t, 10*time.Second, func(ctxT) error {
 		if got := r.do(token, "GET", "/v1/datasets", nil).status; got != 200 {
-			return errStatus(got)
+			return statusError(got)
 		}
 		return nil
 	})

@@ -290,7 +290,7 @@ func (s *Server) followMessages(ctx context.Context, in *followInput) (*huma.Str
 	if err != nil {
 		return nil, s.answerError(ctx, "follow topic", err)
 	}
-	return &huma.StreamResponse{Body: func(hc huma.Context) {
+	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
 		st := newStream(w)
 		g, gctx := errgroup.WithContext(r.Context())

@@ -280,7 +280,7 @@ func (s *Server) followReplay(ctx context.Context, in *ReplayID) (*huma.StreamRe
 	if _, err := s.job(ctx, in.ID); err != nil {
 		return nil, err
 	}
-	return &huma.StreamResponse{Body: func(hc huma.Context) {
+	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
 		st := newStream(w)
 		t := time.NewTicker(followEvery)

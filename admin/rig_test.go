@@ -190,6 +190,6 @@ func (r *rig) want(status int, role, method, path string, body any, headers ...s
 
 type ctxT = context.Context
 
-type errStatus int
+type statusError int
 
-func (e errStatus) Error() string { return fmt.Sprintf("status %d", int(e)) }
+func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }

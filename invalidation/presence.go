@@ -146,7 +146,7 @@ func Ask(ctx context.Context, rdb redis.UniversalClient, namespace string, q Que
 		if left <= 0 {
 			break
 		}
-		got, err := rdb.BLPop(ctx, left, q.Reply).Result()
+		got, err := rdb.BLPop(ctx, max(left, time.Second), q.Reply).Result() // the client rounds less up by itself, and says so
 		if errors.Is(err, redis.Nil) {
 			break
 		}

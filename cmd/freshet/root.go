@@ -34,7 +34,7 @@ func (p *program) command() *cobra.Command {
 	})
 	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.datasetsCommand(), p.deadlettersCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
 	p.addDev(root)
-	root.AddCommand(p.adminCommand(), p.serveCommand())
+	root.AddCommand(p.adminCommand(), p.serveCommand(), p.lagCommand(), p.nodesCommand(), p.inspectCommand(), p.replayCommand())
 	return root
 }
 

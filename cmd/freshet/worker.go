@@ -116,8 +116,17 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	say := func(address string) func() admin.WorkerState {
 		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w) }
 	}
+	replays, err := consumer.NewReplayer(consumer.ReplayConfig{
+		Owner: wc.Owner, Namespace: c.Namespace, Datasets: set, Kafka: kafka, Jobs: db, Log: db, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
 	return serveWorker(ctx, c, w, log, withForeign(foreign, beside), func(ctx context.Context, address string) error {
-		return admin.AnnounceWorker(ctx, db.DB(), say(address), log)
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return admin.AnnounceWorker(ctx, db.DB(), say(address), log) })
+		g.Go(func() error { return replays.Run(ctx) })
+		return g.Wait()
 	})
 }
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/admin"
+)
+
+func (p *program) replayCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "replay", Short: "Apply past events again, through the guards of live ones", Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{fmt.Errorf("say what: %s start, status, watch, pause, resume, cancel, limit or list", cmd.CommandPath())}
+		},
+	}
+	cmd.AddCommand(p.replayStart(), p.replayList(), p.replayLimit())
+	cmd.AddCommand(p.replayOne("status", "Print a replay", func(ctx context.Context, a *apiClient, id, _ string) error {
+		var r admin.Replay
+		raw, err := a.call(ctx, http.MethodGet, "/v1/replays/"+id, nil, &r)
+		return p.printReplay(raw, &r, err)
+	}))
+	cmd.AddCommand(p.replayOne("watch", "Follow a replay until it ends", func(ctx context.Context, a *apiClient, id, _ string) error {
+		return p.watchReplay(ctx, a, id)
+	}))
+	for verb, short := range map[string]string{"pause": "Set a replay aside", "resume": "Let a paused replay go on", "cancel": "End a replay; what it applied stays"} {
+		cmd.AddCommand(p.replayOne(verb, short, func(ctx context.Context, a *apiClient, id, reason string) error {
+			var r admin.Replay
+			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+id+"/"+verb, map[string]string{"reason": reason}, &r)
+			return p.printReplay(raw, &r, err)
+		}))
+	}
+	return cmd
+}
+
+func (p *program) replayOne(verb, short string, do func(ctx context.Context, a *apiClient, id, reason string) error) *cobra.Command {
+	var reason string
+	cmd := p.apiCommand(&cobra.Command{Use: verb + " ID", Short: short, Args: args(cobra.ExactArgs(1))},
+		func(ctx context.Context, a *apiClient, args []string) error {
+			return do(ctx, a, url.PathEscape(args[0]), reason)
+		})
+	if verb != "status" && verb != "watch" {
+		cmd.Flags().StringVar(&reason, "reason", "by hand", "why; it is kept in the audit log")
+	}
+	return cmd
+}
+
+func (p *program) replayLimit() *cobra.Command {
+	var rate, names int
+	cmd := p.apiCommand(&cobra.Command{Use: "limit ID", Short: "Change the limits of a replay while it runs", Args: args(cobra.ExactArgs(1))},
+		func(ctx context.Context, a *apiClient, args []string) error {
+			var r admin.Replay
+			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+url.PathEscape(args[0])+"/limits", map[string]int{"rate": rate, "invalidation_rate": names}, &r)
+			return p.printReplay(raw, &r, err)
+		})
+	cmd.Flags().IntVar(&rate, "rate", 0, "events a second; 0: 5000")
+	cmd.Flags().IntVar(&names, "invalidation-rate", 0, "names a second; 0: no limit of their own")
+	return cmd
+}
+
+func (p *program) replayStart() *cobra.Command {
+	var apply, watch bool
+	var key string
+	body := map[string]any{}
+	cmd := &cobra.Command{
+		Use: "start DATASET", Short: "Start a replay; a dry run that only counts, unless --apply is given",
+		Long: "Start a replay of a dataset's topic. Without --apply it is a dry run: it counts what would be applied, what is stale and\n" +
+			"what is invalid, and changes nothing. No row goes back, and the positions of live traffic do not move.",
+		Args: args(cobra.ExactArgs(1)),
+	}
+	fs := cmd.Flags()
+	action := fs.String("action", "apply", "apply, invalidate, or apply+invalidate")
+	from := fs.String("from", "start", "start, end-N, an offset, or a time (RFC 3339)")
+	until := fs.String("until", "end", "end, an offset, or a time (RFC 3339)")
+	partitions := fs.Int32Slice("partitions", nil, "only these")
+	keys := fs.StringArray("key", nil, "only this record; may be given several times")
+	prefix := fs.String("prefix", "", "only records whose keys begin so")
+	op := fs.String("op", "", "only upsert or delete")
+	typ := fs.String("type", "", "only this event type")
+	rate := fs.Int("rate", 0, "events a second; 0: 5000")
+	names := fs.Int("invalidation-rate", 0, "names a second; 0: no limit of their own")
+	reason := fs.String("reason", "by hand", "why; it is kept in the audit log")
+	fs.StringVar(&key, "idempotency-key", "", "a repetition with the same key starts nothing")
+	fs.BoolVar(&apply, "apply", false, "apply instead of counting")
+	fs.BoolVar(&watch, "watch", false, "follow it until it ends")
+	return p.apiCommand(cmd, func(ctx context.Context, a *apiClient, args []string) error {
+		for name, v := range map[string]any{
+			"dataset": args[0], "action": *action, "from": *from, "until": *until, "dry_run": !apply, "rate": *rate, "invalidation_rate": *names, "reason": *reason,
+		} {
+			body[name] = v
+		}
+		for name, v := range map[string]string{"prefix": *prefix, "op": *op, "type": *typ} {
+			if v != "" {
+				body[name] = v
+			}
+		}
+		if len(*partitions) > 0 {
+			body["partitions"] = *partitions
+		}
+		if len(*keys) > 0 {
+			body["keys"] = *keys
+		}
+		var headers []string
+		if key != "" {
+			headers = []string{"Idempotency-Key", key}
+		}
+		var r admin.Replay
+		raw, err := a.call(ctx, http.MethodPost, "/v1/replays", body, &r, headers...)
+		if err != nil || !watch {
+			return p.printReplay(raw, &r, err)
+		}
+		return p.watchReplay(ctx, a, r.ID)
+	})
+}
+
+func (p *program) replayList() *cobra.Command {
+	return p.apiCommand(&cobra.Command{Use: "list", Short: "Print replays, newest first", Args: args(cobra.NoArgs)},
+		func(ctx context.Context, a *apiClient, _ []string) error {
+			var out struct{ Items []admin.Replay }
+			raw, err := a.call(ctx, http.MethodGet, "/v1/replays", nil, &out)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return p.printRaw(raw)
+			}
+			w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "ID\tDATASET\tACTION\tSTATE\tBY\tCREATED\tREASON")
+			for _, r := range out.Items {
+				action := string(r.Spec.Action)
+				if r.Spec.DryRun {
+					action += " (dry run)"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Spec.Dataset, action, r.State, r.Actor, r.Created.Format("2006-01-02 15:04:05"), r.Spec.Reason)
+			}
+			return w.Flush()
+		})
+}
+
+// watchReplay prints a replay as it goes; the exit code is 1 unless it ends well.
+func (p *program) watchReplay(ctx context.Context, a *apiClient, id string) error {
+	var last admin.Replay
+	var raw json.RawMessage
+	live := isTerminal(p.err) && !p.json
+	err := a.follow(ctx, "/v1/replays/"+id+"/events", func(data []byte) error {
+		last = admin.Replay{}
+		raw = append(raw[:0], data...)
+		if err := json.Unmarshal(data, &last); err != nil {
+			return fmt.Errorf("read stream: %w", err)
+		}
+		if live {
+			fmt.Fprintf(p.err, "\r\x1b[K%s", replayBar(&last))
+		}
+		return nil
+	})
+	if live {
+		fmt.Fprintln(p.err)
+	}
+	if err := p.printReplay(raw, &last, err); err != nil {
+		return err
+	}
+	if last.State != "done" {
+		return errReported
+	}
+	return nil
+}
+
+const replayBarWidth = 30
+
+func replayBar(r *admin.Replay) string {
+	var done, all int64
+	var speed float64
+	for _, part := range r.Parts {
+		done, all, speed = done+part.Next-part.From, all+part.End-part.From, speed+part.Rate
+	}
+	share := 1.0
+	if all > 0 {
+		share = float64(done) / float64(all)
+	}
+	n := int(share * replayBarWidth)
+	return fmt.Sprintf("[%s%s] %3.0f %%  %.0f/s  %s", strings.Repeat("=", n), strings.Repeat(" ", replayBarWidth-n), 100*share, speed, r.State)
+}
+
+func (p *program) printReplay(raw json.RawMessage, r *admin.Replay, err error) error {
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printRaw(raw)
+	}
+	what := "replay"
+	if r.Spec.DryRun {
+		what = "dry run"
+	}
+	t := r.Total
+	fmt.Fprintf(p.out, "%s %s of %s: %s %s\n", what, r.ID, r.Spec.Dataset, r.State, r.Problem)
+	fmt.Fprintf(p.out, "%d events: %d applied, %d stale, %d invalid, %d skipped; %d names invalidated\n", t.Events, t.Applied, t.Stale, t.Invalid, t.Skipped, t.Invalidated)
+	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
+	for _, part := range r.Parts {
+		fmt.Fprintf(w, "partition %d\t%3.0f %%\t%d … %d … %d\t%.0f/s\tETA %s\n", part.Partition, 100*part.Done, part.From, part.Next, part.End, part.Rate, eta(part.ETA))
+		for _, s := range part.Samples {
+			fmt.Fprintf(w, "\t%s\toffset %d\tversion %d\t%s\t%s\n", s.Outcome, s.Offset, s.Version, s.Key, s.Detail)
+		}
+	}
+	return w.Flush()
+}
