@@ -117,6 +117,7 @@ type Dataset struct {
 	// File is the declaration's file name, for messages.
 	File string
 
+	schema   *Schema
 	compiled *compiled // schema, templates and other prepared parts
 }
 

@@ -64,6 +64,7 @@ func readDeclaration(fsys fs.FS, file string) *declaration {
 	if len(d.errs) == 0 {
 		ds.compiled.rules = newRules(doc.root, doc.compiled, doc.props)
 		ds.bindColumns()
+		ds.schema = &Schema{root: doc.root, props: doc.props}
 		d.dataset = ds
 	}
 	return d

@@ -34,6 +34,11 @@ func (d *declaration) readSchema(root *section, fsys fs.FS) *schemaDoc {
 		d.fail(line, "schema", "is no path inside the folder of the datasets", "name a file beside the declaration, such as users.json")
 		return nil
 	}
+	return d.loadSchema(fsys, file, line)
+}
+
+// loadSchema reads a schema file; line is where the declaration names it.
+func (d *declaration) loadSchema(fsys fs.FS, file string, line int) *schemaDoc {
 	text, err := readSmallFile(fsys, file)
 	if err != nil {
 		d.fail(line, "schema", "cannot be read: "+err.Error(), "")

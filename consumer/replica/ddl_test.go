@@ -102,6 +102,21 @@ func TestMigrateGrows(t *testing.T) {
 	}
 	// A shorter schema fits into the longer column and changes nothing.
 	migrate(small)
+	// Digits and texts beyond VARCHAR widen too, and keep what is there.
+	migrate(grown(t, `,"a":{"type":"string","maxLength":10},"d":{"type":"string","x-decimal":"12,2"}`))
+	b.exec(t, "UPDATE g SET d = 1234567890.12")
+	ddl = migrate(grown(t, `,"a":{"type":"string","maxLength":2000},"d":{"type":"string","x-decimal":"14,3"}`))
+	want = []string{
+		"ALTER TABLE `g` MODIFY COLUMN `a` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
+		"ALTER TABLE `g` MODIFY COLUMN `d` DECIMAL(14,3) NULL",
+	}
+	if diff := cmp.Diff(want, texts(ddl)); diff != "" {
+		t.Errorf("statements (-want +got):\n%s", diff)
+	}
+	if got := one[string](t, b.db, "SELECT CONCAT(a, ' ', d) FROM g WHERE id = 'x'"); got != "kept 1234567890.120" {
+		t.Errorf("row has %q", got)
+	}
+	migrate(grown(t, `,"a":{"type":"string","maxLength":10},"d":{"type":"string","x-decimal":"12,2"}`))
 }
 
 func TestTablesThatAreRefused(t *testing.T) {
@@ -119,8 +134,8 @@ func TestTablesThatAreRefused(t *testing.T) {
 		"primary key":            {"items", "id BIGINT NOT NULL, " + cols + ", PRIMARY KEY (id, _at)", "another primary key"},
 		"engine":                 {"items", "id BIGINT NOT NULL PRIMARY KEY, " + cols + ") ENGINE = MyISAM -- ", "engine MyISAM"},
 		"padding collation":      {"names", "name VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, n BIGINT, " + own, "names.name is not VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"},
-		"narrower decimal": {"wide", "shop VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL, number BIGINT UNSIGNED NOT NULL, ord VARCHAR(20)," +
-			" `long` MEDIUMTEXT, price DECIMAL(10,2), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME(6), day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.price is not DECIMAL(12,2)"},
+		"other decimal": {"wide", "shop VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL, number BIGINT UNSIGNED NOT NULL, ord VARCHAR(20)," +
+			" `long` MEDIUMTEXT, price DECIMAL(12,3), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME(6), day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.price is not DECIMAL(12,2)"},
 		"seconds only": {"wide", "shop VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL, number BIGINT UNSIGNED NOT NULL, ord VARCHAR(20)," +
 			" `long` MEDIUMTEXT, price DECIMAL(12,2), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME, day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.at is not DATETIME(6)"},
 	} {

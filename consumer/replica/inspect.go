@@ -170,8 +170,13 @@ func (w want) fits(c foundColumn) fit {
 	case schemas.KindNumber:
 		return good(c.dataType == "double")
 	case schemas.KindDecimal:
-		whole := c.precision-c.scale >= int64(w.prop.Precision-w.prop.Scale)
-		return good(c.dataType == "decimal" && whole && c.scale >= int64(w.prop.Scale))
+		whole, scale := int64(w.prop.Precision-w.prop.Scale), int64(w.prop.Scale)
+		switch found := c.precision - c.scale; {
+		case c.dataType == "decimal" && found <= whole && c.scale <= scale && (found < whole || c.scale < scale):
+			return fitWiden
+		default:
+			return good(c.dataType == "decimal" && found >= whole && c.scale >= scale)
+		}
 	case schemas.KindDateTime:
 		return good(c.dataType == "datetime" && c.precision == 6)
 	case schemas.KindDate:
@@ -211,7 +216,10 @@ func (w want) fitsString(c foundColumn) fit {
 		}
 		return fitGood
 	case !inVarchar(w.prop):
-		return good(room >= textRoom["mediumtext"])
+		if room < textRoom["mediumtext"] {
+			return fitWiden
+		}
+		return fitGood
 	}
 	return good(room >= 4*int64(w.prop.MaxLength))
 }

@@ -1,0 +1,68 @@
+package replica_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/freshet/freshet/consumer/replica"
+)
+
+// TestRowBytesIsTheServers: a table of exactly the greatest size is made, and one byte more is refused.
+func TestRowBytesIsTheServers(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	for name, properties := range map[string]string{
+		"texts": "",
+		"every kind": `,"i":{"type":"integer"},"n":{"type":"number"},"b":{"type":"boolean"},"j":{"type":"object"},"l":{"type":"string"},
+			"d":{"type":"string","format":"date"},"t":{"type":"string","format":"date-time"},"s":{"type":"string","maxLength":63},
+			"p":{"type":"string","x-decimal":"12,2"},"q":{"type":"string","x-decimal":"65,30"}`,
+		"eight bits": `,"a1":{"type":"boolean"},"a2":{"type":"boolean"},"a3":{"type":"boolean"}`,
+		"seven bits": `,"a1":{"type":"boolean"},"a2":{"type":"boolean"}`,
+		"nine bits":  `,"a1":{"type":"boolean"},"a2":{"type":"boolean"},"a3":{"type":"boolean"},"a4":{"type":"boolean"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Texts of 1024 characters fill up most, one more text and up to 32 booleans the rest.
+			at := func(texts, last, bits int) (string, int) {
+				var more strings.Builder
+				more.WriteString(properties)
+				for i := range texts {
+					fmt.Fprintf(&more, `,"f%d":{"type":"string","maxLength":1024}`, i)
+				}
+				fmt.Fprintf(&more, `,"last":{"type":"string","maxLength":%d}`, last)
+				for i := range bits {
+					fmt.Fprintf(&more, `,"z%d":{"type":"boolean"}`, i)
+				}
+				ds := grown(t, more.String())[0]
+				return replica.CreateTable(ds, b.Dialect()), replica.RowBytes(ds)
+			}
+			makes := func(statement string) bool {
+				if _, err := b.db.ExecContext(t.Context(), statement); err != nil {
+					if no, _ := replica.Errno(err); no != 1118 {
+						t.Fatal(err)
+					}
+					return false
+				}
+				b.exec(t, "DROP TABLE g")
+				return true
+			}
+			tried := map[int]bool{}
+			_, least := at(15, 1, 0)
+			near := (replica.MaxRowBytes - least) / 4
+			for last := near - 10; last <= near+1; last++ {
+				for bits := range 33 {
+					statement, size := at(15, last, bits)
+					if size != replica.MaxRowBytes && size != replica.MaxRowBytes+1 {
+						continue
+					}
+					tried[size] = true
+					if made := makes(statement); made != (size <= replica.MaxRowBytes) {
+						t.Errorf("%d bytes, made %v", size, made)
+					}
+				}
+			}
+			if len(tried) != 2 {
+				t.Errorf("tried %v, want the limit and one byte more", tried)
+			}
+		})
+	}
+}
