@@ -95,14 +95,21 @@ func TestDerivedCacheRefuses(t *testing.T) {
 // Where every load reads the primary, nothing is held back after an invalidation, and nothing but the primary is asked.
 func TestNoHold(t *testing.T) {
 	t.Parallel()
-	r := withLane(t)
+	r := newRig(t, nil)
 	e, err := invalidation.NewEmitter(r.rdb, invalidation.EmitterConfig{Namespace: r.ns, Hold: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	old := r.emitter
-	t.Cleanup(func() { check(t, old.Close()) })
+	t.Cleanup(func() { check(t, e.Close()) })
 	r.emitter = e
+	r.setRoot(nil)
+	if err := old.Check(t.Context()); !errors.Is(err, invalidation.ErrUnfit) {
+		t.Errorf("an emitter with a hold: %v, want ErrUnfit", err)
+	}
+	if _, err := invalidation.Join(t.Context(), r.rdb, invalidation.Config{Namespace: r.ns, Datasets: r.datasets}); !errors.Is(err, invalidation.ErrLoads) {
+		t.Errorf("a node with a hold: %v, want ErrLoads", err)
+	}
 	n := r.join(invalidation.Config{Hold: -1})
 	var asked []invalidation.Source
 	lie := false

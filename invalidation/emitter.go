@@ -115,7 +115,8 @@ func (e *Emitter) Check(ctx context.Context) error {
 }
 
 // State reads the meta hash of lane n, with the watermarks of sources and the hashes of datasets. A lane that was made
-// for another number of lanes is refused (ErrUnfit): its keys would lie elsewhere.
+// for another number of lanes is refused (ErrUnfit), since its keys would lie elsewhere, and one that was made with a hold
+// if the Emitter has none, or the other way round: nodes load as the lane was made.
 func (e *Emitter) State(ctx context.Context, n int, sources, datasets []string) (lane.State, error) {
 	if err := e.inRange(n); err != nil {
 		return lane.State{}, err
@@ -130,7 +131,19 @@ func (e *Emitter) State(ctx context.Context, n int, sources, datasets []string) 
 		return lane.State{}, fmt.Errorf("namespace %s has %d lanes, Lanes is %d: %w: set Lanes to %d, or use a new Namespace",
 			e.cfg.Namespace, st.Lanes, e.scripts.Lanes(), ErrUnfit, st.Lanes)
 	}
+	if st.Exists && st.PrimaryLoads != (e.cfg.Hold < 0) {
+		return lane.State{}, fmt.Errorf("namespace %s was made for loads from %s: %w: leave that as it is, or use a new Namespace",
+			e.cfg.Namespace, loadsFrom(st.PrimaryLoads), ErrUnfit)
+	}
 	return st, nil
+}
+
+// loadsFrom says in words what a namespace's loads read.
+func loadsFrom(primary bool) string {
+	if primary {
+		return "the primary only"
+	}
+	return "anywhere"
 }
 
 // Root creates a missing lane or flushes one.
@@ -138,6 +151,7 @@ func (e *Emitter) Root(ctx context.Context, n int, r lane.RootRequest) (lane.Rep
 	if err := e.inRange(n); err != nil {
 		return lane.Reply{}, err
 	}
+	r.PrimaryLoads = e.cfg.Hold < 0
 	out, err := e.scripts.Root(ctx, n, r)
 	switch {
 	case err != nil:

@@ -35,6 +35,10 @@ const (
 	maxDrift      = 2 * time.Second
 )
 
+// ErrLoads comes, wrapped, from Join when Config.Hold says that every load reads the primary and the workers say otherwise,
+// or the other way round.
+var ErrLoads = errors.New("node and namespace disagree about what loads read")
+
 // ErrLanes comes, wrapped, from Join when the namespace was made with another number of lanes than Config.Lanes.
 var ErrLanes = errors.New("namespace has another number of lanes")
 
@@ -300,6 +304,9 @@ func (f *follower) compare(ctx context.Context) error {
 		if st.Exists && st.Lanes != n.cfg.Lanes {
 			f.refuse(fmt.Errorf("%w: %d, Config.Lanes is %d; all programs of a namespace use the same", ErrLanes, st.Lanes, n.cfg.Lanes))
 			st = lane.State{} // as good as missing
+		} else if st.Exists && st.PrimaryLoads != (n.cfg.Hold < 0) {
+			f.refuse(fmt.Errorf("%w: the workers' namespace was made for loads from %s; Config.Hold is negative if and only if that is the primary", ErrLoads, loadsFrom(st.PrimaryLoads)))
+			st = lane.State{}
 		} else if st.Exists {
 			f.refuse(nil)
 		}

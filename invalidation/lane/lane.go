@@ -71,6 +71,8 @@ type State struct {
 	Lanes int
 	// Group is the one consumer group that may emit here.
 	Group string
+	// PrimaryLoads: the lane was made for a namespace in which every load reads the primary, and has no hold.
+	PrimaryLoads bool
 	// Watermarks holds wm:<source> of the sources that were asked for and are known.
 	Watermarks map[string]int64
 	// Hashes holds d:<dataset> of the datasets that were asked for and are known.
@@ -87,6 +89,8 @@ type RootRequest struct {
 	// HoldMillis: during that time after the flush every new lease may only be filled from the primary. 0: the flush is
 	// followed by the re-emission of everything that could be missing.
 	HoldMillis int64
+	// PrimaryLoads notes that the namespace has no hold.
+	PrimaryLoads bool
 	// Group and Hashes (dataset → hash of its cache section) are set in the same script.
 	Group  string
 	Hashes map[string]string

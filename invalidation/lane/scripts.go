@@ -199,6 +199,9 @@ func (s *Scripts) Root(ctx context.Context, n int, r RootRequest) (Reply, error)
 	if r.Group != "" {
 		args = append(args, "grp", r.Group)
 	}
+	if r.PrimaryLoads {
+		args = append(args, "loads", primaryLoads)
+	}
 	for _, d := range slices.Sorted(maps.Keys(r.Hashes)) {
 		args = append(args, "d:"+d, r.Hashes[d])
 	}

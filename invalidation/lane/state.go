@@ -16,11 +16,14 @@ var (
 	ErrBehind = errors.New("too many lane entries to catch up with")
 )
 
+// primaryLoads is the value of meta's field loads in a namespace whose every load reads the primary; otherwise it has none.
+const primaryLoads = "primary"
+
 // State reads the meta hash of lane n, with the watermarks of sources and the hashes of datasets. Only a master that
 // takes writes answers: a replica, or one that was replaced and does not know it yet, would confirm the past.
 func (s *Scripts) State(ctx context.Context, n int, sources, datasets []string) (State, error) {
-	fields := make([]any, 0, 4+len(sources)+len(datasets))
-	fields = append(fields, "root", "last", "lanes", "grp")
+	fields := make([]any, 0, 5+len(sources)+len(datasets))
+	fields = append(fields, "root", "last", "lanes", "grp", "loads")
 	for _, x := range sources {
 		fields = append(fields, "wm:"+x)
 	}
@@ -42,23 +45,23 @@ func (s *Scripts) State(ctx context.Context, n int, sources, datasets []string) 
 	if vals[0] == nil {
 		return State{}, nil
 	}
-	st := State{Exists: true, Root: get(0), Last: get(1), Group: get(3), Watermarks: map[string]int64{}, Hashes: map[string]string{}}
+	st := State{PrimaryLoads: get(4) == primaryLoads, Exists: true, Root: get(0), Last: get(1), Group: get(3), Watermarks: map[string]int64{}, Hashes: map[string]string{}}
 	if st.Lanes, err = strconv.Atoi(get(2)); err != nil {
 		return State{}, fmt.Errorf("read number of lanes in lane %d: %w", n, ErrReply)
 	}
 	for i, x := range sources {
-		if vals[4+i] == nil {
+		if vals[5+i] == nil {
 			continue
 		}
-		wm, err := strconv.ParseInt(get(4+i), 10, 64)
+		wm, err := strconv.ParseInt(get(5+i), 10, 64)
 		if err != nil {
 			return State{}, fmt.Errorf("read watermark in lane %d: %w", n, ErrReply)
 		}
 		st.Watermarks[x] = wm
 	}
 	for i, x := range datasets {
-		if vals[4+len(sources)+i] != nil {
-			st.Hashes[x] = get(4 + len(sources) + i)
+		if vals[5+len(sources)+i] != nil {
+			st.Hashes[x] = get(5 + len(sources) + i)
 		}
 	}
 	return st, nil
