@@ -214,6 +214,10 @@ func (c *Consumer) runGroup(ctx context.Context, topics []string) error {
 			return nil
 		case err != nil:
 			c.note(fmt.Errorf("join group: %w", err))
+			if isAuthorization(err) {
+				await(ctx, nil, time.Now().Add(joinBackoff))
+				return nil // whoever may not read one topic joins for the others
+			}
 			continue
 		}
 		c.note(nil)

@@ -42,7 +42,7 @@ func (s *session) write(ctx, work context.Context) {
 func (s *session) turn(work context.Context, l *line) {
 	s.mu.Lock()
 	l.queued = false
-	if l.paused {
+	if l.paused || l.busy { // busy: seized; rest looks at the queue again
 		s.mu.Unlock()
 		return
 	}

@@ -78,6 +78,8 @@ func (s *session) run(gen context.Context) {
 		return
 	case errors.Is(err, ErrNoTopic):
 		s.regroup()
+	case isAuthorization(err):
+		defer s.regroup() // after the pause: whoever may not read one topic goes on with the others
 	}
 	s.log.Warn("generation ends by this member", "error", err)
 	// Joining again at once would spin if the cause stays.
