@@ -59,6 +59,8 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 
 func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replica.Batch) (res replica.Result, err error) {
 	const what = "mysql: apply batch"
+	var number uint16 // of the last error
+	since := w.now()
 	err = retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
 		var err error
 		res, err = w.cfg.Replica.Apply(ctx, batch)
@@ -68,6 +70,15 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrRejoin, err))
 		case errors.As(err, &broken):
 			w.pause(p.dataset, broken)
+			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
+		case err == nil || ctx.Err() != nil || p.dataset == nil:
+			return err
+		}
+		if n, _ := replica.Errno(err); n != number {
+			number, since = n, w.now()
+		}
+		if w.now()-since >= w.patience(p.dataset) {
+			w.pause(p.dataset, err)
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
 		}
 		return err
@@ -81,6 +92,17 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 	return res, err
 }
 
+// patience is how long a batch of d may wait before d lets go of its writer: the others need it. What is paused already
+// is only being tried.
+func (w *Worker) patience(d *schemas.Dataset) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, paused := w.paused[d.Name]; paused {
+		return min(w.cfg.CheckInterval, w.cfg.PauseAfter)
+	}
+	return w.cfg.PauseAfter
+}
+
 // anyStopped says whether a partition of the dataset still waits for somebody, though others go on.
 func (w *Worker) anyStopped(d *schemas.Dataset) bool {
 	for _, p := range w.partitions() {
@@ -91,12 +113,29 @@ func (w *Worker) anyStopped(d *schemas.Dataset) bool {
 	return false
 }
 
+var errLanesSilent = errors.New("lanes do not answer, or are being repaired")
+
 // gate lets a transaction begin only if every lane was checked since the assignment and answered a request that was sent
 // at most CheckInterval ago: a worker that alone is cut from Redis must not run ahead of nodes that are not.
 func (w *Worker) gate(ctx context.Context, p *partition) error {
 	if !p.cached() {
 		return nil
 	}
+	if p.dataset == nil || !w.cfg.anyUncached() {
+		return w.awaitLanes(ctx, p)
+	}
+	// Datasets without a cache section need no lanes: they must not wait for a writer as long as these are away.
+	wait, cancel := context.WithTimeoutCause(ctx, w.patience(p.dataset), errLanesSilent)
+	defer cancel()
+	err := w.awaitLanes(wait, p)
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		w.pause(p.dataset, errLanesSilent)
+		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err)
+	}
+	return err
+}
+
+func (w *Worker) awaitLanes(ctx context.Context, p *partition) error {
 	select {
 	case <-p.ready:
 	case <-ctx.Done():

@@ -24,8 +24,8 @@ const (
 	DefaultHold = 60 * time.Second
 	// DefaultProbeInterval is how often a paused dataset is tried again.
 	DefaultProbeInterval = 5 * time.Second
-	// DefaultPauseAfter is how long MySQL may refuse a dataset's batches with one and the same error before the dataset
-	// is set aside.
+	// DefaultPauseAfter is how long MySQL may refuse a dataset's batch with one and the same error before the dataset is
+	// set aside.
 	DefaultPauseAfter = time.Minute
 	// PurgeInterval is how often old displaced names are removed.
 	PurgeInterval = time.Minute
@@ -84,8 +84,9 @@ type Config struct {
 	Foreign Foreign
 	// ProbeInterval; 0 means DefaultProbeInterval.
 	ProbeInterval time.Duration
-	// PauseAfter; 0 means DefaultPauseAfter. A paused dataset lets go of its writer, so that the others flow, and is tried
-	// again every ProbeInterval.
+	// PauseAfter is how long a batch may wait for MySQL, or for the lanes if other datasets do not need them; 0 means
+	// DefaultPauseAfter. A paused dataset lets go of its writer, so that the others flow, and is tried again every
+	// ProbeInterval.
 	PauseAfter time.Duration
 	// Failpoint, if not nil, is called at the named points of a batch's way; fault tests stop the process there. It is
 	// nil in production.
@@ -171,6 +172,15 @@ func (c Config) anyForeign() bool {
 		return false
 	}
 	return slices.ContainsFunc(c.Datasets.All(), func(d *schemas.Dataset) bool { return d.Cache != nil && len(d.Cache.Foreign) > 0 })
+}
+
+func (c Config) anyUncached() bool {
+	for _, d := range c.Datasets.All() {
+		if d.Cache == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (c Config) anyCached() bool {

@@ -1,0 +1,68 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
+)
+
+// What holds up one dataset must not hold up the others, although there are fewer writers than partitions.
+
+func TestRefusedDatasetLetsGoOfItsWriter(t *testing.T) {
+	b := newBed(t, servers{})
+	// An error that no table of errors knows: neither the record's fault nor, for sure, the dataset's.
+	b.exec("CREATE TRIGGER refuse BEFORE INSERT ON items FOR EACH ROW SIGNAL SQLSTATE '45000'")
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Consumer.Writers, c.PauseAfter = 1, 300*time.Millisecond
+	})
+	b.put("items", "k", 1)
+	awaitReason(t, w, "dataset items is paused", "mysql error 1644")
+	b.put("others", "k", 1)
+	b.awaitRow("others", "k", 1)
+	b.exec("DROP TRIGGER refuse")
+	b.awaitRow("items", "k", 1)
+	b.awaitDone("items")
+	awaitReady(t, w)
+	if n := b.count("freshet_dead_letter"); n != 0 {
+		t.Errorf("%d dead letters of an error that is nobody's", n)
+	}
+}
+
+func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
+	rs := testenv.StartRedis(t, testenv.RedisOptions{})
+	b := newBed(t, servers{redis: rs})
+	fsys := fstest.MapFS{"s.json": {Data: []byte(itemSchema)}}
+	for name, cache := range map[string]string{"items": "cache: {key: \"items:{id}\"}\n", "others": ""} {
+		fsys[name+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "dataset: %s\ntopic: %s\nschema: s.json\nkey: [id]\nreplica: {table: %s}\n%s",
+			name, b.dataset(name).Topic, name, cache)}
+	}
+	set, err := schemas.LoadDatasets(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Datasets, c.Consumer.Writers, c.PauseAfter = set, 1, 300*time.Millisecond
+	})
+	b.put("items", "k", 1)
+	b.awaitDone("items")
+	rs.Stop(t)
+	awaitReason(t, w, "redis: check lanes") // the last answer is too old by now
+	b.put("items", "k", 2)
+	awaitReason(t, w, "dataset items is paused", "lanes")
+	b.put("others", "k", 1)
+	b.awaitRow("others", "k", 1)
+	if v := b.version(context.WithoutCancel(t.Context()), "items", "k"); v != 1 {
+		t.Errorf("items k has version %d: the worker ran ahead of lanes that do not answer", v)
+	}
+	rs.Cont(t)
+	b.awaitRow("items", "k", 2)
+	b.awaitDone("items")
+	awaitReady(t, w)
+}
