@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -65,4 +66,44 @@ func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
 	b.awaitRow("items", "k", 2)
 	b.awaitDone("items")
 	awaitReady(t, w)
+}
+
+func TestWaitingEmissionLeavesOtherRepairsAlone(t *testing.T) {
+	b := newBed(t, servers{})
+	stuck := make(chan struct{})
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Emitter = &waitingEmitter{Emitter: c.Emitter, source: b.source("items"), until: stuck}
+	})
+	b.putMany("others", 10)
+	b.awaitDone("others")
+	b.put("items", "k", 1)
+	b.awaitRow("items", "k", 1) // its emission waits, or will
+	gone := b.hold("others", "k7", 0)
+	b.rdb.HSet(t.Context(), b.keys().Meta, "wm:"+b.source("others"), 4)
+	b.awaitDone("others")
+	if !gone() {
+		t.Error("the watermark is complete, and an entry of the range survived")
+	}
+	close(stuck)
+	b.awaitDone("items")
+	awaitReady(t, w)
+}
+
+// waitingEmitter answers nothing of one source until then.
+type waitingEmitter struct {
+	consumer.Emitter
+
+	source string
+	until  chan struct{}
+}
+
+func (e *waitingEmitter) Emit(ctx context.Context, n int, root string, start int64, em lane.Emission) (lane.Reply, error) {
+	if em.Source == e.source {
+		select {
+		case <-e.until:
+		case <-ctx.Done():
+			return lane.Reply{}, context.Cause(ctx)
+		}
+	}
+	return e.Emitter.Emit(ctx, n, root, start, em)
 }

@@ -14,6 +14,14 @@ import (
 // errLaneMoved says that a lane changed under a repair; the repair begins again.
 var errLaneMoved = errors.New("lane changed meanwhile")
 
+// repairTurn bounds how long one partition's repair may hold up the check of the others.
+const repairTurn = 5 * time.Second
+
+var (
+	errBusy = errors.New("an emission is under way")
+	errTurn = errors.New("the repair is not done yet")
+)
+
 // checkLanes is the watermark check: per lane one read of its meta hash for all partitions, then repairs where a lane is
 // missing, has a root that a partition does not know, or forgot what it acknowledged.
 func (w *Worker) checkLanes(ctx context.Context) {
@@ -42,7 +50,10 @@ func (w *Worker) checkLanes(ctx context.Context) {
 	w.healed(what)
 	for _, p := range parts {
 		what := fmt.Sprintf("lanes of %s/%d to be repaired", p.id.Topic, p.id.ID)
-		if err := failed[p]; err != nil {
+		switch err := failed[p]; {
+		case errors.Is(err, errBusy):
+			continue
+		case err != nil:
 			w.fault(what, err)
 			continue
 		}
@@ -62,22 +73,31 @@ func (w *Worker) checkLane(ctx context.Context, v *laneView, parts []*partition,
 		return err
 	}
 	for _, p := range parts {
-		if err := p.lock.acquire(ctx); err != nil {
-			return err
-		}
-		s := p.lanes[v.n]
-		wm, known := st.Watermarks[p.source]
-		sound := st.Exists && st.Root == s.root && (known && wm >= s.acked || !known && s.start > s.acked)
-		var err error
-		if !sound {
-			err = w.repair(ctx, p, v.n)
-		}
-		p.lock.release()
-		if err != nil {
+		if err := w.checkPartition(ctx, v, &st, p); err != nil {
 			failed[p] = err
 		}
 	}
 	return nil
+}
+
+// checkPartition repairs v for p if that is needed. Neither an emission that waits for something nor a repair that does
+// holds up the other partitions: the former finds by itself what its lane lost, the latter goes on at the next check from
+// where it came to.
+func (w *Worker) checkPartition(ctx context.Context, v *laneView, st *lane.State, p *partition) error {
+	wait, cancel := context.WithTimeoutCause(ctx, settleWait, errBusy)
+	defer cancel()
+	if err := p.lock.acquire(wait); err != nil {
+		return err
+	}
+	defer p.lock.release()
+	s := p.lanes[v.n]
+	wm, known := st.Watermarks[p.source]
+	if st.Exists && st.Root == s.root && (known && wm >= s.acked || !known && s.start > s.acked) {
+		return nil
+	}
+	turn, end := context.WithTimeoutCause(ctx, repairTurn, errTurn)
+	defer end()
+	return w.repair(turn, p, v.n)
 }
 
 // adoptLane makes a missing lane, and copies the cache hashes that the operator set and this worker agrees with. A
