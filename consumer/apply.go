@@ -58,7 +58,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 }
 
 func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replica.Batch) (res replica.Result, err error) {
-	const what = "mysql: apply batch"
+	what := "mysql: apply batch of topic " + p.id.Topic
 	var number uint16 // of the last error
 	since := w.now()
 	err = retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
@@ -83,6 +83,9 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 		}
 		return err
 	})
+	if errors.Is(err, kafkalog.ErrPause) {
+		w.forget(what) // the pause tells more
+	}
 	if err == nil {
 		w.healed(what)
 		if p.dataset != nil && !w.anyStopped(p.dataset) {
@@ -138,8 +141,14 @@ func (w *Worker) gate(ctx context.Context, p *partition) error {
 func (w *Worker) awaitLanes(ctx context.Context, p *partition) error {
 	select {
 	case <-p.ready:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		select {
+		case <-p.ready:
+		case <-p.over:
+			return fmt.Errorf("wait for the lanes: %w: the generation has ended", kafkalog.ErrRejoin)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	const what = "redis: lanes must answer before a batch is applied"
 	for _, v := range w.lanes {

@@ -137,6 +137,7 @@ func (b *bed) dataset(name string) *schemas.Dataset {
 type worker struct {
 	*consumer.Worker
 
+	replica *replica.MySQL
 	// stop ends it and waits for it; kill does not wait: something may hold it up for good.
 	stop, kill func()
 }
@@ -170,7 +171,7 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 	if _, err := db.Prepare(b.t.Context(), cfg.Datasets.All()); err != nil {
 		b.t.Fatal(err)
 	}
-	cfg.Replica, cfg.Topics, cfg.Lanes, cfg.Hashes = db, db, db.LaneLog(b.ns), db
+	cfg.Replica, cfg.Topics, cfg.Lanes, cfg.Hashes, cfg.Pauses, cfg.Restarts = db, db, db.LaneLog(b.ns), db, db, db
 	w, err := consumer.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)
@@ -188,7 +189,7 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 		}
 	})
 	b.t.Cleanup(stop)
-	return &worker{Worker: w, stop: stop, kill: cancel}
+	return &worker{Worker: w, replica: db, stop: stop, kill: cancel}
 }
 
 // session is the group's session timeout here.

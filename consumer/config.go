@@ -63,6 +63,9 @@ type Config struct {
 	Outbox Outbox
 	// Pauses are the pauses that hold for all workers; nil: there are none, and storms of dead letters pause nothing.
 	Pauses PauseLog
+	// Restarts are decisions where partitions that stand still go on; nil: they stand still until the worker is restarted
+	// with another position.
+	Restarts RestartLog
 	// DeadTopics copies each dead letter to the topic DeadTopic(its topic), which must exist: no offset is committed
 	// before its letters are copied.
 	DeadTopics bool

@@ -20,6 +20,7 @@ import (
 // possible any more.
 
 func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		lose func(t *testing.T, b *bed)
@@ -39,6 +40,7 @@ func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
 		{"the watermark", func(t *testing.T, b *bed) { b.rdb.HDel(t.Context(), b.keys().Meta, "wm:"+b.source("items")) }, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBed(t, servers{})
 			w := b.start(nil)
 			b.putMany("items", 50)
@@ -71,6 +73,7 @@ func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
 // A lane is lost, and what would have to be emitted again cannot be any more. One flush of the lane mends it; what is
 // within the window is emitted again, and it ends.
 func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		spoil func(t *testing.T, b *bed)
@@ -93,6 +96,7 @@ func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
 			{"lane", func(t *testing.T, b *bed) { b.rdb.Del(t.Context(), b.keys().Meta) }},
 		} {
 			t.Run(c.name+", "+lost.name, func(t *testing.T) {
+				t.Parallel()
 				b := newBed(t, servers{})
 				w := b.start(nil)
 				b.putMany("items", 50)
@@ -128,6 +132,7 @@ func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
 
 // A repair that breaks off half-way is not forgotten: the watermark must not move over what it left out.
 func TestInterruptedRepairGoesOn(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, servers{})
 	var faults atomic.Int64
 	w := b.start(func(c *consumer.Config, _ *replica.Config) {
@@ -184,6 +189,7 @@ func (b *bed) truncate(dataset string, before int64) {
 // Other programs' hashes of cache sections: a worker that differs from the registered ones writes nothing of that
 // dataset, and goes on by itself when they agree.
 func TestAnotherCacheHashPausesTheDatasetOnly(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, servers{})
 	b.migrate(b.declare("-next"))
 	w := b.start(nil)

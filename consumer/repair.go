@@ -34,6 +34,8 @@ func (w *Worker) checkLanes(ctx context.Context) {
 	if len(parts) == 0 {
 		return
 	}
+	ctx, stop := whileOwned(ctx, parts)
+	defer stop()
 	const what = "redis: check lanes"
 	failed := map[*partition]error{}
 	for _, v := range w.lanes {

@@ -82,6 +82,16 @@ type PauseLog interface {
 	Pauses(ctx context.Context) (map[string]replica.Pause, error)
 }
 
+// RestartLog keeps decisions where partitions that stand still go on. It lives in MySQL.
+type RestartLog interface {
+	// Restarts gives the decisions in force, by source.
+	Restarts(ctx context.Context) (map[string]replica.Restart, error)
+	// Rewind sets a position back. Errors: replica.ErrFenced.
+	Rewind(ctx context.Context, source string, fence, at int64) error
+	// RestartDone removes a decision that was carried out.
+	RestartDone(ctx context.Context, source string) error
+}
+
 // Outbox holds what writers of replica rows made stale, noted in the transactions of their rows. It lives in MySQL.
 type Outbox interface {
 	// Outgoing gives a namespace's rows that are older than age by the database's clock, oldest first, at most limit.

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"sync/atomic"
@@ -37,6 +38,9 @@ type Stats struct {
 	Damaged uint64
 	// DataLosses counts ranges that Kafka no longer had when they were to be read.
 	DataLosses uint64
+	// TopicsRenewed counts topics found to have been made anew, TopicsRepartitioned those found with another number of
+	// partitions.
+	TopicsRenewed, TopicsRepartitioned uint64
 	// Generations counts assignments.
 	Generations uint64
 	// Storms counts datasets set aside because their letters came in a storm.
@@ -67,6 +71,7 @@ type counters struct {
 	items, emitRetries, watermarkWrites         atomic.Uint64
 	regressions, reemitted                      atomic.Uint64
 	laneRoots, laneFlushes, losses, generations atomic.Uint64
+	renewed, repartitioned                      atomic.Uint64
 	storms, badInvalidations, foreignSkipped    atomic.Uint64
 	outboxPublished, deadCopies                 atomic.Uint64
 	foreignUnlinked, foreignOversize, governed  atomic.Uint64
@@ -106,6 +111,7 @@ func (w *Worker) Stats() Stats {
 		EmitRetries: c.emitRetries.Load(), WatermarkWrites: c.watermarkWrites.Load(), Regressions: c.regressions.Load(),
 		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
 		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
+		TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
 		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
@@ -135,7 +141,10 @@ func (w *Worker) Stats() Stats {
 func (w *Worker) NotReady() []string {
 	var out []string
 	st := w.consumer.Stats()
-	if !st.Assigned {
+	switch {
+	case !st.Assigned && st.LastError != nil:
+		out = append(out, "waiting for the consumer group to assign partitions: "+st.LastError.Error())
+	case !st.Assigned:
 		out = append(out, "waiting for the consumer group to assign partitions")
 	}
 	for _, t := range st.Missing {
@@ -144,15 +153,16 @@ func (w *Worker) NotReady() []string {
 	for _, p := range st.Partitions {
 		switch {
 		case p.Lost:
-			out = append(out, fmt.Sprintf("%s/%d stands still: Kafka no longer has records that were never read; publish the dataset again from its source", p.Partition.Topic, p.Partition.ID))
+			out = append(out, whyLost(p))
 		case p.Stopped:
-			out = append(out, fmt.Sprintf("%s/%d stands still: a batch at offset %d cannot be read", p.Partition.Topic, p.Partition.ID, p.Fetched))
+			out = append(out, fmt.Sprintf("%s/%d stands still: the batch at offset %d cannot be read; mend the broker's copy, or leave the batch out with `freshet partitions restart %[1]s/%[2]d --at OFFSET`",
+				p.Partition.Topic, p.Partition.ID, p.Fetched))
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for what, f := range w.faults {
-		out = append(out, fmt.Sprintf("waiting since %s for %s", f.since.UTC().Format(time.RFC3339), what))
+		out = append(out, fmt.Sprintf("waiting since %s for %s: %v", f.since.UTC().Format(time.RFC3339), what, f.last))
 	}
 	for d, p := range w.paused {
 		out = append(out, "dataset "+d+" is paused: "+p.why)
@@ -164,15 +174,35 @@ func (w *Worker) NotReady() []string {
 	return out
 }
 
+// whyLost is the sentence of readiness about a partition whose records are gone.
+func whyLost(p kafkalog.PartitionStats) string {
+	const mend = "publish the dataset again from its source, and go on with `freshet partitions restart %s/%d --at first`"
+	why := "Kafka no longer has records that were never read"
+	var loss *kafkalog.LossError
+	if errors.As(p.LastError, &loss) {
+		l := loss.Loss
+		why = fmt.Sprintf("%d records from offset %d on were deleted before they were read (retention is shorter than the outage, or somebody deleted them)", l.First-l.Next, l.Next)
+		if l.Next > l.Last {
+			why = fmt.Sprintf("the log ends at offset %d, before offset %d that was read already: Kafka lost acknowledged records", l.Last, l.Next)
+		}
+	}
+	return fmt.Sprintf("%s/%d stands still: %s; "+mend, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
+}
+
 // fault is something of the infrastructure that the worker waits for.
-type fault struct{ since time.Time }
+type fault struct {
+	since time.Time
+	last  error // names no keys and no values
+}
 
 func (w *Worker) fault(what string, err error) {
 	w.mu.Lock()
-	_, known := w.faults[what]
+	f, known := w.faults[what]
 	if !known {
-		w.faults[what] = fault{time.Now()}
+		f.since = time.Now()
 	}
+	f.last = err
+	w.faults[what] = f
 	w.mu.Unlock()
 	if !known {
 		w.log.Warn("waiting for the infrastructure", "for", what, "error", err)
@@ -189,6 +219,13 @@ func (w *Worker) healed(whats ...string) {
 			w.log.Info("going on", "after", what, "waited", time.Since(f.since).Round(time.Millisecond))
 		}
 	}
+}
+
+// forget ends a fault that something else tells of by now.
+func (w *Worker) forget(what string) {
+	w.mu.Lock()
+	delete(w.faults, what)
+	w.mu.Unlock()
 }
 
 // waiting is the retry hook that shows a fault in readiness and the log.

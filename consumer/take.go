@@ -48,8 +48,8 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	}
 	w.mu.Lock()
 	w.parts = taken
-	clear(w.paused) // who is still broken says so again
 	w.mu.Unlock()
+	context.AfterFunc(ctx, func() { w.disown(taken) }) // ctx ends with the generation
 	w.counts.generations.Add(1)
 	w.log.Info("partitions are assigned", "generation", generation, "partitions", len(parts))
 	w.checkNow()
@@ -59,16 +59,20 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 // resume says where a partition starts. Without a committed offset nobody knows which letters were copied: with copies
 // asked for, all that Kafka has is gone through again.
 func resume(a kafkalog.Assigned, pos replica.Position, copied bool) int64 {
+	at := pos.Next // without a committed offset the lanes' watermarks say what must be emitted again
 	switch {
 	case pos.Next < 0: // a fresh replica needs everything, whatever the group once committed
 		return a.LogStart
 	case a.Committed < 0 && copied:
-		return min(a.LogStart, pos.Next)
-	case a.Committed < 0: // the lanes' watermarks say what must be emitted again
-		return pos.Next
-	default:
-		return min(a.Committed, pos.Next)
+		at = a.LogStart
+	case a.Committed >= 0:
+		at = min(a.Committed, pos.Next)
 	}
+	if at < a.LogStart && a.LogStart <= pos.Next {
+		// Kafka has deleted only what MySQL has. What was not emitted of it the watermarks tell, and the lane is flushed.
+		at = a.LogStart
+	}
+	return min(at, pos.Next)
 }
 
 // observed is what is known of a topic: its partitions now, and what was noted when its id was new.
@@ -94,7 +98,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 	d, _ := w.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
 		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, read: at, settled: at,
-		ready: make(chan struct{}), lock: make(laneLock, 1), pending: map[*kafkalog.Batch]*prepared{},
+		ready: make(chan struct{}), over: make(chan struct{}), lock: make(laneLock, 1), pending: map[*kafkalog.Batch]*prepared{},
 	}
 	if d != nil {
 		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})
@@ -154,11 +158,13 @@ func (w *Worker) observeTopic(ctx context.Context, a kafkalog.Assigned) (o obser
 	if !ok || noted.ID != info.ID {
 		return o, madeAnew
 	}
+	w.countPartitions(info, noted)
 	return observed{info.Partitions, noted}, nil
 }
 
 func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
-	w.log.Warn("topic was made anew; every lane is flushed", "topic", info.Name)
+	w.counts.renewed.Add(1)
+	w.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
 	if d, ok := w.cfg.Datasets.ByTopic(info.Name); !ok || d.Cache != nil {
 		if err := w.flushLanes(ctx); err != nil {
 			return err
@@ -168,6 +174,23 @@ func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
 		return fmt.Errorf("note flush for topic %s: %w", info.Name, err)
 	}
 	return nil
+}
+
+// countPartitions makes a change of a topic's partitions loud. Keys move to other partitions with it; versions keep their
+// order where publishers give them.
+func (w *Worker) countPartitions(info kafkalog.TopicInfo, noted replica.Topic) {
+	w.mu.Lock()
+	before, known := w.counted[info.Name]
+	w.counted[info.Name] = info.Partitions
+	w.mu.Unlock()
+	if !known {
+		before = noted.Partitions
+	}
+	if before == info.Partitions {
+		return
+	}
+	w.counts.repartitioned.Add(1)
+	w.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
 }
 
 // flushLanes is flushOne for every lane.

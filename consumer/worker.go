@@ -31,6 +31,7 @@ type Worker struct {
 
 	mu        sync.Mutex
 	parts     map[kafkalog.Partition]*partition // of the current generation
+	counted   map[string]int32                  // by topic: partitions when it was last assigned
 	paused    map[string]pause                  // by dataset: cannot be written just now
 	held      map[string]replica.Pause          // by dataset: the pause is noted
 	storms    map[string]*storm                 // by dataset
@@ -58,7 +59,11 @@ type partition struct {
 	unfit error
 	// stopped: the last batch could not be told by events.
 	stopped atomic.Bool
-	fence   int64
+	// restarted: somebody's decision to go on elsewhere was carried out. Only the watch uses it.
+	restarted bool
+	fence     int64
+	// over is closed when the generation that gave this partition ends: batches under way finish, nothing new is begun.
+	over chan struct{}
 	// fresh is the next_offset that was taken: what lies at or above it was never committed to MySQL before.
 	fresh int64
 	// ready is closed once every lane was checked for the first time; no transaction begins before.
@@ -113,7 +118,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.With("component", "worker"), kick: make(chan struct{}, 1),
-		parts: map[kafkalog.Partition]*partition{}, paused: map[string]pause{}, faults: map[string]fault{},
+		parts: map[kafkalog.Partition]*partition{}, counted: map[string]int32{}, paused: map[string]pause{}, faults: map[string]fault{},
 		held: map[string]replica.Pause{}, storms: map[string]*storm{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
 	}
 	w.counts.started = time.Now()
@@ -178,6 +183,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.checkLanes(ctx)
 		case <-check.C:
 			w.checkPauses(ctx)
+			w.followRestarts(ctx)
 			w.keepInvalidations(ctx)
 			w.checkLanes(ctx)
 		case <-probe.C:
@@ -201,14 +207,51 @@ func (w *Worker) partition(id kafkalog.Partition) *partition {
 	return w.parts[id]
 }
 
+// partitions gives those of the current generation, and none when it has ended: whoever may be another's by now is not
+// repaired, flushed or purged.
 func (w *Worker) partitions() []*partition {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make([]*partition, 0, len(w.parts))
 	for _, p := range w.parts {
-		out = append(out, p)
+		select {
+		case <-p.over:
+		default:
+			out = append(out, p)
+		}
 	}
 	return out
+}
+
+// disown is the end of the generation that gave these partitions. What was said of them here is somebody else's to say.
+func (w *Worker) disown(taken map[kafkalog.Partition]*partition) {
+	for _, p := range taken {
+		close(p.over)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.paused)
+	clear(w.faults)
+}
+
+// whileOwned gives a context that ends with ctx or with the generation of these partitions.
+func whileOwned(ctx context.Context, parts []*partition) (owned context.Context, stop func()) {
+	owned, cancel := context.WithCancel(ctx)
+	if len(parts) == 0 {
+		return owned, cancel
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-parts[0].over: // all are of one generation
+			cancel()
+		case <-owned.Done():
+		}
+	})
+	return owned, func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // purge removes displaced names that no repair can need any more.

@@ -33,7 +33,7 @@ func (p *program) command() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.datasetsCommand(), p.deadlettersCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
-	root.AddCommand(p.schemaCommand())
+	root.AddCommand(p.schemaCommand(), p.partitionsCommand())
 	p.addDev(root)
 	root.AddCommand(p.adminCommand(), p.serveCommand(), p.lagCommand(), p.nodesCommand(), p.inspectCommand(), p.replayCommand())
 	return root

@@ -87,7 +87,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: h, Logger: log,
-		MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, DeadTopics: c.Worker.DeadTopics,
+		MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
 	}
 	var foreign *invalidation.Foreign
 	if anyCached(set) {

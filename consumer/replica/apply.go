@@ -256,7 +256,8 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 			number, _ := Errno(err)
 			return &DatasetError{
 				Dataset: t.ds.Name, Errno: number,
-				Problem: "the server refuses the statement on its table", Mend: "compare the table with freshet schema ddl, then run freshet migrate datasets",
+				Problem: fmt.Sprintf("the server refuses the statement on its table with mysql error %d", number),
+				Mend:    "run freshet migrate datasets, or with --dry-run to see what differs",
 			}
 		case classify(err) != classPoison:
 			return doing("upsert into", t.name, err)

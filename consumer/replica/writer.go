@@ -87,7 +87,9 @@ func (w *writer) close() {
 }
 
 // idle is how long a writer's connection may lie unused before it is replaced; the server ends it after twice that time.
-func (m *MySQL) idle() time.Duration { return max(m.cfg.SessionTimeout/2, time.Second).Truncate(time.Second) }
+func (m *MySQL) idle() time.Duration {
+	return max(m.cfg.SessionTimeout/2, time.Second).Truncate(time.Second)
+}
 
 func (m *MySQL) acquire(ctx context.Context) (*writer, error) {
 	var w *writer

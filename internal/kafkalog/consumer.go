@@ -291,7 +291,8 @@ func (c *Consumer) Resume(topic string) {
 }
 
 // Restart lets a partition that lost records, or that stopped at a bad batch, go on at offset. An offset beyond what was
-// fetched leaves what is queued in place; a lower one drops it. It says whether the partition is assigned to this member.
+// fetched leaves what is queued in place, and what is left out becomes a part of a batch, without records; a lower one
+// drops what is queued. It says whether the partition is assigned to this member.
 func (c *Consumer) Restart(p Partition, offset int64) bool {
 	c.mu.Lock()
 	s := c.session

@@ -85,6 +85,16 @@ func (d *feed) restart(offset int64) {
 	d.turn++
 }
 
+// skip goes on at a later offset, behind what is queued. The gap becomes a part of a batch, without records, so that
+// ranges stay contiguous and the new offset is committed like any other.
+func (d *feed) skip(to int64) {
+	if to > d.next {
+		d.queue = append(d.queue, chunk{from: d.next, next: to, highWater: d.lastStable, logStart: d.logStart})
+	}
+	d.next = to
+	d.turn++
+}
+
 // slabs are used again by batches; a released batch's records are cleared before.
 type slabs struct{ pool sync.Pool }
 
@@ -121,6 +131,7 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *Batch {
 			break
 		}
 		if done {
+			next = max(next, d.cur.next)
 			charge += d.charged
 			d.charged, d.cur, d.dec = 0, chunk{}, nil
 		}

@@ -248,15 +248,16 @@ func (s *session) restart(p Partition, offset int64) bool {
 		s.fetch.mu.Lock()
 		ahead := offset >= l.feed.next
 		if ahead {
-			l.feed.next = offset
-			l.feed.turn++
+			l.feed.skip(offset)
 		}
 		s.fetch.activate(l.feed)
 		s.fetch.mu.Unlock()
 		if ahead {
+			s.schedule(l)
 			return true
 		}
 		s.mu.Lock()
+		l.from = min(l.from, offset)
 		l.restartAt = offset
 		idle := s.seize(l)
 		s.mu.Unlock()

@@ -52,6 +52,8 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 		{"freshet_lane_governed_keys_total", "Keys that the flush of a lane stood for, since too many changed at once.", float64(s.Governed)},
 		{"freshet_invalidations_foreign_skipped_total", "Foreign keys named by other writers that nothing deletes.", float64(s.ForeignSkipped)},
 		{"freshet_invalidation_outbox_published_total", "Rows of the invalidation outbox published in place of their writers.", float64(s.OutboxPublished)},
+		{"freshet_topics_renewed_total", "Topics found to have been made anew.", float64(s.TopicsRenewed)},
+		{"freshet_topics_repartitioned_total", "Topics found with another number of partitions.", float64(s.TopicsRepartitioned)},
 		{"freshet_generations_total", "Assignments of partitions to this worker.", float64(s.Generations)},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(m.name, m.help), prometheus.CounterValue, m.value)

@@ -216,11 +216,16 @@ func Eventually(t testing.TB, within time.Duration, cond func(ctx context.Contex
 func until(ctx context.Context, ask func(context.Context) error) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
+	var last error // an answer that the deadline itself cut off says less than the one before
 	for {
 		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil && last != nil {
+			err = last
+		}
+		last = err
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w (%w)", err, ctx.Err())

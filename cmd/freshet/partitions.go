@@ -1,0 +1,112 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+func (p *program) partitionsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "partitions",
+		Short: "Let a partition go on that stands still",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{fmt.Errorf("say what: %s restart", cmd.CommandPath())}
+		},
+	}
+	cmd.AddCommand(p.partitionsRestart())
+	return cmd
+}
+
+// restartReport is what partitions restart prints with --json.
+type restartReport struct {
+	Source string `json:"source"`
+	// Next is the position in the replica, First and Last are the bounds of the log.
+	Next  int64 `json:"next_offset"`
+	First int64 `json:"first"`
+	Last  int64 `json:"last"`
+	At    int64 `json:"at"`
+}
+
+func (p *program) partitionsRestart() *cobra.Command {
+	var at, who string
+	cmd := &cobra.Command{
+		Use:   "restart TOPIC/PARTITION",
+		Short: "Say where a partition goes on whose records were lost, or whose next batch cannot be read",
+		Long: "A partition stands still, and readiness says so, when Kafka deleted records that were never read, when the log was cut\n" +
+			"behind what was read, or when a batch cannot be read. First publish again from the source what may be missing: what the\n" +
+			"lost records said is in no replica. Then this command notes where to go on; the worker that owns the partition flushes\n" +
+			"every lane and goes on there within seconds. A partition that does not stand still is left alone.",
+		Args: args(cobra.ExactArgs(1)),
+	}
+	p.onReplica(cmd, func(ctx context.Context, s *replicaSession, a []string) error {
+		kafka, err := openKafka(s.config, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		defer kafka.Close()
+		r, err := findRestart(ctx, kafka, s, a[0], at)
+		if err != nil {
+			return err
+		}
+		if err := s.NoteRestart(ctx, r.Source, r.At, cmp.Or(who, whoami())); err != nil {
+			return err
+		}
+		if p.json {
+			return p.printJSON(r)
+		}
+		fmt.Fprintf(p.out, "%s stands at offset %d and the log has %d to %d; it goes on at %d as soon as its worker sees this\n", a[0], r.Next, r.First, r.Last, r.At)
+		return nil
+	}, "kafka")
+	cmd.Flags().StringVar(&at, "at", "", "where: first (the oldest record that Kafka has), last (what comes next), or an offset")
+	cmd.Flags().StringVar(&who, "who", "", "who decides it; empty: user and host")
+	return cmd
+}
+
+// findRestart learns where the partition stands and where it shall go on.
+func findRestart(ctx context.Context, kafka *kafkalog.Client, s *replicaSession, name, at string) (r restartReport, err error) {
+	topic, number, ok := strings.Cut(name, "/")
+	id, perr := strconv.ParseInt(number, 10, 32)
+	if !ok || perr != nil {
+		return r, usageError{fmt.Errorf("%q is no partition; name it TOPIC/NUMBER, as readiness does", name)}
+	}
+	info, err := kafka.Topic(ctx, topic)
+	if err != nil {
+		return r, fmt.Errorf("look for topic %s: %w", topic, err)
+	}
+	offsets, err := kafka.Offsets(ctx, topic)
+	if err != nil {
+		return r, err
+	}
+	o, ok := offsets[int32(id)]
+	if !ok {
+		return r, usageError{fmt.Errorf("topic %s has no partition %d; it has %d", topic, id, info.Partitions)}
+	}
+	r = restartReport{Source: schemas.SourceName(topic, info.ID, int32(id)), First: o.First, Last: o.HighWater}
+	if r.Next, err = s.Next(ctx, r.Source); err != nil {
+		return r, err
+	}
+	switch at {
+	case "":
+		return r, usageError{errors.New("say where: --at first, --at last or --at OFFSET")}
+	case "first":
+		r.At = o.First
+	case "last":
+		r.At = o.HighWater
+	default:
+		if r.At, err = strconv.ParseInt(at, 10, 64); err != nil || r.At < o.First || r.At > o.HighWater {
+			return r, usageError{fmt.Errorf("--at %s: want first, last or an offset from %d to %d", at, o.First, o.HighWater)}
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,69 @@
+package consumer_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+)
+
+// A dataset whose table cannot be written stands aside and goes on by itself when it can; with a single writer the
+// others flow meanwhile.
+func TestBrokenTableStandsAside(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, spoil, mend, reason string }{
+		{"a column is missing", "ALTER TABLE items DROP COLUMN n", "ALTER TABLE items ADD COLUMN n BIGINT NULL", "mysql error 1054"},
+		{"the table is missing", "RENAME TABLE items TO away", "RENAME TABLE away TO items", "mysql error 1146"},
+		{
+			"the server refuses it in a way that nobody has a rule for",
+			"CREATE TRIGGER refuse BEFORE INSERT ON items FOR EACH ROW SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1114",
+			"DROP TRIGGER refuse", "mysql error 1114",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, servers{})
+			w := b.start(func(cfg *consumer.Config, _ *replica.Config) {
+				cfg.Consumer.Writers, cfg.PauseAfter = 1, 200*time.Millisecond
+			})
+			b.putMany("items", 5)
+			b.awaitDone("items")
+			b.exec(c.spoil)
+			b.put("items", "k1", 2)
+			awaitReason(t, w, "dataset items is paused", c.reason)
+			b.putMany("others", 50)
+			b.awaitDone("others")
+			if n := b.count("freshet_dead_letter"); n != 0 {
+				t.Errorf("%d dead letters of a fault that is no event's", n)
+			}
+			b.exec(c.mend)
+			b.awaitRow("items", "k1", 2)
+			b.awaitDone("items")
+			awaitReady(t, w)
+		})
+	}
+}
+
+// What a worker said of partitions that it lost to others is not its to say any more.
+func TestReadinessForgetsWhatIsNotOwned(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	// The member that has both keeps the topic that comes first.
+	broken, other := "items", "others"
+	if b.dataset("items").Topic < b.dataset("others").Topic {
+		broken, other = other, broken
+	}
+	b.exec("ALTER TABLE " + broken + " DROP COLUMN n")
+	first := b.start(nil)
+	b.put(broken, "k1", 1)
+	awaitReason(t, first, "dataset "+broken+" is paused")
+	second := b.start(nil)
+	awaitReason(t, second, "dataset "+broken+" is paused")
+	awaitReady(t, first)
+	b.exec("ALTER TABLE " + broken + " ADD COLUMN n BIGINT NULL")
+	b.awaitDone(broken)
+	b.put(other, "k1", 1)
+	b.awaitDone(other)
+	awaitReady(t, second)
+}

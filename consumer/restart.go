@@ -1,0 +1,84 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+)
+
+// A partition whose records were lost, or whose next batch cannot be read, stands still until somebody says where it goes
+// on. The decision is noted in MySQL, so that whichever worker owns the partition carries it out, also after a crash in
+// between: it is removed only when Kafka has the offset that follows from it.
+
+// followRestarts carries out what is noted for the partitions that this worker owns.
+func (w *Worker) followRestarts(ctx context.Context) {
+	if w.cfg.Restarts == nil {
+		return
+	}
+	const what = "mysql, redis: restart partitions that stand still"
+	if err := w.restartAll(ctx); err == nil {
+		w.healed(what)
+	} else if ctx.Err() == nil {
+		w.fault(what, err)
+	}
+}
+
+func (w *Worker) restartAll(ctx context.Context) error {
+	noted, err := w.cfg.Restarts.Restarts(ctx)
+	if err != nil || len(noted) == 0 {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	for _, st := range w.consumer.Stats().Partitions {
+		r, ok := noted[st.Partition.Source()]
+		p := w.partition(st.Partition)
+		if !ok || p == nil {
+			continue
+		}
+		done := false
+		switch still := st.Lost || st.Stopped; {
+		case still && st.Emitted == st.Fetched: // what came before is done with
+			done, err = w.restart(ctx, p, st, r.At)
+		case still:
+		case p.restarted:
+			done = st.Committed >= r.At
+		case st.HighWater >= 0: // it was fetched from in this generation, and is well
+			w.log.Warn("restart is not needed: the partition does not stand still", "topic", p.id.Topic, "partition", p.id.ID)
+			done = true
+		}
+		if err == nil && done {
+			err = w.cfg.Restarts.RestartDone(ctx, p.source)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restart lets p go on at an offset. Nobody knows what the records that are left out would have invalidated, so every lane
+// is flushed, with hold, before anything behind them is applied. done: nothing more is to be waited for.
+func (w *Worker) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
+	if p.cached() {
+		if err := w.flushLanes(ctx); err != nil {
+			return false, err
+		}
+	}
+	if done = at < st.Fetched; done {
+		// The log was cut and gives its offsets out again: position and lanes follow it back.
+		if err := w.cfg.Restarts.Rewind(ctx, p.source, p.fence, at); err != nil {
+			return false, fmt.Errorf("restart partition: %w", err)
+		}
+		if err := p.lock.acquire(ctx); err != nil {
+			return false, err
+		}
+		p.read, p.settled, p.oldest = at, at, min(p.oldest, at)
+		for n := range p.lanes {
+			p.lanes[n] = laneState{acked: at - 1}
+		}
+		p.lock.release()
+	}
+	p.restarted = w.consumer.Restart(p.id, at)
+	w.log.Warn("partition goes on where it was told to", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
+	return done, nil
+}
