@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -98,6 +99,10 @@ type CacheConfig[V any] struct {
 	// of its own, with the values of a caller's context and LoadTimeout as its deadline. It runs on after its callers
 	// gave up. Its error goes to all callers, wrapped.
 	Load func(ctx context.Context, key string, from Source) (Loaded[V], error)
+	// LoadMany reads several records at once for GetMany, at most MaxBatch; nil: GetMany calls Load for each. A key that the
+	// answer lacks is a record that does not exist where it was told to read; if it cannot read there, it fails. Its error
+	// goes to the readers of all these keys.
+	LoadMany func(ctx context.Context, keys []string, from Source) (map[string]Loaded[V], error)
 	// MaxEntries bounds the local tier; 0 means DefaultMaxEntries.
 	MaxEntries int
 	// TTL of shared entries; 0 means DefaultTTL.
@@ -130,6 +135,8 @@ type Cache[V any] struct {
 	mu      sync.Mutex // guards flights and orphans
 	flights map[string]*flight[V]
 	orphans map[string]string // by name: the token whose lease outlived a failed load
+
+	watchers watchers
 }
 
 // entry is a local entry.
@@ -232,17 +239,33 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 		var zero V
 		return zero, fmt.Errorf("get record: %w", err)
 	}
-	now, l := c.node.now(), c.node.laneOf(name)
-	if l.fresh(now) && c.dataset.lanes[l.n].agreed.Load() {
-		if e, ok := c.store.GetIfPresent(name); ok && now < e.expires && c.usable(l, e) {
-			c.stats.localHits.add(now)
-			if !e.found {
-				return e.value, ErrNotFound
-			}
-			return e.value, nil
-		}
+	if e := c.local(name, demand{within: anyAge}); e != nil {
+		return e.answer()
 	}
 	return c.fly(ctx, key, name)
+}
+
+// anyAge: a local entry may be as old as the node's MaxStaleness lets it be.
+const anyAge = time.Duration(math.MaxInt64)
+
+// demand is what one read asks for beyond what every read gets.
+type demand struct {
+	least  int64         // the version
+	within time.Duration // bounds how long ago the last invalidation may be that was surely seen
+}
+
+// local gives the entry of this process that meets d, or nil.
+func (c *Cache[V]) local(name string, d demand) *entry[V] {
+	now, l := c.node.now(), c.node.laneOf(name)
+	if !l.fresh(now) || !c.dataset.lanes[l.n].agreed.Load() || d.within != anyAge && now-l.view.confirm.Load() > int64(d.within) {
+		return nil
+	}
+	e, ok := c.store.GetIfPresent(name)
+	if !ok || now >= e.expires || e.version < d.least || !c.usable(l, e) {
+		return nil
+	}
+	c.stats.localHits.add(now)
+	return e
 }
 
 // usable says whether e, whose key is in lane l, is still good.
@@ -280,6 +303,7 @@ func (c *Cache[V]) drop(name string, version int64) {
 	if !strings.HasPrefix(name, c.prefix) {
 		return
 	}
+	c.watchers.tell(name)
 	old, ok := c.store.GetEntryQuietly(name)
 	if !ok || version > 0 && old.Value.version >= version || old.Value.dead.Swap(true) {
 		return

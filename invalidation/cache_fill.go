@@ -4,141 +4,92 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// errLoaderExit: the loader left its goroutine instead of returning.
-var errLoaderExit = errors.New("loader did not return")
-
 // maxOrphans bounds the leases of failed loads that a cache remembers.
 const maxOrphans = 1024
 
-// flight is one fill of one key, which all who want it at the same time share.
-type flight[V any] struct {
-	key, name string
-	lane      *follower
-	stamp     int64 // logical time before anything was read
-	done      chan struct{}
+// noBypass: the shared tier can be asked, or was.
+const noBypass = -1
 
-	// Set before done is closed.
-	value    V
-	found    bool
-	err      error
-	panicked string
+// answer is what came of asking the shared tier: why it could not be used, or its reply to token.
+type answer struct {
+	bypass int
+	token  string
+	reply  lane.GetReply
 }
 
-// fly joins the flight of a key or begins one, and waits for it.
-func (c *Cache[V]) fly(ctx context.Context, key, name string) (V, error) {
-	var zero V
-	if err := ctx.Err(); err != nil {
-		return zero, fmt.Errorf("get record: %w", context.Cause(ctx))
+// ask asks the shared tier, if it is of use.
+func (c *Cache[V]) ask(ctx context.Context, f *flight[V]) answer {
+	a := answer{bypass: c.passed(f)}
+	if a.bypass != noBypass {
+		return a
 	}
-	f, err := c.board(ctx, key, name)
-	if err != nil {
-		return zero, err
-	}
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return zero, fmt.Errorf("get record: %w", context.Cause(ctx))
-	}
+	a.token = c.token(f.name)
+	r, err := c.shared(ctx, f.name, a.token)
+	return c.answered(f, a.token, r, err)
+}
+
+// answered makes an answer of a reply or its error.
+func (c *Cache[V]) answered(f *flight[V], token string, r lane.GetReply, err error) answer {
+	f.lane.heard(err)
+	a := answer{bypass: noBypass, token: token, reply: r}
 	switch {
-	case f.panicked != "":
-		panic(f.panicked) // in the caller's goroutine, where somebody may expect it
-	case f.err != nil:
-		return zero, f.err
-	case !f.found:
-		return zero, ErrNotFound
+	case err != nil:
+		a.bypass = bypassRedis
+	case r.Status == lane.GetNoLane:
+		signal(f.lane.now)
+		a.bypass = bypassNoLane
 	}
-	return f.value, nil
+	return a
 }
 
-func (c *Cache[V]) board(ctx context.Context, key, name string) (*flight[V], error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f, ok := c.flights[name]; ok && c.joinable(f) {
-		c.stats.joined.Add(1)
-		return f, nil
-	}
-	if !c.node.enter() {
-		return nil, ErrClosed
-	}
-	f := &flight[V]{key: key, name: name, lane: c.node.laneOf(name), stamp: c.node.clock.now.Load(), done: make(chan struct{})}
-	c.flights[name] = f
-	go c.run(context.WithoutCancel(ctx), f)
-	return f, nil
-}
-
-// joinable: a flight that began before an invalidation, or before somebody had waited for a write, may bring what was
-// true before it.
-func (c *Cache[V]) joinable(f *flight[V]) bool {
-	s := c.node.clock.stripe(f.name)
-	s.mu.Lock()
-	at := s.at
-	s.mu.Unlock()
-	return f.stamp >= max(at, c.node.waited.Load(), c.dataset.lanes[f.lane.n].since.Load(), f.lane.view.flushedAt.Load())
-}
-
-func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
-	defer c.node.leave()
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.LoadTimeout)
-	defer cancel()
-	defer context.AfterFunc(c.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too
-	f.err = errLoaderExit
-	defer func() {
-		if r := recover(); r != nil {
-			f.panicked = fmt.Sprintf("loader of dataset %s: %v\n\n%s", c.cfg.Dataset, r, debug.Stack())
-		}
-		c.mu.Lock()
-		if c.flights[f.name] == f {
-			delete(c.flights, f.name)
-		}
-		c.mu.Unlock()
-		close(f.done)
-	}()
-	l, err := c.fill(ctx, f)
-	f.value, f.found, f.err = l.Value, l.Found, err
-}
-
-// fill asks the shared tier and, if need be, the loader. Only what the shared tier accepted is kept in the local tier.
-func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
+// passed says why the shared tier is not asked, or noBypass.
+func (c *Cache[V]) passed(f *flight[V]) int {
 	switch {
 	case !f.lane.view.exists.Load():
-		return c.bypass(ctx, f, bypassNoLane)
+		return bypassNoLane
 	case !c.dataset.lanes[f.lane.n].agreed.Load():
-		return c.bypass(ctx, f, bypassDataset)
+		return bypassDataset
 	}
 	if !f.lane.fresh(c.node.now()) {
 		c.stats.bypassed[bypassUnconfirmed].Add(1) // the local tier only
 	}
 	if f.lane.trouble.Load() >= maxTrouble {
-		return c.bypass(ctx, f, bypassRedis)
+		return bypassRedis
 	}
-	token := c.token(f.name)
-	r, err := c.shared(ctx, f.name, token)
-	f.lane.heard(err)
+	return noBypass
+}
+
+// fill asks the shared tier and, if need be, the loader. Only what the shared tier accepted is kept in the local tier.
+func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
+	if f.asked == nil || f.asked.bypass == noBypass && f.asked.reply.Status == lane.GetBusy {
+		a := c.ask(ctx, f)
+		f.asked = &a
+	}
+	a := f.asked
 	switch {
-	case err != nil:
-		return c.bypass(ctx, f, bypassRedis)
-	case r.Status == lane.GetNoLane:
-		signal(f.lane.now)
-		return c.bypass(ctx, f, bypassNoLane)
-	case r.Status == lane.GetBusy:
+	case a.bypass != noBypass:
+		return c.bypass(ctx, f, a.bypass)
+	case a.reply.Status == lane.GetBusy:
 		c.stats.bypassed[bypassBusy].Add(1)
-		return c.unguarded(ctx, f.key, r.Floor)
-	case r.Status == lane.GetLease:
-		return c.lease(ctx, f, token, r.Floor)
+		return c.unguarded(ctx, f, a.reply.Floor)
+	case a.reply.Status == lane.GetLease:
+		return c.lease(ctx, f, a.token, a.reply.Floor)
 	}
-	l, err := c.decode(r)
+	l, err := c.decode(a.reply)
 	if err != nil {
 		c.warn(warnDecode, nil) // the codec's words may quote the value
 		return c.bypass(ctx, f, bypassCodec)
 	}
 	c.stats.sharedHits.Add(1)
 	c.keep(f, l)
+	if l.Version < f.least {
+		return c.load(ctx, f.key, Primary) // the worker has not told yet; there is no lease to keep this under
+	}
 	return l, nil
 }
 
@@ -187,12 +138,12 @@ func (c *Cache[V]) shared(ctx context.Context, name, token string) (lane.GetRepl
 
 // lease loads under a lease and shares the result.
 func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor int64) (Loaded[V], error) {
-	l, err := c.loadAtLeast(ctx, f.key, floor)
+	l, err := c.loadAtLeast(ctx, f, floor)
 	if err != nil {
 		c.orphan(f.name, token)
 		return l, err
 	}
-	if (floor == lane.PrimaryOnly || c.node.cfg.Hold < 0) && l.From != Primary {
+	if c.primaryOnly(floor) && l.From != Primary {
 		c.stats.refused[refusedPrimary].Add(1)
 		return l, nil // the loader could not reach the primary
 	}
@@ -250,28 +201,47 @@ func (c *Cache[V]) unshared(ctx context.Context, key string, l Loaded[V]) (Loade
 // bypass loads without any cache.
 func (c *Cache[V]) bypass(ctx context.Context, f *flight[V], why int) (Loaded[V], error) {
 	c.stats.bypassed[why].Add(1)
-	return c.unguarded(ctx, f.key, 0)
+	return c.unguarded(ctx, f, 0)
 }
 
 // unguarded loads what no fill will check: from the primary, if somebody relies on having waited for a write.
-func (c *Cache[V]) unguarded(ctx context.Context, key string, floor int64) (Loaded[V], error) {
+func (c *Cache[V]) unguarded(ctx context.Context, f *flight[V], floor int64) (Loaded[V], error) {
 	if c.node.waitedLately() {
-		return c.load(ctx, key, Primary)
+		floor = lane.PrimaryOnly
 	}
-	return c.loadAtLeast(ctx, key, floor)
+	return c.loadAtLeast(ctx, f, floor)
 }
 
 // loadAtLeast loads a version of at least floor, from the primary if anything else is too old.
-func (c *Cache[V]) loadAtLeast(ctx context.Context, key string, floor int64) (Loaded[V], error) {
-	if floor == lane.PrimaryOnly || c.node.cfg.Hold < 0 {
-		return c.load(ctx, key, Primary)
+func (c *Cache[V]) loadAtLeast(ctx context.Context, f *flight[V], floor int64) (Loaded[V], error) {
+	floor = max(floor, f.least)
+	if c.primaryOnly(floor) {
+		return c.first(ctx, f, Primary)
 	}
-	l, err := c.load(ctx, key, Any)
+	l, err := c.first(ctx, f, Any)
 	if err != nil || l.From == Primary || l.Version >= floor {
 		return l, err
 	}
 	c.stats.refused[refusedStale].Add(1)
-	return c.load(ctx, key, Primary)
+	return c.load(ctx, f.key, Primary)
+}
+
+// primaryOnly says whether a load under that floor has to read the primary.
+func (c *Cache[V]) primaryOnly(floor int64) bool {
+	return floor == lane.PrimaryOnly || c.node.cfg.Hold < 0
+}
+
+// first is a flight's first load, which GetMany may have made already. One that read elsewhere than it should now is made anew.
+func (c *Cache[V]) first(ctx context.Context, f *flight[V], from Source) (Loaded[V], error) {
+	p := f.loaded
+	f.loaded = nil
+	switch {
+	case p == nil || p.asked < from:
+		return c.load(ctx, f.key, from)
+	case p.panicked != "":
+		panic(loaderPanic(p.panicked)) // it ends as the loader's own does
+	}
+	return p.loaded, p.err
 }
 
 func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V], error) {
@@ -281,12 +251,21 @@ func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V]
 	}
 	l, err := c.cfg.Load(ctx, key, from)
 	if err != nil {
-		c.stats.loadErrors.Add(1)
-		if c.node.ctx.Err() != nil {
-			return l, ErrClosed
-		}
-		return l, fmt.Errorf("load record: %w", err)
+		return l, c.loadError("load record", err)
 	}
+	return c.tidy(l), nil
+}
+
+func (c *Cache[V]) loadError(what string, err error) error {
+	c.stats.loadErrors.Add(1)
+	if c.node.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// tidy takes from what a loader gave what it does not mean.
+func (c *Cache[V]) tidy(l Loaded[V]) Loaded[V] {
 	if !l.Found {
 		var zero V
 		l.Value = zero
@@ -294,7 +273,7 @@ func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V]
 	if c.cfg.Derived != "" {
 		l.Version = 0 // versions of different records cannot be compared
 	}
-	return l, nil
+	return l
 }
 
 // keep puts what the shared tier holds into the local tier.

@@ -78,21 +78,12 @@ type FillRequest struct {
 // Get looks up the shared entry of a cache key, or takes the lease to fill it. token is unique per fill attempt, 1 to
 // MaxToken bytes.
 func (s *Scripts) Get(ctx context.Context, key, token string) (GetReply, error) {
-	n := s.Of(key)
-	k := s.lanes[n]
-	if token == "" || len(token) > MaxToken {
-		return GetReply{}, fmt.Errorf("get from lane %d: token of %d bytes: %w", n, len(token), ErrFill)
-	}
-	f, err := s.run(ctx, s.get, []string{k.Value(key), k.Meta, k.Tags, k.Floors0, k.Floors1},
-		[]any{token, max(s.cfg.LeaseTTL.Milliseconds(), 1)})
+	keys, args, err := s.getCall(key, token)
 	if err != nil {
-		return GetReply{}, fmt.Errorf("get from lane %d: %w", n, err)
+		return GetReply{}, err
 	}
-	r, ok := getReply(f)
-	if !ok {
-		return GetReply{}, fmt.Errorf("get from lane %d: %w", n, ErrReply)
-	}
-	return r, nil
+	v, err := s.get.Run(ctx, s.rdb, keys, args...).Result()
+	return s.getResult(key, v, err)
 }
 
 func getReply(f []string) (r GetReply, ok bool) {

@@ -68,6 +68,7 @@ type Config struct {
 type Client interface {
 	redis.Scripter
 	XRangeN(ctx context.Context, stream, start, stop string, count int64) *redis.XMessageSliceCmd
+	Pipeline() redis.Pipeliner
 }
 
 // Scripts are the atomic steps of the protocol as calls to Redis. All may be called concurrently, and called again after
@@ -222,6 +223,11 @@ func (s *Scripts) run(ctx context.Context, sc *redis.Script, keys []string, args
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller names the call and the lane
 	}
+	return fields(v)
+}
+
+// fields gives a script's reply as strings.
+func fields(v any) ([]string, error) {
 	switch v := v.(type) {
 	case string:
 		return []string{v}, nil
