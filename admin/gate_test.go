@@ -49,7 +49,7 @@ var mayUse = map[string][]string{
 }
 
 // routesOf lists what the OpenAPI document has, as "GET /v1/x".
-func routesOf(t *testing.T, doc []byte) []string {
+func routesOf(t testing.TB, doc []byte) []string {
 	t.Helper()
 	var d struct {
 		OpenAPI string                                `json:"openapi"`

@@ -81,7 +81,7 @@ func (s *Server) lag(ctx context.Context) ([]Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	workers, err := readWorkers(ctx, s.cfg.Replica.DB())
+	workers, err := Workers(ctx, s.cfg.Replica.DB())
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ const itemDataset = "dataset: items\ntopic: %s\nschema: items.json\nkey: [id]\nr
 
 // rig is a server over real Kafka, MariaDB and Redis, with one token for each role.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	cfg      admin.Config
 	server   *admin.Server
 	http     *httptest.Server
@@ -46,7 +46,7 @@ type rig struct {
 }
 
 // newRig makes a rig; change, if not nil, alters the configuration before the server is made.
-func newRig(t *testing.T, change func(*admin.Config)) *rig {
+func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	t.Helper()
 	ks, my, rs := testenv.Kafka(t), testenv.MySQL(t), testenv.Redis(t)
 	r := &rig{t: t, tokens: map[string]string{}, redis: rs}
@@ -104,7 +104,7 @@ func newRig(t *testing.T, change func(*admin.Config)) *rig {
 	return r
 }
 
-func migrate(t *testing.T, my *testenv.MySQLServer, dsn string) {
+func migrate(t testing.TB, my *testenv.MySQLServer, dsn string) {
 	t.Helper()
 	c, err := mysql.ParseDSN(dsn)
 	must(t, err)
@@ -115,12 +115,12 @@ func migrate(t *testing.T, my *testenv.MySQLServer, dsn string) {
 	must(t, err)
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	must(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ type answer struct {
 	header http.Header
 }
 
-func (a answer) into(t *testing.T, v any) {
+func (a answer) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, v); err != nil {
 		t.Fatalf("answer %d is no JSON: %v\n%s", a.status, err, a.body)

@@ -184,7 +184,7 @@ func (s *Server) listNodes(ctx context.Context, _ *empty) (*nodesOutput, error) 
 	if out.Body.Nodes, err = s.nodes(ctx); err != nil {
 		return nil, s.answerError(ctx, "read nodes", err)
 	}
-	if out.Body.Workers, err = readWorkers(ctx, s.cfg.Replica.DB()); err != nil {
+	if out.Body.Workers, err = Workers(ctx, s.cfg.Replica.DB()); err != nil {
 		return nil, s.answerError(ctx, "read workers", err)
 	}
 	return out, nil
@@ -295,7 +295,7 @@ func (s *Server) discover(ctx context.Context, _ *empty) (*discoverOutput, error
 	if err != nil {
 		return nil, s.answerError(ctx, "read nodes", err)
 	}
-	workers, err := readWorkers(ctx, s.cfg.Replica.DB())
+	workers, err := Workers(ctx, s.cfg.Replica.DB())
 	if err != nil {
 		return nil, s.answerError(ctx, "read workers", err)
 	}

@@ -91,8 +91,8 @@ func announce(ctx context.Context, db *sql.DB, st WorkerState, purge bool) error
 	return nil
 }
 
-// readWorkers gives what workers said of themselves, dead ones too.
-func readWorkers(ctx context.Context, db *sql.DB) (out []WorkerState, err error) {
+// Workers gives what workers said of themselves, dead ones too.
+func Workers(ctx context.Context, db *sql.DB) (out []WorkerState, err error) {
 	rows, err := db.QueryContext(ctx, sqlWorkers)
 	if err != nil {
 		return nil, fmt.Errorf("read workers: %w", err)

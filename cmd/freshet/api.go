@@ -73,7 +73,7 @@ func (a *apiClient) send(ctx context.Context, method, path string, body any, hea
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	res, err := a.http.Do(req) //nolint:gosec // the address is the operator's
+	res, err := a.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("reach the admin API at %s: %w; start it with `freshet admin` or `freshet serve`, or set client.url", a.base.Host, err)
 	}

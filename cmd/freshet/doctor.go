@@ -1,0 +1,302 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Finding is one thing that doctor found.
+type Finding struct {
+	// Name identifies the kind of finding; it does not change between releases.
+	Name string `json:"name"`
+	// Bad findings break a promise or stop the flow; the others are worth a look.
+	Bad bool `json:"bad"`
+	// Where names the dataset, topic, lane or node.
+	Where   string `json:"where,omitempty"`
+	Problem string `json:"problem"`
+	Mend    string `json:"mend"`
+}
+
+// doctor looks at every hop.
+type doctor struct {
+	cfg      config.Config
+	log      *slog.Logger
+	set      *schemas.Datasets
+	kafka    *kafkalog.Client
+	db       *replica.MySQL
+	rdb      redis.UniversalClient
+	canary   time.Duration
+	findings []Finding
+}
+
+func (d *doctor) bad(name, where, mend, problem string, args ...any) {
+	d.findings = append(d.findings, Finding{Name: name, Bad: true, Where: where, Problem: fmt.Sprintf(problem, args...), Mend: mend})
+}
+
+func (d *doctor) note(name, where, mend, problem string, args ...any) {
+	d.findings = append(d.findings, Finding{Name: name, Where: where, Problem: fmt.Sprintf(problem, args...), Mend: mend})
+}
+
+const (
+	doctorTimeout = 60 * time.Second
+	hopTimeout    = 10 * time.Second
+	maxSkew       = 2 * time.Second
+)
+
+func (p *program) doctorCommand() *cobra.Command {
+	var noCanary bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look at every hop: settings, tables, topics, lanes, workers, nodes, and a canary through them all",
+		Long: "Look at Kafka, topics, MySQL, tables, Redis, lanes, clocks, workers and nodes, and send a canary invalidation from Kafka through\n" +
+			"a worker and the lane to every node. Each finding has a name and a mend. The exit code is 1 when something is bad.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			set, err := loadDatasets(l.Config)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), doctorTimeout)
+			defer cancel()
+			d := &doctor{cfg: l.Config, log: log, set: set, canary: 15 * time.Second}
+			if noCanary {
+				d.canary = 0
+			}
+			d.examine(ctx)
+			return p.printFindings(d.findings)
+		},
+	}
+	cmd.Flags().BoolVar(&noCanary, "no-canary", false, "look only, send nothing")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "lanes", "loads", "kafka", "mysql", "redis", "producer", "worker", "log")
+	return cmd
+}
+
+func (p *program) printFindings(findings []Finding) error {
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		if a.Bad != b.Bad {
+			if a.Bad {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Name, b.Name)
+	})
+	bad := slices.ContainsFunc(findings, func(f Finding) bool { return f.Bad })
+	if p.json {
+		if findings == nil {
+			findings = []Finding{}
+		}
+		if err := p.printJSON(map[string]any{"healthy": !bad, "findings": findings}); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			mark := "note"
+			if f.Bad {
+				mark = "BAD "
+			}
+			fmt.Fprintf(p.out, "%s %s %s: %s\n     mend: %s\n", mark, f.Name, f.Where, f.Problem, f.Mend)
+		}
+		if !bad {
+			fmt.Fprintln(p.out, "everything that was looked at works")
+		}
+	}
+	if bad {
+		return errReported
+	}
+	return nil
+}
+
+// examine goes along the way of a change. A server that does not answer ends what depends on it and nothing else.
+func (d *doctor) examine(ctx context.Context) {
+	hop := func(fn func(context.Context)) {
+		ctx, cancel := context.WithTimeout(ctx, hopTimeout)
+		defer cancel()
+		fn(ctx)
+	}
+	hop(d.examineKafka)
+	hop(d.examineMySQL)
+	hop(d.examineRedis)
+	if d.kafka != nil {
+		defer d.kafka.Close()
+	}
+	if d.db != nil {
+		defer d.db.Close()
+	}
+	if d.rdb != nil {
+		defer d.rdb.Close()
+	}
+	if d.db != nil {
+		hop(d.examineWorkers)
+	}
+	if d.rdb != nil {
+		hop(d.examineLanes)
+		hop(d.examineNodes)
+	}
+	if d.db != nil {
+		hop(d.examineClocks)
+	}
+	if d.canary > 0 && d.kafka != nil && d.rdb != nil && !slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Bad }) {
+		d.sendCanary(ctx)
+	}
+}
+
+func (d *doctor) examineKafka(ctx context.Context) {
+	k, err := openKafka(d.cfg, d.log)
+	if err != nil {
+		d.bad("kafka-settings", "", "correct the kafka settings", "%v", err)
+		return
+	}
+	missing, err := k.CheckVersions(ctx)
+	if err != nil {
+		_ = k.Close() // nothing was done with it
+		d.bad("kafka-unreachable", "", "start the brokers, or correct kafka.brokers, kafka.tls and kafka.sasl", "%v", err)
+		return
+	}
+	d.kafka = k
+	for _, m := range missing {
+		d.bad("kafka-version", "", "use Apache Kafka 2.8 or newer", "%s", m)
+	}
+	for _, ds := range d.set.All() {
+		d.examineTopic(ctx, ds.Topic)
+	}
+	if anyCached(d.set) {
+		d.examineTopic(ctx, schemas.InvalidationTopic(d.cfg.Namespace))
+	}
+}
+
+func (d *doctor) examineTopic(ctx context.Context, topic string) {
+	warnings, err := d.kafka.CheckTopic(ctx, topic, d.cfg.Worker.Window)
+	switch {
+	case errors.Is(err, kafkalog.ErrNoTopic):
+		d.bad("topic-missing", topic, "run freshet migrate datasets", "the topic does not exist")
+	case err != nil:
+		d.bad("topic-unreadable", topic, "grant DESCRIBE, DESCRIBE_CONFIGS and READ on it", "%v", err)
+	}
+	for _, w := range warnings {
+		if topic == schemas.InvalidationTopic(d.cfg.Namespace) && w.Setting == "retention.ms" {
+			continue // it is to be trimmed
+		}
+		d.note("topic-settings", topic, w.Mend, "%s=%s: %s", w.Setting, w.Value, w.Problem)
+	}
+}
+
+func (d *doctor) examineMySQL(ctx context.Context) {
+	db, err := openReplica(ctx, d.cfg, d.log)
+	if err != nil {
+		d.bad("mysql-unreachable", "", "start the server, or correct mysql.dsn and the user's grants", "%v", err)
+		return
+	}
+	d.db = db
+	d.examineMigrations(ctx)
+	broken, err := db.Prepare(ctx, d.set.All())
+	if err != nil {
+		d.bad("mysql-grants", "", "grant SELECT, INSERT, UPDATE and DELETE on the database", "tables cannot be looked at: %v", err)
+		return
+	}
+	for _, b := range broken {
+		d.bad("table-differs", b.Dataset, b.Mend, "%s", b.Problem)
+	}
+	hashes, err := db.Hashes(ctx)
+	if err != nil {
+		return // migrations say why
+	}
+	for _, ds := range d.set.All() {
+		switch have, want := hashes[ds.Name], ds.CacheHash(); {
+		case want == "" || have == want:
+		case have == "":
+			d.bad("cache-unregistered", ds.Name, "run freshet migrate datasets", "its cache section is not registered in the database")
+		default:
+			d.bad("cache-differs", ds.Name, "run freshet migrate datasets with these declarations, or use the registered ones", "its cache section is not the one that the database knows")
+		}
+	}
+	pauses, err := db.Pauses(ctx)
+	if err != nil {
+		return
+	}
+	for name, p := range pauses {
+		d.bad("dataset-paused", name, "mend the cause, then freshet datasets resume "+name, "paused by %s since %s: %s", p.Who, p.Since.Format(time.RFC3339), p.Why)
+	}
+	d.examineWriting(ctx)
+}
+
+// examineWriting tries a row that is rolled back.
+func (d *doctor) examineWriting(ctx context.Context) {
+	tx, err := d.db.DB().BeginTx(ctx, nil)
+	if err == nil {
+		defer func() { _ = tx.Rollback() }() // that is what it is for
+		_, err = tx.ExecContext(ctx, "INSERT INTO freshet_meta (name, value) VALUES ('doctor', '') ON DUPLICATE KEY UPDATE value = ''")
+	}
+	if err != nil {
+		if n, ok := replica.Errno(err); ok && n != 1146 {
+			d.bad("mysql-grants", "", "grant SELECT, INSERT, UPDATE and DELETE on the database, and write to the primary", "Freshet's tables cannot be written (mysql error %d)", n)
+		}
+	}
+}
+
+func (d *doctor) examineRedis(ctx context.Context) {
+	if !anyCached(d.set) {
+		return
+	}
+	rdb, err := openRedis(d.cfg)
+	if err != nil {
+		d.bad("redis-settings", "", "correct redis.url", "%v", err)
+		return
+	}
+	if err := rdb.Ping(ctx).Err(); err != nil {
+		_ = rdb.Close() // nothing was done with it
+		d.bad("redis-unreachable", "", "start Redis, or correct redis.url", "it does not answer: %v", err)
+		return
+	}
+	d.rdb = rdb
+	e, err := openEmitter(ctx, d.cfg, d.log)
+	switch {
+	case errors.Is(err, invalidation.ErrUnfit):
+		d.bad("redis-unfit", "", "follow the text: the setting, or another Redis", "%v", err)
+	case err != nil:
+		d.bad("redis-check", "", "let the user run INFO, and connect to the master", "%v", err)
+	default:
+		_ = e.Close() // nothing was done with it
+	}
+}
+
+// examineClocks compares clocks: leases, holds and ages are told by the servers' clocks, lags by this one.
+func (d *doctor) examineClocks(ctx context.Context) {
+	before := time.Now()
+	var millis int64
+	if err := d.db.DB().QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)").Scan(&millis); err == nil {
+		d.compareClock("MySQL", before, time.UnixMilli(millis))
+	}
+	if d.rdb == nil {
+		return
+	}
+	before = time.Now()
+	if at, err := d.rdb.Time(ctx).Result(); err == nil {
+		d.compareClock("Redis", before, at)
+	}
+}
+
+func (d *doctor) compareClock(where string, before, theirs time.Time) {
+	early, late := before.Sub(theirs), time.Until(theirs)
+	if skew := max(early, late); skew > maxSkew {
+		d.note("clock-skew", where, "run NTP on every machine", "its clock and this one differ by %s", skew.Round(time.Millisecond))
+	}
+}

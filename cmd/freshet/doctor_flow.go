@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/migrations"
+)
+
+func (d *doctor) examineMigrations(ctx context.Context) {
+	m, err := migrations.New(d.db.DB(), migrations.Config{NoLock: true})
+	if err != nil {
+		d.bad("mysql-migrations", "", "use another build", "%v", err)
+		return
+	}
+	steps, err := m.Status(ctx)
+	if err != nil {
+		d.bad("mysql-grants", "", "grant SELECT on the database", "migrations cannot be read: %v", err)
+		return
+	}
+	var pending []string
+	for _, s := range steps {
+		if !s.Applied {
+			pending = append(pending, s.Name)
+		}
+	}
+	if len(pending) > 0 {
+		d.bad("mysql-migrations", "", "run freshet migrate up", "%d migrations did not run yet: %s", len(pending), strings.Join(pending, ", "))
+	}
+}
+
+func (d *doctor) examineWorkers(ctx context.Context) {
+	workers, err := admin.Workers(ctx, d.db.DB())
+	if err != nil {
+		return // migrations say why
+	}
+	alive := 0
+	for _, w := range workers {
+		if !w.Alive {
+			continue
+		}
+		alive++
+		for _, why := range w.NotReady {
+			d.bad("worker-waits", w.Owner, "follow the text", "%s", why)
+		}
+		for _, p := range w.Partitions {
+			if p.Stopped {
+				d.bad("partition-stands", fmt.Sprintf("%s/%d", p.Topic, p.Partition), "see /readyz of worker "+w.Owner, "it does not move: %s", p.Error)
+			}
+		}
+	}
+	if alive == 0 {
+		d.bad("no-worker", "", "start freshet worker or freshet serve", "no worker is alive, so nothing is applied")
+	}
+	var group []byte
+	err = d.db.DB().QueryRowContext(ctx, "SELECT COALESCE(MAX(grp), '') FROM freshet_position WHERE grp <> ?", []byte(d.cfg.Kafka.Group)).Scan(&group)
+	if err == nil && len(group) > 0 {
+		d.bad("foreign-group", string(group), "use one kafka.group for a replica database, or another database", "another consumer group writes this replica database")
+	}
+	counts, err := d.db.CountLetters(ctx, "")
+	if n := counts["open"]; err == nil && n > 0 {
+		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d letters are open", n)
+	}
+}
+
+func (d *doctor) examineLanes(ctx context.Context) {
+	scripts, err := lane.New(d.rdb, lane.Config{Namespace: d.cfg.Namespace, Lanes: d.cfg.Lanes})
+	if err != nil {
+		d.bad("lane-settings", d.cfg.Namespace, "correct namespace and lanes", "%v", err)
+		return
+	}
+	var names []string
+	want := map[string]string{}
+	for _, ds := range d.set.All() {
+		if h := ds.CacheHash(); h != "" {
+			names = append(names, ds.Name)
+			want[ds.Name] = h
+		}
+	}
+	for n := range scripts.Lanes() {
+		where := fmt.Sprintf("%s, lane %d", d.cfg.Namespace, n)
+		st, err := scripts.State(ctx, n, nil, names)
+		switch {
+		case err != nil:
+			d.bad("lane-unreadable", where, "let the user read keys of the namespace", "%v", err)
+			continue
+		case !st.Exists:
+			d.bad("lane-missing", where, "start a worker: workers make lanes", "the lane does not exist, so nodes cache nothing")
+			continue
+		case st.Lanes != scripts.Lanes():
+			d.bad("lane-count", where, "set lanes to what the namespace was made with, or use another namespace", "it was made for %d lanes, the setting says %d", st.Lanes, scripts.Lanes())
+		case st.Group != "" && st.Group != d.cfg.Kafka.Group:
+			d.bad("lane-group", where, "use one kafka.group for a namespace, or another namespace", "another consumer group emits into it")
+		}
+		for name, h := range want {
+			if st.Hashes[name] != h {
+				d.bad("lane-cache-differs", name, "run freshet migrate datasets and start workers with these declarations", "lane %d has another cache section, so nodes do not cache it", n)
+			}
+		}
+	}
+}
+
+func (d *doctor) examineNodes(ctx context.Context) {
+	nodes, err := invalidation.Nodes(ctx, d.rdb, d.cfg.Namespace)
+	if err != nil {
+		return // lanes say why
+	}
+	if len(nodes) == 0 {
+		d.note("no-node", d.cfg.Namespace, "services join with invalidation.Join; nothing to do if none runs", "no node is alive")
+	}
+	for _, n := range nodes {
+		for _, l := range n.Lanes {
+			if !l.Fresh {
+				d.note("node-bypasses", n.ID, "look at its link to Redis", "it cannot show that it saw everything in lane %d, so it serves nothing from memory", l.Lane)
+			}
+		}
+		for _, name := range n.Disagreeing {
+			d.note("node-disagrees", n.ID, "deploy the same declarations everywhere", "its cache section of %s differs, so it does not cache that dataset", name)
+		}
+	}
+}
+
+// sendCanary invalidates a name that nobody uses: it goes from Kafka through a worker into a lane and to every node.
+func (d *doctor) sendCanary(ctx context.Context) {
+	p, err := openProducer(d.cfg, d.log)
+	if err != nil {
+		d.bad("canary-publish", "", "correct the producer settings", "%v", err)
+		return
+	}
+	defer p.Close()
+	ctx, cancel := context.WithTimeout(ctx, d.canary)
+	defer cancel()
+	name := "freshet:canary:" + rand.Text()
+	began := time.Now()
+	tok, err := p.Invalidate(ctx, d.cfg.Namespace, []string{name}, nil)
+	if err != nil {
+		d.bad("canary-publish", "", "grant WRITE on the invalidation topic", "the canary cannot be published: %v", err)
+		return
+	}
+	if err := d.canaryInLane(ctx, tok.Offsets(), lane.Of(name, max(d.cfg.Lanes, 1))); err != nil {
+		d.bad("canary-worker", "", "look at the workers: freshet nodes, freshet lag", "no worker brought the canary into its lane within %s", d.canary)
+		return
+	}
+	inLane := time.Since(began)
+	if err := d.canaryAtNodes(ctx, lane.Of(name, max(d.cfg.Lanes, 1))); err != nil {
+		d.bad("canary-node", err.Error(), "look at the node's link to Redis", "it has not seen the canary within %s, %s after its lane had it", d.canary, time.Since(began)-inLane)
+		return
+	}
+	d.note("canary", "", "nothing to do", "went through Kafka, a worker and its lane in %s, and reached every node", inLane.Round(time.Millisecond))
+}
+
+func (d *doctor) canaryInLane(ctx context.Context, offsets map[string]int64, n int) error {
+	scripts, err := lane.New(d.rdb, lane.Config{Namespace: d.cfg.Namespace, Lanes: d.cfg.Lanes})
+	if err != nil {
+		return fmt.Errorf("look at lane: %w", err)
+	}
+	return retry.Do(ctx, retry.Policy{Max: 200 * time.Millisecond}, func(ctx context.Context) error {
+		for source, off := range offsets {
+			st, err := scripts.State(ctx, n, []string{source}, nil)
+			if err != nil {
+				return fmt.Errorf("look at lane: %w", err)
+			}
+			if st.Watermarks[source] < off {
+				return errNotThere
+			}
+		}
+		return nil
+	})
+}
+
+var errNotThere = errors.New("it is not there yet")
+
+// canaryAtNodes waits until every node's position in the lane is at what the lane's head is now; the error's text is the
+// node that is behind.
+func (d *doctor) canaryAtNodes(ctx context.Context, n int) error {
+	scripts, err := lane.New(d.rdb, lane.Config{Namespace: d.cfg.Namespace, Lanes: d.cfg.Lanes})
+	if err != nil {
+		return fmt.Errorf("look at lane: %w", err)
+	}
+	st, err := scripts.State(ctx, n, nil, nil)
+	if err != nil {
+		return fmt.Errorf("look at lane: %w", err)
+	}
+	head, _, _ := lane.SplitID(st.Last)
+	behind := ""
+	err = retry.Do(ctx, retry.Policy{Max: 500 * time.Millisecond}, func(ctx context.Context) error {
+		nodes, err := invalidation.Nodes(ctx, d.rdb, d.cfg.Namespace)
+		if err != nil {
+			return fmt.Errorf("look at nodes: %w", err)
+		}
+		for _, x := range nodes {
+			for _, l := range x.Lanes {
+				if at, _, _ := lane.SplitID(l.Last); l.Lane == n && at < head {
+					behind = x.ID
+					return errNotThere
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return errors.New(behind)
+	}
+	return nil
+}
