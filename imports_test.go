@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"invalidation":            {"schemas", "invalidation/lane", "internal/retry"},
 	"invalidation/lane":       {"schemas"},
 	"invalidation/lane/model": {},
+	"invalidation/readyours":  {"schemas", "invalidation"},
 	"consistency":             {"schemas", "internal/retry"},
 	"admin": {
 		"schemas", "consumer", "consumer/replica", "consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/retry", "admin/console",
