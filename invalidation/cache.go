@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,6 +84,15 @@ func (JSON[V]) Decode(data []byte) (v V, err error) {
 	}
 	return v, nil
 }
+
+// Raw is the Codec of values that are bytes already. An empty value cannot be shared; it is served only.
+type Raw struct{}
+
+// Encode gives v itself.
+func (Raw) Encode(v []byte) ([]byte, error) { return v, nil }
+
+// Decode gives a copy of data.
+func (Raw) Decode(data []byte) ([]byte, error) { return bytes.Clone(data), nil }
 
 var errDecode = errors.New("shared value cannot be decoded")
 
