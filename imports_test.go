@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"invalidation/readyours":  {"schemas", "invalidation"},
 	"consistency":             {"schemas", "internal/retry"},
 	"admin": {
-		"schemas", "consumer", "consumer/replica", "consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/retry", "admin/console",
+		"schemas", "schemas/cdc", "consumer", "consumer/replica", "consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/retry", "admin/console",
 	},
 	"admin/console":          {},
 	"migrations":             {"internal/retry"},

@@ -20,6 +20,7 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
 )
 
 // Message is one event of a topic, or a record that cannot be read as one.
@@ -38,8 +39,22 @@ type Message struct {
 	Data      json.RawMessage   `json:"data,omitempty"`
 }
 
+// looker reads the records of one dataset as its workers do.
+type looker struct {
+	dataset *schemas.Dataset
+	decoder *cdc.Decoder
+}
+
+func (s *Server) looker(ctx context.Context, d *schemas.Dataset) (*looker, error) {
+	noted, _, err := s.cfg.Replica.Topic(ctx, d.Topic)
+	if err != nil {
+		return nil, err
+	}
+	return &looker{d, cdc.New(cdc.Config{Dataset: d, Epoch: noted.Epoch, Partitions: noted.Partitions})}, nil
+}
+
 // messagesOf reads a record's events. Content is copied, so the record's buffers may go.
-func messagesOf(d *schemas.Dataset, partition int32, rec *schemas.Record, content bool) []Message {
+func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) []Message {
 	base := Message{Partition: partition, Offset: rec.Offset, Time: time.UnixMilli(rec.Time).UTC(), Key: text(rec.Key), Size: rec.Size()}
 	if content {
 		base.Headers = map[string]string{}
@@ -47,8 +62,8 @@ func messagesOf(d *schemas.Dataset, partition int32, rec *schemas.Record, conten
 			base.Headers[text([]byte(h.Key))] = text(h.Value)
 		}
 	}
-	events, err := d.Decode(*rec)
-	if err != nil || len(events) == 0 {
+	res, err := l.decoder.Decode(*rec)
+	if err != nil || len(res.Rows) == 0 {
 		m := base
 		if err != nil {
 			m.Problem = replica.Detail(err)
@@ -58,12 +73,15 @@ func messagesOf(d *schemas.Dataset, partition int32, rec *schemas.Record, conten
 		}
 		return []Message{m}
 	}
-	out := make([]Message, 0, len(events))
-	for i := range events {
-		ev := &events[i]
+	out := make([]Message, 0, len(res.Rows))
+	for i := range res.Rows {
+		ev, err := &res.Rows[i].Event, res.Rows[i].Err
 		m := base
 		m.Key, m.ID, m.Type, m.Op, m.Version = text([]byte(ev.Key)), text([]byte(ev.ID)), text([]byte(ev.Type)), ev.Op.String(), ev.Version
-		if _, err := d.Check(ev); err != nil {
+		if err == nil {
+			_, err = l.dataset.Check(ev)
+		}
+		if err != nil {
 			m.Problem = replica.Detail(err)
 		}
 		if content {
@@ -174,7 +192,7 @@ func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *Browse) ([]p
 	}
 	var out []place
 	for id, o := range ends {
-		if b.Partition >= 0 && id != b.Partition || b.Key != "" && id != kafkalog.PartitionOf([]byte(b.Key), info.Partitions) {
+		if b.Partition >= 0 && id != b.Partition || b.Key != "" && d.Format == schemas.FormatCloudEvents && id != kafkalog.PartitionOf([]byte(b.Key), info.Partitions) {
 			continue
 		}
 		out = append(out, place{kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}, min(max(from[id], o.First), o.LastStable), o.LastStable})
@@ -238,6 +256,10 @@ func (s *Server) listMessages(ctx context.Context, in *browseInput) (*browseOutp
 	if err != nil {
 		return nil, s.answerError(ctx, "browse topic", err)
 	}
+	look, err := s.looker(ctx, d)
+	if err != nil {
+		return nil, s.answerError(ctx, "browse topic", err)
+	}
 	out := &browseOutput{}
 	out.Body.Items, out.Body.Next = []Message{}, map[string]int64{}
 	var mu sync.Mutex
@@ -248,7 +270,7 @@ func (s *Server) listMessages(ctx context.Context, in *browseInput) (*browseOutp
 		g.Go(func() error {
 			var got []Message
 			next, err := s.scan(gctx, p.part, p.from, p.until, func(rec *schemas.Record) bool {
-				for _, m := range messagesOf(d, p.part.ID, rec, in.Data) {
+				for _, m := range look.messagesOf(p.part.ID, rec, in.Data) {
 					if in.takes(&m) {
 						got = append(got, m)
 					}
@@ -290,13 +312,17 @@ func (s *Server) followMessages(ctx context.Context, in *followInput) (*huma.Str
 	if err != nil {
 		return nil, s.answerError(ctx, "follow topic", err)
 	}
+	look, err := s.looker(ctx, d)
+	if err != nil {
+		return nil, s.answerError(ctx, "follow topic", err)
+	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
 		st := newStream(w)
 		g, gctx := errgroup.WithContext(r.Context())
 		g.Go(func() error { return st.beat(gctx) })
 		for _, p := range places {
-			g.Go(func() error { return s.followPartition(gctx, d, p, in, st) })
+			g.Go(func() error { return s.followPartition(gctx, look, p, in, st) })
 		}
 		if err := g.Wait(); err != nil && r.Context().Err() == nil {
 			s.log.Debug("stream of messages ended", "dataset", d.Name, "error", err)
@@ -304,7 +330,7 @@ func (s *Server) followMessages(ctx context.Context, in *followInput) (*huma.Str
 	}}, nil
 }
 
-func (s *Server) followPartition(ctx context.Context, d *schemas.Dataset, p place, in *followInput, st *stream) error {
+func (s *Server) followPartition(ctx context.Context, look *looker, p place, in *followInput, st *stream) error {
 	r := kafkalog.NewReader(s.cfg.Kafka, p.part, p.from, kafkalog.ReaderConfig{MaxFetchBytes: 256 << 10})
 	defer r.Close()
 	for {
@@ -313,7 +339,7 @@ func (s *Server) followPartition(ctx context.Context, d *schemas.Dataset, p plac
 			return err
 		}
 		for i := range b.Records {
-			for _, m := range messagesOf(d, p.part.ID, &b.Records[i], in.Data) {
+			for _, m := range look.messagesOf(p.part.ID, &b.Records[i], in.Data) {
 				if !in.takes(&m) {
 					continue
 				}

@@ -132,7 +132,8 @@ func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOut
 	return &recordOutput{r}, nil
 }
 
-// lookKafka reads the end of the record's partition.
+// lookKafka reads the end of the record's partition. Other tools partition in their own ways, so that all partitions of
+// their topics are looked through.
 func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
 	r.Kafka = KafkaSide{Committed: -1, Events: []Message{}}
 	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
@@ -142,8 +143,6 @@ func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordIn
 	if err != nil {
 		return err
 	}
-	id := kafkalog.PartitionOf([]byte(in.Key), info.Partitions)
-	r.Partition = id
 	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
 	if err != nil {
 		return err
@@ -152,14 +151,37 @@ func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordIn
 	if err != nil {
 		return err
 	}
-	if c, ok := committed[d.Topic][id]; ok {
+	look, err := s.looker(ctx, d)
+	if err != nil {
+		return err
+	}
+	r.Partition = kafkalog.PartitionOf([]byte(in.Key), info.Partitions)
+	if d.Format == schemas.FormatCloudEvents {
+		return s.lookPartition(ctx, look, in, r, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: r.Partition}, ends, committed)
+	}
+	for id := range info.Partitions {
+		one := Record{Kafka: KafkaSide{Committed: -1}}
+		if err := s.lookPartition(ctx, look, in, &one, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}, ends, committed); err != nil {
+			return err
+		}
+		if len(one.Kafka.Events) > 0 || id == 0 {
+			one.Kafka.Events = append(r.Kafka.Events, one.Kafka.Events...) // never nil, so that JSON has a list
+			r.Kafka, r.Partition = one.Kafka, id
+		}
+	}
+	return nil
+}
+
+func (s *Server) lookPartition(
+	ctx context.Context, look *looker, in *recordInput, r *Record, part kafkalog.Partition, ends map[int32]kafkalog.Offsets, committed map[string]map[int32]int64,
+) error {
+	if c, ok := committed[part.Topic][part.ID]; ok {
 		r.Kafka.Committed = c
 	}
-	o := ends[id]
+	o := ends[part.ID]
 	r.Kafka.From, r.Kafka.To = max(o.First, o.LastStable-in.Scan), o.LastStable
-	part := kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}
 	reached, err := s.scan(ctx, part, r.Kafka.From, r.Kafka.To, func(rec *schemas.Record) bool {
-		for _, m := range messagesOf(d, id, rec, in.Data) {
+		for _, m := range look.messagesOf(part.ID, rec, in.Data) {
 			if m.Key == in.Key {
 				r.Kafka.Events = append(r.Kafka.Events, m)
 			}
