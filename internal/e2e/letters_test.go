@@ -171,6 +171,11 @@ func TestPoisonAmongManyIsRedriven(t *testing.T) {
 
 // ready asks a worker whether it is ready, and why not.
 func ready(ctx context.Context, worker *testenv.Process) (string, error) {
+	return healthPage(ctx, worker, "/readyz")
+}
+
+// healthPage reads a page of a worker's health listener.
+func healthPage(ctx context.Context, worker *testenv.Process, page string) (string, error) {
 	log, err := os.ReadFile(worker.LogFile())
 	if err != nil {
 		return "", err
@@ -179,7 +184,7 @@ func ready(ctx context.Context, worker *testenv.Process) (string, error) {
 	if m == nil {
 		return "", errors.New("the worker does not listen yet")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(m[1])+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(m[1])+page, nil)
 	if err != nil {
 		return "", err
 	}

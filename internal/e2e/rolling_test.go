@@ -1,0 +1,243 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
+)
+
+// withFolder is the same world for programs that were given another dataset folder. Nothing is migrated.
+func (w *world) withFolder(files map[string]string) *world {
+	w.t.Helper()
+	newer := *w
+	newer.dir = w.t.TempDir()
+	newer.workers = 100
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(newer.dir, name), []byte(text), 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	set, err := schemas.LoadDatasets(os.DirFS(newer.dir))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	newer.datasets = set
+	return &newer
+}
+
+// metric reads one of a worker's metrics.
+func metric(ctx context.Context, worker *testenv.Process, name string) (string, error) {
+	text, err := healthPage(ctx, worker, "/metrics")
+	if err != nil {
+		return "", err
+	}
+	v := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(text)
+	if v == nil {
+		return "", fmt.Errorf("there is no metric %s", name)
+	}
+	return v[1], nil
+}
+
+// withNick is an event that has the new property.
+func withNick(dataset, key string, version int64) schemas.Event {
+	data, _ := json.Marshal(map[string]any{"id": key, "n": version, "body": "x", "nick": "nick of " + key})
+	return schemas.Event{Dataset: dataset, Key: key, Op: schemas.Upsert, Version: version, Data: data}
+}
+
+// TestNewPropertyRollsOut: services, the table and the workers learn of a new optional property one after the other, in
+// the worst order, and nothing is refused, lost or stopped but what the declaration asks to refuse.
+func TestNewPropertyRollsOut(t *testing.T) {
+	kafka := testenv.Kafka(t)
+	items, calm := kafka.Topic(t), kafka.Topic(t)
+	files := map[string]string{
+		"items.yaml": fmt.Sprintf(itemDataset, items), "calm.yaml": fmt.Sprintf(calmDataset, calm) + "unknown_properties: reject\n",
+		"items.json": itemSchema,
+	}
+	w := newWorld(t, testenv.Redis(t), files)
+	files["items.json"] = strings.Replace(itemSchema, `"properties": {`, `"properties": {"nick": {"type": "string", "maxLength": 40},`, 1)
+	newer := w.withFolder(files)
+	if out := w.mustRun("schema", "compat", w.dir, newer.dir); !strings.Contains(out, "roll out workers before services") {
+		t.Errorf("compat does not say what to mind:\n%s", out)
+	}
+	old := w.startWorker()
+	p := newer.producer()
+
+	// Services first: what ignores is counted and applied without the property, what rejects becomes a letter.
+	publish(t, p, withNick("items", "early", 1), withNick("calm", "early", 1))
+	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'early'")
+	w.reaches(1, "SELECT COUNT(*) FROM freshet_dead_letter WHERE dataset = 'calm' AND reason = 'schema' AND state = 'open'")
+	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
+		if got, err := metric(ctx, old, "freshet_unknown_properties_total"); err != nil || got != "1" {
+			return fmt.Errorf("%s unknown properties, %w", got, err)
+		}
+		return nil
+	})
+
+	// A new worker before the table does not start: a rolling deploy stands still at the first one, and the old go on.
+	if _, errOut, code := newer.run("", "worker"); code != 1 || !strings.Contains(errOut, "table items lacks the column nick; run freshet migrate datasets") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+	const columns = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND column_name = 'nick'"
+	out := newer.mustRun("migrate", "datasets", "--dry-run")
+	for _, table := range []string{"items", "calm"} {
+		if want := "ALTER TABLE `" + table + "` ADD COLUMN `nick` VARCHAR(40)"; !strings.Contains(out, want) {
+			t.Errorf("dry run lacks %s:\n%s", want, out)
+		}
+	}
+	if n, err := w.number(t.Context(), columns); err != nil || n != 0 {
+		t.Errorf("the dry run made %d columns, %v", n, err)
+	}
+	newer.mustRun("migrate", "datasets")
+	w.reaches(2, columns+" AND is_nullable = 'YES'")
+
+	// The old worker goes on with a table that has grown. Side by side with a new one every event is applied, by whomever.
+	var events []schemas.Event
+	for i := range 64 {
+		events = append(events, withNick("items", fmt.Sprint("k", i), 1))
+	}
+	publish(t, p, withNick("items", "migrated", 1))
+	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'migrated' AND nick IS NULL")
+	fresh := newer.startWorker()
+	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
+		text, err := ready(ctx, fresh)
+		if err == nil && !strings.Contains(text, `"status":"ok"`) {
+			err = fmt.Errorf("readiness says %q", text)
+		}
+		return err
+	})
+	publish(t, p, events...)
+	w.reaches(64, "SELECT COUNT(*) FROM items WHERE id LIKE 'k%'")
+	old.Kill(t)
+	for i := range events {
+		events[i].Version = 2
+		events[i].Data = withNick("items", events[i].Key, 2).Data
+	}
+	publish(t, p, events...)
+	w.reaches(64, "SELECT COUNT(*) FROM items WHERE BINARY nick = BINARY CONCAT('nick of ', id) AND _version = 2")
+	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'early' AND nick IS NULL") // until it changes again
+
+	if r := newer.redrive("--dataset", "calm"); r.Counts["applied"] != 1 {
+		t.Errorf("redriven: %v", r.Counts)
+	}
+	w.reaches(1, "SELECT COUNT(*) FROM calm WHERE nick = 'nick of early'")
+	if out := newer.mustRun("migrate", "datasets"); !strings.Contains(out, "nothing to do") {
+		t.Errorf("not settled:\n%s", out)
+	}
+}
+
+// TestChangedTemplateRollsOut: another cache template is guarded by the hash in the database. Whoever has the other one
+// neither writes nor caches, all serve the truth meanwhile, and in the end every copy is right.
+func TestChangedTemplateRollsOut(t *testing.T) {
+	topic := testenv.Kafka(t).Topic(t)
+	files := map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema}
+	w := newWorld(t, testenv.Redis(t), files)
+	files["items.yaml"] = strings.Replace(files["items.yaml"], "item:{id}", "thing:{id}", 1)
+	newer := w.withFolder(files)
+	if out := w.mustRun("schema", "compat", w.dir, newer.dir); !strings.Contains(out, "older workers pause") {
+		t.Errorf("compat does not say what happens:\n%s", out)
+	}
+	p := w.producer()
+	oldWorker, oldNode := w.startWorker(), w.node("old")
+	model := map[string]state{}
+	var keys []string
+	change := func(version int64) (tok schemas.Token) {
+		t.Helper()
+		for _, key := range keys {
+			body := fmt.Sprintf("%s at %d", key, version)
+			tok = tok.Merge(publish(t, p, upsert("items", key, version, body)))
+			model[key] = state{version: version, body: body}
+		}
+		return tok
+	}
+	for i := range 40 {
+		keys = append(keys, fmt.Sprint("k", i))
+	}
+	change(1)
+	w.agrees(oldNode, true)
+	w.serves(oldNode, model)
+	newNode := newer.node("new")
+	newer.agrees(newNode, false)
+	newer.serves(newNode, model) // past the caches
+
+	newer.mustRun("migrate", "datasets")
+	change(2)
+	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
+		text, err := ready(ctx, oldWorker)
+		if err == nil && !strings.Contains(text, "dataset items is paused: dataset items: its cache section is not the one") {
+			err = fmt.Errorf("readiness says %q", text)
+		}
+		return err
+	})
+	w.reaches(0, "SELECT COUNT(*) FROM items WHERE _version = 2")
+	for _, n := range []*node{oldNode, newNode} { // the truth is still what it was
+		for key := range model {
+			if v, err := n.items.Get(t.Context(), key); err != nil || v.N != 1 {
+				t.Fatalf("before anybody writes: version %d, %v", v.N, err)
+			}
+		}
+	}
+
+	// Side by side the new worker takes the partitions that it gets; the others follow when the old one is gone.
+	newer.startWorker()
+	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
+		if n, err := w.number(ctx, "SELECT COUNT(*) FROM items WHERE _version = 2"); err != nil || n == 0 {
+			return fmt.Errorf("%d rows, %w", n, err)
+		}
+		return nil
+	})
+	oldWorker.Kill(t)
+	w.reaches(len(keys), "SELECT COUNT(*) FROM items WHERE _version = 2")
+	newer.agrees(newNode, true)
+	w.agrees(oldNode, false)
+	for version := int64(3); version < 6; version++ {
+		tok := change(version)
+		for _, n := range []*node{oldNode, newNode} {
+			if err := n.WaitFor(t.Context(), tok); err != nil {
+				t.Fatal(err)
+			}
+			newer.serves(n, model)
+		}
+	}
+	// The last old node goes; all agree.
+	oldNode.Close()
+	last := newer.node("last")
+	newer.agrees(last, true)
+	newer.serves(last, model)
+	newer.serves(newNode, model)
+	newer.cachesEqual(t, []*node{newNode, last}, model)
+	if n := w.count("freshet_dead_letter"); n != 0 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+// agrees waits until a node's cache section is, or is not, the one of the lanes.
+func (w *world) agrees(n *node, want bool) {
+	w.t.Helper()
+	testenv.Eventually(w.t, settleLimit, func(context.Context) error {
+		if d := n.Stats().Disagreeing; (len(d) == 0) != want {
+			return fmt.Errorf("disagreeing %v, want agreement %v", d, want)
+		}
+		return nil
+	})
+}
+
+// serves waits until a node gives the newest value of every record.
+func (w *world) serves(n *node, model map[string]state) {
+	w.t.Helper()
+	testenv.Eventually(w.t, settleLimit, func(ctx context.Context) error {
+		for key, want := range model {
+			if v, err := n.items.Get(ctx, key); err != nil || v.N != want.version || v.Body != want.body {
+				return fmt.Errorf("%s at version %d, want %d, %w", key, v.N, want.version, err)
+			}
+		}
+		return nil
+	})
+}
