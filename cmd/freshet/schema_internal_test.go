@@ -55,7 +55,9 @@ func TestSchemaCompatAnswersByItsExitCode(t *testing.T) {
 		})
 	}
 	for _, wrong := range [][]string{
-		{older}, {older, filepath.Join(grown, "items.json")}, {older, filepath.Join(grown, "none")},
+		{older},
+		{older, filepath.Join(grown, "items.json")},
+		{older, filepath.Join(grown, "none")},
 		{filepath.Join(older, "items.yaml"), filepath.Join(grown, "items.yaml")},
 	} {
 		if _, errOut, code := freshet(t, nil, append([]string{"schema", "compat"}, wrong...)...); code != exitUsage {

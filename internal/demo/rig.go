@@ -47,7 +47,7 @@ type Rig struct {
 func Open(ctx context.Context, stack *devstack.Stack, cfg Config) (*Rig, error) {
 	r := &Rig{}
 	if err := r.open(ctx, stack, cfg); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the shop: %w", err), r.Close()) //nolint:contextcheck // closing outlives ctx
+		return nil, errors.Join(fmt.Errorf("open the shop: %w", err), r.Close())
 	}
 	return r, nil
 }
