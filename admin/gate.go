@@ -80,6 +80,11 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 	_, pattern := g.mux.Handler(r)
 	ru, known := g.rules[pattern]
 	if known && ru.public {
+		if g.tokens == nil || r.Header.Get("Authorization") != "" { // probes without a token are no guesses
+			if who, status := g.identify(r); status == 0 {
+				r = r.WithContext(withPrincipal(r.Context(), who))
+			}
+		}
 		g.mux.ServeHTTP(w, r)
 		return
 	}

@@ -1,0 +1,154 @@
+package admin_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/internal/testenv"
+)
+
+// authority signs certificates of a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{pool: x509.NewCertPool()}
+	var err error
+	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &a.key.PublicKey, a.key)
+	must(t, err)
+	a.cert, err = x509.ParseCertificate(der)
+	must(t, err)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func (a *authority) sign(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, &key.PublicKey, a.key)
+	must(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// run serves r's API on a listener of its own until the test ends, and gives its address.
+func (r *rig) run() (address string, stop func() error) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var err error
+	wg.Go(func() { err = r.server.Run(ctx) })
+	stop = func() error { cancel(); wg.Wait(); return err }
+	r.t.Cleanup(func() { _ = stop() })
+	testenv.Eventually(r.t, 10*time.Second, func(context.Context) error {
+		if address = r.server.Addr(); address == "" {
+			return errors.New("it does not listen yet")
+		}
+		return nil
+	})
+	return address, stop
+}
+
+func TestTLSAndClientCertificates(t *testing.T) {
+	ours, theirs := newAuthority(t), newAuthority(t)
+	r := newRig(t, func(c *admin.Config) {
+		c.Listen = "127.0.0.1:0"
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{ours.sign(t)}, ClientCAs: ours.pool, ClientAuth: tls.RequireAndVerifyClientCert}
+	})
+	address, stop := r.run()
+	get := func(c *tls.Config) (int, error) {
+		tr := &http.Transport{TLSClientConfig: c}
+		defer tr.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+address+"/v1/datasets", nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer "+r.tokens["viewer"])
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			return 0, err
+		}
+		res.Body.Close()
+		return res.StatusCode, nil
+	}
+	mine := ours.sign(t)
+	for name, c := range map[string]*tls.Config{
+		"no certificate":    {RootCAs: ours.pool},
+		"another authority": {RootCAs: ours.pool, Certificates: []tls.Certificate{theirs.sign(t)}},
+		"unknown server":    {RootCAs: theirs.pool, Certificates: []tls.Certificate{mine}},
+		"old TLS":           {RootCAs: ours.pool, Certificates: []tls.Certificate{mine}, MaxVersion: tls.VersionTLS11},
+	} {
+		if status, err := get(c); err == nil {
+			t.Errorf("%s: got %d, want no connection", name, status)
+		}
+	}
+	if status, err := get(&tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{mine}}); err != nil || status != 200 {
+		t.Errorf("with a certificate and a token: %d, %v", status, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestLongHeadersAreCut(t *testing.T) {
+	r := newRig(t, func(c *admin.Config) { c.Listen = "127.0.0.1:0" })
+	address, _ := r.run()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+address+"/livez", nil)
+	must(t, err)
+	req.Header.Set("X-Long", strings.Repeat("x", 64<<10))
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	res, err := tr.RoundTrip(req)
+	if err == nil {
+		res.Body.Close()
+		if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("64 KiB of headers: got %d", res.StatusCode)
+		}
+	}
+}
+
+func TestReadyFollowsTheProcess(t *testing.T) {
+	var why []string
+	r := newRig(t, func(c *admin.Config) { c.NotReady = func() []string { return why }; c.Listen = "127.0.0.1:0" })
+	_, stop := r.run()
+	r.want(200, "", "GET", "/readyz", nil)
+	why = []string{"waiting for the consumer group"}
+	if got := r.want(503, "", "GET", "/readyz", nil); strings.Contains(string(got.body), "consumer group") {
+		t.Errorf("the reason is told without a token: %s", got.body)
+	}
+	if got := r.want(503, "viewer", "GET", "/readyz", nil); !strings.Contains(string(got.body), "consumer group") {
+		t.Errorf("the reason is not told to a viewer: %s", got.body)
+	}
+	why = nil
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.want(503, "", "GET", "/readyz", nil)
+	r.want(200, "", "GET", "/livez", nil)
+}
