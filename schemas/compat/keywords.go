@@ -23,16 +23,32 @@ const (
 	allTypes = null | boolean | integer | fraction | text | array | object
 )
 
-var typeSets = map[string]types{
-	"null": null, "boolean": boolean, "integer": integer, "number": integer | fraction, "string": text, "array": array,
-	"object": object,
+// typeNamed gives the set of a type's name.
+func typeNamed(name string) types {
+	switch name {
+	case "null":
+		return null
+	case "boolean":
+		return boolean
+	case "integer":
+		return integer
+	case "number":
+		return integer | fraction
+	case "string":
+		return text
+	case "array":
+		return array
+	case "object":
+		return object
+	}
+	return 0
 }
 
 // names lists a set as people write it.
 func (t types) names() string {
 	var list []string
 	for _, name := range []string{"null", "boolean", "number", "integer", "string", "array", "object"} {
-		if s := typeSets[name]; s&t == s {
+		if s := typeNamed(name); s&t == s {
 			list = append(list, name)
 			t &^= s
 		}
@@ -66,12 +82,12 @@ func typeOf(v any) types {
 func declared(node map[string]any) types {
 	switch t := node["type"].(type) {
 	case string:
-		return typeSets[t]
+		return typeNamed(t)
 	case []any:
 		var all types
 		for _, name := range t {
 			name, _ := name.(string)
-			all |= typeSets[name]
+			all |= typeNamed(name)
 		}
 		return all
 	}
@@ -295,7 +311,10 @@ func (n *nodes) rest(node map[string]any, closed bool) any {
 
 // undeclared is what a newly declared property may have been in earlier events.
 func (n *nodes) undeclared(path string, rest any) any {
-	elsewhere := slices.ContainsFunc(declaring, func(k string) bool { return has(n.was, k) })
+	elsewhere := false
+	for k := range n.was {
+		elsewhere = elsewhere || classOf(k) == declaring
+	}
 	_, open := n.was["additionalProperties"]
 	switch {
 	case rest == false:

@@ -8,39 +8,50 @@ import (
 	"strings"
 )
 
-// alone are the keywords that assert by themselves and are not understood here: the same on both sides, they refuse the
-// same. Their value may hold any schema.
-var alone = []string{"not", "allOf", "anyOf", "oneOf", "propertyNames", "dependentRequired", "dependentSchemas"}
+// class is how a keyword is dealt with.
+type class int
 
-// together are keywords whose meaning hangs on their neighbours or on other places of the document.
-var together = []string{
-	"$ref", "$dynamicRef", "$anchor", "$dynamicAnchor", "$vocabulary", "patternProperties", "unevaluatedProperties",
-	"unevaluatedItems", "prefixItems", "contains", "minContains", "maxContains", "if", "then", "else",
-	"additionalItems", "dependencies", "$recursiveRef", "$recursiveAnchor",
-}
+const (
+	// foreign: JSON Schema does not know it; two that differ are a reason to look.
+	foreign class = iota
+	// silent: it never refuses anything.
+	silent
+	// understood: it is compared.
+	understood
+	// alone: it asserts by itself and is not understood: the same on both sides refuses the same.
+	alone
+	// declaring is alone, and may declare properties elsewhere than in "properties".
+	declaring
+	// together: its meaning hangs on its neighbours or on other places of the document.
+	together
+)
 
-// declaring are those that may declare properties elsewhere than in "properties".
-var declaring = []string{"allOf", "anyOf", "oneOf", "not", "dependentSchemas", "propertyNames", "dependentRequired"}
-
-// understood are compared keyword by keyword.
-var understood = []string{
-	"type", "enum", "const", "required", "properties", "additionalProperties", "items", "minimum", "maximum",
-	"exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format", "minItems",
-	"maxItems", "uniqueItems", "minProperties", "maxProperties",
-}
-
-// silent keywords never refuse anything.
-var silent = []string{
-	"title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly", "$schema", "$id",
-	"$defs", "contentEncoding", "contentMediaType", "contentSchema",
+func classOf(keyword string) class {
+	switch keyword {
+	case "title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly", "$schema", "$id",
+		"$defs", "contentEncoding", "contentMediaType", "contentSchema":
+		return silent
+	case "type", "enum", "const", "required", "properties", "additionalProperties", "items", "minimum", "maximum",
+		"exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format", "minItems",
+		"maxItems", "uniqueItems", "minProperties", "maxProperties":
+		return understood
+	case "dependentRequired", "propertyNames":
+		return alone
+	case "not", "allOf", "anyOf", "oneOf", "dependentSchemas":
+		return declaring
+	case "$ref", "$dynamicRef", "$anchor", "$dynamicAnchor", "$vocabulary", "patternProperties", "unevaluatedProperties",
+		"unevaluatedItems", "prefixItems", "contains", "minContains", "maxContains", "if", "then", "else",
+		"additionalItems", "dependencies", "$recursiveRef", "$recursiveAnchor":
+		return together
+	}
+	if strings.HasPrefix(keyword, "x-") {
+		return silent
+	}
+	return foreign
 }
 
 // IsKeyword says whether JSON Schema knows the keyword, or it begins with "x-".
-func IsKeyword(k string) bool {
-	return strings.HasPrefix(k, "x-") || slices.ContainsFunc([][]string{understood, silent, together, alone}, func(list []string) bool {
-		return slices.Contains(list, k)
-	})
-}
+func IsKeyword(k string) bool { return classOf(k) != foreign }
 
 // node compares two schemas: whatever older accepts, newer must accept.
 func (w *walk) node(path string, older, newer any) {
@@ -53,19 +64,24 @@ func (w *walk) node(path string, older, newer any) {
 	}
 	was, _ := older.(map[string]any) // true is {}
 	is, _ := newer.(map[string]any)
-	for _, k := range slices.Sorted(maps.Keys(is)) {
-		switch {
-		case slices.Contains(understood, k), slices.Contains(silent, k), slices.Contains(together, k), strings.HasPrefix(k, "x-"):
-		case slices.Contains(alone, k) && equal(was[k], is[k]) && w.sameRefs(is[k]):
-		default:
-			w.add(Unknown, path+"/"+escape(k), "is not understood here and differs")
+	entangled := false
+	both := maps.Clone(was)
+	if both == nil {
+		both = map[string]any{}
+	}
+	maps.Copy(both, is)
+	for _, k := range slices.Sorted(maps.Keys(both)) {
+		switch c := classOf(k); {
+		case c == together:
+			entangled = true
+			w.add(Unknown, path+"/"+escape(k), "is not understood, and something beside it differs")
+		case c == silent, c == understood, !has(is, k):
+		case !equal(was[k], is[k]), !w.sameRefs(is[k]):
+			w.add(Unknown, path+"/"+escape(k), "is not understood, and differs")
 		}
 	}
-	for _, k := range together {
-		if has(was, k) || has(is, k) {
-			w.add(Unknown, path+"/"+escape(k), "is not understood here, and something beside it differs")
-			return
-		}
+	if entangled {
+		return
 	}
 	n := nodes{walk: w, path: path, was: was, is: is}
 	n.compare()
