@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -131,7 +132,7 @@ func TestReplayRestoresWhatIsMissing(t *testing.T) {
 	if got := r.rows(); !maps.Equal(got, newest) {
 		t.Errorf("after damage: rows %v, want %v", got, newest)
 	}
-	if got := r.await(r.start(map[string]any{"dry_run": false}).ID, "done"); got.Total.Applied != 0 || got.Total.Stale != 500 {
+	if got := r.await(r.start(map[string]any{"dry_run": false}).ID, "done"); got.Total.Applied != 0 || got.Total.Stale != 500 || got.Total.Invalidated != 0 {
 		t.Errorf("again: %+v", got.Total)
 	}
 	out, err := r.cfg.Replica.Outgoing(t.Context(), r.cfg.Namespace, 0, 10)
@@ -229,6 +230,32 @@ func TestReplayGoesOnElsewhere(t *testing.T) {
 	}
 	if rows := r.rows(); !maps.Equal(rows, newest) {
 		t.Errorf("rows differ from the topic")
+	}
+}
+
+// A batch whose answer was lost is sent once more, and must not count twice.
+func TestBatchOfReplayCountsOnce(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(1, 1)
+	job := r.start(map[string]any{"dry_run": false})
+	_, err := r.cfg.Replica.ClaimJob(t.Context(), "w1", time.Minute)
+	must(t, err)
+	j, err := r.cfg.Replica.Job(t.Context(), job.ID)
+	must(t, err)
+	b := replica.ReplayBatch{
+		Job: job.ID, Owner: "w1", Source: j.Parts[0].Source, Namespace: r.cfg.Namespace, Next: 1, Action: replica.ActionApply, Counts: replica.JobCounts{Events: 1},
+	}
+	_, err = r.cfg.Replica.Replay(t.Context(), &b)
+	must(t, err)
+	if _, err = r.cfg.Replica.Replay(t.Context(), &b); !errors.Is(err, replica.ErrJobMoved) {
+		t.Errorf("the same batch again: %v", err)
+	}
+	b.From, b.Next, b.Owner = 1, 2, "w2"
+	if _, err = r.cfg.Replica.Replay(t.Context(), &b); !errors.Is(err, replica.ErrJobMoved) {
+		t.Errorf("another owner: %v", err)
+	}
+	if got := r.replay(job.ID); got.Total.Events != 1 {
+		t.Errorf("counted %+v", got.Total)
 	}
 }
 
