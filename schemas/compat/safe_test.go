@@ -23,7 +23,7 @@ func TestSafeNeverLies(t *testing.T) {
 		strict := rapid.Bool().Draw(t, "strict")
 		older := record(t)
 		newer := clone(older)
-		for range rapid.IntRange(0, 2).Draw(t, "edits") {
+		for range pick(t, []int{1, 1, 1, 2, 0}) {
 			edit(t, newer)
 		}
 		a, err := compiled(older)
@@ -32,7 +32,7 @@ func TestSafeNeverLies(t *testing.T) {
 			t.Fatalf("schemas do not compile: %v, %v", err, err2)
 		}
 		report := compat.Schemas(loaded(t, older), loaded(t, newer), compat.Config{Strict: strict})
-		for range 12 {
+		for range 20 {
 			doc := value(t, older, newer, strict, 0)
 			if a.Validate(doc) != nil {
 				continue
@@ -128,19 +128,32 @@ func schemaNode(t *rapid.T, depth int) node {
 	} else if depth > 1 && chance(t, 4) {
 		delete(n, "type")
 	}
-	for range rapid.IntRange(0, 2).Draw(t, "words") {
+	for range rapid.IntRange(1, 3).Draw(t, "words") {
 		word(t, n, depth)
 	}
 	return n
 }
 
-// word sets or replaces one keyword.
+// word sets or replaces a keyword that matters to the node.
 func word(t *rapid.T, n node, depth int) {
+	words := []string{pick(t, []string{"enum", "const", "anyOf", "not"})}
+	kinds := text(n["type"])
+	for kind, own := range map[string][]string{
+		"string": {"minLength", "maxLength", "pattern", "format"}, "array": {"minItems", "maxItems", "uniqueItems", "items"},
+		"integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
+		"number":  {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
+		"object":  {"minProperties", "maxProperties", "object", "object"},
+	} {
+		if strings.Contains(kinds, kind) || n["type"] == nil {
+			words = append(words, slices.Concat(own, own)...)
+		}
+	}
+	slices.Sort(words)
+	setWord(t, n, pick(t, words), depth)
+}
+
+func setWord(t *rapid.T, n node, k string, depth int) {
 	small := func() json.Number { return json.Number(pick(t, []string{"0", "1", "2", "3"})) }
-	k := pick(t, []string{
-		"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format",
-		"minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "enum", "const", "items", "object", "anyOf", "not",
-	})
 	switch k {
 	case "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum":
 		n[k] = json.Number(pick(t, []string{"-1", "0", "1", "2", "2.5", "6"}))
@@ -163,10 +176,11 @@ func word(t *rapid.T, n node, depth int) {
 		if depth < 3 {
 			n[k] = schemaNode(t, depth+2)
 		}
-	case "object":
+	case "object", "properties", "additionalProperties", "required":
 		if depth < 3 {
 			objectWords(t, n, depth+1)
 		}
+	case "type": // editNode's
 	case "anyOf":
 		n[k] = []any{node{"type": pick(t, []string{"string", "integer"})}, node{"required": []any{pick(t, declarable)}}}
 	case "not":
@@ -186,6 +200,9 @@ func objectWords(t *rapid.T, n node, depth int) {
 	for _, name := range declarable {
 		if chance(t, 2) {
 			props[name] = schemaNode(t, depth+1)
+			if depth > 0 && chance(t, 8) {
+				props[name] = false
+			}
 		}
 	}
 	if n["properties"] = props; len(props) == 0 {
@@ -221,7 +238,7 @@ func edit(t *rapid.T, n node) {
 			names = append(names, name)
 		}
 	}
-	switch rapid.IntRange(0, 7).Draw(t, "edit") {
+	switch rapid.IntRange(0, 12).Draw(t, "edit") {
 	case 0:
 		objectWords(t, n, 0)
 	case 1:
@@ -255,9 +272,13 @@ func editNode(t *rapid.T, n node) {
 	case inner != nil && chance(t, 2):
 		editNode(t, inner)
 	case len(props) > 0 && chance(t, 2):
-		editNode(t, props[pick(t, names(props))].(node))
-	case len(words) > 0 && chance(t, 3):
+		if sub, ok := props[pick(t, names(props))].(node); ok {
+			editNode(t, sub)
+		}
+	case len(words) > 0 && chance(t, 6):
 		delete(n, pick(t, words))
+	case len(words) > 0 && !chance(t, 3):
+		setWord(t, n, pick(t, words), 1)
 	case chance(t, 4) && n["type"] != nil:
 		if kind, ok := n["type"].(string); ok {
 			n["type"] = []any{kind, "null"}
@@ -330,7 +351,7 @@ func members(t *rapid.T, n, is node, strict bool, depth int) node {
 		sub, ok := props[name]
 		inner := later[name]
 		if !ok {
-			if promised && inner != nil {
+			if promised && inner != nil && inner != false {
 				continue
 			}
 			sub = n["additionalProperties"]
