@@ -8,10 +8,16 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// A Redis client whose server was killed tries to dial it once a second, and notices only at the next try that it was
+// closed meanwhile.
+func TestMain(m *testing.M) {
+	testenv.Main(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // binary builds the freshet command once per run of this package.
 var binary = sync.OnceValues(func() (string, error) {
