@@ -35,6 +35,7 @@ type state struct {
 // traffic makes events and folds them: upserts, deletions, re-creations, repetitions, and old versions that come late.
 type traffic struct {
 	rng   *rand.Rand
+	keys  int // records
 	model map[string]state
 	past  []schemas.Event // a sample of what was published, to be repeated
 	next  int64
@@ -44,7 +45,7 @@ func (tr *traffic) event() schemas.Event {
 	if len(tr.past) > 100 && tr.rng.IntN(10) == 0 {
 		return tr.past[tr.rng.IntN(len(tr.past))] // a repetition, mostly of an old version
 	}
-	key := fmt.Sprintf("k%04d", tr.rng.IntN(records))
+	key := fmt.Sprintf("k%04d", tr.rng.IntN(tr.keys))
 	tr.next++
 	st := tr.model[key]
 	// Versions leave gaps, and now and then an event below the newest comes late with another body.
@@ -77,12 +78,12 @@ func TestEveryCopyConverges(t *testing.T) {
 
 	workers := []*testenv.Process{w.startWorker(), w.startWorker()}
 	nodes := []*node{w.node("n1"), w.node("n2"), w.node("n3")}
-	stopReading := readAll(t, nodes)
+	stopReading := readAll(t, nodes, records, 4_000)
 
 	p := w.producer()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	tr := &traffic{rng: rand.New(rand.NewPCG(seed, 1)), model: map[string]state{}}
+	tr := &traffic{rng: rand.New(rand.NewPCG(seed, 1)), keys: records, model: map[string]state{}}
 	limit := rate.NewLimiter(perSec, 500)
 	var acked atomic.Int64
 	var mu sync.Mutex
@@ -142,17 +143,17 @@ func TestEveryCopyConverges(t *testing.T) {
 	}
 }
 
-// readAll lets every node read all the time, so that there is something to become stale. stop ends it.
-func readAll(t *testing.T, nodes []*node) (stop func() (reads, hits int64)) {
+// readAll lets every node read records all the time, each that often, so that there is something to become stale. stop ends it.
+func readAll(t *testing.T, nodes []*node, keys int, perSec rate.Limit) (stop func() (reads, hits int64)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	var reads atomic.Int64
 	for i, n := range nodes {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 7))
-			limit := rate.NewLimiter(4_000, 100)
+			limit := rate.NewLimiter(perSec, 100)
 			for limit.Wait(ctx) == nil {
-				key := fmt.Sprintf("k%04d", int(float64(records)*rng.Float64()*rng.Float64()))
+				key := fmt.Sprintf("k%04d", int(float64(keys)*rng.Float64()*rng.Float64()))
 				v, err := n.items.Get(ctx, key)
 				switch {
 				case ctx.Err() != nil, errors.Is(err, invalidation.ErrNotFound):

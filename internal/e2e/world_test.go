@@ -65,11 +65,32 @@ type world struct {
 	env      []string // further settings of commands
 }
 
-// newWorld makes Freshet's tables and the datasets' tables with the real commands. files are the dataset folder.
+// servers are those of a world; the shared ones where nil.
+type servers struct {
+	kafka *testenv.KafkaServer
+	redis *testenv.RedisServer
+	mysql *testenv.MySQLServer
+}
+
 func newWorld(t *testing.T, redisServer *testenv.RedisServer, files map[string]string) *world {
 	t.Helper()
-	my := testenv.MySQL(t)
-	w := &world{t: t, kafka: testenv.Kafka(t), redis: redisServer, dsn: my.NewDatabase(t), ns: redisServer.Namespace(t), dir: t.TempDir()}
+	return newWorldOn(t, servers{redis: redisServer}, files)
+}
+
+// newWorldOn makes Freshet's tables and the datasets' tables with the real commands. files are the dataset folder.
+func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
+	t.Helper()
+	if s.kafka == nil {
+		s.kafka = testenv.Kafka(t)
+	}
+	if s.redis == nil {
+		s.redis = testenv.Redis(t)
+	}
+	if s.mysql == nil {
+		s.mysql = testenv.MySQL(t)
+	}
+	my := s.mysql
+	w := &world{t: t, kafka: s.kafka, redis: s.redis, dsn: my.NewDatabase(t), ns: s.redis.Namespace(t), dir: t.TempDir()}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,188 @@
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
+)
+
+// childVar makes this test binary a worker with a failpoint; its value is a childConfig as JSON.
+const childVar = "FRESHET_E2E_WORKER"
+
+// childConfig says where a worker works and where it stands still.
+type childConfig struct {
+	Brokers             []string
+	DSN, Redis          string
+	Namespace, Datasets string
+	Owner               string
+	Session             time.Duration
+	MaxRecords          int
+	// Point is where it stands still the Nth time.
+	Point string
+	Nth   int64
+}
+
+// pointHalfEmitted is between two scripts of one emission.
+const pointHalfEmitted = "half-emitted"
+
+// points are all places at which a worker can be stopped.
+func points() []string {
+	return []string{
+		consumer.PointAfterFetch, consumer.PointInApply, consumer.PointAfterApply, pointHalfEmitted, consumer.PointInEmit,
+		consumer.PointAfterEmit, consumer.PointBeforeCommit,
+	}
+}
+
+// workerChild is the other side: it works until it reaches its point, says so on descriptor 3, and stands still there.
+func workerChild() (code int, child bool) {
+	text := os.Getenv(childVar)
+	if text == "" {
+		return 0, false
+	}
+	var c childConfig
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		fmt.Fprintln(os.Stderr, "worker child:", err)
+		return 2, true
+	}
+	if err := c.work(os.NewFile(3, "parent")); err != nil {
+		fmt.Fprintln(os.Stderr, "worker child:", err)
+		return 1, true
+	}
+	return 0, true
+}
+
+func (c childConfig) work(parent io.Writer) error {
+	ctx := context.Background()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	var seen atomic.Int64
+	failpoint := func(point string) {
+		if point == c.Point && seen.Add(1) == c.Nth {
+			fmt.Fprintln(parent, point)
+			select {} // until it is killed
+		}
+	}
+	set, err := schemas.LoadDatasets(os.DirFS(c.Datasets))
+	if err != nil {
+		return err
+	}
+	kafka, err := kafkalog.New(kafkalog.Config{Brokers: c.Brokers, Logger: log})
+	if err != nil {
+		return err
+	}
+	db, err := replica.Open(ctx, replica.Config{
+		DSN: c.DSN, SessionTimeout: c.Session, Logger: log, BeforeCommit: func() { failpoint(consumer.PointInApply) },
+	})
+	if err != nil {
+		return err
+	}
+	if broken, err := db.Prepare(ctx, set.All()); err != nil || len(broken) > 0 {
+		return errors.Join(err, fmt.Errorf("%d broken datasets", len(broken)))
+	}
+	emitter, err := invalidation.NewEmitter(redis.NewClient(&redis.Options{Addr: c.Redis}), invalidation.EmitterConfig{Namespace: c.Namespace, Logger: log})
+	if err != nil {
+		return err
+	}
+	w, err := consumer.New(consumer.Config{
+		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Topics: db, Lanes: db.LaneLog(c.Namespace),
+		Hashes: db, Pauses: db, Restarts: db, Namespace: c.Namespace, Outbox: db, Logger: log, Failpoint: failpoint,
+		Emitter:  &halves{Emitter: emitter, failpoint: failpoint},
+		Consumer: kafkalog.ConsumerConfig{SessionTimeout: c.Session, MaxRecords: c.MaxRecords, CommitInterval: 200 * time.Millisecond},
+	})
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
+}
+
+// halves emits in two scripts, as an emission of more than a hundred keys goes out: the watermark moves with the second.
+type halves struct {
+	consumer.Emitter
+
+	failpoint func(string)
+}
+
+func (h *halves) Emit(ctx context.Context, n int, root string, start int64, e lane.Emission) (lane.Reply, error) {
+	if len(e.Items) > 1 {
+		part := e
+		part.Items, part.To = e.Items[:len(e.Items)/2], e.From-1
+		if r, err := h.Emitter.Emit(ctx, n, root, start, part); err != nil || r.Status != lane.OK {
+			return r, err
+		}
+		h.failpoint(pointHalfEmitted)
+		e.Items = e.Items[len(e.Items)/2:]
+	}
+	return h.Emitter.Emit(ctx, n, root, start, e)
+}
+
+// child is a worker that stands still at a point.
+type child struct {
+	*testenv.Process
+
+	reached chan struct{} // closed when it stands still
+}
+
+// startChild starts this executable as a worker that stands still the nth time that it reaches point; "" never.
+func (w *world) startChild(point string, nth int64) *child {
+	w.t.Helper()
+	w.workers++
+	c := childConfig{
+		Brokers: w.kafka.Brokers, DSN: w.dsn, Redis: w.redis.Addr, Namespace: w.ns, Datasets: w.dir, Session: faultSession, MaxRecords: 40,
+		Owner: "child" + strconv.Itoa(w.workers), Point: point, Nth: nth,
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, out, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0]) //nolint:gosec // this executable
+	cmd.Env = append(os.Environ(), childVar+"="+string(text))
+	cmd.ExtraFiles = []*os.File{out}
+	ch := &child{reached: make(chan struct{})}
+	ch.Process = testenv.StartProcess(w.t, c.Owner, cmd)
+	if err := out.Close(); err != nil {
+		w.t.Error(err)
+	}
+	go func() {
+		defer r.Close()
+		if line, err := bufio.NewReader(r).ReadString('\n'); err == nil && strings.TrimSpace(line) == point {
+			close(ch.reached)
+		}
+	}()
+	return ch
+}
+
+// awaitPoint waits until the child stands still.
+func (c *child) awaitPoint(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.reached:
+	case <-c.Done():
+		t.Fatalf("the worker ended before it reached its point: %v", c.Err())
+	case <-time.After(healLimit):
+		t.Fatal("the worker does not reach its point: its partitions are not taken over, or nothing flows")
+	}
+}
