@@ -10,7 +10,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply clean
+.PHONY: help demo test faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ build: ## build bin/freshet
 
 test: ## install and start the real servers, then run all tests
 	$(SERVE) $(GO) test $(TESTS) $(ARGS) $(PKGS)
+
+faults: ## fault campaigns at full length: kills at each point, zombies, storms, dying servers (FRESHET_FAULTS_SEED repeats one)
+	FRESHET_FAULTS=full $(SERVE) $(GO) test $(TESTS) -timeout 90m -v -run 'Killed|Zombie|Storm|Dies|Deadlocks|Broker|StandsStill' $(ARGS) ./internal/e2e
 
 race: ## all tests under the race detector
 	$(SERVE) $(GO) test -race $(TESTS) $(ARGS) $(PKGS)

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +42,8 @@ type childConfig struct {
 	// Point is where it stands still the Nth time.
 	Point string
 	Nth   int64
+	// Freeze stops the whole process there, as SIGSTOP does, until it is continued; then it goes on from there.
+	Freeze bool
 }
 
 // pointHalfEmitted is between two scripts of one emission.
@@ -79,7 +82,10 @@ func (c childConfig) work(parent io.Writer) error {
 	failpoint := func(point string) {
 		if point == c.Point && seen.Add(1) == c.Nth {
 			fmt.Fprintln(parent, point)
-			select {} // until it is killed
+			if !c.Freeze {
+				select {} // until it is killed
+			}
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // it cannot fail for ourselves
 		}
 	}
 	set, err := schemas.LoadDatasets(os.DirFS(c.Datasets))
@@ -91,7 +97,7 @@ func (c childConfig) work(parent io.Writer) error {
 		return err
 	}
 	db, err := replica.Open(ctx, replica.Config{
-		DSN: c.DSN, SessionTimeout: c.Session, Logger: log, BeforeCommit: func() { failpoint(consumer.PointInApply) },
+		DSN: c.DSN, SessionTimeout: c.Session, LockWait: time.Second, Logger: log, BeforeCommit: func() { failpoint(consumer.PointInApply) },
 	})
 	if err != nil {
 		return err
@@ -139,16 +145,32 @@ func (h *halves) Emit(ctx context.Context, n int, root string, start int64, e la
 type child struct {
 	*testenv.Process
 
+	owner   string
 	reached chan struct{} // closed when it stands still
 }
 
 // startChild starts this executable as a worker that stands still the nth time that it reaches point; "" never.
 func (w *world) startChild(point string, nth int64) *child {
 	w.t.Helper()
+	return w.startChildAs(childConfig{Point: point, Nth: nth})
+}
+
+// startFreezing starts a worker that stops itself there.
+func (w *world) startFreezing(point string, nth int64) *child {
+	w.t.Helper()
+	return w.startChildAs(childConfig{Point: point, Nth: nth, Freeze: true})
+}
+
+func (w *world) startChildAs(how childConfig) *child {
+	w.t.Helper()
 	w.workers++
+	point := how.Point
 	c := childConfig{
 		Brokers: w.kafka.Brokers, DSN: w.dsn, Redis: w.redis.Addr, Namespace: w.ns, Datasets: w.dir, Session: faultSession, MaxRecords: 40,
-		Owner: "child" + strconv.Itoa(w.workers), Point: point, Nth: nth,
+		Owner: w.ns + strconv.Itoa(w.workers), Point: point, Nth: how.Nth, Freeze: how.Freeze,
+	}
+	if w.ownUsers {
+		c.DSN = w.userDSN(c.Owner)
 	}
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -158,10 +180,10 @@ func (w *world) startChild(point string, nth int64) *child {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this executable
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVar+"="+string(text))
 	cmd.ExtraFiles = []*os.File{out}
-	ch := &child{reached: make(chan struct{})}
+	ch := &child{owner: c.Owner, reached: make(chan struct{})}
 	ch.Process = testenv.StartProcess(w.t, c.Owner, cmd)
 	if err := out.Close(); err != nil {
 		w.t.Error(err)

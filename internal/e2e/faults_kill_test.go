@@ -1,6 +1,10 @@
 package e2e_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/freshet/freshet/consumer"
+)
 
 // SIGKILL at each point of a batch's way, again and again. In half of the campaigns another worker lives through it all.
 func TestKilledAtEachPoint(t *testing.T) {
@@ -14,12 +18,50 @@ func TestKilledAtEachPoint(t *testing.T) {
 			}
 			c.join(2)
 			n := times(5, 50)
-			for range n {
-				ch := c.startChild(point, 1+c.rng.Int64N(4))
+			for i := range n {
+				ch := c.startChild(point, c.nth(point))
 				ch.awaitPoint(t)
+				if i == n-1 {
+					c.stopTraffic() // nothing comes later that would mend what is forgotten now
+				}
 				ch.Kill(t)
 			}
 			t.Logf("killed %d times at %s", n, point)
+			c.startChild("", 0)
+			c.rest()
+		})
+	}
+}
+
+// nth is how often a worker passes a point before it stops there: at once, before it ever committed an offset, or later.
+func (c *campaign) nth(point string) int64 {
+	if point == consumer.PointBeforeCommit || c.rng.IntN(2) == 0 {
+		return 1 + c.rng.Int64N(4) // offsets are committed five times a second
+	}
+	return 20 + c.rng.Int64N(40)
+}
+
+// A worker stops at each point of a batch's way for longer than its session, and goes on from there when another has its
+// partitions and has written newer versions. It must not write rows or commit offsets over its successor.
+func TestZombieWakesAtEachPoint(t *testing.T) {
+	for _, point := range points() {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			c := newCampaign(t, servers{})
+			c.lookForIntruders()
+			c.join(2)
+			for range times(1, 20) {
+				victim := c.startFreezing(point, c.nth(point))
+				victim.awaitPoint(t)
+				victim.Stop(t) // it has stopped itself; this waits until the kernel says so
+				successor := c.startChild("", 0)
+				c.taken(successor)
+				c.progress()
+				victim.Cont(t)
+				c.progress()
+				victim.Kill(t)
+				successor.Kill(t)
+			}
 			c.startChild("", 0)
 			c.rest()
 		})

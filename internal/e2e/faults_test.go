@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -57,7 +58,9 @@ type campaign struct {
 
 	rng   *rand.Rand
 	nodes []*node
-	kafkc *kafkalog.Client
+	// mysqlFails: nodes' loads may fail.
+	mysqlFails bool
+	kafkc      *kafkalog.Client
 
 	stopTraffic func() (map[string]state, schemas.Token)
 	stopReading func() (reads, hits int64)
@@ -140,7 +143,7 @@ func (c *campaign) join(n int) {
 	for i := range n {
 		c.nodes = append(c.nodes, c.node(fmt.Sprint("n", i)))
 	}
-	c.stopReading = readAll(c.t, c.nodes, faultRecords, faultRate)
+	c.stopReading = readAll(c.t, c.nodes, faultRecords, faultRate, c.mysqlFails)
 }
 
 // watch looks all the time whether Kafka was told more than MySQL has.
@@ -246,6 +249,11 @@ func (c *campaign) rest() {
 	if letters := c.count("freshet_dead_letter"); letters != 0 {
 		c.t.Errorf("%d dead letters of good events", letters)
 	}
+	if c.ownUsers {
+		if n := c.count("intruders"); n != 0 {
+			c.t.Errorf("%d transactions of workers that had lost their partitions were committed", n)
+		}
+	}
 }
 
 // noLag gives nil when every partition is committed to its end.
@@ -291,4 +299,60 @@ func (c *campaign) progress() {
 		}
 		return nil
 	})
+}
+
+// taken waits until a worker owns every partition; others may be stopped and not know it.
+func (c *campaign) taken(by *child) {
+	c.t.Helper()
+	testenv.Eventually(c.t, healLimit, func(ctx context.Context) error {
+		var owned, all int
+		err := c.db.QueryRowContext(ctx, "SELECT COALESCE(SUM(owner = ?), 0), COUNT(*) FROM freshet_position WHERE source LIKE ?",
+			by.owner, c.topic()+"/%").Scan(&owned, &all)
+		if err == nil && (owned < all || all == 0) {
+			err = fmt.Errorf("%s owns %d of %d partitions", by.owner, owned, all)
+		}
+		return err
+	})
+}
+
+// lookForIntruders makes the database note every transaction that moves a position and is not its owner's. For that each
+// worker has a database user with its own name.
+func (c *campaign) lookForIntruders() {
+	c.t.Helper()
+	c.ownUsers = true
+	for _, stmt := range []string{
+		"CREATE TABLE intruders (source VARBINARY(300), owner VARBINARY(255), who VARBINARY(255), next_offset BIGINT)",
+		`CREATE TRIGGER intruder AFTER UPDATE ON freshet_position FOR EACH ROW INSERT INTO intruders
+			SELECT NEW.source, NEW.owner, USER(), NEW.next_offset FROM DUAL
+			WHERE NEW.fence = OLD.fence AND NEW.touched_at <> OLD.touched_at AND SUBSTRING_INDEX(USER(), '@', 1) <> CONVERT(NEW.owner USING utf8mb4)`,
+	} {
+		if _, err := c.db.ExecContext(c.t.Context(), stmt); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// userDSN makes a database user of that name and gives its DSN.
+func (w *world) userDSN(name string) string {
+	w.t.Helper()
+	cfg, err := mysql.ParseDSN(w.dsn)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, host := range []string{"localhost", "%"} {
+		user := fmt.Sprintf("'%s'@'%s'", name, host)
+		for _, stmt := range []string{"CREATE USER " + user, "GRANT ALL ON " + cfg.DBName + ".* TO " + user} {
+			if _, err := w.db.ExecContext(w.t.Context(), stmt); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		w.t.Cleanup(func() {
+			ctx := context.WithoutCancel(w.t.Context())
+			if _, err := w.db.ExecContext(ctx, "DROP USER "+user); err != nil {
+				w.t.Errorf("drop user: %v", err)
+			}
+		})
+	}
+	cfg.User, cfg.Passwd = name, ""
+	return cfg.FormatDSN()
 }

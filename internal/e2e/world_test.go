@@ -63,6 +63,7 @@ type world struct {
 	datasets *schemas.Datasets
 	workers  int
 	env      []string // further settings of commands
+	ownUsers bool     // each child has a database user of its own
 }
 
 // servers are those of a world; the shared ones where nil.
