@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,8 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 
 func (w *world) environ() []string {
 	url := "redis://" + w.redis.Addr + "/0"
-	env := append(os.Environ(),
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "FRESHET_FAULTS") }) // no settings
+	env = append(env,
 		"FRESHET_DATASETS="+w.dir, "FRESHET_NAMESPACE="+w.ns, "FRESHET_KAFKA__BROKERS="+strings.Join(w.kafka.Brokers, ","),
 		"FRESHET_KAFKA__GROUP="+w.ns, "FRESHET_MYSQL__DSN="+w.dsn, "FRESHET_REDIS__URL="+url,
 		"FRESHET_WORKER__SESSION_TIMEOUT=3s", "FRESHET_WORKER__LISTEN=127.0.0.1:0",
