@@ -23,7 +23,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	}
 	claims := make([]replica.Claim, len(parts))
 	for i, a := range parts {
-		claims[i] = replica.Claim{Source: a.Partition.Source()}
+		claims[i] = replica.Claim{Source: a.Partition.Source(), First: a.LogStart}
 	}
 	positions, err := w.cfg.Replica.Take(ctx, w.cfg.Group, w.cfg.Owner, generation, claims)
 	if errors.Is(err, replica.ErrLate) {
@@ -42,6 +42,10 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	taken := make(map[kafkalog.Partition]*partition, len(parts))
 	for i, a := range parts {
 		at := resume(a, positions[i], w.cfg.DeadTopics)
+		if positions[i].Fresh && a.LogStart > 0 {
+			w.log.Warn("a replica begins with what Kafka still has: older records were deleted before it was there",
+				"topic", a.Partition.Topic, "partition", a.Partition.ID, "first", a.LogStart)
+		}
 		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
 		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
 		taken[a.Partition].oldest = a.LogStart
@@ -61,7 +65,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 func resume(a kafkalog.Assigned, pos replica.Position, copied bool) int64 {
 	at := pos.Next // without a committed offset the lanes' watermarks say what must be emitted again
 	switch {
-	case pos.Next < 0: // a fresh replica needs everything, whatever the group once committed
+	case pos.Fresh: // a fresh replica needs everything, whatever the group once committed
 		return a.LogStart
 	case a.Committed < 0 && copied:
 		at = a.LogStart

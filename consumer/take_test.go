@@ -129,6 +129,20 @@ func TestFreshReplicaOfAnOldGroup(t *testing.T) {
 	}
 }
 
+// Kafka deletes records before the first batch could be written. A restart does not skip them in silence.
+func TestLossBeforeTheFirstBatch(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	b.exec("ALTER TABLE items DROP COLUMN n")
+	w := b.start(nil)
+	b.putMany("items", 10)
+	awaitReason(t, w, "dataset items is paused")
+	w.stop()
+	b.truncate("items", 4)
+	w = b.start(nil)
+	awaitReason(t, w, "4 records from offset 0 on were deleted")
+}
+
 // commit commits for a group without members.
 func (b *bed) commit(dataset string, offset int64) {
 	b.t.Helper()

@@ -212,28 +212,11 @@ func (r *run) note(ctx context.Context) error {
 	if err != nil {
 		return doing("read position", "", err)
 	}
-	if off < 0 {
-		off = r.b.first()
-	}
 	if _, err = r.w.exec(ctx, sqlNote, r.b.Source, off); err != nil {
 		return doing("note position", "", err)
 	}
 	r.noted = true
 	return nil
-}
-
-// first is the lowest offset of anything in the batch.
-func (b *Batch) first() int64 {
-	first := b.Next
-	for _, c := range b.Changes {
-		for ; c != nil; c = c.Older {
-			first = min(first, c.Offset)
-		}
-	}
-	for _, l := range b.Letters {
-		first = min(first, l.Offset)
-	}
-	return first
 }
 
 // send upserts rows and appends to done the changes that the table took.

@@ -12,15 +12,19 @@ import (
 func TestTake(t *testing.T) {
 	b := newBed(t, replica.Config{SessionTimeout: time.Hour})
 	b.apply(t, b.item(t, 1, 1, "x"))
-	claims := []replica.Claim{{Source: "z/i/0"}, {Source: src}, {Source: "a/i/0"}}
+	claims := []replica.Claim{{Source: "z/i/0", First: 7}, {Source: src, First: 9}, {Source: "a/i/0"}}
 	ps, err := b.Take(t.Context(), group, "b", 7, claims)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []replica.Position{{Source: "z/i/0", Fence: 1, Next: -1}, {Source: src, Fence: 2, Next: 1}, {Source: "a/i/0", Fence: 1, Next: -1}} {
+	for i, want := range []replica.Position{{Source: "z/i/0", Fence: 1, Next: 7, Fresh: true}, {Source: src, Fence: 2, Next: 1}, {Source: "a/i/0", Fence: 1, Fresh: true}} {
 		if ps[i] != want {
 			t.Errorf("position %d is %+v, want %+v", i, ps[i], want)
 		}
+	}
+	// What is deleted before the first batch is missed: the position stays where the log once began.
+	if p, err := b.Take(t.Context(), group, "b", 7, []replica.Claim{{Source: "z/i/0", First: 50}}); err != nil || p[0].Next != 7 || p[0].Fresh {
+		t.Errorf("taken again: %+v, %v; want position 7", p, err)
 	}
 	t.Run("an older generation is late", func(t *testing.T) {
 		if _, err := b.Take(t.Context(), group, "c", 6, claims); !errors.Is(err, replica.ErrLate) {

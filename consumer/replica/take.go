@@ -12,7 +12,7 @@ const (
 	sqlClaim   = "INSERT INTO freshet_position (source, grp, owner) VALUES (?, ?, '') ON DUPLICATE KEY UPDATE source = source"
 	sqlForeign = "SELECT COUNT(*) FROM freshet_position WHERE grp <> ?"
 	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
-	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, touched_at = " + nowMillis + " WHERE source = ?"
+	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
 )
 
 // Take makes owner the only one whose batches count for these sources, by raising the fence of each. The rows are locked
@@ -23,8 +23,10 @@ const (
 // taken. ErrForeignGroup: another group has a position in this database.
 func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32, claims []Claim) ([]Position, error) {
 	sources := make([]string, 0, len(claims))
+	first := make(map[string]int64, len(claims))
 	for _, c := range claims {
 		sources = append(sources, c.Source)
+		first[c.Source] = c.First
 	}
 	slices.Sort(sources)
 	sources = slices.Compact(sources)
@@ -37,7 +39,7 @@ func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32,
 			return err
 		}
 		for _, source := range sources {
-			p, err := m.take(ctx, w, group, owner, generation, source)
+			p, err := m.take(ctx, w, group, owner, generation, Claim{Source: source, First: first[source]})
 			if err != nil {
 				return err
 			}
@@ -89,7 +91,8 @@ func (m *MySQL) addPositions(ctx context.Context, group string, sources []string
 	return nil
 }
 
-func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, generation int32, source string) (Position, error) {
+func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, generation int32, c Claim) (Position, error) {
+	source := c.Source
 	var grp []byte
 	var fence, gen, next, touched, now int64
 	err := w.queryRow(ctx, sqlHold, []any{[]byte(source)}, &grp, &fence, &gen, &next, &touched, &now)
@@ -105,8 +108,12 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 	if gen > int64(generation) && now-touched < m.cfg.SessionTimeout.Milliseconds() {
 		return Position{}, ErrLate
 	}
-	if _, err = w.exec(ctx, sqlOwn, fence+1, int64(generation), []byte(owner), []byte(source)); err != nil {
+	p := Position{Source: source, Fence: fence + 1, Next: next}
+	if next < 0 {
+		p.Next, p.Fresh = c.First, true
+	}
+	if _, err = w.exec(ctx, sqlOwn, p.Fence, int64(generation), []byte(owner), p.Next, []byte(source)); err != nil {
 		return Position{}, doing("take", source, err)
 	}
-	return Position{Source: source, Fence: fence + 1, Next: next}, nil
+	return p, nil
 }

@@ -41,6 +41,9 @@ func (e *DatasetError) Error() string {
 // Claim is a source that a worker wants to own.
 type Claim struct {
 	Source string
+	// First is the oldest offset that Kafka has. It becomes the position of a source that has none, so that what is deleted
+	// before the first batch is missed and not skipped.
+	First int64
 }
 
 // Position is what Take gives back for a claim, in the order of the claims.
@@ -48,8 +51,10 @@ type Position struct {
 	Source string
 	// Fence is the number of this assignment; each batch's transaction proves that it is still the newest.
 	Fence int64
-	// Next is the offset after the last batch that was committed to MySQL; -1: none yet.
+	// Next is the offset after the last batch that was committed to MySQL, or Claim.First before there was any.
 	Next int64
+	// Fresh: the source had no position before this.
+	Fresh bool
 }
 
 // Change is one checked event on its way into a replica table.
