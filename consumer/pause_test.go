@@ -45,6 +45,24 @@ func TestBrokenTableStandsAside(t *testing.T) {
 	}
 }
 
+// What only an inspection finds holds back its dataset alone, also when the worker starts with it.
+func TestUnfitTableAtStart(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	b.exec("CREATE UNIQUE INDEX second ON items (name)")
+	w := b.start(nil)
+	b.put("items", "k1", 1)
+	b.putMany("others", 5)
+	b.awaitDone("others")
+	awaitReason(t, w, "dataset items is paused", "secondary unique index second")
+	if n := b.count("items"); n != 0 {
+		t.Errorf("%d rows were written to a table that is not fit", n)
+	}
+	b.exec("DROP INDEX second ON items")
+	b.awaitDone("items")
+	awaitReady(t, w)
+}
+
 // What a worker said of partitions that it lost to others is not its to say any more.
 func TestReadinessForgetsWhatIsNotOwned(t *testing.T) {
 	t.Parallel()

@@ -221,6 +221,9 @@ func (r *run) note(ctx context.Context) error {
 
 // send upserts rows and appends to done the changes that the table took.
 func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
+	if err := r.m.fit(ctx, t); err != nil {
+		return err
+	}
 	var args []any
 	for len(rows) > 0 {
 		n := t.chunk(rows)

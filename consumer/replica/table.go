@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/freshet/freshet/schemas"
 )
@@ -19,8 +20,10 @@ const (
 
 // table is what is prepared once for a dataset's replica table.
 type table struct {
-	ds   *schemas.Dataset
-	name string // quoted
+	// unfit: Prepare found that it must not be written, and nobody has looked since.
+	unfit atomic.Bool
+	ds    *schemas.Dataset
+	name  string // quoted
 	// ladder holds the sizes of prepared statements in rows, greatest first, down to 1. Few sizes keep the number of
 	// prepared statements small; a batch is split greedily.
 	ladder []int
