@@ -150,11 +150,7 @@ func TestPoisonAmongManyIsRedriven(t *testing.T) {
 	if r.Counts["applied"] != poison-1 || len(r.Counts) != 1 {
 		t.Errorf("redriven: %v, want %d applied", r.Counts, poison-1)
 	}
-	wait, cancel := context.WithTimeout(t.Context(), settleLimit)
-	defer cancel()
-	if err := n.WaitFor(wait, r.Token); err != nil {
-		t.Fatal(err)
-	}
+	w.seen(n.Node, r.Token)
 	if v, err := n.items.Get(t.Context(), cached); err != nil || v.N != 2 {
 		t.Errorf("after the redrive the node has version %d, want 2 (%v)", v.N, err)
 	}

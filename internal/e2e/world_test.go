@@ -139,7 +139,9 @@ func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
 func (w *world) run(stdin string, args ...string) (stdout, stderr string, code int) {
 	w.t.Helper()
 	var out, errOut bytes.Buffer
-	cmd := w.command(w.t.Context(), args...)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*settleLimit)
+	defer cancel()
+	cmd := w.command(ctx, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -199,6 +201,16 @@ func (w *world) node(id string) *node {
 		rdb.Close()
 	})
 	return &node{Node: n, items: c, rdb: rdb}
+}
+
+// seen waits until a node has taken in everything that the token names.
+func (w *world) seen(n *invalidation.Node, token schemas.Token) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), settleLimit)
+	defer cancel()
+	if err := n.WaitFor(ctx, token); err != nil {
+		w.t.Fatalf("the node has not seen %v: %v; it is at %+v", token.Offsets(), err, n.Stats())
+	}
 }
 
 // load reads the replica, which is its own primary here.
