@@ -41,12 +41,15 @@ func Serve(ctx context.Context, args []string, out io.Writer) int {
 		fmt.Fprintln(out, "testenv:", err)
 		return 1
 	}
-	run := func(env []string) int { return runCommand(ctx, args, env, signals, out) }
 	var code int
 	if settings {
-		code = withSettings(ctx, env, out, run)
+		code = withSettings(ctx, env, out, func(env []string) int { return runCommand(ctx, args, env, signals, os.Stdout, out) })
 	} else {
-		code = withSkipReport(out, func(note string) int { return run(append(env, note)) })
+		failed := &failures{to: os.Stdout}
+		code = withSkipReport(out, func(note string) int {
+			return runCommand(ctx, args, append(env, note), signals, failed, out)
+		})
+		failed.report(out)
 	}
 	if err := stop(); err != nil {
 		fmt.Fprintln(out, "testenv:", err)
@@ -157,11 +160,11 @@ func orGiven[T any](given string, use func(string) (*T, error), start func() (*T
 }
 
 // runCommand runs the command in our own process group, so that an interrupt from the terminal reaches it, passes other
-// signals on, and gives its exit code.
-func runCommand(ctx context.Context, args, env []string, signals <-chan os.Signal, out io.Writer) int {
+// signals on, and gives its exit code. stdout is the command's; out hears of trouble.
+func runCommand(ctx context.Context, args, env []string, signals <-chan os.Signal, stdout, out io.Writer) int {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(out, "testenv: start command:", err)
 		return 1
