@@ -150,13 +150,13 @@ func (w *Worker) emitUntilDone(ctx context.Context, p *partition, n int, e lane.
 }
 
 // Settle says what may be committed to Kafka: what every lane acknowledged. A lane that had nothing to tell gets its
-// watermark moved first.
+// watermark moved first. Before the lanes were checked for the first time nothing is known of what they acknowledged.
 func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error) {
 	w := (*Worker)(h)
 	out := make(map[kafkalog.Partition]int64, len(done))
 	for id, next := range done {
 		p := w.partition(id)
-		if p == nil {
+		if p == nil || !p.checked() {
 			continue
 		}
 		at, err := w.settle(ctx, p, next)

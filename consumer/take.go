@@ -120,6 +120,16 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 
 func (p *partition) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
+// checked says whether every lane was checked since the assignment.
+func (p *partition) checked() bool {
+	select {
+	case <-p.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // observeTopics notes the topics' ids. A topic that was made anew is a new source: nothing may be committed for the old
 // one any more, and every lane is flushed, with hold, before the first transaction of the new one.
 func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {

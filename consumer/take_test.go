@@ -338,3 +338,38 @@ func TestRestartOfAHealthyPartitionIsDropped(t *testing.T) {
 		t.Errorf("position %d, %v", next, err)
 	}
 }
+
+// A worker that died between emission and commit leaves nothing to do; its successor commits for it, also when no event
+// ever comes again.
+func TestSuccessorCommitsWhatWasDone(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	w := b.start(nil)
+	b.putMany("items", 30)
+	b.awaitDone("items")
+	w.stop()
+	b.forgetCommits("items")
+	b.start(nil)
+	b.awaitDone("items")
+}
+
+// forgetCommits is as if the group, which has no member, had never committed.
+func (b *bed) forgetCommits(dataset string) {
+	b.t.Helper()
+	req := kmsg.NewPtrOffsetDeleteRequest()
+	req.Group = b.group
+	topic := kmsg.NewOffsetDeleteRequestTopic()
+	topic.Topic = b.dataset(dataset).Topic
+	topic.Partitions = append(topic.Partitions, kmsg.NewOffsetDeleteRequestTopicPartition())
+	req.Topics = append(req.Topics, topic)
+	res, err := req.RequestWith(b.t.Context(), b.producer)
+	if err == nil {
+		err = errors.Join(kerr.ErrorForCode(res.ErrorCode), kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode))
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if at, err := b.committed(b.t.Context(), dataset); err != nil || at != -1 {
+		b.t.Fatalf("still committed to %d, %v", at, err)
+	}
+}

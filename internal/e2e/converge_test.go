@@ -164,9 +164,13 @@ func readAll(t *testing.T, nodes []*node, keys int, perSec rate.Limit, mayFail b
 			}
 		})
 	}
-	return func() (int64, int64) {
+	end := func() {
 		cancel()
 		wg.Wait()
+	}
+	t.Cleanup(end) // before the nodes are closed
+	return func() (int64, int64) {
+		end()
 		var hits int64
 		for _, n := range nodes {
 			hits += n.items.Stats().LocalHits

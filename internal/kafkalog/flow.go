@@ -158,7 +158,9 @@ func (s *session) commit(ctx context.Context) {
 	done := map[Partition]int64{}
 	s.mu.Lock()
 	for _, l := range s.lines {
-		if l.emitted != l.committed && l.emitted > l.from {
+		// Where a generation begins behind the commit, that commit stands until there is progress; where it begins ahead
+		// of it, a former owner was stopped before it could commit what it had done.
+		if l.emitted != l.committed && (l.emitted > l.from || l.emitted > l.committed) {
 			done[l.feed.part] = l.emitted
 		}
 	}

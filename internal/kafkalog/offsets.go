@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -54,7 +55,7 @@ func (c *Client) Offsets(ctx context.Context, topic string) (map[int32]Offsets, 
 		{readCommitted, atEnd, func(o *Offsets, v int64) { o.LastStable = v }},
 		{readUncommitted, atEnd, func(o *Offsets, v int64) { o.HighWater = v }},
 	} {
-		got, err := c.topicOffsets(ctx, topic, q.isolation, q.at)
+		got, err := c.topicOffsets(ctx, topic, nil, q.isolation, q.at)
 		if err != nil {
 			return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 		}
@@ -70,11 +71,11 @@ func (c *Client) Offsets(ctx context.Context, topic string) (map[int32]Offsets, 
 // OffsetsAt gives, per partition, the offset of the first record whose time is t or later; where there is none, the last
 // stable offset. Errors: ErrNoTopic.
 func (c *Client) OffsetsAt(ctx context.Context, topic string, t time.Time) (map[int32]int64, error) {
-	at, err := c.topicOffsets(ctx, topic, readCommitted, max(t.UnixMilli(), 0))
+	at, err := c.topicOffsets(ctx, topic, nil, readCommitted, max(t.UnixMilli(), 0))
 	if err != nil {
 		return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 	}
-	end, err := c.topicOffsets(ctx, topic, readCommitted, atEnd)
+	end, err := c.topicOffsets(ctx, topic, nil, readCommitted, atEnd)
 	if err != nil {
 		return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 	}
@@ -86,8 +87,8 @@ func (c *Client) OffsetsAt(ctx context.Context, topic string, t time.Time) (map[
 	return at, nil
 }
 
-// topicOffsets asks every leader of a topic and tries again while leadership moves.
-func (c *Client) topicOffsets(ctx context.Context, topic string, isolation int8, at int64) (map[int32]int64, error) {
+// topicOffsets asks the leaders of a topic's partitions, of all where only is nil, and tries again while leadership moves.
+func (c *Client) topicOffsets(ctx context.Context, topic string, only []int32, isolation int8, at int64) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	out := map[int32]int64{}
@@ -101,7 +102,7 @@ func (c *Client) topicOffsets(ctx context.Context, topic string, isolation int8,
 		}
 		byNode := map[int32][]int32{}
 		for p := range cl.topics[topic].info.Partitions {
-			if _, done := out[p]; done {
+			if _, done := out[p]; done || only != nil && !slices.Contains(only, p) {
 				continue
 			}
 			node, _, _, err := cl.leader(topic, p)

@@ -146,7 +146,12 @@ func (s *session) resolve(ctx context.Context) ([]Assigned, error) {
 		if err := cl.topics[t].err; err != nil {
 			return nil, fmt.Errorf("ask for topic %s: %w", t, err)
 		}
-		first, err := s.c.client.topicOffsets(ctx, t, readUncommitted, atFirst)
+		// Only those: a partition without a leader holds up its own member alone.
+		ours := make([]int32, 0, len(s.gen.Assignments[t]))
+		for _, a := range s.gen.Assignments[t] {
+			ours = append(ours, int32(a.ID))
+		}
+		first, err := s.c.client.topicOffsets(ctx, t, ours, readUncommitted, atFirst)
 		if err != nil {
 			return nil, fmt.Errorf("ask offsets of topic %s: %w", t, err)
 		}
