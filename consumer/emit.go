@@ -30,7 +30,7 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 	var emissions []lane.Emission
 	if p.cached() {
 		started := time.Now()
-		defer func() { w.counts.emitted(len(pr.items), time.Since(started)) }()
+		defer func() { w.counts.emitted(len(pr.own)+len(pr.items), time.Since(started)) }()
 		if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 func (w *Worker) emissions(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) ([]lane.Emission, error) {
 	tags := pr.tagNames()
 	out := make([]lane.Emission, len(w.lanes))
-	for n, its := range pr.items.split(len(w.lanes)) {
+	for n, its := range pr.split(len(w.lanes)) {
 		covered, err := w.govern(ctx, w.lanes[n], len(its), pr.applied)
 		if err != nil {
 			return nil, err

@@ -17,7 +17,9 @@ import (
 type prepared struct {
 	changes []*replica.Change
 	letters []*replica.Letter
-	items   items
+	// own are the cache keys of the changed records, each once; items are all other names, which may repeat one of own.
+	own   []lane.Item
+	items items
 	// tags are emitted to all lanes, foreign are keys of other applications.
 	tags, foreign items
 	// bad counts the records of other writers that cannot be read, oversize the foreign keys that are too long.
@@ -52,12 +54,28 @@ func (it items) add(key string, version int64) {
 	}
 }
 
-// split gives each lane its share.
-func (it items) split(lanes int) [][]lane.Item {
+// split gives each lane its share of the names, each name once.
+func (p *prepared) split(lanes int) [][]lane.Item {
 	out := make([][]lane.Item, lanes)
-	for k, v := range it {
-		n := lane.Of(k, lanes)
-		out[n] = append(out[n], lane.Item{Key: k, Version: v})
+	if lanes == 1 && len(p.items) == 0 {
+		out[0] = p.own
+		return out
+	}
+	give := func(it lane.Item) {
+		n := lane.Of(it.Key, lanes)
+		out[n] = append(out[n], it)
+	}
+	if len(p.items) == 0 {
+		for _, it := range p.own {
+			give(it)
+		}
+		return out
+	}
+	for _, it := range p.own {
+		p.items.add(it.Key, it.Version)
+	}
+	for k, v := range p.items {
+		give(lane.Item{Key: k, Version: v})
 	}
 	return out
 }
@@ -102,7 +120,7 @@ func (w *Worker) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
 // prepare decodes and checks a batch and keeps the newest change of each record, with the older ones behind it. Of equal
 // versions the earlier offset wins: the later one is a repetition. What prepare gives aliases the batch's buffers.
 func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared, error) {
-	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: make(items, len(b.Records)), tags: items{}, foreign: items{}}
+	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: items{}, tags: items{}, foreign: items{}}
 	p.displaced = len(d.NameColumns()) > 0
 	byKey := make(map[string]int, len(b.Records)) // key → place in changes
 	for i := range b.Records {
@@ -131,11 +149,14 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared
 			if err != nil {
 				return nil, err // Check passed, so the key is canonical: cannot happen
 			}
-			if c.CacheKey != "" {
-				p.items.add(c.CacheKey, c.Version)
-			}
 			p.name(&c.Names)
 			p.keep(byKey, ev.Key, c)
+		}
+	}
+	if d.Cache != nil {
+		p.own = make([]lane.Item, len(p.changes))
+		for i, c := range p.changes {
+			p.own[i] = lane.Item{Key: c.CacheKey, Version: c.Version}
 		}
 	}
 	return p, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -101,13 +102,14 @@ func TestPrepareIsAFold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(p.letters) != letters || len(p.changes) != len(earliest) || len(p.items) != len(items) || p.events != len(all) {
+		its := p.split(1)[0]
+		if len(p.letters) != letters || len(p.changes) != len(earliest) || len(its) != len(items) || p.events != len(all) {
 			t.Fatalf("%d letters, %d changes, %d items, %d events; want %d, %d, %d, %d",
-				len(p.letters), len(p.changes), len(p.items), p.events, letters, len(earliest), len(items), len(all))
+				len(p.letters), len(p.changes), len(its), p.events, letters, len(earliest), len(items), len(all))
 		}
-		for name, version := range items {
-			if p.items[name] != version {
-				t.Fatalf("item %s has version %d, want %d", name, p.items[name], version)
+		for _, it := range its {
+			if items[it.Key] != it.Version {
+				t.Fatalf("item %s has version %d, want %d", it.Key, it.Version, items[it.Key])
 			}
 		}
 		for _, c := range p.changes {
@@ -133,7 +135,8 @@ func TestPrepareIsAFold(t *testing.T) {
 	})
 }
 
-// TestItemsMerge: an item without a version wins over any other, and merging does not depend on order.
+// TestItemsMerge: an item without a version wins over any other, merging does not depend on order, and a name goes to one
+// lane, once.
 func TestItemsMerge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		versions := rapid.SliceOfN(rapid.Int64Range(0, 5), 1, 6).Draw(t, "versions")
@@ -141,23 +144,25 @@ func TestItemsMerge(t *testing.T) {
 		for _, v := range versions {
 			want = max(want, v)
 		}
-		it := items{}
-		for _, v := range versions {
-			it.add("k", v)
+		own := rapid.IntRange(0, 1).Draw(t, "own") // the first is the record's own key
+		p := &prepared{items: items{}}
+		for i, v := range versions {
+			if i < own {
+				p.own = append(p.own, lane.Item{Key: "k", Version: v})
+			} else {
+				p.items.add("k", v)
+			}
 			if v == 0 {
 				want = 0
 			}
 		}
-		if it["k"] != want {
-			t.Fatalf("%v give %d, want %d", versions, it["k"], want)
-		}
 		for _, n := range []int{1, 3} {
-			total := 0
-			for _, part := range it.split(n) {
-				total += len(part)
+			var all []lane.Item
+			for _, part := range p.split(n) {
+				all = append(all, part...)
 			}
-			if total != 1 {
-				t.Fatalf("%d lanes have %d items, want 1", n, total)
+			if len(all) != 1 || all[0] != (lane.Item{Key: "k", Version: want}) {
+				t.Fatalf("%v give %v in %d lanes, want version %d", versions, all, n, want)
 			}
 		}
 	})

@@ -311,7 +311,7 @@ func (w *Worker) emissionAgain(ctx context.Context, p *partition, n int, from in
 	if err := w.unlink(ctx, pr); err != nil {
 		return lane.Emission{}, err
 	}
-	its := pr.items.split(len(w.lanes))[n]
+	its := pr.split(len(w.lanes))[n]
 	return lane.Emission{Source: p.source, From: from, To: b.Next - 1, Time: pr.newest, Items: its, Tags: pr.tagNames(), Keep: true}, nil
 }
 

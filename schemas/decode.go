@@ -12,25 +12,32 @@ import (
 const maxSequenceDigits = 32
 
 // Decode reads the events of one record in CloudEvents format; cdc.Decoder reads every format, and knows the versions of
-// datasets whose publishers do not give them (Version is then what the record says, 0 if it says nothing). Data of what it gives may alias rec.Value; everything
-// else is copied. Errors are FieldErrors; beside an error Decode gives the events as far as they could be read, for the
-// dead letter, never to be applied.
+// datasets whose publishers do not give them (Version is then what the record says, 0 if it says nothing). Data of what it
+// gives may alias rec.Value; everything else is copied. Errors are FieldErrors; beside an error Decode gives the events as
+// far as they could be read, for the dead letter, never to be applied.
 func (d *Dataset) Decode(rec Record) ([]Event, error) {
+	events := make([]Event, 1)
+	err := d.DecodeInto(&events[0], &rec)
+	return events, err
+}
+
+// DecodeInto is Decode for the one event that a record in CloudEvents format has, in the caller's memory.
+func (d *Dataset) DecodeInto(ev *Event, rec *Record) error {
+	*ev = Event{Dataset: d.Name}
 	if rec.Oversize > 0 {
-		return nil, tooLarge("record")
+		return tooLarge("record")
 	}
 	if d.Format != FormatCloudEvents {
-		return nil, &FieldError{
+		return &FieldError{
 			Field: "format", Problem: string(d.Format) + " is no CloudEvents", Mend: "read it with package schemas/cdc",
 			Reason: ReasonMalformed,
 		}
 	}
-	ev := Event{Dataset: d.Name}
-	err := d.decode(&ev, &rec)
+	err := d.decode(ev, rec)
 	if err != nil && ev.Key == "" {
 		ev.Key = string(rec.Key)
 	}
-	return []Event{ev}, err
+	return err
 }
 
 func (d *Dataset) decode(ev *Event, rec *Record) error {

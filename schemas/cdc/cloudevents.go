@@ -8,23 +8,19 @@ import (
 
 // cloudEvents reads CloudEvents, whose versions the dataset may take from elsewhere than the publisher.
 func (d *Decoder) cloudEvents(rec *schemas.Record) Result {
-	events, err := d.ds.Decode(*rec)
-	if err != nil {
+	rows := make([]Row, 1)
+	row := &rows[0]
+	if err := d.ds.DecodeInto(&row.Event, rec); err != nil {
 		return d.refuse(rec, err)
 	}
-	res := Result{Rows: make([]Row, len(events))}
-	for i := range events {
-		row := &res.Rows[i]
-		row.Event = events[i]
-		switch d.ds.Version.Kind {
-		case schemas.VersionOffset:
-			row.Event.Version, row.Err = schemas.PositionVersion(d.epoch, rec.Offset)
-		case schemas.VersionColumn:
-			row.Err = d.columnVersion(&row.Event)
-		case schemas.VersionEvent:
-		}
+	switch d.ds.Version.Kind {
+	case schemas.VersionOffset:
+		row.Event.Version, row.Err = schemas.PositionVersion(d.epoch, rec.Offset)
+	case schemas.VersionColumn:
+		row.Err = d.columnVersion(&row.Event)
+	case schemas.VersionEvent:
 	}
-	return res
+	return Result{Rows: rows}
 }
 
 // columnVersion takes the version from the data. A deletion without the column keeps what its publisher said.

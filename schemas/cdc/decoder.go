@@ -179,20 +179,24 @@ func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
 			Field: "record", Problem: "is above 1,000,000 bytes", Mend: "leave large columns out of the capture", Reason: schemas.ReasonTooLarge,
 		}), nil
 	}
-	r := reading{d: d, rec: &rec, text: string(rec.Value)}
-	var err error
 	switch d.ds.Format {
 	case schemas.FormatDebezium:
-		err = r.debezium()
+		return d.captured(rec, (*reading).debezium)
 	case schemas.FormatDebeziumFlat:
-		err = r.flat()
+		return d.captured(rec, (*reading).flat)
 	case schemas.FormatCanal:
-		err = r.canal()
+		return d.captured(rec, (*reading).canal)
 	case schemas.FormatMaxwell:
-		err = r.maxwell()
+		return d.captured(rec, (*reading).maxwell)
 	default:
 		return d.cloudEvents(&rec), nil
 	}
+}
+
+// captured reads what a capture tool wrote.
+func (d *Decoder) captured(rec schemas.Record, read func(*reading) error) (Result, error) {
+	r := reading{d: d, rec: &rec, text: string(rec.Value)}
+	err := read(&r)
 	if err == nil {
 		r.lastWins()
 		return r.res, nil
