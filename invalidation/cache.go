@@ -105,9 +105,11 @@ type CacheConfig[V any] struct {
 	// records and one of each template. What a lookup gives has no version, whatever Load says: any change of a record that
 	// has or had the name makes it stale, and for the hold after it only a load from the primary is kept.
 	Derived string
-	// Load reads one record from from, or better; required. It is called at most once at a time per key, on a goroutine
-	// of its own, with the values of a caller's context and LoadTimeout as its deadline. It runs on after its callers
-	// gave up. Its error goes to all callers, wrapped.
+	// Load reads one record from from, or better; required. Readers of a key share one load, unless the running one may
+	// bring too little: it began before an invalidation, a flush or a write that was waited for, or GetAtLeast or
+	// GetWithin want more. Then another begins beside it, so Load must stand several calls for one key at a time. It runs on
+	// a goroutine of its own, with the values of a caller's context and LoadTimeout as its deadline, and runs on after its
+	// callers gave up. Its error goes to all callers, wrapped.
 	Load func(ctx context.Context, key string, from Source) (Loaded[V], error)
 	// LoadMany reads several records at once for GetMany, at most MaxBatch; nil: GetMany calls Load for each. A key that the
 	// answer lacks is a record that does not exist where it was told to read; if it cannot read there, it fails. Its error

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,15 +121,15 @@ func TestDeadlineLeavesOutcomeOpen(t *testing.T) {
 	b.wantRow(t, 1, "2:b")
 }
 
-// TestBlackHole: behind a proxy that swallows everything, Apply ends with the driver's time-out.
+// TestBlackHole: behind a link that lets nothing pass, Apply ends with the driver's time-out.
 func TestBlackHole(t *testing.T) {
 	srv := testenv.MySQL(t)
-	proxy := newHole(t, srv.Addr)
+	proxy := testenv.NewProxy(t, srv.Addr)
 	dsn, err := mysql.ParseDSN(srv.NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := mysql.ParseDSN(srv.TCP(proxy.addr, dsn.DBName))
+	cfg, err := mysql.ParseDSN(srv.TCP(proxy.Addr, dsn.DBName))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +137,7 @@ func TestBlackHole(t *testing.T) {
 	cfg.Timeout = 300 * time.Millisecond
 	b := newBed(t, replica.Config{DSN: cfg.FormatDSN(), Writers: 1})
 	b.apply(t, b.item(t, 1, 1, "a"))
-	proxy.swallow.Store(true)
+	proxy.Hold()
 	batch := b.batch(b.item(t, 1, 2, "b"))
 	began := time.Now()
 	if _, err = b.Apply(t.Context(), batch); err == nil {
@@ -150,86 +146,12 @@ func TestBlackHole(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
-	proxy.swallow.Store(false)
+	proxy.Release()
 	testenv.Eventually(t, 10*time.Second, func(ctx context.Context) error {
 		_, err := b.Apply(ctx, batch)
 		return err
 	})
 	b.wantRow(t, 1, "2:b")
-}
-
-// hole is a TCP proxy that can stop forwarding without closing anything.
-type hole struct {
-	addr    string
-	swallow atomic.Bool
-}
-
-func newHole(t *testing.T, to string) *hole {
-	t.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hole{addr: l.Addr().String()}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	pipe := func(dst, src net.Conn) {
-		defer wg.Done()
-		defer func() { _ = dst.Close() }()
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := src.Read(buf)
-			if n > 0 && !h.swallow.Load() {
-				if _, err := dst.Write(buf[:n]); err != nil {
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			var d net.Dialer
-			out, err := d.DialContext(context.Background(), "tcp", to)
-			if err != nil {
-				_ = in.Close()
-				continue
-			}
-			mu.Lock()
-			conns = append(conns, in, out)
-			mu.Unlock()
-			wg.Add(2)
-			go pipe(out, in)
-			go pipe(in, out)
-		}
-	}()
-	t.Cleanup(func() {
-		for _, c := range append([]io.Closer{l}, closers(&mu, &conns)...) {
-			_ = c.Close()
-		}
-		wg.Wait()
-	})
-	return h
-}
-
-func closers(mu *sync.Mutex, conns *[]net.Conn) []io.Closer {
-	mu.Lock()
-	defer mu.Unlock()
-	cs := make([]io.Closer, 0, len(*conns))
-	for _, c := range *conns {
-		cs = append(cs, c)
-	}
-	return cs
 }
 
 // TestWritersOnTheSameKeys: batches of several partitions that hold the same records, which only a mistake or a change

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,76 +17,13 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// link is an address that leads to whichever Redis is the master.
-type link struct {
-	listener net.Listener
-	wg       sync.WaitGroup
-
-	mu     sync.Mutex // guards what follows
-	target string
-	conns  map[net.Conn]bool
-}
-
-func newLink(t *testing.T, target string) *link {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &link{listener: l, target: target, conns: map[net.Conn]bool{}}
-	k.wg.Go(k.accept)
-	t.Cleanup(func() {
-		l.Close()
-		k.lead("")
-		k.wg.Wait()
-	})
-	return k
-}
-
-// lead makes the link lead elsewhere; what was connected is cut.
-func (k *link) lead(target string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.target = target
-	for c := range k.conns {
-		c.Close()
-	}
-	clear(k.conns)
-}
-
-func (k *link) accept() {
-	for {
-		in, err := k.listener.Accept()
-		if err != nil {
-			return
-		}
-		k.mu.Lock()
-		out, err := net.DialTimeout("tcp", k.target, time.Second)
-		if err != nil {
-			in.Close()
-			k.mu.Unlock()
-			continue
-		}
-		k.conns[in], k.conns[out] = true, true
-		k.mu.Unlock()
-		for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
-			k.wg.Go(func() {
-				_, _ = io.Copy(way[0], way[1])
-				way[0].Close()
-				way[1].Close()
-			})
-		}
-	}
-}
-
 // linked is a world whose Redis is reached by a link, with two workers, two nodes and readers that never stop.
-func linked(t *testing.T, master *testenv.RedisServer) (*people, *link, []*phone) {
+func linked(t *testing.T, master *testenv.RedisServer) (*people, *testenv.Proxy, []*phone) {
 	t.Helper()
-	k := newLink(t, master.Addr)
-	addr := k.listener.Addr().String()
-	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	k := testenv.NewProxy(t, master.Addr)
+	rdb := redis.NewClient(&redis.Options{Addr: k.Addr})
 	t.Cleanup(func() { rdb.Close() })
-	p := newPeopleOn(t, master, rdb, "FRESHET_REDIS__URL=redis://"+addr+"/0")
+	p := newPeopleOn(t, master, rdb, "FRESHET_REDIS__URL=redis://"+k.Addr+"/0")
 	p.startWorker()
 	p.startWorker()
 	nodes := []*phone{p.phone("n1"), p.phone("n2")}
@@ -172,13 +107,13 @@ func TestLaggingReplicasTakeOver(t *testing.T) {
 	freeze(t, newer)
 	p.bout(nodes)
 
-	k.lead(newer.Addr)
+	k.Lead(newer.Addr)
 	p.healed("after the first take-over", nodes)
-	k.lead(older.Addr)
+	k.Lead(older.Addr)
 	p.healed("after the second take-over", nodes)
 	p.bout(nodes)
-	k.lead(newer.Addr) // and back to a history that went its own way
-	k.lead(older.Addr)
+	k.Lead(newer.Addr) // and back to a history that went its own way
+	k.Lead(older.Addr)
 	p.bout(nodes)
 	p.healed("after more changes", nodes)
 }
@@ -235,7 +170,7 @@ func TestAppendOnlyFileIsCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		master.Restart(t)
-		k.lead(master.Addr)
+		k.Lead(master.Addr)
 		p.healed(fmt.Sprintf("after a restart without the last %d bytes", lost), nodes)
 		p.bout(nodes)
 		p.healed("and after more changes", nodes)
