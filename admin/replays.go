@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
@@ -111,7 +112,7 @@ func (s *Server) replayRoutes() {
 // replayRequest is what a replay is to do.
 type replayRequest struct {
 	Dataset          string   `json:"dataset" maxLength:"64"`
-	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate" default:"apply"`
+	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate,rebuild" default:"apply" doc:"rebuild: fill a new table from the whole topic and put it in the place of the dataset's; it takes no range and no filter"`
 	From             string   `json:"from,omitempty" maxLength:"64" default:"start" doc:"start, end-N, an offset, or a time in RFC 3339"`
 	Until            string   `json:"until,omitempty" maxLength:"64" default:"end" doc:"end, an offset, or a time in RFC 3339; not included"`
 	Partitions       []int32  `json:"partitions,omitempty" maxItems:"10000" doc:"absent: all"`
@@ -120,6 +121,7 @@ type replayRequest struct {
 	Op               string   `json:"op,omitempty" enum:"upsert,delete"`
 	Type             string   `json:"type,omitempty" maxLength:"200" doc:"event type"`
 	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
+	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the former table; else it is kept under another name"`
 	Rate             int      `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000"`
 	InvalidationRate int      `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own"`
 	Reason           string   `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
@@ -145,12 +147,15 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 		return nil, err
 	}
 	spec := replica.JobSpec{
-		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason,
+		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld,
 	}
 	note(ctx, "spec", spec)
 	note(ctx, "range", []string{b.From, b.Until})
 	if spec.Action == replica.ActionInvalidate && d.Cache == nil {
 		return nil, huma.Error409Conflict("the dataset has no cache section, so there is nothing to invalidate")
+	}
+	if err := s.mayRebuild(ctx, d, &spec, b); err != nil {
+		return nil, err
 	}
 	for _, k := range b.Keys {
 		if _, err := d.ParseKey(k); err != nil {
@@ -181,6 +186,26 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 		return nil, huma.Error422UnprocessableEntity("this Idempotency-Key belongs to another request")
 	}
 	return &startOutput{Location: "/v1/replays/" + id, Body: s.replayOf(j)}, nil
+}
+
+// mayRebuild refuses a rebuild that would lose something, also in a dry run.
+func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
+	if spec.Action != replica.ActionRebuild {
+		if spec.DropOld {
+			return huma.Error422UnprocessableEntity("drop_old goes with the action rebuild alone")
+		}
+		return nil
+	}
+	whole := (b.From == "" || b.From == "start") && (b.Until == "" || b.Until == "end")
+	if !whole || len(b.Keys)+len(b.Partitions) > 0 || b.Prefix != "" || b.Op != "" || b.Type != "" {
+		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
+	}
+	err := consumer.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
+	var refused *replica.DatasetError
+	if errors.As(err, &refused) {
+		return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Mend)
+	}
+	return s.answerError(ctx, "look whether the table can be rebuilt", err)
 }
 
 func sameJSON(a, b any) bool {

@@ -63,7 +63,7 @@ func (w *Worker) keepInvalidations(ctx context.Context) {
 		return
 	}
 	const what = "redis: flush lanes after a loss of invalidations"
-	if err := w.flushLanes(ctx); err != nil {
+	if err := w.FlushLanes(ctx); err != nil {
 		w.fault(what, err)
 		w.mu.Lock()
 		w.lostNames = append(lost, w.lostNames...)

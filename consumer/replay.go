@@ -56,8 +56,7 @@ type ReplayLog interface {
 	Job(ctx context.Context, id string) (replica.Job, error)
 	// RemoveOutgoing removes rows of the outbox that were published.
 	RemoveOutgoing(ctx context.Context, ids []int64) error
-	// Topic reads what is noted of a topic.
-	Topic(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
+	RebuildLog
 }
 
 // ReplayConfig of a Replayer. Owner, Namespace, Datasets, Kafka, Jobs and Log are required.
@@ -69,13 +68,26 @@ type ReplayConfig struct {
 	Datasets  *schemas.Datasets
 	Kafka     *kafkalog.Client
 	Jobs      JobLog
-	Log       ReplayLog
+	// Log must not share its writers with the worker: its batches wait while a rebuild is swapped in.
+	Log ReplayLog
+	// Lanes makes every cached copy stale after a rebuild; *Worker has it. nil: datasets with a cache section cannot be
+	// rebuilt.
+	Lanes LaneFlusher
 	// LookInterval; 0 means DefaultLookInterval.
 	LookInterval time.Duration
 	// Lease; 0 means DefaultReplayLease. At least three times LookInterval.
 	Lease time.Duration
+	// Failpoint, if not nil, is called at the named points of a rebuild; fault tests stop the process there. It is nil in
+	// production.
+	Failpoint func(point string)
 	// Logger; nil discards.
 	Logger *slog.Logger
+}
+
+// LaneFlusher flushes lanes. *Worker has it.
+type LaneFlusher interface {
+	// FlushLanes gives every lane a new root with hold. It may be called again after an error.
+	FlushLanes(ctx context.Context) error
 }
 
 // Replayer runs replays, one at a time. Several processes may have one: a replay whose owner is dead goes on in another,
@@ -107,6 +119,9 @@ func NewReplayer(cfg ReplayConfig) (*Replayer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Failpoint == nil {
+		cfg.Failpoint = func(string) {}
+	}
 	return &Replayer{cfg: cfg, log: cfg.Logger.With("component", "replay")}, nil
 }
 
@@ -115,6 +130,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 	t := time.NewTicker(r.cfg.LookInterval)
 	defer t.Stop()
 	for {
+		r.sweep(ctx)
 		job, err := r.cfg.Jobs.ClaimJob(ctx, r.cfg.Owner, r.cfg.Lease)
 		switch {
 		case err == nil:
@@ -135,21 +151,19 @@ func (r *Replayer) Run(ctx context.Context) error {
 func (r *Replayer) run(ctx context.Context, job *replica.Job) {
 	log := r.log.With("replay", job.ID, "dataset", job.Spec.Dataset)
 	log.Info("replay is taken", "takeovers", job.Takeovers)
-	run := &replayRun{r: r, job: job, log: log, events: rate.NewLimiter(0, replayBatch), names: rate.NewLimiter(rate.Inf, 0)}
+	run := &replayRun{r: r, job: job, log: log, action: job.Spec.Action, events: rate.NewLimiter(0, replayBatch), names: rate.NewLimiter(rate.Inf, 0)}
 	run.limit(job)
 	err := run.all(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	var broken *replica.DatasetError
-	var loss *kafkalog.LossError
 	switch {
 	case err == nil:
-		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobDone, "")
+		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobDone, run.outcome)
 		log.Info("replay is done")
 	case errors.Is(err, replica.ErrJobMoved):
 		log.Info("replay was stopped, or goes on elsewhere")
 		err = r.cfg.Jobs.LeaveJob(ctx, job.ID, r.cfg.Owner)
-	case errors.As(err, &broken), errors.As(err, &loss), errors.Is(err, errReplayUnfit), errors.Is(err, kafkalog.ErrTopicChanged), errors.Is(err, kafkalog.ErrNoTopic):
+	case lasting(err):
 		log.Error("replay failed", "error", err)
 		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobFailed, err.Error())
 	default:
@@ -172,25 +186,16 @@ type replayRun struct {
 	dataset *schemas.Dataset
 	decoder *cdc.Decoder
 	out     announcer
+	action  replica.JobAction
+	// hurry: live batches wait for this run, so it rests for nothing.
+	hurry bool
+	// outcome is what is to be known of a replay that is done.
+	outcome string
 
 	events, names *rate.Limiter
 
 	mu   sync.Mutex       // guards seen
 	seen map[string]int64 // of a dry run; records are told apart by partition already
-}
-
-func (x *replayRun) limit(j *replica.Job) {
-	perSecond := j.Rate
-	if perSecond <= 0 {
-		perSecond = DefaultReplayRate
-	}
-	x.events.SetLimit(rate.Limit(perSecond))
-	if j.InvalidationRate > 0 {
-		x.names.SetLimit(rate.Limit(j.InvalidationRate))
-		x.names.SetBurst(max(j.InvalidationRate, 1))
-	} else {
-		x.names.SetLimit(rate.Inf)
-	}
 }
 
 func (x *replayRun) all(ctx context.Context) error {
@@ -209,7 +214,10 @@ func (x *replayRun) all(ctx context.Context) error {
 	}
 	work := func(out *kafkalog.Producer) error {
 		x.out = announcer{out: out, topic: schemas.InvalidationTopic(x.r.cfg.Namespace)}
-		return x.parts(ctx)
+		if x.action == replica.ActionRebuild && !x.job.Spec.DryRun {
+			return x.leased(ctx, func(ctx context.Context) error { return x.rebuild(ctx, noted) })
+		}
+		return x.leased(ctx, x.readParts)
 	}
 	if x.job.Spec.DryRun || d.Cache == nil {
 		return work(nil)
@@ -217,14 +225,8 @@ func (x *replayRun) all(ctx context.Context) error {
 	return producing(ctx, x.r.cfg.Kafka, kafkalog.ProducerConfig{Logger: x.r.cfg.Logger}, work)
 }
 
-// parts runs the partitions, and beside them keeps the lease.
-func (x *replayRun) parts(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	var keeping sync.WaitGroup
-	keeping.Go(func() { x.keepLease(ctx, stop) })
-	defer keeping.Wait()
-	defer stop(nil)
+// readParts runs the partitions.
+func (x *replayRun) readParts(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(replayParallel)
 	for i := range x.job.Parts {
@@ -233,32 +235,7 @@ func (x *replayRun) parts(ctx context.Context) error {
 			g.Go(func() error { return x.part(gctx, p) })
 		}
 	}
-	err := g.Wait()
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
-	return err
-}
-
-// keepLease keeps the lease and looks at the limits; it ends the run when the job is somebody else's.
-func (x *replayRun) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
-	t := time.NewTicker(x.r.cfg.LookInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		err := x.r.cfg.Jobs.ExtendJob(ctx, x.job.ID, x.r.cfg.Owner, x.r.cfg.Lease)
-		if errors.Is(err, replica.ErrJobMoved) {
-			stop(replica.ErrJobMoved)
-			return
-		}
-		if j, err := x.r.cfg.Log.Job(ctx, x.job.ID); err == nil {
-			x.limit(&j)
-		}
-	}
+	return g.Wait()
 }
 
 // part replays one partition from its checkpoint.
@@ -278,8 +255,10 @@ func (x *replayRun) part(ctx context.Context, p replica.JobPart) error {
 		if err != nil {
 			return fmt.Errorf("read %s/%d: %w", topic, n, err)
 		}
-		rb := x.batch(p, at, b)
-		err = x.write(ctx, rb, &p)
+		rb, err := x.batch(p, at, b)
+		if err == nil {
+			err = x.write(ctx, rb, &p)
+		}
 		b.Release()
 		if err != nil {
 			return err
@@ -289,17 +268,20 @@ func (x *replayRun) part(ctx context.Context, p replica.JobPart) error {
 }
 
 // batch decodes, checks and filters a batch of Kafka.
-func (x *replayRun) batch(p replica.JobPart, from int64, b *kafkalog.Batch) *replica.ReplayBatch {
+func (x *replayRun) batch(p replica.JobPart, from int64, b *kafkalog.Batch) (*replica.ReplayBatch, error) {
 	spec := &x.job.Spec
 	rb := &replica.ReplayBatch{
 		Job: x.job.ID, Owner: x.r.cfg.Owner, Source: p.Source, Namespace: x.r.cfg.Namespace, From: from, Next: b.Next,
-		Action: spec.Action, DryRun: spec.DryRun, Samples: p.Samples,
+		Action: x.action, DryRun: spec.DryRun, Samples: p.Samples,
 	}
 	for i := range b.Records {
 		rec := &b.Records[i]
 		res, err := x.decoder.Decode(*rec)
+		if err != nil && x.action == replica.ActionRebuild {
+			return nil, fmt.Errorf("%w: nobody can tell which records offset %d of %s is about: %w", errReplayUnfit, rec.Offset, p.Source, err)
+		}
 		if err != nil {
-			x.invalid(rb, rec, err)
+			x.invalid(rb, rec, 0, nil, err)
 			continue
 		}
 		for j := range res.Rows {
@@ -318,17 +300,21 @@ func (x *replayRun) batch(p replica.JobPart, from int64, b *kafkalog.Batch) *rep
 				c, err = replica.NewChange(x.dataset, rec, row.Index, &row.Event, checked)
 			}
 			if err != nil {
-				x.invalid(rb, rec, err)
+				x.invalid(rb, rec, row.Index, &row.Event, err)
 				continue
 			}
 			rb.Counts.Events++
 			rb.Events = append(rb.Events, c)
 		}
 	}
-	return rb
+	return rb, nil
 }
 
-func (x *replayRun) invalid(rb *replica.ReplayBatch, rec *schemas.Record, err error) {
+// invalid counts an event that is no good; ev is nil if the record tells none.
+func (x *replayRun) invalid(rb *replica.ReplayBatch, rec *schemas.Record, index int, ev *schemas.Event, err error) {
+	if x.action == replica.ActionRebuild && ev != nil {
+		rb.Letters = append(rb.Letters, refusedEvent(x.dataset, rec, index, ev, err))
+	}
 	rb.Counts.Events++
 	rb.Counts.Invalid++
 	rb.Samples = replica.AddSample(slices.Clone(rb.Samples), replica.JobSample{
@@ -344,7 +330,7 @@ func matches(s *replica.JobSpec, ev *schemas.Event) bool {
 // write makes a batch durable, waiting out the infrastructure, and publishes what it made stale. After each transaction
 // the run rests as long as that took: live batches come first.
 func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.JobPart) error {
-	if n := len(rb.Events); n > 0 {
+	if n := len(rb.Events); n > 0 && !x.hurry {
 		if err := x.events.WaitN(ctx, min(n, replayBatch)); err != nil {
 			return fmt.Errorf("wait for the rate: %w", err)
 		}
@@ -373,6 +359,9 @@ func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *repli
 		return fmt.Errorf("replay batch: %w", err)
 	}
 	p.Samples = res.Samples
+	if rb.Action == replica.ActionRebuild {
+		x.r.cfg.Failpoint(PointRebuildBatch)
+	}
 	if len(res.Outgoing) > 0 && x.out.out != nil {
 		// What cannot be published now, a worker publishes from the outbox.
 		if _, err := x.out.publish(ctx, x.r.cfg.Log, res.Outgoing); err != nil {
@@ -384,7 +373,7 @@ func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *repli
 			}
 		}
 	}
-	if x.job.Spec.DryRun {
+	if x.job.Spec.DryRun || x.hurry {
 		return nil
 	}
 	return pauseUntil(ctx, time.Now().Add(time.Since(began)))

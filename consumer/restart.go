@@ -60,7 +60,7 @@ func (w *Worker) restartAll(ctx context.Context) error {
 // is flushed, with hold, before anything behind them is applied. done: nothing more is to be waited for.
 func (w *Worker) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
 	if p.cached() {
-		if err := w.flushLanes(ctx); err != nil {
+		if err := w.FlushLanes(ctx); err != nil {
 			return false, err
 		}
 	}

@@ -180,7 +180,7 @@ func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
 	w.counts.renewed.Add(1)
 	w.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
 	if d, ok := w.cfg.Datasets.ByTopic(info.Name); !ok || d.Cache != nil {
-		if err := w.flushLanes(ctx); err != nil {
+		if err := w.FlushLanes(ctx); err != nil {
 			return err
 		}
 	}
@@ -207,8 +207,9 @@ func (w *Worker) countPartitions(info kafkalog.TopicInfo, noted replica.Topic) {
 	w.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
 }
 
-// flushLanes is flushOne for every lane.
-func (w *Worker) flushLanes(ctx context.Context) error {
+// FlushLanes gives every lane a new root with hold: nothing cached before counts any more, and for the hold only loads from
+// the primary may fill. It may be called again after an error.
+func (w *Worker) FlushLanes(ctx context.Context) error {
 	for _, v := range w.lanes {
 		if err := w.flushOne(ctx, v); err != nil {
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consumer/replica"
 )
 
 func (p *program) replayCommand() *cobra.Command {
@@ -65,18 +67,24 @@ func (p *program) replayLimit() *cobra.Command {
 	return cmd
 }
 
+const rebuildAction = string(replica.ActionRebuild)
+
 func (p *program) replayStart() *cobra.Command {
-	var apply, watch bool
+	var apply, watch, rebuild, dropOld bool
 	var key string
 	body := map[string]any{}
 	cmd := &cobra.Command{
 		Use: "start DATASET", Short: "Start a replay; a dry run that only counts, unless --apply is given",
 		Long: "Start a replay of a dataset's topic. Without --apply it is a dry run: it counts what would be applied, what is stale and\n" +
-			"what is invalid, and changes nothing. No row goes back, and the positions of live traffic do not move.",
+			"what is invalid, and changes nothing. No row goes back, and the positions of live traffic do not move.\n\n" +
+			"With --rebuild the whole topic is read into a new table, which then takes the place of the dataset's one: for a table that\n" +
+			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic goes on meanwhile.",
 		Args: args(cobra.ExactArgs(1)),
 	}
 	fs := cmd.Flags()
-	action := fs.String("action", "apply", "apply, invalidate, or apply+invalidate")
+	action := fs.String("action", "apply", "apply, invalidate, apply+invalidate, or rebuild")
+	fs.BoolVar(&rebuild, "rebuild", false, "the same as --action rebuild")
+	fs.BoolVar(&dropOld, "drop-old", false, "with --rebuild: drop the former table instead of keeping it under another name")
 	from := fs.String("from", "start", "start, end-N, an offset, or a time (RFC 3339)")
 	until := fs.String("until", "end", "end, an offset, or a time (RFC 3339)")
 	partitions := fs.Int32Slice("partitions", nil, "only these")
@@ -91,6 +99,15 @@ func (p *program) replayStart() *cobra.Command {
 	fs.BoolVar(&apply, "apply", false, "apply instead of counting")
 	fs.BoolVar(&watch, "watch", false, "follow it until it ends")
 	return p.apiCommand(cmd, func(ctx context.Context, a *apiClient, args []string) error {
+		if rebuild && cmd.Flags().Changed("action") && *action != rebuildAction {
+			return usageError{errors.New("give --rebuild or --action, not both")}
+		}
+		if rebuild {
+			*action = rebuildAction
+		}
+		if dropOld {
+			body["drop_old"] = true
+		}
 		for name, v := range map[string]any{
 			"dataset": args[0], "action": *action, "from": *from, "until": *until, "dry_run": !apply, "rate": *rate, "invalidation_rate": *names, "reason": *reason,
 		} {
@@ -200,7 +217,13 @@ func (p *program) printReplay(raw json.RawMessage, r *admin.Replay, err error) e
 		what = "dry run"
 	}
 	t := r.Total
+	if r.Spec.Action == replica.ActionRebuild {
+		what = strings.Replace(what, "replay", "rebuild", 1)
+	}
 	fmt.Fprintf(p.out, "%s %s of %s: %s %s\n", what, r.ID, r.Spec.Dataset, r.State, r.Problem)
+	if r.Spec.DryRun && r.Spec.Action == replica.ActionRebuild {
+		fmt.Fprintln(p.out, "a new table would be filled from the whole topic; applied and stale are counted against a table without rows")
+	}
 	fmt.Fprintf(p.out, "%d events: %d applied, %d stale, %d invalid, %d skipped; %d names invalidated\n", t.Events, t.Applied, t.Stale, t.Invalid, t.Skipped, t.Invalidated)
 	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
 	for _, part := range r.Parts {

@@ -115,18 +115,43 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	say := func(address string) func() admin.WorkerState {
 		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w) }
 	}
-	replays, err := consumer.NewReplayer(consumer.ReplayConfig{
-		Owner: wc.Owner, Namespace: c.Namespace, Datasets: set, Kafka: kafka, Jobs: db, Log: db, Logger: log,
-	})
+	replays, closeReplays, err := openReplayer(ctx, c, log, w, &wc)
 	if err != nil {
 		return err
 	}
+	defer closeReplays()
 	return serveWorker(ctx, c, w, log, withForeign(foreign, beside), func(ctx context.Context, address string) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return admin.AnnounceWorker(ctx, db.DB(), say(address), log) })
 		g.Go(func() error { return replays.Run(ctx) })
 		return g.Wait()
 	})
+}
+
+// replayWriters are enough for the partitions that a replay reads at a time, its lease, and a spare one.
+const replayWriters = 4
+
+// openReplayer makes what runs replays beside w, with database connections of its own.
+func openReplayer(ctx context.Context, c config.Config, log *slog.Logger, w *consumer.Worker, wc *consumer.Config) (*consumer.Replayer, func(), error) {
+	c.Worker.Writers, c.MySQL.MaxConns = replayWriters, 0
+	db, err := openReplica(ctx, c, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	closeAll := func() { _ = db.Close() } // nothing is written any more
+	if _, err := db.Prepare(ctx, wc.Datasets.All()); err != nil {
+		closeAll()
+		return nil, nil, fmt.Errorf("check replica tables: %w", err)
+	}
+	rc := consumer.ReplayConfig{Owner: wc.Owner, Namespace: c.Namespace, Datasets: wc.Datasets, Kafka: wc.Kafka, Jobs: db, Log: db, Logger: log}
+	if wc.Emitter != nil {
+		rc.Lanes = w
+	}
+	r, err := consumer.NewReplayer(rc)
+	if err != nil {
+		closeAll()
+	}
+	return r, closeAll, err
 }
 
 // withForeign also runs the second passes of foreign keys.

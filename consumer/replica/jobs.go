@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -48,7 +49,9 @@ type JobSpec struct {
 	Prefix string   `json:"prefix,omitempty"`
 	Op     string   `json:"op,omitempty"`
 	Type   string   `json:"type,omitempty"`
-	Reason string   `json:"reason"`
+	// DropOld drops the former table after a rebuild; else it stays under another name.
+	DropOld bool   `json:"drop_old,omitempty"`
+	Reason  string `json:"reason"`
 }
 
 // JobSample is one event as a replay saw it.
@@ -333,10 +336,21 @@ func (m *MySQL) moved(ctx context.Context, what, text string, args ...any) error
 	return err
 }
 
-// SetJob moves a replay from one state to another. ErrJobMoved: it is not in the first. Its runner notices with its next
-// batch, which is then not written.
+// SetJob moves a replay from one state to another. ErrJobMoved: it is not in the first, or it is a rebuild whose table is
+// in its place and that can only be finished. Its runner notices with its next batch, which is then not written.
 func (m *MySQL) SetJob(ctx context.Context, id string, from, to JobState) error {
-	return m.moved(ctx, "change replay", sqlSetJob, []byte(to), []byte(id), []byte(from))
+	return m.transact(ctx, "change replay", func(ctx context.Context, w *writer) error {
+		if to != JobRunning {
+			if swapped, err := w.swapped(ctx, id); err != nil || swapped {
+				return cmp.Or(err, ErrJobMoved)
+			}
+		}
+		n, err := w.exec(ctx, sqlSetJob, []byte(to), []byte(id), []byte(from))
+		if err == nil && n == 0 {
+			return ErrJobMoved
+		}
+		return doing("change replay", "", err)
+	})
 }
 
 // LimitJob changes the limits of a replay that is not over.

@@ -16,9 +16,13 @@ type ReplayBatch struct {
 	From, Next int64
 	// Events are the batch's checked events in the order of their offsets, filtered.
 	Events []*Change
-	// Action is ActionApply, ActionInvalidate or ActionBoth; DryRun writes nothing but the checkpoint.
+	// Action is ActionApply, ActionInvalidate, ActionBoth or ActionRebuild; DryRun writes nothing but the checkpoint.
+	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and nobody is told anything.
 	Action JobAction
-	DryRun bool
+	// Letters are, with ActionRebuild, those of the batch's events that are no good: a letter that is kept already stays
+	// as it is.
+	Letters []*Letter
+	DryRun  bool
 	// Counts holds what is known without the database: events, invalid and skipped ones.
 	Counts JobCounts
 	// Samples are those of the part so far; at most MaxSamples of each outcome are added.
@@ -91,13 +95,26 @@ func (r *replay) do(ctx context.Context) error {
 		if r.rb.Action == ActionBoth {
 			r.invalidateAll()
 		}
-		if !r.rb.DryRun {
-			if err := r.supersede(ctx); err != nil {
-				return err
-			}
+		if err := r.settle(ctx); err != nil {
+			return err
 		}
 	}
 	return r.finish(ctx)
+}
+
+// settle deals with dead letters. What a rebuild cannot apply must not go by in silence: the table of old may have taken
+// it. Letters that it overtakes are closed after the swap, since it may yet be cancelled.
+func (r *replay) settle(ctx context.Context) error {
+	switch {
+	case r.rb.DryRun:
+		return nil
+	case r.rb.Action != ActionRebuild:
+		return r.supersede(ctx)
+	}
+	for _, l := range r.rb.Letters {
+		r.letters = append(r.letters, &letter{Letter: l, source: r.rb.Source, t: r.m.tableByName(l.Dataset)})
+	}
+	return r.writeLetters(ctx)
 }
 
 // newest gives the newest event of each record, the older ones linked behind it.
@@ -125,6 +142,7 @@ func (r *replay) applyPart(ctx context.Context, p tableRows) error {
 	old := make(map[string]oldRow, len(p.rows))
 	var err error
 	switch {
+	case r.rb.DryRun && r.rb.Action == ActionRebuild: // the table will be new
 	case r.rb.DryRun:
 		err = r.selectOld(ctx, p.t, p.rows, old)
 	case len(p.t.names) > 0:
@@ -150,7 +168,9 @@ func (r *replay) applyPart(ctx context.Context, p tableRows) error {
 	}
 	r.res.Counts.Applied -= int64(r.refused)
 	r.res.Counts.Invalid += int64(r.refused)
-	r.letters = nil // the live path wrote them when the events came first
+	if r.rb.Action != ActionRebuild {
+		r.letters = nil // the live path wrote them when the events came first
+	}
 	r.applied = append(r.applied, done)
 	for _, c := range done.rows {
 		r.displaced = nil

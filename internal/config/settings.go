@@ -37,7 +37,7 @@ func settings() []setting {
 		{"kafka.sasl.password_file", "", "file that holds the SASL password", false, func(c *Config) any { return c.Kafka.SASL.PasswordFile }},
 		{"mysql.dsn", "", "user:password@tcp(host:port)/database of the replica", true, func(c *Config) any { return c.MySQL.DSN }},
 		{"mysql.dsn_file", "", "file that holds the DSN", false, func(c *Config) any { return c.MySQL.DSNFile }},
-		{"mysql.max_conns", 0, "connections to MySQL; 0: writers + 4", false, func(c *Config) any { return c.MySQL.MaxConns }},
+		{"mysql.max_conns", 0, "connections to MySQL; 0: writers + 4. Replays have up to 8 of their own", false, func(c *Config) any { return c.MySQL.MaxConns }},
 		{"redis.mode", "single", "single, sentinel or cluster", false, func(c *Config) any { return c.Redis.Mode }},
 		{"redis.url", "redis://127.0.0.1:6379/0", "redis://user:password@host:port/db, rediss:// for TLS, unix://path; sentinel: …@sentinel:port/db?master_name=m&addr=sentinel2:port; cluster: …@host:port?addr=host2:port", true, func(c *Config) any { return c.Redis.URL }},
 		{"redis.url_file", "", "file that holds the URL", false, func(c *Config) any { return c.Redis.URLFile }},

@@ -39,6 +39,8 @@ type childConfig struct {
 	Owner               string
 	Session             time.Duration
 	MaxRecords          int
+	// Replays: it runs replays too.
+	Replays bool
 	// Point is where it stands still the Nth time.
 	Point string
 	Nth   int64
@@ -118,7 +120,31 @@ func (c childConfig) work(parent io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if c.Replays {
+		if err := c.replays(ctx, w, set, kafka, log, failpoint); err != nil {
+			return err
+		}
+	}
 	return w.Run(ctx)
+}
+
+// replays runs replays beside the worker.
+func (c childConfig) replays(ctx context.Context, w *consumer.Worker, set *schemas.Datasets, kafka *kafkalog.Client, log *slog.Logger, failpoint func(string)) error {
+	db, err := replica.Open(ctx, replica.Config{DSN: c.DSN, SessionTimeout: c.Session, LockWait: time.Second, Logger: log})
+	if err != nil {
+		return err
+	}
+	if broken, err := db.Prepare(ctx, set.All()); err != nil || len(broken) > 0 {
+		return errors.Join(err, fmt.Errorf("%d broken datasets", len(broken)))
+	}
+	r, err := consumer.NewReplayer(consumer.ReplayConfig{
+		Owner: c.Owner, Namespace: c.Namespace, Datasets: set, Kafka: kafka, Jobs: db, Log: db, Lanes: w, Logger: log, Failpoint: failpoint,
+		LookInterval: 100 * time.Millisecond, Lease: time.Second,
+	})
+	if err == nil {
+		go func() { _ = r.Run(ctx) }()
+	}
+	return err
 }
 
 // halves emits in two scripts, as an emission of more than a hundred keys goes out: the watermark moves with the second.
@@ -167,7 +193,7 @@ func (w *world) startChildAs(how childConfig) *child {
 	point := how.Point
 	c := childConfig{
 		Brokers: w.kafka.Brokers, DSN: w.dsn, Redis: w.redis.Addr, Namespace: w.ns, Datasets: w.dir, Session: faultSession, MaxRecords: 40,
-		Owner: w.ns + strconv.Itoa(w.workers), Point: point, Nth: how.Nth, Freeze: how.Freeze,
+		Owner: w.ns + strconv.Itoa(w.workers), Point: point, Nth: how.Nth, Freeze: how.Freeze, Replays: how.Replays,
 	}
 	if w.ownUsers {
 		c.DSN = w.userDSN(c.Owner)

@@ -185,6 +185,18 @@ func (c *Client) CheckTopic(ctx context.Context, topic string, repair time.Durat
 	return judgeTopic(settings, replicas, repair), nil
 }
 
+// Compacted says whether a topic's records go by compaction alone, never by age or size. Errors: ErrNoTopic.
+func (c *Client) Compacted(ctx context.Context, topic string) (bool, error) {
+	if _, err := c.Topic(ctx, topic); err != nil {
+		return false, err
+	}
+	settings, err := c.topicSettings(ctx, topic)
+	if err != nil {
+		return false, fmt.Errorf("read settings of topic %s: %w", topic, err)
+	}
+	return settings["cleanup.policy"] == "compact", nil
+}
+
 func (c *Client) topicSettings(ctx context.Context, topic string) (map[string]string, error) {
 	k, err := c.bootstrap(ctx)
 	if err != nil {

@@ -1,0 +1,360 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/schemas/cdc"
+)
+
+// A rebuild reads the whole topic into a table of its own, through the guards, while live traffic goes on in the present
+// one; follows it until little is missing; holds live batches for the rest; and swaps the tables. Each step can be
+// repeated by whoever takes the replay over: the checkpoints say what was read, the tables' names whether the swap was.
+
+// The points at which ReplayConfig.Failpoint is called.
+const (
+	PointRebuildBegun = "rebuild-begun"
+	// PointRebuildBatch is after each batch that the new table has.
+	PointRebuildBatch = "rebuild-batch"
+	// PointRebuildHeld is where live batches wait and the new table has everything.
+	PointRebuildHeld    = "rebuild-held"
+	PointRebuildSwapped = "rebuild-swapped"
+	// PointRebuildTold is after the flush.
+	PointRebuildTold = "rebuild-told"
+)
+
+const (
+	// rebuildNear is how many offsets may be missing when live batches are made to wait.
+	rebuildNear = 5000
+	// rebuildAgain is the time between two tries to swap.
+	rebuildAgain = time.Second
+)
+
+// RebuildLog is what a rebuild needs of the database. *replica.MySQL has it.
+type RebuildLog interface {
+	TableLog
+	SwapLog
+	TailLog
+}
+
+// TableLog says what is known of a dataset's table, and of tables that are left over. *replica.MySQL has it.
+type TableLog interface {
+	// CheckRebuild looks at what of the table a swap would lose. Errors: *replica.DatasetError.
+	CheckRebuild(ctx context.Context, d *schemas.Dataset) error
+	// Topic reads what is noted of a topic.
+	Topic(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
+	// SweepRebuilds removes what replays that are over have left.
+	SweepRebuilds(ctx context.Context, before func(replica.Abandoned) error) error
+}
+
+// SwapLog makes and swaps the tables of a rebuild. *replica.MySQL has it.
+type SwapLog interface {
+	// BeginRebuild makes the new table unless it is there. Errors: *replica.DatasetError.
+	BeginRebuild(ctx context.Context, b *replica.Rebuild, fresh bool) error
+	// Swap puts it in the place of the present one. Errors: replica.ErrJobMoved, *replica.DatasetError.
+	Swap(ctx context.Context, b *replica.Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error
+	// Swapped says whether that is done.
+	Swapped(ctx context.Context, b *replica.Rebuild) (bool, error)
+	// EndRebuild drops the former table, if that is wished.
+	EndRebuild(ctx context.Context, b *replica.Rebuild, drop bool) error
+}
+
+// TailLog is how a rebuild follows live traffic. *replica.MySQL has it.
+type TailLog interface {
+	// Positions reads how far live traffic is.
+	Positions(ctx context.Context, topic, id string) (map[string]int64, error)
+	// GrowJob lets a replay read further. Errors: replica.ErrJobMoved.
+	GrowJob(ctx context.Context, id, owner, dataset string, ends map[string]int64) error
+	// ApplyRedriven applies the events of redriven letters.
+	ApplyRedriven(ctx context.Context, d *schemas.Dataset) (int, error)
+	// SupersedeLetters marks open letters that were overtaken.
+	SupersedeLetters(ctx context.Context, d *schemas.Dataset) (int64, error)
+}
+
+// RebuildTopics reads topics. *kafkalog.Client has it.
+type RebuildTopics interface {
+	Topic(ctx context.Context, name string) (kafkalog.TopicInfo, error)
+	Offsets(ctx context.Context, topic string) (map[int32]kafkalog.Offsets, error)
+	Compacted(ctx context.Context, topic string) (bool, error)
+}
+
+// CheckRebuild gives a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
+// other error is a fault of the infrastructure.
+func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, db TableLog) error {
+	refuse := func(mend, problem string, args ...any) error {
+		return &replica.DatasetError{Dataset: d.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend}
+	}
+	info, err := topics.Topic(ctx, d.Topic)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	noted, known, err := db.Topic(ctx, d.Topic)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	const fill = "use a replay with the action apply, which takes nothing away, or publish every record anew"
+	if known && (noted.Epoch > 0 || noted.ID != info.ID) {
+		return refuse(fill, "topic %s was made anew since the table was first filled, and may not hold every record", d.Topic)
+	}
+	if known {
+		if err := (observed{info.Partitions, noted}).unfit(d); err != nil {
+			return refuse(fill, "%v", err)
+		}
+	}
+	ends, err := topics.Offsets(ctx, d.Topic)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	compacted, err := topics.Compacted(ctx, d.Topic)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	for n, o := range ends {
+		if o.First > 0 && !compacted {
+			return refuse(fill, "topic %s does not hold every record: partition %d begins at offset %d, what came before is deleted, and the topic is not compacted", d.Topic, n, o.First)
+		}
+	}
+	return db.CheckRebuild(ctx, d) //nolint:wrapcheck // it names what it did
+}
+
+// rebuilding is one run of a replay that rebuilds.
+type rebuilding struct {
+	*replayRun
+
+	tables *replica.Rebuild
+	live   *schemas.Dataset
+	noted  replica.Topic
+	topic  kafkalog.TopicInfo
+}
+
+// rebuild goes on where the tables say that it is.
+func (x *replayRun) rebuild(ctx context.Context, noted replica.Topic) error {
+	if x.dataset.Cache != nil && x.r.cfg.Lanes == nil {
+		return fmt.Errorf("%w: this process cannot flush lanes", errReplayUnfit)
+	}
+	info, err := x.r.cfg.Kafka.Topic(ctx, x.dataset.Topic)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	b := &rebuilding{replayRun: x, tables: replica.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
+	swapped, err := x.r.cfg.Log.Swapped(ctx, b.tables)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	if !swapped {
+		err = b.build(ctx)
+		var broken *replica.DatasetError
+		if errors.As(err, &broken) {
+			// Its table may be gone because somebody has swapped it, who could not say so any more.
+			var again error
+			if swapped, again = x.r.cfg.Log.Swapped(ctx, b.tables); again != nil {
+				return again //nolint:wrapcheck // it names what it did
+			}
+		}
+		if err != nil && !swapped {
+			return err
+		}
+	}
+	return b.finish(ctx)
+}
+
+// target lets what is read go to the table of d.
+func (x *rebuilding) target(d *schemas.Dataset, action replica.JobAction) {
+	x.dataset, x.action = d, action
+	x.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: x.noted.Epoch, Partitions: x.noted.Partitions})
+}
+
+// build makes the new table, fills it, and swaps.
+func (x *rebuilding) build(ctx context.Context) error {
+	if err := CheckRebuild(ctx, x.live, x.r.cfg.Kafka, x.r.cfg.Log); err != nil {
+		return err
+	}
+	x.target(x.tables.Shadow, replica.ActionRebuild)
+	fresh := true
+	for _, p := range x.job.Parts {
+		fresh = fresh && p.Next == p.From
+	}
+	if err := x.r.cfg.Log.BeginRebuild(ctx, x.tables, fresh); err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	x.r.cfg.Failpoint(PointRebuildBegun)
+	for {
+		if err := x.read(ctx); err != nil {
+			return err
+		}
+		next, err := x.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
+		if err != nil {
+			return err //nolint:wrapcheck // it names what it did
+		}
+		if missing, err := x.extend(ctx, next); err != nil || missing > rebuildNear {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		swapped, err := x.swap(ctx)
+		if err != nil || swapped {
+			return err
+		}
+		if err := pauseUntil(ctx, time.Now().Add(rebuildAgain)); err != nil {
+			return err
+		}
+	}
+}
+
+// extend makes the replay read up to the positions, and gives how many offsets that adds.
+func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing int64, err error) {
+	have := make(map[string]int64, len(x.job.Parts))
+	for _, p := range x.job.Parts {
+		have[p.Source] = p.End
+	}
+	ends := map[string]int64{}
+	for source, at := range next {
+		if at > have[source] {
+			ends[source] = at
+			missing += at - have[source]
+		}
+	}
+	if len(ends) == 0 {
+		return 0, nil
+	}
+	if err := x.r.cfg.Log.GrowJob(ctx, x.job.ID, x.r.cfg.Owner, x.live.Name, ends); err != nil {
+		return 0, err //nolint:wrapcheck // it names what it did
+	}
+	return missing, x.reload(ctx)
+}
+
+// reload reads the parts as the database has them.
+func (x *rebuilding) reload(ctx context.Context) error {
+	j, err := x.r.cfg.Log.Job(ctx, x.job.ID)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	x.job.Parts = j.Parts
+	return nil
+}
+
+// read reads what the parts still want, and looks where that led.
+func (x *rebuilding) read(ctx context.Context) error {
+	if err := x.readParts(ctx); err != nil {
+		return err
+	}
+	return x.reload(ctx)
+}
+
+// swap holds live batches, reads what is missing, and swaps. Not swapped without an error: something was in the way, and
+// it is to be tried again.
+func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
+	log := x.r.cfg.Log
+	if _, err := log.ApplyRedriven(ctx, x.tables.Shadow); err != nil {
+		return false, err //nolint:wrapcheck // it names what it did
+	}
+	x.hurry = true
+	defer func() { x.hurry = false }()
+	err = log.Swap(ctx, x.tables, x.topic.ID, x.r.cfg.Owner, x.r.cfg.Lease, func(ctx context.Context, next map[string]int64) error {
+		if _, err := x.extend(ctx, next); err != nil {
+			return err
+		}
+		if err := x.read(ctx); err != nil {
+			return err
+		}
+		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow); err != nil {
+			return err //nolint:wrapcheck // it names what it did
+		}
+		x.r.cfg.Failpoint(PointRebuildHeld)
+		return nil
+	})
+	if err == nil {
+		x.log.Info("rebuilt table is in its place", "table", x.live.Replica.Table, "former", x.tables.Old)
+		return true, nil
+	}
+	if swapped, again := log.Swapped(ctx, x.tables); again != nil || swapped {
+		return swapped, again
+	}
+	if lasting(err) || ctx.Err() != nil {
+		return false, err
+	}
+	x.log.Warn("tables cannot be swapped now; it is tried again", "error", err)
+	return false, x.reload(ctx)
+}
+
+// lasting says whether no patience mends err.
+func lasting(err error) bool {
+	var broken *replica.DatasetError
+	var loss *kafkalog.LossError
+	return errors.As(err, &broken) || errors.As(err, &loss) || errors.Is(err, replica.ErrJobMoved) || errors.Is(err, errReplayUnfit) ||
+		errors.Is(err, kafkalog.ErrTopicChanged) || errors.Is(err, kafkalog.ErrNoTopic)
+}
+
+// finish does what follows the swap: whatever the former table took at the last moment is applied again, and every cached
+// copy becomes stale. It may be repeated.
+func (x *rebuilding) finish(ctx context.Context) error {
+	x.r.cfg.Failpoint(PointRebuildSwapped)
+	late := x.late(ctx)
+	if late != nil && !lasting(late) || ctx.Err() != nil || errors.Is(late, replica.ErrJobMoved) {
+		return late
+	}
+	if x.live.Cache != nil {
+		err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { x.log.Warn("rebuild waits for Redis", "error", err) }}, x.r.cfg.Lanes.FlushLanes)
+		if err != nil {
+			return fmt.Errorf("flush lanes after a rebuild: %w", err)
+		}
+	}
+	x.r.cfg.Failpoint(PointRebuildTold)
+	if late != nil {
+		return fmt.Errorf("the rebuilt table is in its place, but the newest events could not be applied to it again: start a replay with the action apply: %w", late)
+	}
+	if _, err := x.r.cfg.Log.SupersedeLetters(ctx, x.live); err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	if err := x.r.cfg.Log.EndRebuild(ctx, x.tables, x.job.Spec.DropOld); err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	x.outcome = "the former table is kept as " + x.tables.Old
+	if x.job.Spec.DropOld {
+		x.outcome = ""
+	}
+	return nil
+}
+
+// late applies to the table in its new place what was applied to the former one and is not in it yet.
+func (x *rebuilding) late(ctx context.Context) error {
+	x.target(x.live, replica.ActionApply)
+	if err := x.reload(ctx); err != nil {
+		return err
+	}
+	next, err := x.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	// What is above the checkpoints went to the table in its new place already, or to the former one: the guards tell.
+	if _, err := x.extend(ctx, maps.Clone(next)); err != nil {
+		return err
+	}
+	if err := x.read(ctx); err != nil {
+		return err
+	}
+	_, err = x.r.cfg.Log.ApplyRedriven(ctx, x.live)
+	return err //nolint:wrapcheck // it names what it did
+}
+
+// sweep removes what rebuilds have left whose replays ended before the swap.
+func (r *Replayer) sweep(ctx context.Context) {
+	err := r.cfg.Log.SweepRebuilds(ctx, func(a replica.Abandoned) error {
+		r.log.Error("a rebuild was swapped in although it is over: apply the dataset's topic once more", "replay", a.Job, "dataset", a.Dataset, "former", a.Old)
+		if r.cfg.Lanes == nil {
+			return nil
+		}
+		return r.cfg.Lanes.FlushLanes(ctx)
+	})
+	if err != nil && ctx.Err() == nil {
+		r.log.Debug("rebuilds that are over cannot be looked for", "error", err)
+	}
+}

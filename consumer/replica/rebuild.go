@@ -1,0 +1,248 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// ActionRebuild fills a new table from the whole topic and puts it in the place of the dataset's table.
+const ActionRebuild JobAction = "rebuild"
+
+const (
+	metaRebuild   = "rebuild:"
+	rebuildIDLen  = 8
+	rebuildPrefix = 45 // characters of the table's name that are kept: identifiers end at 64
+
+	sqlNoteRebuild = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = value"
+	sqlTriggers    = "SELECT trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = ? ORDER BY trigger_name LIMIT 1"
+	sqlInbound     = "SELECT constraint_name FROM information_schema.referential_constraints WHERE unique_constraint_schema = DATABASE()" +
+		" AND referenced_table_name = ? ORDER BY constraint_name LIMIT 1"
+)
+
+// Rebuild names the tables of a replay that rebuilds a dataset's table. It is a function of dataset and replay, so that
+// whoever goes on with the replay finds the same ones.
+type Rebuild struct {
+	Job     string
+	Dataset *schemas.Dataset
+	// Shadow is the dataset with the table that is being built in place of its own. It has no cache section: nobody
+	// reads that table yet.
+	Shadow *schemas.Dataset
+	// Old is what the former table is called after the swap.
+	Old string
+}
+
+// NewRebuild names the tables.
+func NewRebuild(ds *schemas.Dataset, job string) *Rebuild {
+	base, id := []rune(ds.Replica.Table), strings.ToLower(job)
+	base = base[:min(len(base), rebuildPrefix)]
+	id = id[max(0, len(id)-rebuildIDLen):]
+	shadow, table := *ds, *ds.Replica
+	table.Table = string(base) + "__rebuild_" + id
+	shadow.Replica, shadow.Cache = &table, nil
+	return &Rebuild{Job: job, Dataset: ds, Shadow: &shadow, Old: string(base) + "__old_" + id}
+}
+
+// rebuildNote is what freshet_meta keeps of a rebuild until it is over.
+type rebuildNote struct {
+	Dataset string `json:"dataset"`
+	Shadow  string `json:"shadow"`
+	Old     string `json:"old"`
+	// Swapped: the new table is in its place, and the replay can only be finished.
+	Swapped bool `json:"swapped"`
+}
+
+// CheckRebuild looks at what of a dataset's table would be lost with a swap. Its error is a *DatasetError, or an
+// infrastructure fault.
+func (m *MySQL) CheckRebuild(ctx context.Context, ds *schemas.Dataset) error {
+	f, err := find(ctx, m.db, ds.Replica.Table)
+	if err != nil {
+		return err
+	}
+	if !f.exists {
+		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " does not exist", Mend: "run freshet migrate datasets; a replay then fills it"}
+	}
+	if len(f.foreignKeys) > 0 {
+		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " has the foreign key " + f.foreignKeys[0], Mend: "drop the constraint"}
+	}
+	for _, c := range []struct{ text, what, mend string }{
+		{sqlTriggers, "the trigger", "it would stay with the former table: drop it, and make it again afterwards"},
+		{sqlInbound, "a reference by the foreign key", "it would follow the former table: drop the constraint"},
+	} {
+		var name string
+		switch err := m.db.QueryRowContext(ctx, c.text, ds.Replica.Table).Scan(&name); {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
+			return doing("inspect table", ds.Replica.Table, err)
+		default:
+			return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Mend: c.mend}
+		}
+	}
+	return nil
+}
+
+// Swapped says whether the new table is in its place already, whoever put it there. The tables themselves tell, and not
+// the note alone: a runner may have died between the two.
+func (m *MySQL) Swapped(ctx context.Context, b *Rebuild) (bool, error) {
+	note, noted, err := m.rebuildNote(ctx, b.Job)
+	if err != nil || !noted || note.Swapped {
+		return note.Swapped, err
+	}
+	shadow, err := find(ctx, m.db, b.Shadow.Replica.Table)
+	if err != nil || shadow.exists {
+		return false, err
+	}
+	old, err := find(ctx, m.db, b.Old)
+	return err == nil && old.exists, err
+}
+
+func (m *MySQL) rebuildNote(ctx context.Context, job string) (note rebuildNote, ok bool, err error) {
+	var value []byte
+	err = m.db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaRebuild+job)).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return note, false, nil
+	}
+	if err != nil {
+		return note, false, doing("read note of rebuild", "", err)
+	}
+	if err := json.Unmarshal(value, &note); err != nil {
+		return note, false, fmt.Errorf("read note of rebuild: %w", err)
+	}
+	return note, true, nil
+}
+
+// BeginRebuild makes the new table. It gets the columns and indexes that the present one has, also those that Freshet
+// does not need; a present table that does not fit the dataset is not copied, and the declaration decides. fresh: nothing
+// was read into it yet, so it is emptied of nothing and may be made; else it must be there.
+func (m *MySQL) BeginRebuild(ctx context.Context, b *Rebuild, fresh bool) error {
+	name := b.Shadow.Replica.Table
+	note, err := json.Marshal(rebuildNote{Dataset: b.Dataset.Name, Shadow: name, Old: b.Old})
+	if err != nil {
+		return fmt.Errorf("write note of rebuild: %w", err)
+	}
+	// The note comes first: by it the table is found and removed when the replay ends some other way.
+	if _, err := m.db.ExecContext(ctx, sqlNoteRebuild, []byte(metaRebuild+b.Job), note); err != nil {
+		return doing("note rebuild", "", err)
+	}
+	f, err := find(ctx, m.db, name)
+	if err != nil || f.exists {
+		return err
+	}
+	if !fresh {
+		return &DatasetError{Dataset: b.Dataset.Name, Problem: "the table " + name + " that was being built is gone", Mend: "start the rebuild again"}
+	}
+	if f, err = find(ctx, m.db, b.Dataset.Replica.Table); err != nil {
+		return err
+	}
+	text := "CREATE TABLE " + quote(name) + " LIKE " + quote(b.Dataset.Replica.Table) //nolint:gosec // quoted names of a declaration
+	if checkTable(b.Dataset, m.dialect, f) != nil {
+		text = CreateTable(b.Shadow, m.dialect)
+	}
+	_, err = m.db.ExecContext(ctx, text)
+	return ddlError(b, "create table", err)
+}
+
+// ddlError makes a *DatasetError of what waiting does not mend.
+func ddlError(b *Rebuild, what string, err error) error {
+	switch n, _ := Errno(err); n {
+	case 1044, 1142, 1227: // rights
+		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Mend: "grant CREATE, ALTER and DROP on the database to it"}
+	case 1050, 1071, 1118, 1146:
+		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: fmt.Sprintf("%s: mysql error %d", what, n), Mend: "look at the tables, and start the rebuild again"}
+	}
+	return doing(what, "", err)
+}
+
+// checkShadow is the last look before the swap: both tables still are what the rebuild began with.
+func (m *MySQL) checkShadow(ctx context.Context, b *Rebuild) error {
+	shadow, err := find(ctx, m.db, b.Shadow.Replica.Table)
+	if err != nil {
+		return err
+	}
+	if problem := checkTable(b.Shadow, m.dialect, shadow); problem != nil {
+		return problem
+	}
+	live, err := find(ctx, m.db, b.Dataset.Replica.Table)
+	if err != nil || checkTable(b.Dataset, m.dialect, live) != nil {
+		return err
+	}
+	for name := range live.columns {
+		if _, ok := shadow.columns[name]; !ok {
+			return &DatasetError{Dataset: b.Dataset.Name, Problem: "table " + b.Dataset.Replica.Table + " got new columns during the rebuild", Mend: "start the rebuild again"}
+		}
+	}
+	return nil
+}
+
+// EndRebuild forgets a rebuild whose replay is done, and drops the former table if drop is set.
+func (m *MySQL) EndRebuild(ctx context.Context, b *Rebuild, drop bool) error {
+	m.mu.Lock()
+	delete(m.tables, b.Shadow)
+	m.mu.Unlock()
+	if !drop {
+		return nil
+	}
+	_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+quote(b.Old))
+	return ddlError(b, "drop table", err)
+}
+
+// Abandoned is a rebuild whose replay is over.
+type Abandoned struct {
+	Job, Dataset, Old string
+	// Strange: its replay was cancelled or failed, and the swap happened all the same.
+	Strange bool
+}
+
+// SweepRebuilds removes what replays that are over have left: the notes, and the tables of those that did not come to
+// the swap. before is asked first of each that is Strange; its error leaves the note for the next time.
+func (m *MySQL) SweepRebuilds(ctx context.Context, before func(Abandoned) error) error {
+	notes, err := m.metaOf(ctx, metaRebuild)
+	if err != nil {
+		return doing("read notes of rebuilds", "", err)
+	}
+	for id, value := range notes {
+		var note rebuildNote
+		if json.Unmarshal(value, &note) != nil {
+			continue
+		}
+		j, err := m.Job(ctx, id)
+		if err != nil && !errors.Is(err, ErrNoJob) {
+			return err
+		}
+		if err == nil && j.State.Live() {
+			continue
+		}
+		if err := m.sweep(ctx, Abandoned{Job: id, Dataset: note.Dataset, Old: note.Old}, note, j.State, before); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *MySQL) sweep(ctx context.Context, a Abandoned, note rebuildNote, state JobState, before func(Abandoned) error) error {
+	if state != JobDone && !note.Swapped {
+		shadow, err := find(ctx, m.db, note.Shadow)
+		if err != nil {
+			return err
+		}
+		old, err := find(ctx, m.db, note.Old)
+		if err != nil {
+			return err
+		}
+		if a.Strange = !shadow.exists && old.exists; a.Strange {
+			if err := before(a); err != nil {
+				return err
+			}
+		}
+		if _, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+quote(note.Shadow)); err != nil {
+			return doing("drop table", note.Shadow, err)
+		}
+	}
+	_, err := m.db.ExecContext(ctx, sqlRemoveMeta, []byte(metaRebuild+a.Job))
+	return doing("forget rebuild", "", err)
+}

@@ -1,0 +1,247 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+const (
+	// swapLimit bounds how long live batches wait for a swap.
+	swapLimit = 8 * time.Second
+	// swapIdle is when the server ends the transaction that holds them, should nobody speak to it any more.
+	swapIdle = 15 * time.Second
+	// renameWait is how long the swap waits for readers of the table; new readers wait with it.
+	renameWait = 2 * time.Second
+
+	sqlHashHold  = "SELECT value FROM freshet_meta WHERE name = ? FOR UPDATE"
+	sqlAllNext   = "SELECT source, next_offset FROM freshet_position WHERE source >= ? AND source < ? ORDER BY source"
+	sqlNoteHold  = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
+	sqlGrowPart  = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, 0, 0, ?) ON DUPLICATE KEY UPDATE end_off = GREATEST(end_off, ?)"
+	redriveChunk = 100
+)
+
+// Swap puts the new table into the place of the dataset's one. Live batches of the dataset's topic wait meanwhile, since
+// their positions are locked, and so do redrives and `freshet migrate datasets`, by the row of the dataset's hash. catchUp
+// brings the new table up to the positions that it is given; it must not use m's own writers if live batches do. Then one
+// RENAME TABLE does it.
+//
+// Nothing is lost should the locks break on the way, or the answer: what a live batch wrote into the former table after
+// catchUp is in the topic below the positions that are read after the swap. Whoever finishes the rebuild applies it again.
+//
+// ErrJobMoved: the replay has another owner or state. A *DatasetError cannot be waited out. After any other error, Swapped
+// tells.
+func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error {
+	ctx, cancel := context.WithTimeout(ctx, swapLimit)
+	defer cancel()
+	w, err := m.newWriter(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close() // the server rolls back what was not committed
+	if _, err := w.conn.ExecContext(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", int(swapIdle/time.Second))); err != nil {
+		return doing("set up session", "", err)
+	}
+	tx, err := w.conn.BeginTx(ctx, nil)
+	if err != nil {
+		return doing("begin transaction", "", err)
+	}
+	if err := w.holdHash(ctx, b.Dataset); err != nil {
+		return err
+	}
+	next, err := w.positions(ctx, b.Dataset.Topic, topicID, " FOR UPDATE")
+	if err != nil {
+		return err
+	}
+	if err := catchUp(ctx, next); err != nil {
+		return err
+	}
+	if err := m.checkShadow(ctx, b); err != nil {
+		return err
+	}
+	if err := w.noteSwap(ctx, b, owner, lease); err != nil {
+		return err
+	}
+	if err := m.rename(ctx, b); err != nil {
+		return err
+	}
+	return doing("commit", "", tx.Commit())
+}
+
+// holdHash is the dataset's lock against redrives and changes of templates. Datasets without a cache section have no such
+// row.
+func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
+	if ds.Cache == nil {
+		return nil
+	}
+	var hash []byte
+	err := w.queryRow(ctx, sqlHashHold, []any{metaDataset(ds.Name)}, &hash)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return doing("lock cache hash of dataset", ds.Name, err)
+	}
+	if string(hash) != ds.CacheHash() {
+		return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not the one that the database knows", Mend: mendMigrate}
+	}
+	return nil
+}
+
+// positions reads the positions of a topic's sources that were ever read.
+func (w *writer) positions(ctx context.Context, topic, id, lock string) (map[string]int64, error) {
+	rows, err := w.conn.QueryContext(ctx, sqlAllNext+lock, otherIDs(topic, id)[2:]...)
+	if err != nil {
+		return nil, doing("read positions of topic", topic, err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	next := map[string]int64{}
+	for rows.Next() {
+		var source []byte
+		var at int64
+		if err := rows.Scan(&source, &at); err != nil {
+			return nil, doing("read positions of topic", topic, err)
+		}
+		if at >= 0 {
+			next[string(source)] = at
+		}
+	}
+	return next, doing("read positions of topic", topic, rows.Err())
+}
+
+// Positions reads how far each source of a topic is applied; sources that were never read are absent.
+func (m *MySQL) Positions(ctx context.Context, topic, id string) (next map[string]int64, err error) {
+	err = m.transact(ctx, "read positions", func(ctx context.Context, w *writer) error {
+		next, err = w.positions(ctx, topic, id, "")
+		return err
+	})
+	return next, err
+}
+
+// noteSwap makes sure that the replay still is ours, and that it can only be finished from now on. Both rows stay locked
+// until the swap is committed.
+func (w *writer) noteSwap(ctx context.Context, b *Rebuild, owner string, lease time.Duration) error {
+	value, err := json.Marshal(rebuildNote{Dataset: b.Dataset.Name, Shadow: b.Shadow.Replica.Table, Old: b.Old, Swapped: true})
+	if err != nil {
+		return fmt.Errorf("write note of rebuild: %w", err)
+	}
+	if _, err := w.exec(ctx, sqlSetMeta, []byte(metaRebuild+b.Job), value, value); err != nil {
+		return doing("note swap", "", err)
+	}
+	n, err := w.exec(ctx, sqlExtend, lease.Milliseconds(), []byte(b.Job), []byte(owner))
+	if err != nil {
+		return doing("extend replay", "", err)
+	}
+	if n == 0 {
+		return ErrJobMoved
+	}
+	return nil
+}
+
+func (m *MySQL) rename(ctx context.Context, b *Rebuild) error {
+	conn, err := m.newWriter(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	if _, err := conn.conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(renameWait/time.Second))); err != nil {
+		return doing("set up session", "", err)
+	}
+	live := quote(b.Dataset.Replica.Table)
+	_, err = conn.conn.ExecContext(ctx, "RENAME TABLE "+live+" TO "+quote(b.Old)+", "+quote(b.Shadow.Replica.Table)+" TO "+live)
+	return ddlError(b, "rename table", err)
+}
+
+// swapped says whether the replay is a rebuild that can only be finished. The note stays as it is until this transaction
+// ends.
+func (w *writer) swapped(ctx context.Context, job string) (bool, error) {
+	var value []byte
+	err := w.queryRow(ctx, sqlNoteHold, []any{[]byte(metaRebuild + job)}, &value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, doing("read note of rebuild", "", err)
+	}
+	var note rebuildNote
+	return json.Unmarshal(value, &note) == nil && note.Swapped, nil
+}
+
+// GrowJob lets a replay read each source up to the given offset at least. A source that the replay does not have yet
+// is read from its beginning. ErrJobMoved: it has another owner or state.
+func (m *MySQL) GrowJob(ctx context.Context, id, owner, dataset string, ends map[string]int64) error {
+	return m.transact(ctx, "extend replay", func(ctx context.Context, w *writer) error {
+		var one int64
+		err := w.queryRow(ctx, "SELECT 1 FROM freshet_replay WHERE id = ? AND owner = ? AND state = 'running' FOR UPDATE", []any{[]byte(id), []byte(owner)}, &one)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrJobMoved
+		}
+		if err != nil {
+			return doing("extend replay", "", err)
+		}
+		for source, end := range ends {
+			if _, err := w.exec(ctx, sqlGrowPart, []byte(id), []byte(source), []byte(dataset), end, end); err != nil {
+				return doing("extend replay", "", err)
+			}
+		}
+		return nil
+	})
+}
+
+// ApplyRedriven applies to ds' table, through the guards, the events of every dead letter of the dataset that was ever
+// redriven: a compacted topic may not hold them any more. It gives how many were applied or newer already.
+func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset) (n int, err error) {
+	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Content: true, Limit: redriveChunk}
+	for {
+		letters, err := m.Letters(ctx, q)
+		if err != nil || len(letters) == 0 {
+			return n, err
+		}
+		var changes []*Change
+		for i := range letters {
+			if c, err := letterChange(ds, &letters[i]); err == nil {
+				changes = append(changes, c)
+			}
+		}
+		for _, c := range changes { // one by one: several letters may be of one record
+			err := m.transact(ctx, "apply redriven letter", func(ctx context.Context, w *writer) error {
+				r := &run{m: m, w: w, b: &Batch{}, parts: m.split([]*Change{c})}
+				if err := r.checkHashes(ctx); err != nil {
+					return err
+				}
+				var took []*Change
+				return r.send(ctx, r.parts[0].t, r.parts[0].rows, &took)
+			})
+			if err != nil {
+				return n, err
+			}
+			n++
+		}
+		last := letters[len(letters)-1].ID()
+		q.After = &last
+	}
+}
+
+// SupersedeLetters marks the open letters of a dataset whose record has an event that is as new or newer.
+func (m *MySQL) SupersedeLetters(ctx context.Context, ds *schemas.Dataset) (int64, error) {
+	q := LetterQuery{Dataset: ds.Name, State: StateOpen, Limit: redriveChunk}
+	for all := int64(0); ; {
+		letters, err := m.Letters(ctx, q)
+		if err != nil || len(letters) == 0 {
+			return all, err
+		}
+		open := make([]*letter, 0, len(letters))
+		for i := range letters {
+			open = append(open, &letter{Letter: &letters[i].Letter, source: letters[i].Source, t: m.table(ds)})
+		}
+		n, err := m.settleLetters(ctx, open)
+		if err != nil {
+			return all, err
+		}
+		all += n
+		last := letters[len(letters)-1].ID()
+		q.After = &last
+	}
+}

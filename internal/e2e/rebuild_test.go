@@ -1,0 +1,198 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
+)
+
+// newRebuildCampaign is a campaign without the triggers that watch the rows: they would stay with the former table.
+func newRebuildCampaign(t *testing.T) *campaign {
+	t.Helper()
+	c := &campaign{world: itemWorld(t), rng: chance(t)}
+	c.env = append(c.env, "FRESHET_WORKER__SESSION_TIMEOUT="+faultSession.String(), "FRESHET_LOG__LEVEL=info")
+	var err error
+	if c.kafkc, err = kafkalog.New(kafkalog.Config{Brokers: c.kafka.Brokers}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.kafkc.Close() })
+	c.traffic()
+	return c
+}
+
+// damage does to the replica what no event can mend: rows that are gone, rows that nobody published, and rows whose wrong
+// content lies above every version that will ever come.
+func (c *campaign) damage() {
+	c.t.Helper()
+	c.reaches(1, "SELECT COUNT(*) >= 100 FROM items")
+	for _, stmt := range []string{
+		"DELETE FROM items WHERE id LIKE '%3'",
+		"UPDATE items SET body = 'damaged', n = -1, _deleted = 0, _version = _version + 1000000 WHERE id LIKE '%5'",
+		"UPDATE items SET body = 'damaged', n = -1 WHERE id LIKE '%7'",
+		"REPLACE INTO items (id, n, body, _version, _deleted, _at) VALUES ('nobody', 1, 'damaged', 1, 0, 0), ('k9999', 1, 'damaged', 9, 0, 0)",
+	} {
+		c.exec(stmt)
+	}
+}
+
+// whole demands that the replica is what was published, and that caches have nothing else.
+func (c *campaign) whole() {
+	c.t.Helper()
+	model, token := c.stopTraffic()
+	testenv.Eventually(c.t, healLimit, func(ctx context.Context) error { return c.replicaEquals(ctx, model) })
+	for _, n := range c.nodes {
+		c.seen(n.Node, token)
+	}
+	c.stopReading()
+	c.cachesEqual(c.t, c.nodes, model)
+	if letters := c.count("freshet_dead_letter"); letters != 0 {
+		c.t.Errorf("%d dead letters of good events", letters)
+	}
+	if n := c.number1("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE '%\\_\\_rebuild\\_%'"); n != 0 {
+		c.t.Errorf("%d tables of rebuilds were left behind", n)
+	}
+	testenv.Eventually(c.t, healLimit, func(ctx context.Context) error {
+		n, err := c.number(ctx, "SELECT COUNT(*) FROM freshet_meta WHERE name LIKE 'rebuild:%'")
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d notes of rebuilds are left", n)
+		}
+		return err
+	})
+}
+
+func (c *campaign) olds() int {
+	c.t.Helper()
+	return c.number1("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE 'items\\_\\_old\\_%'")
+}
+
+// A damaged table is rebuilt while traffic goes on; nodes that have cached the damage lose it.
+func TestRebuildBesideLiveTraffic(t *testing.T) {
+	t.Parallel()
+	c := newRebuildCampaign(t)
+	_, url := c.serve("w1")
+	c.startWorker()
+	c.join(2)
+	c.damage()
+	c.progress()
+
+	dry := ask[admin.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--watch")
+	if dry.State != "done" || dry.Total.Applied == 0 || dry.Total.Applied+dry.Total.Stale != dry.Total.Events {
+		t.Errorf("dry run: %s, %+v", dry.State, dry.Total)
+	}
+	if n := c.number1("SELECT COUNT(*) FROM items WHERE id = 'nobody'"); n != 1 || c.olds() != 0 {
+		t.Error("the dry run changed the table")
+	}
+	done := ask[admin.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--apply", "--watch", "--reason", "damaged by hand")
+	_, old, _ := strings.Cut(done.Problem, "kept as ")
+	if done.State != "done" || c.olds() != 1 || c.number1("SELECT COUNT(*) FROM `"+old+"` WHERE id = 'nobody'") != 1 {
+		t.Errorf("rebuild: %s, %q, %d former tables", done.State, done.Problem, c.olds())
+	}
+	if n := c.number1("SELECT COUNT(*) FROM items WHERE body = 'damaged'"); n != 0 {
+		t.Errorf("%d damaged rows are left", n)
+	}
+	c.progress()
+	c.damage()
+	done = ask[admin.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--drop-old", "--apply", "--watch")
+	if done.State != "done" || c.olds() != 1 {
+		t.Errorf("rebuild: %s, %q, %d former tables", done.State, done.Problem, c.olds())
+	}
+	c.progress()
+	c.whole()
+}
+
+// The worker that rebuilds is killed at every step, and another goes on with it.
+func TestRebuildSurvivesKilledWorkers(t *testing.T) {
+	t.Parallel()
+	c := newRebuildCampaign(t)
+	c.startChild("", 0)
+	c.join(2)
+	for _, point := range []string{
+		consumer.PointRebuildBegun, consumer.PointRebuildBatch, consumer.PointRebuildHeld, consumer.PointRebuildSwapped, consumer.PointRebuildTold,
+	} {
+		c.damage()
+		job := c.addRebuild()
+		nth := int64(1)
+		if point == consumer.PointRebuildBatch {
+			nth = 3
+		}
+		victim := c.startChildAs(childConfig{Point: point, Nth: nth, Replays: true})
+		victim.awaitPoint(t)
+		victim.Kill(t)
+		heir := c.startChildAs(childConfig{Replays: true})
+		done := c.ended(job)
+		if done.State != replica.JobDone || done.Takeovers == 0 {
+			t.Errorf("killed at %s: %s %q after %d takeovers", point, done.State, done.Problem, done.Takeovers)
+		}
+		if n := c.number1("SELECT COUNT(*) FROM items WHERE body = 'damaged'"); n != 0 {
+			t.Errorf("killed at %s: %d damaged rows are left", point, n)
+		}
+		heir.Kill(t)
+		c.progress()
+	}
+	c.startChildAs(childConfig{Replays: true}) // removes the last note
+	c.whole()
+}
+
+// A rebuild that is cancelled leaves everything as it was.
+func TestCancelledRebuildLeavesNothing(t *testing.T) {
+	t.Parallel()
+	c := newRebuildCampaign(t)
+	c.startChild("", 0)
+	c.reaches(1, "SELECT COUNT(*) >= 100 FROM items")
+	c.exec("REPLACE INTO items (id, n, body, _version, _deleted, _at) VALUES ('nobody', 1, 'mine', 1, 0, 0)")
+	job := c.addRebuild()
+	victim := c.startChildAs(childConfig{Point: consumer.PointRebuildBatch, Nth: 2, Replays: true})
+	victim.awaitPoint(t)
+	if err := c.replica.SetJob(t.Context(), job, replica.JobRunning, replica.JobCancelled); err != nil {
+		t.Fatal(err)
+	}
+	victim.Kill(t)
+	c.startChildAs(childConfig{Replays: true})
+	c.reaches(0, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE 'items\\_\\_%'")
+	c.reaches(0, "SELECT COUNT(*) FROM freshet_meta WHERE name LIKE 'rebuild:%'")
+	if n := c.number1("SELECT COUNT(*) FROM items WHERE id = 'nobody'"); n != 1 {
+		t.Error("the table was changed")
+	}
+}
+
+// addRebuild makes a replay that rebuilds, as the API does.
+func (c *campaign) addRebuild() string {
+	c.t.Helper()
+	info, err := c.kafkc.Topic(c.t.Context(), c.topic())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ends, err := c.kafkc.Offsets(c.t.Context(), c.topic())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	j := replica.Job{Spec: replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test", DropOld: true}, Actor: "test"}
+	for n, o := range ends {
+		j.Parts = append(j.Parts, replica.JobPart{Source: schemas.SourceName(info.Name, info.ID, n), From: o.First, End: o.LastStable})
+	}
+	id, _, err := c.replica.AddJob(c.t.Context(), j, "")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return id
+}
+
+func (c *campaign) ended(id string) (j replica.Job) {
+	c.t.Helper()
+	testenv.Eventually(c.t, healLimit, func(ctx context.Context) (err error) {
+		if j, err = c.replica.Job(ctx, id); err == nil && j.State.Live() {
+			err = fmt.Errorf("rebuild is %s for %s", j.State, time.Since(j.Created).Round(time.Second))
+		}
+		return err
+	})
+	return j
+}
