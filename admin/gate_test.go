@@ -31,6 +31,7 @@ var mayUse = map[string][]string{
 	"GET /v1/deadletters":                         {"viewer", "operator"},
 	"GET /v1/deadletters/groups":                  {"viewer", "operator"},
 	"GET /v1/deadletters/{id}":                    {"viewer", "operator"},
+	"POST /v1/deadletters/{id}/edit":              {"operator"},
 	"POST /v1/deadletters/redrives":               {"operator"},
 	"POST /v1/deadletters/discards":               {"operator"},
 	"POST /v1/events":                             {"publisher"},

@@ -3,10 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,51 +14,34 @@ import (
 
 // Letter is a dead letter without content.
 type Letter struct {
-	ID       string    `json:"id" doc:"source@offset.index"`
-	Dataset  string    `json:"dataset"`
-	Key      string    `json:"key,omitempty"`
-	Version  int64     `json:"version,omitempty"`
-	Op       string    `json:"op,omitempty"`
-	EventID  string    `json:"event_id,omitempty"`
-	Reason   string    `json:"reason"`
-	Errno    uint16    `json:"errno,omitempty"`
-	Detail   string    `json:"detail"`
-	State    string    `json:"state"`
-	Attempts int       `json:"attempts"`
-	Size     int64     `json:"size"`
-	Created  time.Time `json:"created"`
-	Updated  time.Time `json:"updated"`
+	ID       string `json:"id" doc:"source@offset.index"`
+	Dataset  string `json:"dataset"`
+	Key      string `json:"key,omitempty"`
+	Version  int64  `json:"version,omitempty"`
+	Op       string `json:"op,omitempty"`
+	EventID  string `json:"event_id,omitempty"`
+	Reason   string `json:"reason"`
+	Errno    uint16 `json:"errno,omitempty"`
+	Detail   string `json:"detail"`
+	State    string `json:"state"`
+	Attempts int    `json:"attempts"`
+	// Successor is set once an edit was published.
+	Successor string    `json:"successor,omitempty" doc:"id of the corrected event that was published in its place"`
+	Size      int64     `json:"size"`
+	Created   time.Time `json:"created"`
+	Updated   time.Time `json:"updated"`
 }
 
 func letterOf(l *replica.StoredLetter) Letter {
 	out := Letter{
-		ID: letterID(l.ID()), Dataset: text([]byte(l.Dataset)), Key: text([]byte(l.Key)), Version: l.Version, EventID: text([]byte(l.EventID)),
-		Reason: string(l.Reason), Errno: l.Errno, Detail: text([]byte(l.Detail)), State: string(l.State), Attempts: l.Attempts, Size: l.Size,
+		ID: l.ID().String(), Dataset: text([]byte(l.Dataset)), Key: text([]byte(l.Key)), Version: l.Version, EventID: text([]byte(l.EventID)),
+		Reason: string(l.Reason), Errno: l.Errno, Detail: text([]byte(l.Detail)), State: string(l.State), Attempts: l.Attempts, Successor: text([]byte(l.Successor)), Size: l.Size,
 		Created: l.Created, Updated: l.Updated,
 	}
 	if l.Op != 0 {
 		out.Op = l.Op.String()
 	}
 	return out
-}
-
-func letterID(id replica.LetterID) string {
-	return fmt.Sprintf("%s@%d.%d", id.Source, id.Offset, id.Index)
-}
-
-// parseLetterID reads what letterID wrote.
-func parseLetterID(s string) (replica.LetterID, bool) {
-	at := strings.LastIndexByte(s, '@')
-	if at <= 0 || at > schemas.MaxSourceBytes {
-		return replica.LetterID{}, false
-	}
-	off, idx, ok := strings.Cut(s[at+1:], ".")
-	offset, err1 := strconv.ParseInt(off, 10, 64)
-	index, err2 := strconv.Atoi(idx)
-	if !ok || err1 != nil || err2 != nil || offset < 0 || offset == 1<<63-1 || index < 0 {
-		return replica.LetterID{}, false
-	}
-	return replica.LetterID{Source: s[:at], Offset: offset, Index: index}, true
 }
 
 // LetterFilter chooses letters.
@@ -84,6 +64,12 @@ func (s *Server) letterRoutes() {
 		Description: "Content (data=true) needs the role operator.",
 	}, s.showLetter)
 	huma.Register(s.api, huma.Operation{
+		Method: http.MethodPost, Path: "/v1/deadletters/{id}/edit", OperationID: "edit-deadletter", Summary: "Publish a corrected event in the place of an open letter",
+		Description: "The event is about the letter's record, under its version, with the data given here; it is checked like any other and gets a new id. " +
+			"If the record is as new or newer already, nothing is published and the letter becomes superseded. A dry run unless dry_run is false.",
+		MaxBodyBytes: maxPublishBody,
+	}, s.editLetter)
+	huma.Register(s.api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/deadletters/redrives", OperationID: "redrive-deadletters", Summary: "Apply open letters again under their stored versions",
 		Description: "A dry run unless dry_run is false.",
 	}, s.redriveLetters)
@@ -104,7 +90,7 @@ func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*listed[Let
 	q := in.query(replica.State(in.State))
 	q.Limit = in.Limit
 	if in.After != "" {
-		id, ok := parseLetterID(in.After)
+		id, ok := replica.ParseLetterID(in.After)
 		if !ok {
 			return nil, huma.Error422UnprocessableEntity("after is no letter's id: source@offset.index")
 		}
@@ -213,7 +199,7 @@ func (s *Server) showLetter(ctx context.Context, in *letterInput) (*shownOutput,
 }
 
 func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.StoredLetter, error) {
-	lid, ok := parseLetterID(id)
+	lid, ok := replica.ParseLetterID(id)
 	if !ok {
 		return nil, huma.Error422UnprocessableEntity("id is no letter's id: source@offset.index")
 	}
@@ -308,7 +294,7 @@ func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redrive
 		for _, d := range done {
 			out.Body.Outcomes[string(d.Outcome)]++
 			if len(out.Body.Samples) < maxSamples {
-				out.Body.Samples = append(out.Body.Samples, RedriveSample{ID: letterID(d.LetterID), Key: text([]byte(d.Key)), Version: d.Version, Outcome: string(d.Outcome), Detail: d.Detail})
+				out.Body.Samples = append(out.Body.Samples, RedriveSample{ID: d.String(), Key: text([]byte(d.Key)), Version: d.Version, Outcome: string(d.Outcome), Detail: d.Detail})
 			}
 		}
 	}

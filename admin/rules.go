@@ -23,6 +23,7 @@ func rules() map[string]rule {
 		"GET /v1/deadletters":                         {least: Viewer},
 		"GET /v1/deadletters/groups":                  {least: Viewer},
 		"GET /v1/deadletters/{id}":                    {least: Viewer},
+		"POST /v1/deadletters/{id}/edit":              {least: Operator, change: true, body: maxPublishBody},
 		"POST /v1/deadletters/redrives":               {least: Operator, change: true},
 		"POST /v1/deadletters/discards":               {least: Operator, change: true},
 		"POST /v1/events":                             {least: Publisher, body: maxPublishBody},

@@ -36,6 +36,8 @@ var ErrConfig = errors.New("configuration of the admin API")
 
 // Producer appends to Kafka. *producer.Producer has it.
 type Producer interface {
+	// Check gives events as Publish would send them, with their ids; errors wrap schemas.ErrInvalid.
+	Check(events ...schemas.Event) ([]schemas.Event, error)
 	// Publish checks and appends all events; errors that wrap schemas.ErrInvalid are the caller's fault.
 	Publish(ctx context.Context, events ...schemas.Event) (schemas.Token, error)
 	// Invalidate appends to the topic that carries other writers' invalidations.

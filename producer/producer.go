@@ -50,6 +50,12 @@ func New(cfg Config) (*Producer, error) {
 	return &Producer{cfg: cfg, check: check, client: client, log: log}, nil
 }
 
+// Check gives the events as Publish would send them, with id and source, or the *PublishError that it would refuse them
+// with. It asks no broker.
+func (p *Producer) Check(events ...schemas.Event) ([]schemas.Event, error) {
+	return p.check.Check(events...)
+}
+
 // Publish checks all events, appends them, and returns when every replica in sync has them or ctx ends. The token covers
 // the events that were appended. Errors are *PublishError.
 //

@@ -19,6 +19,7 @@ func fullEvent() schemas.Event {
 		Op: schemas.Upsert, Version: 17, Time: time.Date(2026, 1, 2, 3, 4, 5, 678000000, time.UTC), DataSchema: "https://example.org/users/3",
 		Data:        []byte(`{"id":42,"name":"Zoë"}`),
 		TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TraceState: "a=b",
+		Replaces: "an-event-that-failed",
 	}
 }
 
@@ -40,7 +41,7 @@ func TestEncode(t *testing.T) {
 	want := map[string]string{
 		"ce_specversion": "1.0", "ce_id": ev.ID, "ce_source": "//shop/db", "ce_type": "io.freshet.row.upsert.v1",
 		"ce_subject": "users/42", "ce_time": "2026-01-02T03:04:05.678Z", "ce_dataschema": ev.DataSchema, "ce_partitionkey": "42",
-		"ce_sequence": "0000000000000017", "content-type": "application/json", "ce_traceparent": ev.TraceParent,
+		"ce_sequence": "0000000000000017", "ce_replaces": ev.Replaces, "content-type": "application/json", "ce_traceparent": ev.TraceParent,
 		"ce_tracestate": "a=b", "traceparent": ev.TraceParent, "tracestate": "a=b",
 	}
 	if diff := cmp.Diff(want, headers(rec)); diff != "" {

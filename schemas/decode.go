@@ -82,7 +82,7 @@ func (d *Dataset) readBinary(ev *Event, a *attributes, rec *Record) error {
 type attributes struct {
 	specVersion, id, source, typ, subject, time, dataSchema string
 	partitionKey, sequence, contentType                     string
-	traceParent, traceState                                 string
+	traceParent, traceState, replaces                       string
 	hasPartitionKey                                         bool
 	data                                                    []byte // of a structured record
 }
@@ -142,6 +142,8 @@ func (a *attributes) header(name string) *string {
 		return &a.dataSchema
 	case "ce_sequence":
 		return &a.sequence
+	case "ce_replaces":
+		return &a.replaces
 	case "content-type":
 		return &a.contentType
 	case "traceparent":
@@ -189,7 +191,7 @@ func isJSON(contentType string) bool {
 func (d *Dataset) fill(ev *Event, a *attributes, key, data []byte) error {
 	ev.ID, ev.Source, ev.Type = a.id, a.source, a.typ
 	ev.DataSchema, ev.TraceParent, ev.TraceState = a.dataSchema, a.traceParent, a.traceState
-	ev.Data = data
+	ev.Replaces, ev.Data = a.replaces, data
 	ev.Op = Upsert
 	if data == nil || a.typ == TypeDelete {
 		ev.Op = Delete

@@ -64,8 +64,8 @@ func (d *Dataset) Encode(ev *Event) (Record, error) {
 	}
 	w := headerWriter{
 		// The greatest of all: every attribute, the time, the version, and the traces twice.
-		buf:  make([]byte, 0, len(typ)+len(ev.ID)+len(ev.Source)+len(d.Name)+len(ev.Key)+len(ev.DataSchema)+2*len(ev.TraceParent)+2*len(ev.TraceState)+96),
-		list: make([]Header, 0, 14),
+		buf:  make([]byte, 0, len(typ)+len(ev.ID)+len(ev.Source)+len(d.Name)+len(ev.Key)+len(ev.DataSchema)+len(ev.Replaces)+2*len(ev.TraceParent)+2*len(ev.TraceState)+96),
+		list: make([]Header, 0, 15),
 	}
 	w.writeAll(d.Name, typ, ev, rec.Key, rec.Value != nil)
 	rec.Headers = w.list
@@ -96,6 +96,9 @@ func (w *headerWriter) writeAll(dataset, typ string, ev *Event, key []byte, hasV
 	start := len(w.buf)
 	w.buf = appendVersion(w.buf, ev.Version)
 	w.end("ce_sequence", start)
+	if ev.Replaces != "" {
+		w.add("ce_replaces", ev.Replaces)
+	}
 	if hasValue {
 		w.add("content-type", contentJSON)
 	}

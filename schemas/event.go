@@ -60,6 +60,8 @@ type Event struct {
 	DataSchema string
 	// Data is the record's full state as a JSON object. An upsert needs it; a delete may carry the key properties.
 	Data []byte
+	// Replaces is the id of the event that this one stands in for, because that one could not be applied; optional.
+	Replaces string
 	// TraceParent and TraceState carry a W3C trace context; optional.
 	TraceParent, TraceState string
 }

@@ -146,6 +146,7 @@ func TestDecodeAgainstSDK(t *testing.T) {
 		e.SetExtension("sequence", "0000000000000017")
 		e.SetExtension("traceparent", want.TraceParent)
 		e.SetExtension("tracestate", want.TraceState)
+		e.SetExtension("replaces", want.Replaces)
 		if err := e.SetData("application/json", want.Data); err != nil {
 			t.Fatal(err)
 		}

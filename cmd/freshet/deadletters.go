@@ -21,15 +21,15 @@ import (
 func (p *program) deadlettersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deadletters",
-		Short: "List, show, redrive and discard dead letters",
+		Short: "List, show, edit, redrive and discard dead letters",
 		Long: "A dead letter is an event that could not be applied as it was. It keeps everything of the event and its reason until it\n" +
 			"is redriven, discarded, or superseded by a newer event of its record.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s list, show, redrive or discard", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s list, show, edit, redrive or discard", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.lettersList(), p.lettersShow(), p.lettersRedrive(), p.lettersDiscard())
+	cmd.AddCommand(p.lettersList(), p.lettersShow(), p.lettersEdit(), p.lettersRedrive(), p.lettersDiscard())
 	return cmd
 }
 
@@ -90,29 +90,31 @@ func (f *letterFlags) chosen() (replica.LetterQuery, error) {
 
 // letterLine is a letter as it is printed. Key and payload are the record's: only show --data prints the payload.
 type letterLine struct {
-	Source   string        `json:"source"`
-	Offset   int64         `json:"offset"`
-	Index    int           `json:"index"`
-	Dataset  string        `json:"dataset"`
-	Key      string        `json:"key"`
-	Version  int64         `json:"version"`
-	Op       string        `json:"op,omitempty"`
-	EventID  string        `json:"event_id,omitempty"`
-	Reason   string        `json:"reason"`
-	Errno    uint16        `json:"errno,omitempty"`
-	Detail   string        `json:"detail"`
-	State    replica.State `json:"state"`
-	Attempts int           `json:"attempts"`
-	Size     int64         `json:"size"`
-	Time     time.Time     `json:"time"`
-	Created  time.Time     `json:"created"`
-	Updated  time.Time     `json:"updated"`
+	ID        string        `json:"id"`
+	Source    string        `json:"source"`
+	Offset    int64         `json:"offset"`
+	Index     int           `json:"index"`
+	Dataset   string        `json:"dataset"`
+	Key       string        `json:"key"`
+	Version   int64         `json:"version"`
+	Op        string        `json:"op,omitempty"`
+	EventID   string        `json:"event_id,omitempty"`
+	Reason    string        `json:"reason"`
+	Errno     uint16        `json:"errno,omitempty"`
+	Detail    string        `json:"detail"`
+	State     replica.State `json:"state"`
+	Attempts  int           `json:"attempts"`
+	Successor string        `json:"successor,omitempty"`
+	Size      int64         `json:"size"`
+	Time      time.Time     `json:"time"`
+	Created   time.Time     `json:"created"`
+	Updated   time.Time     `json:"updated"`
 }
 
 func lineOf(l *replica.StoredLetter) letterLine {
 	line := letterLine{
-		Source: l.Source, Offset: l.Offset, Index: l.Index, Dataset: l.Dataset, Key: l.Key, Version: l.Version, EventID: l.EventID,
-		Reason: string(l.Reason), Errno: l.Errno, Detail: l.Detail, State: l.State, Attempts: l.Attempts, Size: l.Size,
+		ID: l.ID().String(), Source: l.Source, Offset: l.Offset, Index: l.Index, Dataset: l.Dataset, Key: l.Key, Version: l.Version, EventID: l.EventID,
+		Reason: string(l.Reason), Errno: l.Errno, Detail: l.Detail, State: l.State, Attempts: l.Attempts, Successor: l.Successor, Size: l.Size,
 		Time: time.UnixMilli(l.Record.Time).UTC(), Created: l.Created, Updated: l.Updated,
 	}
 	if l.Op != 0 {
@@ -179,17 +181,11 @@ type letterHeader struct {
 func (p *program) lettersShow() *cobra.Command {
 	var data bool
 	cmd := p.onReplica(&cobra.Command{
-		Use: "show SOURCE OFFSET [INDEX]", Short: "Show one dead letter; its headers and payload only with --data", Args: args(cobra.RangeArgs(2, 3)),
+		Use: "show ID | SOURCE OFFSET [INDEX]", Short: "Show one dead letter; its headers and payload only with --data", Args: args(cobra.RangeArgs(1, 3)),
 	}, func(ctx context.Context, s *replicaSession, a []string) error {
-		id := replica.LetterID{Source: a[0]}
-		var err error
-		if id.Offset, err = strconv.ParseInt(a[1], 10, 64); err != nil {
-			return usageError{fmt.Errorf("offset %q is no number", a[1])}
-		}
-		if len(a) == 3 {
-			if id.Index, err = strconv.Atoi(a[2]); err != nil {
-				return usageError{fmt.Errorf("index %q is no number", a[2])}
-			}
+		id, err := letterIDOf(a)
+		if err != nil {
+			return err
 		}
 		l, err := findLetter(ctx, s.MySQL, id)
 		if err != nil {
@@ -252,6 +248,7 @@ func (p *program) printLetter(l letterWhole) error {
 		{"detail", l.Detail},
 		{"state", l.State},
 		{"attempts", l.Attempts},
+		{"successor", l.Successor},
 		{"size", l.Size},
 		{"event time", l.Time.Format(time.RFC3339)},
 		{"written", l.Created.Format(time.RFC3339)},

@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +18,24 @@ type LetterID struct {
 	Source string
 	Offset int64
 	Index  int
+}
+
+// String writes the id as source@offset.index.
+func (id LetterID) String() string { return fmt.Sprintf("%s@%d.%d", id.Source, id.Offset, id.Index) }
+
+// ParseLetterID reads what LetterID.String wrote.
+func ParseLetterID(s string) (LetterID, bool) {
+	at := strings.LastIndexByte(s, '@')
+	if at <= 0 || at > schemas.MaxSourceBytes {
+		return LetterID{}, false
+	}
+	off, idx, ok := strings.Cut(s[at+1:], ".")
+	offset, err1 := strconv.ParseInt(off, 10, 64)
+	index, err2 := strconv.Atoi(idx)
+	if !ok || err1 != nil || err2 != nil || offset < 0 || offset == 1<<63-1 || index < 0 {
+		return LetterID{}, false
+	}
+	return LetterID{Source: s[:at], Offset: offset, Index: index}, true
 }
 
 // LetterQuery chooses dead letters that meet every one of its conditions. The zero value chooses the first DefaultLetters
@@ -48,6 +68,8 @@ type StoredLetter struct {
 	State  State
 	// Attempts counts redrives.
 	Attempts int
+	// Successor is the id of the corrected event that was published in the letter's place; "" if none was.
+	Successor string
 	// Size is the record's size in bytes, also of a record that was too large to keep.
 	Size int64
 	// Created and Updated are by the database's clock.
@@ -74,7 +96,7 @@ func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLet
 
 func (q LetterQuery) sql() (string, []any) {
 	var b strings.Builder
-	b.WriteString("SELECT source, `off`, idx, dataset, record_key, version, op, event_id, reason, errno, detail, size, broker_at, state, attempts, created_at, updated_at")
+	b.WriteString("SELECT source, `off`, idx, dataset, record_key, version, op, event_id, reason, errno, detail, size, broker_at, state, attempts, successor, created_at, updated_at")
 	if q.Content {
 		b.WriteString(", kafka_key, headers, data")
 	}
@@ -114,13 +136,13 @@ type scanner interface{ Scan(dest ...any) error }
 
 func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	var l StoredLetter
-	var key, eventID, kafkaKey, headers, data []byte
+	var key, eventID, successor, kafkaKey, headers, data []byte
 	var version, op, errno *int64
 	var reason, state string
 	var at, created, updated int64
 	dest := []any{
 		&l.Source, &l.Offset, &l.Index, &l.Dataset, &key, &version, &op, &eventID, &reason, &errno, &l.Detail,
-		&l.Size, &at, &state, &l.Attempts, &created, &updated,
+		&l.Size, &at, &state, &l.Attempts, &successor, &created, &updated,
 	}
 	if content {
 		dest = append(dest, &kafkaKey, &headers, &data)
@@ -128,7 +150,7 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	if err := rows.Scan(dest...); err != nil {
 		return l, doing("read dead letters", "", err)
 	}
-	l.Key, l.EventID = string(key), string(eventID)
+	l.Key, l.EventID, l.Successor = string(key), string(eventID), string(successor)
 	l.Reason, l.State = schemas.Reason(reason), State(state)
 	l.Created, l.Updated = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
 	if version != nil {

@@ -316,7 +316,7 @@ func (r *redrive) mark(ctx context.Context, t *Redriven, id []any) error {
 			errno = int64(t.Errno)
 		}
 		text, args = sqlStillBad, append([]any{[]byte(t.Reason), errno, []byte(cut(t.Detail, maxDetailBytes))}, id...)
-	case OutcomeApplied, OutcomeUnfit, OutcomeClosed:
+	case OutcomeApplied, OutcomeUnfit, OutcomeClosed, OutcomePublished:
 	}
 	n, err := r.w.exec(ctx, text, args...)
 	if err != nil {

@@ -1,0 +1,105 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/schemas"
+)
+
+// editPublishWait bounds the publishing of a corrected event, during which the letter is locked.
+const editPublishWait = 10 * time.Second
+
+type editInput struct {
+	ID   string `path:"id" maxLength:"400"`
+	Body struct {
+		Data    json.RawMessage `json:"data,omitempty" doc:"the record's corrected state, a JSON object; a letter of a delete needs none"`
+		Key     string          `json:"key,omitempty" maxLength:"512" doc:"only for a letter that keeps no usable key"`
+		Version int64           `json:"version,omitempty" minimum:"0" maximum:"9007199254740990" doc:"only for a letter that keeps no version"`
+		DryRun  *bool           `json:"dry_run,omitempty" default:"true" doc:"check and say what would happen; absent: true"`
+		Reason  string          `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
+	}
+}
+
+// Edit says what became, or would become, of a letter that is edited.
+type Edit struct {
+	DryRun  bool   `json:"dry_run"`
+	ID      string `json:"id"`
+	Outcome string `json:"outcome" doc:"published; or stale: the record is as new or newer, so nothing was published and the letter is superseded"`
+	// Replaces and EventID are the ids of the letter's event (its place, if it has none) and of the new one.
+	Replaces string        `json:"replaces"`
+	EventID  string        `json:"event_id,omitempty"`
+	Key      string        `json:"key"`
+	Version  int64         `json:"version"`
+	Token    schemas.Token `json:"token,omitzero" doc:"waits until the event is applied"`
+	Detail   string        `json:"detail,omitempty"`
+}
+
+type editOutput struct{ Body Edit }
+
+func (s *Server) editLetter(ctx context.Context, in *editInput) (*editOutput, error) {
+	b := &in.Body
+	note(ctx, "reason", b.Reason)
+	note(ctx, "dry_run", dry(b.DryRun))
+	if s.cfg.Producer == nil {
+		return nil, errNoProducer
+	}
+	l, err := s.letter(ctx, in.ID, false)
+	if err != nil {
+		return nil, err
+	}
+	if l.State != replica.StateOpen {
+		return nil, errLetterClosed
+	}
+	d, ok := s.cfg.Datasets.Get(l.Dataset)
+	if !ok {
+		return nil, huma.Error409Conflict("the letter's dataset is not declared here")
+	}
+	ev, err := l.Correct(d, replica.Correction{Data: b.Data, Key: b.Key, Version: b.Version})
+	if err != nil {
+		return nil, s.answerError(ctx, "correct the event", err)
+	}
+	// The id is made here, so that it is known before anything is sent.
+	checked, err := s.cfg.Producer.Check(ev)
+	if err != nil {
+		return nil, s.answerError(ctx, "check the corrected event", err)
+	}
+	ev = checked[0]
+	out := &editOutput{Edit{DryRun: dry(b.DryRun), ID: in.ID, Replaces: text([]byte(ev.Replaces)), Key: text([]byte(ev.Key)), Version: ev.Version}}
+	note(ctx, "replaces", out.Body.Replaces)
+	outcome, err := s.edit(ctx, l, &ev, out)
+	switch {
+	case errors.Is(err, replica.ErrLetterClosed):
+		return nil, errLetterClosed
+	case err != nil && outcome == replica.OutcomePublished:
+		s.log.WarnContext(ctx, "letter of a published edit is not marked; a worker supersedes it", "error", err)
+		out.Body.Detail = "the event is published, but the letter could not be marked; it becomes superseded when a worker applies the event"
+	case err != nil:
+		return nil, s.answerError(ctx, "edit dead letter", err)
+	}
+	if out.Body.Outcome = string(outcome); outcome == replica.OutcomePublished && !out.Body.DryRun {
+		out.Body.EventID = ev.ID
+		note(ctx, "event_id", ev.ID)
+	}
+	note(ctx, "outcome", out.Body.Outcome)
+	return out, nil
+}
+
+var errLetterClosed = huma.Error409Conflict("the letter is not open any more; GET /v1/deadletters/{id} says what became of it")
+
+func (s *Server) edit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event, out *editOutput) (replica.Outcome, error) {
+	if out.Body.DryRun {
+		return s.cfg.Replica.JudgeEdit(ctx, l, ev)
+	}
+	return s.cfg.Replica.Edit(ctx, l.ID(), ev, func(ctx context.Context) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, editPublishWait)
+		defer cancel()
+		out.Body.Token, err = s.cfg.Producer.Publish(ctx, *ev)
+		return err
+	})
+}
