@@ -50,6 +50,8 @@ type Publisher interface {
 	// PublishAsync sends an event and calls done with its token; events of one record keep their order. It blocks while
 	// too much is under way.
 	PublishAsync(ctx context.Context, ev schemas.Event, done func(schemas.Token, error)) error
+	// Publisher lets the nodes invalidate what no event changed.
+	invalidation.Publisher
 }
 
 // Rows reads the replica; *replica.MySQL does.

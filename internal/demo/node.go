@@ -58,7 +58,7 @@ func (n *node) join(ctx context.Context) error {
 	var err error
 	n.inv, err = invalidation.Join(ctx, n.rdb, invalidation.Config{
 		Namespace: cfg.Namespace, Datasets: cfg.Datasets, MaxStaleness: cfg.MaxStaleness, PollInterval: cfg.PollInterval,
-		ID: fmt.Sprintf("node%d", n.i), Logger: cfg.Logger,
+		ID: fmt.Sprintf("node%d", n.i), Publisher: cfg.Publisher, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("join as node %d: %w", n.i, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
+	"github.com/freshet/freshet/schemas"
 )
 
 // Group and Namespace of the demo's workers and lanes.
@@ -105,7 +106,7 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 	if err != nil {
 		return err
 	}
-	var topics []kafkalog.TopicSpec
+	topics := []kafkalog.TopicSpec{{Name: schemas.InvalidationTopic(Namespace), Partitions: 1}}
 	for _, d := range cfg.Datasets.All() {
 		topics = append(topics, kafkalog.TopicSpec{Name: d.Topic, Partitions: partitions})
 	}
@@ -191,6 +192,7 @@ func (w *stackWorker) open(
 	w.worker, err = consumer.New(consumer.Config{
 		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
 		Replica: w.replica, Topics: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.LaneLog(Namespace), Hashes: w.replica,
+		Namespace: Namespace, Outbox: w.replica, Pauses: w.replica, Restarts: w.replica,
 		Consumer:      kafkalog.ConsumerConfig{SessionTimeout: session},
 		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,
 	})

@@ -9,13 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/examples/shop"
 	"github.com/freshet/freshet/internal/demo"
 	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -209,5 +212,57 @@ func TestChaos(t *testing.T) {
 	converged(t, s)
 	if sn := s.Snapshot(); sn.StaleBeyondBound != 0 || sn.Wrong != 0 {
 		t.Errorf("violations: %+v", sn.Violations)
+	}
+}
+
+// What no event changed can be invalidated too, from any node.
+func TestNodeInvalidates(t *testing.T) {
+	var stack *devstack.Stack
+	s := runWith(t, demo.Config{Seed: 5, Records: 20}, func(st *devstack.Stack, _ *demo.Config) { stack = st })
+	until(t, 40*time.Second, "traffic", func() bool { return s.Snapshot().Applied > 20 })
+	s.StopWrites()
+	datasets, err := schemas.LoadDatasets(shop.Datasets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := producer.New(producer.Config{Brokers: []string{stack.Kafka}, Datasets: datasets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	rdb := redis.NewClient(&redis.Options{Addr: stack.Redis})
+	defer rdb.Close()
+	n, err := invalidation.Join(t.Context(), rdb, invalidation.Config{Namespace: demo.Namespace, Datasets: datasets, Publisher: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	var value atomic.Int64
+	c, err := invalidation.NewCache(n, invalidation.CacheConfig[int64]{
+		Dataset: "users", Load: func(context.Context, string, invalidation.Source) (invalidation.Loaded[int64], error) {
+			return invalidation.Loaded[int64]{Value: value.Load(), Found: true, From: invalidation.Primary}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const key = "900001" // no record of the shop's traffic
+	until(t, 20*time.Second, "a kept entry", func() bool {
+		_, err := c.Get(t.Context(), key)
+		_, kept := c.Peek(key)
+		return err == nil && kept
+	})
+	value.Store(1)
+	tok, err := c.Invalidate(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := n.WaitFor(ctx, tok); err != nil {
+		t.Fatalf("wait for the invalidation: %v", err)
+	}
+	if got, err := c.Get(t.Context(), key); got != 1 || err != nil {
+		t.Errorf("read %d, %v after the invalidation", got, err)
 	}
 }
