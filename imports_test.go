@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"invalidation/lane":       {"schemas"},
 	"invalidation/lane/model": {},
 	"invalidation/readyours":  {"schemas", "invalidation"},
+	"invalidation/msgpack":    {},
 	"consistency":             {"schemas", "internal/retry"},
 	"admin": {
 		"schemas", "schemas/cdc", "consumer", "consumer/replica", "consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/retry", "admin/console",
@@ -77,6 +78,7 @@ var owners = map[string][]string{
 	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},
 	"github.com/maypok86/otter/v2":             {"invalidation"},
+	"github.com/vmihailenco/msgpack/v5":        {"invalidation/msgpack"},
 	"github.com/pressly/goose/v3":              {"migrations"},
 	"github.com/prometheus/client_golang":      {"internal/telemetry", "cmd/freshet"},
 	"github.com/spf13/cobra":                   {"cmd/freshet"},
@@ -89,7 +91,10 @@ var owners = map[string][]string{
 }
 
 // clients are what services link, with the most modules that each may bring along.
-var clients = map[string]int{"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 16, "invalidation": 12, "invalidation/lane": 9}
+var clients = map[string]int{
+	"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 16,
+	"invalidation": 12, "invalidation/lane": 9, "invalidation/readyours": 12, "invalidation/msgpack": 2,
+}
 
 // heavy must never come along with a client.
 var heavy = []string{

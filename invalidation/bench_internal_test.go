@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"strconv"
 	"testing"
 
 	"github.com/maypok86/otter/v2"
@@ -19,7 +20,7 @@ func BenchmarkInvalidation(b *testing.B) {
 		b.Helper()
 		n := &Node{clock: logical{seed: maphash.MakeSeed()}, log: slog.New(slog.DiscardHandler)}
 		n.lanes = []*follower{newFollower(n, 0)}
-		c := &Cache[string]{node: n, dataset: &dataset{lanes: make([]agreement, 1)}, prefix: "user:"}
+		c := &Cache[string]{node: n, dataset: &dataset{lanes: make([]agreement, 1)}, prefix: "user:", single: true}
 		store, err := otter.New(&otter.Options[string, *entry[string]]{MaximumSize: DefaultMaxEntries})
 		if err != nil {
 			b.Fatal(err)
@@ -40,7 +41,7 @@ func BenchmarkInvalidation(b *testing.B) {
 	b.Run("absent", func(b *testing.B) {
 		c, p := setup(b)
 		for i := range records {
-			c.store.Set(fmt.Sprintf("user:other%d", i), &entry[string]{version: 9})
+			c.store.Set(fmt.Sprintf("other%d", i), &entry[string]{version: 9, plain: true})
 		}
 		b.ReportAllocs()
 		for b.Loop() {
@@ -51,7 +52,7 @@ func BenchmarkInvalidation(b *testing.B) {
 	b.Run("present and newer", func(b *testing.B) {
 		c, p := setup(b)
 		for i := range p.Items {
-			c.store.Set(p.Items[i].Key, &entry[string]{version: 9})
+			c.store.Set(strconv.Itoa(i), &entry[string]{version: 9, plain: true})
 		}
 		b.ReportAllocs()
 		for b.Loop() {
@@ -63,8 +64,8 @@ func BenchmarkInvalidation(b *testing.B) {
 		c, p := setup(b)
 		old := make([]entry[string], len(p.Items))
 		for i := range p.Items {
-			old[i].version = 1
-			c.store.Set(p.Items[i].Key, &old[i])
+			old[i].version, old[i].plain = 1, true
+			c.store.Set(strconv.Itoa(i), &old[i])
 		}
 		b.ReportAllocs()
 		for b.Loop() {

@@ -38,13 +38,13 @@ func (c *Cache[V]) GetAtLeast(ctx context.Context, key string, version int64) (V
 	if version < 1 || version > schemas.MaxVersion {
 		return zero, fmt.Errorf("get record at a version: %w: it is from 1 to %d", schemas.ErrInvalid, schemas.MaxVersion)
 	}
-	name, err := c.nameOf(key)
-	if err != nil {
-		return zero, fmt.Errorf("get record: %w", err)
-	}
 	d := demand{least: version, within: anyAge}
-	if e := c.local(name, d); e != nil {
+	e, name, err := c.look(ctx, key, d)
+	switch {
+	case e != nil:
 		return e.answer()
+	case err != nil:
+		return zero, fmt.Errorf("get record: %w", err)
 	}
 	defer c.watchers.leave(c.watchers.join(name))
 	for wait := firstLook; ; wait = min(2*wait, c.node.cfg.PollInterval) {
@@ -91,15 +91,20 @@ func notYet(err error, looked bool) error {
 // MaxStaleness asks for nothing. The bound is of what was emitted: where Redis cannot be asked, the loader alone decides.
 func (c *Cache[V]) GetWithin(ctx context.Context, key string, maxStaleness time.Duration) (V, error) {
 	var zero V
-	name, err := c.nameOf(key)
-	if err != nil {
-		return zero, fmt.Errorf("get record: %w", err)
-	}
 	d := demand{within: max(maxStaleness, 0)}
+	var e *entry[V]
+	var name string
+	var err error
 	if d.within > 0 {
-		if e := c.local(name, d); e != nil {
-			return e.answer()
-		}
+		e, name, err = c.look(ctx, key, d)
+	} else {
+		name, err = c.nameOf(key)
+	}
+	switch {
+	case e != nil:
+		return e.answer()
+	case err != nil:
+		return zero, fmt.Errorf("get record: %w", err)
 	}
 	f, err := c.board(ctx, key, name, d)
 	if err != nil {

@@ -28,6 +28,9 @@ func (c *Cache[V]) ask(ctx context.Context, f *flight[V]) answer {
 	if a.bypass != noBypass {
 		return a
 	}
+	if c.cfg.LocalOnly {
+		return f.alone()
+	}
 	a.token = c.token(f.name)
 	r, err := c.shared(ctx, f.name, a.token)
 	return c.answered(f, a.token, r, err)
@@ -58,7 +61,7 @@ func (c *Cache[V]) passed(f *flight[V]) int {
 	if !f.lane.fresh(c.node.now()) {
 		c.stats.bypassed[bypassUnconfirmed].Add(1) // the local tier only
 	}
-	if f.lane.trouble.Load() >= maxTrouble {
+	if f.lane.trouble.Load() >= maxTrouble && !c.cfg.LocalOnly {
 		return bypassRedis
 	}
 	return noBypass
@@ -70,27 +73,50 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 		a := c.ask(ctx, f)
 		f.asked = &a
 	}
+	for tries := 0; f.asked.bypass == noBypass && f.asked.reply.Status == lane.GetHit; tries++ {
+		l, err := c.decode(f.asked.reply)
+		switch {
+		case err == nil:
+			c.stats.sharedHits.Add(1)
+			c.keep(f, l)
+			if l.Version < f.least {
+				return c.load(ctx, f.key, Primary) // the worker has not told yet; there is no lease to keep this under
+			}
+			return l, nil
+		case tries > 0: // it came back
+			return c.bypass(ctx, f, bypassCodec)
+		}
+		c.replace(ctx, f, err)
+	}
 	a := f.asked
+	if !c.cfg.LocalOnly {
+		f.floor = max(f.floor, a.reply.Floor)
+	}
 	switch {
 	case a.bypass != noBypass:
 		return c.bypass(ctx, f, a.bypass)
 	case a.reply.Status == lane.GetBusy:
 		c.stats.bypassed[bypassBusy].Add(1)
 		return c.unguarded(ctx, f, a.reply.Floor)
-	case a.reply.Status == lane.GetLease:
-		return c.lease(ctx, f, a.token, a.reply.Floor)
 	}
-	l, err := c.decode(a.reply)
-	if err != nil {
+	return c.lease(ctx, f, a.token, a.reply.Floor)
+}
+
+// replace removes a shared entry that this cache cannot read, and asks again. Removing one is always safe, and a bypass
+// would last as long as the entry. Nodes of two codecs do that to each other, once per fill.
+func (c *Cache[V]) replace(ctx context.Context, f *flight[V], why error) {
+	c.stats.foreign.Add(1)
+	if !errors.Is(why, errOtherCodec) {
 		c.warn(warnDecode, nil) // the codec's words may quote the value
-		return c.bypass(ctx, f, bypassCodec)
 	}
-	c.stats.sharedHits.Add(1)
-	c.keep(f, l)
-	if l.Version < f.least {
-		return c.load(ctx, f.key, Primary) // the worker has not told yet; there is no lease to keep this under
+	f.floor = max(f.asked.reply.Version, 1) // what it held is at least as new as a local entry of a lesser version
+	if err := c.node.scripts.Discard(ctx, f.name); err != nil {
+		f.lane.heard(err)
+		f.asked = &answer{bypass: bypassRedis}
+		return
 	}
-	return l, nil
+	a := c.ask(ctx, f)
+	f.asked = &a
 }
 
 // token names a fill attempt. After a load that failed it is the one that still holds the lease: otherwise nobody could
@@ -140,12 +166,17 @@ func (c *Cache[V]) shared(ctx context.Context, name, token string) (lane.GetRepl
 func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor int64) (Loaded[V], error) {
 	l, err := c.loadAtLeast(ctx, f, floor)
 	if err != nil {
-		c.orphan(f.name, token)
+		if !c.cfg.LocalOnly {
+			c.orphan(f.name, token)
+		}
 		return l, err
 	}
 	if c.primaryOnly(floor) && l.From != Primary {
 		c.stats.refused[refusedPrimary].Add(1)
 		return l, nil // the loader could not reach the primary
+	}
+	if c.cfg.LocalOnly {
+		return c.keepAlone(ctx, f, l)
 	}
 	data, err := c.encode(l)
 	if err != nil {
@@ -175,6 +206,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 		case s == lane.FillStale:
 			c.stats.refused[refusedStale].Add(1)
 		case s == lane.FillPrimary:
+			f.floor = lane.PrimaryOnly // a tag of it was invalidated lately: nothing from before will do
 			c.stats.refused[refusedPrimary].Add(1)
 		}
 		if l.From == Primary {
@@ -276,11 +308,6 @@ func (c *Cache[V]) tidy(l Loaded[V]) Loaded[V] {
 	return l
 }
 
-// keep puts what the shared tier holds into the local tier.
-func (c *Cache[V]) keep(f *flight[V], l Loaded[V]) {
-	c.insert(f.name, &entry[V]{value: l.Value, version: l.Version, found: l.Found, tags: l.Tags, stamp: f.stamp})
-}
-
 // encode gives a value's shared form; nothing at all for an absent record.
 func (c *Cache[V]) encode(l Loaded[V]) ([]byte, error) {
 	if !l.Found {
@@ -290,7 +317,7 @@ func (c *Cache[V]) encode(l Loaded[V]) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode value: %w", err)
 	}
-	if len(data) == 0 {
+	if data = mark(c.cfg.Codec.Name(), data); len(data) == 0 {
 		return nil, errors.New("value encodes to nothing, which means absent")
 	}
 	return data, nil
@@ -301,8 +328,12 @@ func (c *Cache[V]) decode(r lane.GetReply) (Loaded[V], error) {
 	if !l.Found {
 		return l, nil
 	}
+	data, ok := unmark(c.cfg.Codec.Name(), r.Value)
+	if !ok {
+		return Loaded[V]{}, errOtherCodec
+	}
 	var err error
-	if l.Value, err = c.cfg.Codec.Decode(r.Value); err != nil {
+	if l.Value, err = c.cfg.Codec.Decode(data); err != nil {
 		return Loaded[V]{}, fmt.Errorf("decode shared value: %w", err)
 	}
 	return l, nil

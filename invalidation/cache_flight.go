@@ -17,6 +17,7 @@ type flight[V any] struct {
 	stamp     int64 // logical time before anything was read
 	began     int64 // monotonic, on the node's clock
 	least     int64 // the version that somebody wants: less is asked of the primary
+	held      bool  // without a shared tier: the key was invalidated within the hold, so only the primary will do
 	done      chan struct{}
 
 	// Set by GetMany before the fill.
@@ -24,6 +25,7 @@ type flight[V any] struct {
 	loaded *prefetched[V] // what the loader said after that
 
 	// Set before done is closed.
+	floor    int64 // the least version that the shared tier let pass; an older one is stale
 	value    V
 	version  int64
 	found    bool
@@ -31,14 +33,15 @@ type flight[V any] struct {
 	panicked string
 }
 
-// fly joins the flight of a key or begins one, and waits for it.
-func (c *Cache[V]) fly(ctx context.Context, key, name string) (V, error) {
-	f, err := c.board(ctx, key, name, demand{within: anyAge})
+// settle waits for a flight, and if it failed, for nothing: then an older entry may serve.
+func (c *Cache[V]) settle(ctx context.Context, f *flight[V]) (V, error) {
+	v, err := f.wait(ctx)
 	if err != nil {
-		var zero V
-		return zero, err
+		if e := c.rescue(f); e != nil {
+			return e.answer()
+		}
 	}
-	return f.wait(ctx)
+	return v, err
 }
 
 // wait gives what Get gives.
@@ -90,9 +93,10 @@ func (c *Cache[V]) boarding(name string, d demand) *flight[V] {
 
 // begin makes a flight that others can join; the caller holds mu and sees to it that it ends.
 func (c *Cache[V]) begin(key, name string, d demand) *flight[V] {
-	f := &flight[V]{
-		key: key, name: name, lane: c.node.laneOf(name), stamp: c.node.clock.now.Load(), began: c.node.now(), least: d.least,
-		done: make(chan struct{}),
+	f := &flight[V]{key: key, name: name, lane: c.node.laneOf(name), began: c.node.now(), least: d.least, done: make(chan struct{})}
+	f.stamp = c.node.clock.now.Load()
+	if c.cfg.LocalOnly {
+		f.stamp, f.held = f.lane.view.beginAlone(name)
 	}
 	c.flights[name] = f
 	return f
@@ -110,6 +114,11 @@ func (c *Cache[V]) joinable(f *flight[V]) bool {
 
 func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
 	defer c.node.leave()
+	c.fly(ctx, f)
+}
+
+// fly carries a flight within LoadTimeout.
+func (c *Cache[V]) fly(ctx context.Context, f *flight[V]) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.LoadTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too

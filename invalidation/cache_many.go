@@ -39,11 +39,10 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 			continue
 		}
 		seen[key] = true
-		name, err := c.nameOf(key)
-		if err != nil {
+		e, name, err := c.look(ctx, key, demand{within: anyAge})
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("get records: %w", err)
-		}
-		switch e := c.local(name, demand{within: anyAge}); {
 		case e == nil:
 			away = append(away, wanted{key, name})
 		case e.found:
@@ -60,7 +59,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 			return got, err
 		}
 		for i, f := range flights {
-			v, err := f.wait(ctx)
+			v, err := c.settle(ctx, f)
 			switch {
 			case err == nil:
 				got[batch[i].key] = v
@@ -140,6 +139,11 @@ func (c *Cache[V]) askMany(ctx context.Context, flights []*flight[V]) {
 	for _, f := range flights {
 		if why := c.passed(f); why != noBypass {
 			f.asked = &answer{bypass: why}
+			continue
+		}
+		if c.cfg.LocalOnly {
+			a := f.alone()
+			f.asked = &a
 			continue
 		}
 		lookups = append(lookups, lane.Lookup{Key: f.name, Token: c.token(f.name)})

@@ -7,27 +7,18 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 	if err != nil {
 		return Loaded[V]{}, false
 	}
-	now, l := c.node.now(), c.node.laneOf(name)
-	if !l.fresh(now) || !c.dataset.lanes[l.n].agreed.Load() {
+	e, ok := c.stored(name)
+	if !ok || !c.good(e, c.node.now()) {
 		return Loaded[V]{}, false
 	}
-	e, ok := c.store.GetEntryQuietly(name)
-	if !ok || now >= e.Value.expires || !c.usable(l, e.Value) {
-		return Loaded[V]{}, false
-	}
-	v := e.Value
-	return Loaded[V]{Value: v.value, Version: v.version, Found: v.found, Tags: v.tags}, true
+	return Loaded[V]{Value: e.value, Version: e.version, Found: e.found, Tags: e.tags}, true
 }
 
 // held is Peek for those who look at the node from outside: by cache key, without the value, and also what is not served.
 func (c *Cache[V]) held(name string) (Held, bool) {
-	e, ok := c.store.GetEntryQuietly(name)
+	e, ok := c.stored(name)
 	if !ok {
 		return Held{}, false
 	}
-	now, l := c.node.now(), c.node.laneOf(name)
-	return Held{
-		Name: name, Version: e.Value.version, Found: e.Value.found,
-		Served: l.fresh(now) && c.dataset.lanes[l.n].agreed.Load() && now < e.Value.expires && c.usable(l, e.Value),
-	}, true
+	return Held{Name: name, Version: e.version, Found: e.found, Served: c.good(e, c.node.now())}, true
 }

@@ -33,6 +33,7 @@ const (
 	warnEncode = iota
 	warnDecode
 	warnLoaded
+	warnPanic
 	numWarnings
 )
 
@@ -55,6 +56,8 @@ func (c *spreadCount) load() (sum int64) {
 type cacheCounts struct {
 	localHits                                                    spreadCount
 	sharedHits, loads, primaryLoads, loadErrors, joined, dropped atomic.Int64
+	staleServed, foreign                                         atomic.Int64
+	refreshes, refreshErrors, refreshesSkipped                   atomic.Int64
 
 	bypassed [numBypasses]atomic.Int64
 	refused  [numRefusals]atomic.Int64
@@ -71,6 +74,15 @@ type CacheStats struct {
 	// LocalHits, SharedHits and Loads say which tier answered; PrimaryLoads are among Loads, LoadErrors too. Joined reads
 	// shared another reader's.
 	LocalHits, SharedHits, Loads, PrimaryLoads, LoadErrors, Joined int64
+	// Cost is about the sum of what Cost said of the local entries, or their shares; 0 without MaxCost.
+	Cost int64
+	// StaleServed counts reads that StaleIfError gave an entry instead of the loader's error.
+	StaleServed int64
+	// Refreshes counts fills ahead of the end of an entry, RefreshErrors those of them that failed, RefreshesSkipped those
+	// that did not begin because MaxRefreshes ran.
+	Refreshes, RefreshErrors, RefreshesSkipped int64
+	// Unreadable counts shared entries that another codec wrote or that could not be decoded; they made way for new ones.
+	Unreadable int64
 	// Dropped counts local entries that became stale by key.
 	Dropped int64
 	// Bypasses by reason: unconfirmed (the local tier only), no_lane, dataset, redis, busy, codec.
@@ -83,7 +95,14 @@ type CacheStats struct {
 // Stats gives a snapshot.
 func (c *Cache[V]) Stats() CacheStats {
 	s := &c.stats
+	var cost int64
+	if c.cfg.MaxCost > 0 {
+		cost = int64(c.store.WeightedSize())
+	}
 	return CacheStats{
+		Cost: cost, StaleServed: s.staleServed.Load(), Unreadable: s.foreign.Load(),
+		Refreshes: s.refreshes.Load(), RefreshErrors: s.refreshErrors.Load(), RefreshesSkipped: s.refreshesSkipped.Load(),
+
 		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.store.EstimatedSize(),
 		LocalHits: s.localHits.load(), SharedHits: s.sharedHits.Load(), Loads: s.loads.Load(),
 		PrimaryLoads: s.primaryLoads.Load(), LoadErrors: s.loadErrors.Load(), Joined: s.joined.Load(), Dropped: s.dropped.Load(),
@@ -103,6 +122,8 @@ func (c *Cache[V]) warn(what int, err error) {
 			log.Warn("shared value cannot be decoded; it is loaded")
 		case warnLoaded:
 			log.Warn("loaded value cannot be cached", "error", err)
+		case warnPanic:
+			log.Warn("loader panicked in a refresh")
 		}
 	})
 }

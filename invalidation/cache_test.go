@@ -374,6 +374,7 @@ func TestCacheServesWhatItCannotKeep(t *testing.T) {
 
 type empty struct{}
 
+func (empty) Name() string                  { return "json" }
 func (empty) Encode(string) ([]byte, error) { return nil, nil }
 func (empty) Decode([]byte) (string, error) { return "", nil }
 

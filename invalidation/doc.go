@@ -45,5 +45,20 @@
 //	err = node.WaitFor(ctx, token) // with a deadline
 //	u, err := users.Get(ctx, "42") // reflects the event
 //
-// A token travels as text (Token.String), so another service can wait for it too.
+// A token travels as text (Token.String), so another service can wait for it too. Who knows the version of a single record
+// needs no token, and who trusts nothing older than a second says so:
+//
+//	u, err := users.GetAtLeast(ctx, "42", 17)       // waits until there is version 17, with a deadline
+//	u, err := users.GetWithin(ctx, "42", time.Second)
+//
+// # Many records
+//
+//	all, err := users.GetMany(ctx, keys) // one round trip per hundred, and one load with CacheConfig.LoadMany
+//
+// # Options of a Cache
+//
+// MaxEntries, MaxCost and Cost bound the local tier. RefreshAhead fills what is read often anew before it ends. StaleIfError
+// lets an old entry stand in for a loader's error, up to a bound; it is the one option that relaxes what a Get promises, and
+// only while the loader fails. Codec chooses how shared values are written: JSON, Raw, the package msgpack, or your own. LocalOnly
+// does without the shared tier. NewCache refuses what cannot go together.
 package invalidation

@@ -94,6 +94,7 @@ type view struct {
 	pos      map[string]int64 // per source: all invalidations up to this offset were applied
 	wake     chan struct{}    // closed when pos moves; nil when nobody waits
 	jumps    int              // how often the clocks disagreed
+	lately   *recent          // for caches without a shared tier; nil: there is none
 
 	messages, items, gaps, caught atomic.Int64
 	flushes                       [numFlushReasons]atomic.Int64
@@ -156,6 +157,7 @@ func (v *view) apply(p *lane.Payload, unread bool) {
 		v.flush(now, flushFlag)
 	}
 	v.items.Add(int64(len(p.Items)))
+	v.note(p)
 	for i := range p.Items {
 		it := &p.Items[i]
 		s := v.clock.stripe(it.Key)
@@ -188,6 +190,9 @@ func (v *view) stampTags(tags []string, now int64) {
 func (v *view) flush(now int64, why flushReason) {
 	v.flushedAt.Store(now)
 	v.flushes[why].Add(1)
+	if v.lately != nil {
+		v.lately.flushed = v.lately.turn()
+	}
 }
 
 // forgetLocal makes every entry void because somebody asked for it.

@@ -66,3 +66,14 @@ func (s *Scripts) getResult(key string, v any, err error) (GetReply, error) {
 	}
 	return r, nil
 }
+
+// Discard removes the shared entry of a cache key, or a lease to fill it. That is always safe: floors are kept elsewhere.
+func (s *Scripts) Discard(ctx context.Context, key string) error {
+	n := s.Of(key)
+	pipe := s.rdb.Pipeline()
+	pipe.Unlink(ctx, s.lanes[n].Value(key))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("discard entry of lane %d: %w", n, err)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package invalidation
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// CacheConfig of a Cache. The zero value of every field but Dataset and Load works.
+type CacheConfig[V any] struct {
+	// Dataset is the name of a dataset with a cache section; required.
+	Dataset string
+	// Derived makes the cache one of lookups: it names one of the dataset's cache.derived templates, "user:email:{email}"
+	// for instance, and keys are those of schemas.Derived (here the mail address itself). A dataset may have a cache of its
+	// records and one of each template. What a lookup gives has no version, whatever Load says: any change of a record that
+	// has or had the name makes it stale, and for the hold after it only a load from the primary is kept.
+	Derived string
+	// Load reads one record from from, or better; required. Readers of a key share one load, unless the running one may
+	// bring too little: it began before an invalidation, a flush or a write that was waited for, or GetAtLeast or
+	// GetWithin want more. Then another begins beside it, so Load must stand several calls for one key at a time. It runs on
+	// a goroutine of its own, with the values of a caller's context and LoadTimeout as its deadline, and runs on after its
+	// callers gave up. Its error goes to all callers, wrapped.
+	Load func(ctx context.Context, key string, from Source) (Loaded[V], error)
+	// LoadMany reads several records at once for GetMany, at most MaxBatch; nil: GetMany calls Load for each. A key that the
+	// answer lacks is a record that does not exist where it was told to read; if it cannot read there, it fails. Its error
+	// goes to the readers of all these keys.
+	LoadMany func(ctx context.Context, keys []string, from Source) (map[string]Loaded[V], error)
+	// MaxEntries bounds the local tier; 0 means DefaultMaxEntries, with Cost no bound.
+	MaxEntries int
+	// MaxCost bounds the sum of what Cost says of the local entries. 0: no such bound, and Cost must be nil.
+	MaxCost int64
+	// Cost is what a value counts for in MaxCost, in any unit: its bytes, for instance. Less than 1 counts as 1, and so does
+	// a record that does not exist. With MaxEntries too, an entry counts for at least its share, MaxCost/MaxEntries. What
+	// costs more than MaxCost is served and not kept. Needs MaxCost.
+	Cost func(key string, value V) int64
+	// LocalOnly leaves the shared tier out: this process's entries are filled by its own loads and follow the lanes all the
+	// same. What was invalidated less than the node's Hold ago is loaded from the primary, and so is all that much after a
+	// start or a flush. Not with TTL, Codec and BusyWait, which are the shared tier's.
+	LocalOnly bool
+	// TTL of shared entries; 0 means DefaultTTL. Not with LocalOnly.
+	TTL time.Duration
+	// LocalTTL of local entries; 0 means TTL. What is too old or stale occupies memory until it is evicted or filled anew.
+	LocalTTL time.Duration
+	// Jitter is the part of both TTLs that is left to chance, so that entries made together do not end together: below 1.
+	// 0 means DefaultJitter; negative: none.
+	Jitter float64
+	// RefreshAhead is how long before the end of its LocalTTL an entry that is read often is filled anew in the background,
+	// so that its readers do not wait. Below the shortest LocalTTL that Jitter leaves. 0: never.
+	RefreshAhead time.Duration
+	// RefreshReads is how many reads within RefreshAhead make an entry one that is read often; 0 means
+	// DefaultRefreshReads. Needs RefreshAhead.
+	RefreshReads int
+	// MaxRefreshes bounds how many refreshes run at a time; what finds no place is not refreshed, or later. 0 means
+	// DefaultMaxRefreshes. Needs RefreshAhead.
+	MaxRefreshes int
+	// StaleIfError lets Get and GetMany serve a local entry instead of an error when the loader fails: one that is past its
+	// LocalTTL by at most that much, or whose lane was last proved complete at most that long ago, also if that is more than
+	// the node's MaxStaleness. Never one that is known to have been invalidated. 0: never.
+	StaleIfError time.Duration
+	// Codec writes values for the shared tier; nil means JSON. All programs of a namespace use the same: an entry of another
+	// is a miss. Not with LocalOnly.
+	Codec Codec[V]
+	// LoadTimeout bounds one fill, shared tier included; 0 means DefaultLoadTimeout. At most the node's LeaseTTL.
+	LoadTimeout time.Duration
+	// BusyWait is how long a reader waits for another node that is loading the same key before it loads itself, without
+	// caching. 0 means DefaultBusyWait; negative: not at all. Not with LocalOnly.
+	BusyWait time.Duration
+}
+
+// check refuses what cannot be. What it knows of two fields together is the table in docs/caches.md.
+func (cfg *CacheConfig[V]) check(node *Node) error {
+	share := max(orElse(cfg.LocalTTL, orElse(cfg.TTL, DefaultTTL)), 0)
+	share -= time.Duration(float64(share) * max(orElse(cfg.Jitter, DefaultJitter), 0))
+	for _, r := range []struct {
+		broken      bool
+		field       string
+		value, mend any
+	}{
+		{cfg.Load == nil, "Load", "nil", "a cache needs a loader"},
+		{cfg.MaxEntries < 0, "MaxEntries", cfg.MaxEntries, "it must not be negative"},
+		{cfg.MaxCost < 0, "MaxCost", cfg.MaxCost, "it must not be negative"},
+		{cfg.TTL < 0 || cfg.TTL > 0 && cfg.TTL < time.Millisecond, "TTL", cfg.TTL, "it is at least a millisecond"},
+		{cfg.LocalTTL < 0, "LocalTTL", cfg.LocalTTL, "it must not be negative"},
+		{cfg.Jitter >= 1, "Jitter", cfg.Jitter, "it is a part of the TTL, below 1"},
+		{cfg.RefreshAhead < 0, "RefreshAhead", cfg.RefreshAhead, "it must not be negative"},
+		{cfg.RefreshReads < 0, "RefreshReads", cfg.RefreshReads, "it must not be negative"},
+		{cfg.MaxRefreshes < 0, "MaxRefreshes", cfg.MaxRefreshes, "it must not be negative"},
+		{cfg.StaleIfError < 0, "StaleIfError", cfg.StaleIfError, "it must not be negative"},
+		{cfg.LoadTimeout < 0, "LoadTimeout", cfg.LoadTimeout, "it must not be negative"},
+
+		{cfg.Cost != nil && cfg.MaxCost == 0, "Cost", "set", "it counts for MaxCost, which is 0: give a MaxCost, or no Cost"},
+		{cfg.MaxCost > 0 && cfg.Cost == nil, "MaxCost", cfg.MaxCost, "it needs Cost, which is nil: say what a value costs, or give MaxEntries alone"},
+		{
+			cfg.MaxCost > 0 && int64(cfg.MaxEntries) > cfg.MaxCost, "MaxEntries", cfg.MaxEntries,
+			fmt.Sprintf("an entry costs at least 1, so it never matters beside MaxCost, which is %d: leave it out, or use a smaller unit", cfg.MaxCost),
+		},
+		{cfg.LocalOnly && cfg.TTL != 0, "TTL", cfg.TTL, "LocalOnly is set and leaves out the tier that it is for: set LocalTTL instead"},
+		{cfg.LocalOnly && cfg.Codec != nil, "Codec", "set", "LocalOnly is set and nothing is encoded then: leave one of them out"},
+		{cfg.LocalOnly && cfg.BusyWait > 0, "BusyWait", cfg.BusyWait, "LocalOnly is set and no other node can be waited for: leave one of them out"},
+		{cfg.RefreshAhead == 0 && cfg.RefreshReads > 0, "RefreshReads", cfg.RefreshReads, "RefreshAhead is 0, so nothing is refreshed: set it too, or neither"},
+		{cfg.RefreshAhead == 0 && cfg.MaxRefreshes > 0, "MaxRefreshes", cfg.MaxRefreshes, "RefreshAhead is 0, so nothing is refreshed: set it too, or neither"},
+		{
+			cfg.RefreshAhead > 0 && cfg.RefreshAhead >= share, "RefreshAhead", cfg.RefreshAhead,
+			fmt.Sprintf("it must be less than LocalTTL after Jitter, which may be %s: shorten it, or lengthen LocalTTL", share),
+		},
+		{
+			cfg.LoadTimeout > node.cfg.LeaseTTL, "LoadTimeout", cfg.LoadTimeout,
+			fmt.Sprintf("at most the node's LeaseTTL, which is %s: shorten it, or lengthen Config.LeaseTTL", node.cfg.LeaseTTL),
+		},
+	} {
+		if r.broken {
+			return fmt.Errorf("%w: %s of the cache of dataset %s is %v; %s", ErrConfig, r.field, cfg.Dataset, r.value, r.mend)
+		}
+	}
+	return nil
+}
+
+func (cfg *CacheConfig[V]) fill(node *Node) error {
+	if err := cfg.check(node); err != nil {
+		return err
+	}
+	if cfg.MaxCost == 0 {
+		cfg.MaxEntries = orElse(cfg.MaxEntries, DefaultMaxEntries)
+	}
+	cfg.TTL = orElse(cfg.TTL, DefaultTTL)
+	cfg.LocalTTL = orElse(cfg.LocalTTL, cfg.TTL)
+	cfg.Jitter = max(orElse(cfg.Jitter, DefaultJitter), 0)
+	cfg.RefreshReads = orElse(cfg.RefreshReads, DefaultRefreshReads)
+	cfg.MaxRefreshes = orElse(cfg.MaxRefreshes, DefaultMaxRefreshes)
+	cfg.LoadTimeout = orElse(cfg.LoadTimeout, min(DefaultLoadTimeout, node.cfg.LeaseTTL))
+	cfg.BusyWait = max(orElse(cfg.BusyWait, DefaultBusyWait), 0)
+	if cfg.Codec == nil {
+		cfg.Codec = JSON[V]{}
+	}
+	return checkName(cfg.Codec.Name())
+}
+
+// store makes the local tier. It takes one bound, so with two each entry weighs at least as much as makes the other one hold.
+func (cfg *CacheConfig[V]) store() (*otter.Cache[string, *entry[V]], error) {
+	o := &otter.Options[string, *entry[V]]{MaximumSize: cfg.MaxEntries, Logger: &otter.NoopLogger{}}
+	if cfg.MaxCost > 0 {
+		least := int64(1)
+		if n := int64(cfg.MaxEntries); n > 0 {
+			least = (cfg.MaxCost + n - 1) / n
+		}
+		o.MaximumSize, o.MaximumWeight = 0, uint64(cfg.MaxCost)
+		o.Weigher = func(_ string, e *entry[V]) uint32 { return uint32(min(max(int64(e.cost), least), math.MaxUint32)) }
+	}
+	s, err := otter.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("make local tier of dataset %s: %w", cfg.Dataset, err)
+	}
+	return s, nil
+}
+
+func orElse[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
