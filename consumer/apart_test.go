@@ -48,8 +48,11 @@ func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := schemas.InvalidationTopic(b.ns)
+	b.kafka.CreateTopicNamed(t, names, 1)
+	t.Cleanup(func() { b.kafka.DeleteTopic(t, names) })
 	w := b.start(func(c *consumer.Config, _ *replica.Config) {
-		c.Datasets, c.Consumer.Writers, c.PauseAfter = set, 1, 300*time.Millisecond
+		c.Datasets, c.Consumer.Writers, c.PauseAfter, c.Namespace = set, 1, 300*time.Millisecond, b.ns
 	})
 	b.put("items", "k", 1)
 	b.awaitDone("items")
@@ -57,6 +60,12 @@ func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
 	awaitReason(t, w, "redis: check lanes") // the last answer is too old by now
 	b.put("items", "k", 2)
 	awaitReason(t, w, "dataset items is paused", "lanes")
+	rec, err := schemas.Invalidation{Names: []string{"items:k"}}.Encode("1", "//test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.produce(names, rec.Key, rec.Value, rec.Headers)
+	awaitReason(t, w, "topic "+names+" is paused", "lanes")
 	b.put("others", "k", 1)
 	b.awaitRow("others", "k", 1)
 	if v := b.version(context.WithoutCancel(t.Context()), "items", "k"); v != 1 {

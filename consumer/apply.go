@@ -10,7 +10,6 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
-	"github.com/freshet/freshet/schemas"
 )
 
 // Apply makes a batch durable in MySQL. A fault of the infrastructure is waited out; the worker stays a member.
@@ -31,7 +30,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	stop := cmp.Or(p.unfit, pr.stop)
 	p.stopped.Store(stop != nil)
 	if stop != nil {
-		w.pause(p.dataset, stop)
+		w.pause(p, stop)
 		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
 	}
 	if err := w.gate(ctx, p); err != nil {
@@ -69,7 +68,7 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 		case errors.Is(err, replica.ErrFenced):
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrRejoin, err))
 		case errors.As(err, &broken):
-			w.pause(p.dataset, broken)
+			w.pause(p, broken)
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
 		case err == nil || ctx.Err() != nil || p.dataset == nil:
 			return err
@@ -77,8 +76,8 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 		if n, _ := replica.Errno(err); n != number {
 			number, since = n, w.now()
 		}
-		if w.now()-since >= w.patience(p.dataset) {
-			w.pause(p.dataset, err)
+		if w.now()-since >= w.patience(p) {
+			w.pause(p, err)
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
 		}
 		return err
@@ -88,28 +87,28 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 	}
 	if err == nil {
 		w.healed(what)
-		if p.dataset != nil && !w.anyStopped(p.dataset) {
-			w.resumed(p.dataset)
+		if !w.anyStopped(p.id.Topic) {
+			w.resumed(p.id.Topic)
 		}
 	}
 	return res, err
 }
 
-// patience is how long a batch of d may wait before d lets go of its writer: the others need it. What is paused already
-// is only being tried.
-func (w *Worker) patience(d *schemas.Dataset) time.Duration {
+// patience is how long a batch of p may wait before its topic lets go of its writer: the others need it. What is paused
+// already is only being tried.
+func (w *Worker) patience(p *partition) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, paused := w.paused[d.Name]; paused {
+	if _, paused := w.paused[p.id.Topic]; paused {
 		return min(w.cfg.CheckInterval, w.cfg.PauseAfter)
 	}
 	return w.cfg.PauseAfter
 }
 
-// anyStopped says whether a partition of the dataset still waits for somebody, though others go on.
-func (w *Worker) anyStopped(d *schemas.Dataset) bool {
+// anyStopped says whether a partition of the topic still waits for somebody, though others go on.
+func (w *Worker) anyStopped(topic string) bool {
 	for _, p := range w.partitions() {
-		if p.dataset == d && p.stopped.Load() {
+		if p.id.Topic == topic && p.stopped.Load() {
 			return true
 		}
 	}
@@ -124,15 +123,15 @@ func (w *Worker) gate(ctx context.Context, p *partition) error {
 	if !p.cached() {
 		return nil
 	}
-	if p.dataset == nil || !w.cfg.anyUncached() {
+	if !w.cfg.anyUncached() {
 		return w.awaitLanes(ctx, p)
 	}
 	// Datasets without a cache section need no lanes: they must not wait for a writer as long as these are away.
-	wait, cancel := context.WithTimeoutCause(ctx, w.patience(p.dataset), errLanesSilent)
+	wait, cancel := context.WithTimeoutCause(ctx, w.patience(p), errLanesSilent)
 	defer cancel()
 	err := w.awaitLanes(wait, p)
 	if err != nil && ctx.Err() == nil && wait.Err() != nil {
-		w.pause(p.dataset, errLanesSilent)
+		w.pause(p, errLanesSilent)
 		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err)
 	}
 	return err

@@ -13,10 +13,18 @@ import (
 // is removed: somebody's wish, or a storm. One that is only remembered here is for a dataset that cannot be written just
 // now: it is tried again every ProbeInterval.
 
-// pause is a dataset that is set aside until it can be written again.
+// pause is a topic that is set aside until it can be written again: a dataset's, or the invalidation topic.
 type pause struct {
-	why   string
-	topic string
+	why     string
+	dataset string // "" for the invalidation topic
+}
+
+// subject names what is paused.
+func (p pause) subject(topic string) string {
+	if p.dataset == "" {
+		return "topic " + topic
+	}
+	return "dataset " + p.dataset
 }
 
 // followPauses does what the notes say. The lock keeps an older reading from undoing a newer one.
@@ -81,33 +89,37 @@ func whyHeld(d string, p replica.Pause) string {
 		d, p.Since.UTC().Format(time.RFC3339), p.Who, p.Why, d)
 }
 
-func (w *Worker) pause(d *schemas.Dataset, why error) {
+func (w *Worker) pause(p *partition, why error) {
+	topic, set := p.id.Topic, pause{why: why.Error()}
+	if p.dataset != nil {
+		set.dataset = p.dataset.Name
+	}
 	w.mu.Lock()
-	_, known := w.paused[d.Name]
-	w.paused[d.Name] = pause{why: why.Error(), topic: d.Topic}
+	_, known := w.paused[topic]
+	w.paused[topic] = set
 	w.mu.Unlock()
 	if !known {
-		w.log.Error("dataset is paused until it can be written again", "dataset", d.Name, "error", why)
+		w.log.Error(set.subject(topic)+" is paused until it can be written again", "topic", topic, "error", why)
 	}
 }
 
-func (w *Worker) resumed(d *schemas.Dataset) {
+func (w *Worker) resumed(topic string) {
 	w.mu.Lock()
-	_, known := w.paused[d.Name]
-	delete(w.paused, d.Name)
+	set, known := w.paused[topic]
+	delete(w.paused, topic)
 	w.mu.Unlock()
 	if known {
-		w.log.Info("dataset goes on", "dataset", d.Name)
+		w.log.Info(set.subject(topic)+" goes on", "topic", topic)
 	}
 }
 
-// probePaused lets datasets try again that could not be written; one that is still broken pauses anew.
+// probePaused lets topics try again that could not be written; one that is still broken pauses anew.
 func (w *Worker) probePaused() {
 	w.mu.Lock()
 	var topics []string
-	for d, p := range w.paused {
-		if _, held := w.held[d]; !held {
-			topics = append(topics, p.topic)
+	for topic, p := range w.paused {
+		if _, held := w.held[p.dataset]; !held {
+			topics = append(topics, topic)
 		}
 	}
 	w.mu.Unlock()

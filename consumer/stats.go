@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sort"
@@ -57,7 +58,7 @@ type Stats struct {
 	OutboxPublished uint64
 	// DeadCopies counts letters copied to dead topics.
 	DeadCopies uint64
-	// Paused holds, per paused dataset, why.
+	// Paused holds, per paused dataset, why; the invalidation topic is under its own name.
 	Paused map[string]string
 	// Waiting holds what the worker waits for, with the last error's kind of fault.
 	Waiting map[string]time.Duration
@@ -125,8 +126,8 @@ func (w *Worker) Stats() Stats {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for d, p := range w.paused {
-		s.Paused[d] = p.why
+	for topic, p := range w.paused {
+		s.Paused[cmp.Or(p.dataset, topic)] = p.why
 	}
 	for d, p := range w.held {
 		s.Paused[d] = p.Why
@@ -164,8 +165,8 @@ func (w *Worker) NotReady() []string {
 	for what, f := range w.faults {
 		out = append(out, fmt.Sprintf("waiting since %s for %s: %v", f.since.UTC().Format(time.RFC3339), what, f.last))
 	}
-	for d, p := range w.paused {
-		out = append(out, "dataset "+d+" is paused: "+p.why)
+	for topic, p := range w.paused {
+		out = append(out, p.subject(topic)+" is paused: "+p.why)
 	}
 	for d, p := range w.held {
 		out = append(out, whyHeld(d, p))

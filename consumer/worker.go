@@ -32,7 +32,7 @@ type Worker struct {
 	mu        sync.Mutex
 	parts     map[kafkalog.Partition]*partition // of the current generation
 	counted   map[string]int32                  // by topic: partitions when it was last assigned
-	paused    map[string]pause                  // by dataset: cannot be written just now
+	paused    map[string]pause                  // by topic: cannot be written just now
 	held      map[string]replica.Pause          // by dataset: the pause is noted
 	storms    map[string]*storm                 // by dataset
 	faults    map[string]fault                  // by what is being waited for
