@@ -62,6 +62,7 @@ var mayImport = map[string][]string{
 	"cmd/freshet":        {anything},
 	"examples/catalog":   {"schemas", "producer", "invalidation"},
 	"examples/followers": {},
+	"examples/sessions":  {"schemas", "producer", "invalidation", "invalidation/readyours"},
 	"examples/shop":      {"schemas", "producer", "producer/outbox", "invalidation"},
 }
 

@@ -29,10 +29,11 @@ func needed() []software {
 	return all
 }
 
-// languages lists what tests of other languages use; they are skipped without it. Debian's npm would bring 400 packages
-// along, so where it is not there Debian's own Redis client does.
-func languages() []software {
+// extras lists what the tests of examples use, which are skipped without it. Debian's npm would bring 400 packages along,
+// so where it is not there Debian's own Redis client does.
+func extras() []software {
 	return []software{
+		{pkg: "haproxy", program: "haproxy"},
 		{pkg: "php-cli", program: "php"},
 		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
 		{pkg: "python3-redis", probe: `python3 -c "import redis" || /usr/bin/python3 -c "import redis"`},
@@ -62,8 +63,8 @@ func lacking(ctx context.Context, all []software) []string {
 // that refuses services keeps the packages from starting servers of their own.
 func install(ctx context.Context, out io.Writer) error {
 	// Two steps: a package that this release of Debian lacks must not cost us the servers.
-	servers, clients := lacking(ctx, needed()), lacking(ctx, languages())
-	if len(servers)+len(clients) == 0 || os.Geteuid() != 0 {
+	servers, others := lacking(ctx, needed()), lacking(ctx, extras())
+	if len(servers)+len(others) == 0 || os.Geteuid() != 0 {
 		return nil
 	}
 	apt, err := exec.LookPath("apt-get")
@@ -75,7 +76,7 @@ func install(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	err = aptGet(ctx, apt, "update", "-qq")
-	for _, pkgs := range [][]string{servers, clients} {
+	for _, pkgs := range [][]string{servers, others} {
 		if err != nil || len(pkgs) == 0 {
 			continue
 		}

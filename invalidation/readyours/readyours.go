@@ -9,6 +9,7 @@
 //	err = readyours.Add(r.Context(), token)
 //
 // The answer's Header carries the request's token and those added. A client sends the last one it got with each request.
+// Browsers do that by themselves with Config.Cookie.
 package readyours
 
 import (
@@ -16,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +42,8 @@ var (
 	ErrNotWrapped = errors.New("request did not come through the token middleware")
 	// ErrConfig comes, wrapped, from New.
 	ErrConfig = errors.New("configuration refused")
+
+	errSource = errors.New("the token names a source that cannot be")
 )
 
 // Waiter waits until this process has seen what a token names; *invalidation.Node does. It may be called concurrently.
@@ -52,6 +57,9 @@ type Config struct {
 	Waiter Waiter
 	// Wait bounds how long a request waits for its token; 0 means DefaultWait.
 	Wait time.Duration
+	// Cookie names a cookie in which the token travels as well, for browsers; "" means none. It lives as long as the
+	// browser's session and is taken back when nobody can wait for it. A token is no secret, but HTTP alone reads it.
+	Cookie string
 }
 
 // Middleware makes handlers wait for their requests' tokens.
@@ -65,6 +73,9 @@ func New(cfg Config) (*Middleware, error) {
 	if cfg.Wait < 0 {
 		return nil, fmt.Errorf("%w: Wait is %s; it must not be negative", ErrConfig, cfg.Wait)
 	}
+	if cfg.Cookie != "" && tokenCookie(cfg.Cookie, "", 0).Valid() != nil {
+		return nil, fmt.Errorf("%w: Cookie %q is no name of a cookie; use letters, digits and -", ErrConfig, cfg.Cookie)
+	}
 	if cfg.Wait == 0 {
 		cfg.Wait = DefaultWait
 	}
@@ -72,26 +83,26 @@ func New(cfg Config) (*Middleware, error) {
 }
 
 // Wrap gives next the requests whose tokens were seen here. Others are answered: 503 if that took longer than Config.Wait
-// or the node is closed, 431 for a token above MaxBytes, 400 for one that nobody can wait for; then the client drops it.
+// or the node is closed, 431 for a token above MaxBytes, 400 for one that nobody can wait for; then the client drops it,
+// and a cookie is removed.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text := r.Header.Get(Header)
-		if len(text) > MaxBytes {
-			http.Error(w, ErrTooLarge.Error(), http.StatusRequestHeaderFieldsTooLarge)
+		c := &carrier{header: w.Header(), cookie: m.cfg.Cookie}
+		token, err := m.sent(r)
+		switch {
+		case errors.Is(err, ErrTooLarge):
+			c.refuse(w, err, http.StatusRequestHeaderFieldsTooLarge)
+			return
+		case err != nil:
+			c.refuse(w, err, http.StatusBadRequest)
 			return
 		}
-		c := &carrier{header: w.Header()}
-		if text != "" {
-			token, err := schemas.ParseToken(text)
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-				return
-			}
-			if !m.wait(w, r, token) {
+		if !token.IsZero() {
+			if !m.wait(w, r, c, token) {
 				return
 			}
 			if err := c.add(token); err != nil { // our text of it may be longer than the client's
-				http.Error(w, err.Error(), http.StatusRequestHeaderFieldsTooLarge)
+				c.refuse(w, err, http.StatusRequestHeaderFieldsTooLarge)
 				return
 			}
 		}
@@ -99,8 +110,33 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	})
 }
 
+// sent gives the token that a request brings, by header, by cookie or by both.
+func (m *Middleware) sent(r *http.Request) (schemas.Token, error) {
+	texts := []string{r.Header.Get(Header)}
+	if m.cfg.Cookie != "" {
+		for _, c := range r.CookiesNamed(m.cfg.Cookie) {
+			texts = append(texts, c.Value)
+		}
+	}
+	var token schemas.Token
+	for _, text := range texts {
+		if text == "" {
+			continue
+		}
+		if len(text) > MaxBytes {
+			return token, ErrTooLarge
+		}
+		t, err := schemas.ParseToken(text)
+		if err != nil {
+			return token, err //nolint:wrapcheck // it is the client's answer
+		}
+		token = token.Merge(t)
+	}
+	return token, nil
+}
+
 // wait answers the request itself if the token was not seen.
-func (m *Middleware) wait(w http.ResponseWriter, r *http.Request, token schemas.Token) bool {
+func (m *Middleware) wait(w http.ResponseWriter, r *http.Request, c *carrier, token schemas.Token) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), m.cfg.Wait)
 	defer cancel()
 	err := m.cfg.Waiter.WaitFor(ctx, token)
@@ -108,11 +144,11 @@ func (m *Middleware) wait(w http.ResponseWriter, r *http.Request, token schemas.
 	case err == nil:
 		return true
 	case errors.Is(err, invalidation.ErrNoCache):
-		http.Error(w, invalidation.ErrNoCache.Error(), http.StatusBadRequest)
+		c.refuse(w, invalidation.ErrNoCache, http.StatusBadRequest)
 	case errors.Is(err, invalidation.ErrTokenGone):
-		http.Error(w, invalidation.ErrTokenGone.Error(), http.StatusBadRequest)
+		c.refuse(w, invalidation.ErrTokenGone, http.StatusBadRequest)
 	case errors.Is(err, schemas.ErrInvalid):
-		http.Error(w, "the token names a source that cannot be", http.StatusBadRequest)
+		c.refuse(w, errSource, http.StatusBadRequest)
 	default:
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "this node has not seen your last write yet", http.StatusServiceUnavailable)
@@ -136,7 +172,28 @@ type carrierKey struct{}
 type carrier struct {
 	mu     sync.Mutex // guards all
 	header http.Header
+	cookie string // its name; "": none
 	token  schemas.Token
+}
+
+// refuse answers a request whose token is no good. A browser would send its cookie for ever.
+func (c *carrier) refuse(w http.ResponseWriter, err error, status int) {
+	if c.cookie != "" {
+		c.setCookie("", -1)
+	}
+	http.Error(w, err.Error(), status)
+}
+
+// setCookie puts the token's cookie into the answer, in place of one that is there.
+func (c *carrier) setCookie(value string, maxAge int) {
+	const set = "Set-Cookie"
+	c.header[set] = slices.DeleteFunc(c.header[set], func(line string) bool { return strings.HasPrefix(line, c.cookie+"=") })
+	c.header.Add(set, tokenCookie(c.cookie, value, maxAge).String())
+}
+
+// tokenCookie is sent without encryption, too: a token names places in the log and opens nothing.
+func tokenCookie(name, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{Name: name, Value: value, MaxAge: maxAge, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode} //nolint:gosec // as said
 }
 
 func (c *carrier) add(token schemas.Token) error {
@@ -147,10 +204,13 @@ func (c *carrier) add(token schemas.Token) error {
 		return nil
 	}
 	text := merged.String()
-	if len(text) > MaxBytes {
+	if len(text)+len(c.cookie) > MaxBytes { // browsers drop longer cookies
 		return ErrTooLarge
 	}
 	c.token = merged
 	c.header.Set(Header, text)
+	if c.cookie != "" {
+		c.setCookie(text, 0)
+	}
 	return nil
 }

@@ -110,3 +110,64 @@ func TestAddRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A browser's cookie does what the header does, and goes when nobody can wait for it.
+func TestTokenInACookie(t *testing.T) {
+	t.Parallel()
+	asked, other := schemas.NewToken(source(0), 7), schemas.NewToken(source(1), 4)
+	var waited string
+	gone := false
+	m, err := readyours.New(readyours.Config{Cookie: "tok", Waiter: waiter(func(_ context.Context, tok schemas.Token) error {
+		waited = tok.String()
+		if gone {
+			return invalidation.ErrTokenGone
+		}
+		return nil
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "mine", Value: "1"})
+		for n := range int64(3) {
+			if err := readyours.Add(r.Context(), schemas.NewToken(source(0), 8+n)); err != nil {
+				t.Error(err)
+			}
+		}
+	}))
+	call := func(cookie string) (status int, set map[string]*http.Cookie) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.AddCookie(&http.Cookie{Name: "tok", Value: cookie})
+		r.Header.Set(readyours.Header, other.String())
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		set = map[string]*http.Cookie{}
+		for _, c := range w.Result().Cookies() {
+			if set[c.Name] != nil {
+				t.Errorf("cookie %s is set twice", c.Name)
+			}
+			set[c.Name] = c
+		}
+		return w.Code, set
+	}
+	status, set := call(asked.String())
+	want := schemas.NewToken(source(0), 10).Merge(other).String()
+	if c := set["tok"]; status != http.StatusOK || c == nil || c.Value != want || !c.HttpOnly || c.Path != "/" || set["mine"] == nil {
+		t.Errorf("status %d, cookies %v, want %q", status, set, want)
+	}
+	if waited != asked.Merge(other).String() {
+		t.Errorf("waited for %q", waited)
+	}
+	for name, cookie := range map[string]string{
+		"garbage": "%%", "too long": strings.Repeat("A", readyours.MaxBytes+1), "gone": asked.String(),
+	} {
+		gone = true
+		status, set := call(cookie)
+		if c := set["tok"]; status < 400 || c == nil || c.MaxAge >= 0 || c.Value != "" {
+			t.Errorf("%s: status %d, cookies %v: the cookie must be removed", name, status, set)
+		}
+	}
+	if _, err := readyours.New(readyours.Config{Waiter: waiter(nil), Cookie: "a b"}); !errors.Is(err, readyours.ErrConfig) {
+		t.Errorf("bad name: %v", err)
+	}
+}
