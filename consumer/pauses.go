@@ -99,7 +99,7 @@ func (w *Worker) pause(p *partition, why error) {
 	w.paused[topic] = set
 	w.mu.Unlock()
 	if !known {
-		w.log.Error(set.subject(topic)+" is paused until it can be written again", "topic", topic, "error", why)
+		w.log.Error("paused until it can be written again", "what", set.subject(topic), "error", why)
 	}
 }
 
@@ -109,7 +109,7 @@ func (w *Worker) resumed(topic string) {
 	delete(w.paused, topic)
 	w.mu.Unlock()
 	if known {
-		w.log.Info(set.subject(topic)+" goes on", "topic", topic)
+		w.log.Info("what was paused goes on", "what", set.subject(topic))
 	}
 }
 
