@@ -35,6 +35,7 @@ var mayUse = map[string][]string{
 	"POST /v1/deadletters/redrives":               {"operator"},
 	"POST /v1/deadletters/discards":               {"operator"},
 	"POST /v1/events":                             {"publisher"},
+	"GET /v1/invalidations":                       {"viewer", "operator"},
 	"POST /v1/invalidations":                      {"publisher"},
 	"POST /v1/replays":                            {"operator"},
 	"GET /v1/replays":                             {"viewer", "operator"},

@@ -1,0 +1,233 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/invalidation/lane"
+)
+
+const (
+	// stalePoll is how often a stream looks at each lane, and so the most that it adds to an invalidation's way.
+	stalePoll = 200 * time.Millisecond
+	// staleWait bounds one look.
+	staleWait = 5 * time.Second
+	// proofEvery is how often a stream says how complete it is.
+	proofEvery = time.Second
+	// maxStaleCatchUp is how many entries of a lane are told one by one before a flush is cheaper for both sides.
+	maxStaleCatchUp = 10_000
+	// noPosition stands in an event's id for a lane that is not known.
+	noPosition = "-"
+)
+
+// Stale is one event of the stream of invalidations.
+type Stale struct {
+	Lane  int         `json:"lane"`
+	Names []StaleName `json:"names,omitempty" doc:"cache keys that became stale"`
+	Tags  []string    `json:"tags,omitempty" doc:"every entry with one of these became stale"`
+	// At is absent where it is not known.
+	At *time.Time `json:"at,omitempty" doc:"time of the newest event behind it, by the broker's clock"`
+}
+
+// StaleName is a cache key and the version that made it stale.
+type StaleName struct {
+	Name    string `json:"name"`
+	Version int64  `json:"version,omitempty" doc:"an entry in at least this version may stay; absent: none may"`
+}
+
+// StaleProof says how complete the stream is.
+type StaleProof struct {
+	Age float64 `json:"age_seconds" doc:"everything that became stale up to so long ago was told"`
+}
+
+func (s *Server) staleRoutes() {
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/invalidations", OperationID: "follow-invalidations", Summary: "Follow what becomes stale (server-sent events), for caches that do not reach Redis",
+		Description: "Events: stale names keys and tags; flush says that everything of a lane became stale, or that its history is not known; proof says every second up to when the stream is complete, " +
+			"and is absent or old while a lane cannot be read. Serve local entries only while the last proof is younger than the staleness that you accept. An event's id has each lane's position: " +
+			"a request with Last-Event-ID goes on after it without a gap, or with a flush; one without it begins with a flush of every lane.",
+		Responses: map[string]*huma.Response{"200": {Description: "A stream of stale, flush and proof", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
+	}, s.followStale)
+}
+
+type staleInput struct {
+	LastEventID string `header:"Last-Event-ID" maxLength:"16000"`
+}
+
+func (s *Server) followStale(ctx context.Context, in *staleInput) (*huma.StreamResponse, error) {
+	if s.cfg.Redis == nil {
+		return nil, huma.Error409Conflict("no dataset has a cache section, so nothing becomes stale")
+	}
+	lanes, err := lane.New(s.cfg.Redis, lane.Config{Namespace: s.cfg.Namespace, Lanes: s.cfg.Lanes})
+	if err != nil {
+		return nil, s.answerError(ctx, "follow lanes", err)
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
+		r, w := humago.Unwrap(hc)
+		f := &staleStream{lanes: lanes, out: newStream(w), at: positions(in.LastEventID, s.cfg.Lanes), confirmed: make([]time.Time, s.cfg.Lanes)}
+		g, gctx := errgroup.WithContext(r.Context())
+		g.Go(func() error { return f.prove(gctx) })
+		for n := range s.cfg.Lanes {
+			g.Go(func() error { return f.follow(gctx, n) })
+		}
+		if err := g.Wait(); err != nil && r.Context().Err() == nil {
+			s.log.Debug("stream of invalidations ended", "error", err)
+		}
+	}}, nil
+}
+
+// positions reads an event's id. Of what cannot be read no lane is known, which begins with flushes.
+func positions(id string, lanes int) []string {
+	at := strings.Split(id, ",")
+	for _, p := range at {
+		if _, _, ok := lane.SplitID(p); !ok && p != noPosition {
+			at = nil
+			break
+		}
+	}
+	if len(at) == lanes {
+		return at
+	}
+	return strings.Split(strings.Repeat(noPosition+",", lanes-1)+noPosition, ",")
+}
+
+// staleStream follows the lanes for one client, as a node does for its caches.
+type staleStream struct {
+	lanes *lane.Scripts
+	out   *stream
+
+	mu        sync.Mutex // guards what follows, and that ids are written in the order of what they say
+	at        []string   // per lane, the newest entry that was told
+	confirmed []time.Time
+}
+
+// follow looks at lane n until ctx ends or the client is gone.
+func (f *staleStream) follow(ctx context.Context, n int) error {
+	t := time.NewTicker(stalePoll)
+	defer t.Stop()
+	for {
+		if err := f.look(ctx, n); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// look tells what is new in lane n. Its error is the client's; a lane that cannot be read is not confirmed, which the
+// proofs tell.
+func (f *staleStream) look(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, staleWait)
+	defer cancel()
+	asked, from := time.Now(), f.position(n)
+	st, err := f.lanes.State(ctx, n, nil, nil)
+	switch {
+	case err != nil:
+		return nil //nolint:nilerr // see above
+	case !st.Exists || st.Lanes != f.lanes.Lanes():
+		if from == noPosition {
+			return nil
+		}
+		return f.flush(n, noPosition)
+	case from == noPosition:
+		if err := f.flush(n, st.Last); err != nil {
+			return err
+		}
+	case from != st.Last:
+		var sent error
+		err := f.lanes.Range(ctx, n, from, maxStaleCatchUp, func(e lane.Entry) {
+			if sent == nil {
+				sent = f.tell(n, &e)
+			}
+		})
+		switch {
+		case sent != nil:
+			return sent
+		case errors.Is(err, lane.ErrGap) || errors.Is(err, lane.ErrBehind):
+			if err := f.flush(n, st.Last); err != nil {
+				return err
+			}
+		case err != nil:
+			return nil
+		}
+	}
+	f.mu.Lock()
+	f.confirmed[n] = asked
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *staleStream) position(n int) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at[n]
+}
+
+// tell sends an entry of lane n.
+func (f *staleStream) tell(n int, e *lane.Entry) error {
+	p := &e.Payload
+	if e.Err != nil || p.Flush {
+		return f.flush(n, e.ID)
+	}
+	s := Stale{Lane: n, Tags: p.Tags}
+	for _, it := range p.Items {
+		s.Names = append(s.Names, StaleName{Name: it.Key, Version: it.Version})
+	}
+	if p.Time > 0 {
+		at := time.UnixMilli(p.Time).UTC()
+		s.At = &at
+	}
+	return f.send(n, e.ID, "stale", s)
+}
+
+func (f *staleStream) flush(n int, at string) error { return f.send(n, at, "flush", Stale{Lane: n}) }
+
+// send tells something of lane n that takes it to a position.
+func (f *staleStream) send(n int, at, event string, data any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at[n] = at
+	return f.out.send(event, strings.Join(f.at, ","), data)
+}
+
+// prove says regularly how complete the stream is, once every lane was read.
+func (f *staleStream) prove(ctx context.Context) error {
+	t := time.NewTicker(proofEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if err := f.proof(); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *staleStream) proof() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	oldest := time.Now()
+	for _, c := range f.confirmed {
+		if c.IsZero() {
+			return f.out.write(": a lane was not read yet\n\n")
+		}
+		if c.Before(oldest) {
+			oldest = c
+		}
+	}
+	return f.out.send("proof", strings.Join(f.at, ","), StaleProof{Age: time.Since(oldest).Seconds()})
+}
