@@ -75,16 +75,20 @@ func withLane(t testing.TB) *rig {
 
 func userDatasets(t testing.TB) *schemas.Datasets {
 	t.Helper()
-	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	d, err := schemas.LoadDatasets(fstest.MapFS{
-		"users.yaml": file("dataset: users\nschema: user.json\nkey: [id]\nreplica: {table: users}\ncache: {key: \"user:{id}\", derived: [\"user:name:{name}\"]}\n"),
-		"logs.yaml":  file("dataset: logs\nschema: user.json\nkey: [id]\nreplica: {table: logs}\n"),
-		"user.json":  file(`{"type":"object","properties":{"id":{"type":"string","maxLength":64},"name":{"type":"string","maxLength":64}},"required":["id"]}`),
-	})
+	d, err := loadUserDatasets()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+func loadUserDatasets() (*schemas.Datasets, error) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	return schemas.LoadDatasets(fstest.MapFS{
+		"users.yaml": file("dataset: users\nschema: user.json\nkey: [id]\nreplica: {table: users}\ncache: {key: \"user:{id}\", derived: [\"user:name:{name}\"]}\n"),
+		"logs.yaml":  file("dataset: logs\nschema: user.json\nkey: [id]\nreplica: {table: logs}\n"),
+		"user.json":  file(`{"type":"object","properties":{"id":{"type":"string","maxLength":64},"name":{"type":"string","maxLength":64}},"required":["id"]}`),
+	})
 }
 
 func check(t testing.TB, err error) {
