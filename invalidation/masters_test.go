@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/testenv"
@@ -82,11 +85,27 @@ func TestRedisCluster(t *testing.T) {
 		wantGet(t, u, k, k+"@2")
 	}
 
-	// The master of lane 0 stands still with what it knows; its replica, which saw nothing since, takes over.
-	owner, err := c.Owner(t.Context(), 0, lane.KeysOf(r.ns, 0).Meta)
-	if err != nil {
-		t.Fatal(err)
+	for range 2 { // the second time the one that was master first takes over, lagging as well
+		r.laggingReplicaTakesOver(c, keys)
+		r.recovers(n, u, keys)
 	}
+	for i := range r.lanes {
+		if f := flushes(n, i); f["trimmed"] != 0 || f["start"] != 1 {
+			t.Errorf("lane %d was flushed because of %v", i, f)
+		}
+	}
+}
+
+// laggingReplicaTakesOver lets the replica of lane 0's master stand still with what it knows while the master goes on, and
+// then take over. The old master comes back as its replica.
+func (r *rig) laggingReplicaTakesOver(c *testenv.RedisCluster, keys []string) {
+	t := r.t
+	t.Helper()
+	var owner int
+	testenv.Eventually(t, failoverLimit, func(ctx context.Context) (err error) {
+		owner, err = c.Owner(ctx, 1, lane.KeysOf(r.ns, 0).Meta)
+		return err
+	})
 	replica := c.Replica(owner)
 	c.Nodes[replica].Stop(t)
 	check(t, c.Nodes[owner].Client(t).Do(t.Context(), "CLIENT", "KILL", "TYPE", "replica").Err())
@@ -99,23 +118,109 @@ func TestRedisCluster(t *testing.T) {
 	c.Nodes[replica].Cont(t)
 	check(t, c.Takeover(t.Context(), replica))
 	testenv.Eventually(t, failoverLimit, r.again)
+	c.Nodes[owner].Restart(t)
+	c.Nodes[owner].InSync(t)
+}
+
+// recovers tells of everything again, as a worker does that finds its lanes lost, and wants the node to be as before.
+func (r *rig) recovers(n *invalidation.Node, u *invalidation.Cache[string], keys []string) {
+	r.t.Helper()
 	for _, k := range keys {
 		r.db.change(k, false)
 	}
 	r.reemit()
-	testenv.Eventually(t, failoverLimit, func(ctx context.Context) error {
-		for i := range r.lanes {
-			if l := n.Stats().Lanes[i]; !l.Fresh || !l.Live || l.ConfirmAge > 2*time.Second {
-				return fmt.Errorf("lane %d: %+v", i, l)
+	testenv.Eventually(r.t, failoverLimit, func(context.Context) error {
+		for _, l := range n.Stats().Lanes {
+			if !l.Fresh || !l.Live || l.ConfirmAge > 2*time.Second {
+				return fmt.Errorf("lane %d: %+v", l.Lane, l)
 			}
 		}
 		return nil
 	})
 	r.current(n)
 	for _, k := range keys {
-		want := r.db.read(k, invalidation.Primary)
-		wantGet(t, u, k, want.Value)
+		wantGet(r.t, u, k, r.db.read(k, invalidation.Primary).Value)
 	}
+}
+
+// A lane's slot moves to another master, key by key, while a worker emits and nodes read: emits wait, no read is older
+// than the bound, and nodes go on without a flush.
+func TestLaneMovesToAnotherMaster(t *testing.T) {
+	t.Parallel()
+	c := testenv.StartRedisCluster(t, testenv.RedisOptions{})
+	r := newRigOn(t, c.Client(t), "moving", 1)
+	r.setRoot(nil)
+	pr := newProof(time.Second)
+	n := r.join(invalidation.Config{MaxStaleness: pr.bound})
+	u := r.cache(n)
+	keys := []string{"1", "2", "3", "4", "5"}
+	for _, k := range keys {
+		pr.tell(r, k)
+	}
+	r.current(n)
+	r.holds(u, keys...)
+	stop := pr.readers(t, u, keys...)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var waited atomic.Int64
+	wg.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			k := keys[i%4] // the fifth never changes
+			v := r.db.change(k, false)
+			waited.Add(r.emitUntilDone(lane.Item{Key: "user:" + k, Version: v.version}))
+			pr.say(k)
+		}
+	})
+	meta := lane.KeysOf(r.ns, 0).Meta
+	pace := time.NewTicker(50 * time.Millisecond)
+	defer pace.Stop()
+	for range 2 { // there, and on to the third master
+		owner, err := c.Owner(t.Context(), 0, meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, c.Move(t.Context(), meta, owner, (owner+1)%3, 1, func() { <-pace.C }))
+		at := n.Stats().Lanes[0].Entries
+		testenv.Eventually(t, failoverLimit, func(context.Context) error {
+			if l := n.Stats().Lanes[0]; l.Entries < at+20 || !l.Live || !l.Fresh {
+				return fmt.Errorf("lane does not flow: %+v", l)
+			}
+			return nil
+		})
+	}
+	cancel()
+	wg.Wait()
+	r.current(n)
+	r.holds(u, keys...)
+	stop()
+	pr.holds(t)
+	if diff := cmp.Diff(map[string]int64{"start": 1}, flushes(n, 0)); diff != "" {
+		t.Errorf("flushes (-want +got):\n%s", diff)
+	}
+	if waited.Load() == 0 {
+		t.Error("no emit met the move")
+	}
+	t.Logf("%d emits had to be sent again", waited.Load())
+}
+
+// emitUntilDone sends the same call until it is answered, as a worker does, and says how often it was not.
+func (r *rig) emitUntilDone(it lane.Item) (failed int64) {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	testenv.Eventually(r.t, failoverLimit, func(context.Context) error {
+		rep, err := r.emitter.Emit(context.Background(), 0, r.roots[0], 0, lane.Emission{Source: userSource, From: r.offset, To: r.offset, Items: []lane.Item{it}})
+		if err == nil && rep.Status != lane.OK {
+			err = fmt.Errorf("status %d", rep.Status)
+		}
+		if err != nil {
+			failed++
+		}
+		return err
+	})
+	r.offset++
+	return failed
 }
 
 // The Sentinels replace a master that died; node, worker and caches go on with the new one.
@@ -134,41 +239,39 @@ func TestRedisSentinel(t *testing.T) {
 	for _, k := range keys {
 		wantGet(t, u, k, k+"@1")
 	}
-	before, err := s.MasterAddr(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Master.Kill(t)
-	testenv.Eventually(t, failoverLimit, func(ctx context.Context) error {
-		now, err := s.MasterAddr(ctx)
-		if err == nil && now == before {
-			return errors.New("still the old master")
+	servers := []*testenv.RedisServer{s.Master, s.Replica}
+	for i := range 2 { // the second time the one that was master first takes over, lagging as well
+		master, replica := servers[i], servers[1-i]
+		before, err := s.MasterAddr(t.Context())
+		if err != nil || before != master.Addr {
+			t.Fatalf("the master is %s, %v", before, err)
 		}
-		return err
-	})
-	testenv.Eventually(t, failoverLimit, r.again)
-	for _, k := range keys {
-		r.db.change(k, false)
-	}
-	r.reemit()
-	testenv.Eventually(t, failoverLimit, func(context.Context) error {
-		for _, l := range n.Stats().Lanes {
-			if !l.Fresh || !l.Live {
-				return fmt.Errorf("lane %d: %+v", l.Lane, l)
+		replica.Stop(t)
+		check(t, master.Client(t).Do(t.Context(), "CLIENT", "KILL", "TYPE", "replica").Err())
+		for _, k := range keys {
+			r.change(k) // of which the replica never hears
+		}
+		master.Kill(t)
+		replica.Cont(t)
+		testenv.Eventually(t, failoverLimit, func(ctx context.Context) error {
+			now, err := s.MasterAddr(ctx)
+			if err == nil && now == before {
+				return errors.New("still the old master")
 			}
-		}
-		return nil
-	})
-	r.current(n)
-	for _, k := range keys {
-		wantGet(t, u, k, k+"@2")
-	}
+			return err
+		})
+		testenv.Eventually(t, failoverLimit, r.again)
+		r.recovers(n, u, keys)
 
-	// The old master comes back as it was; nobody believes it.
-	s.Master.Restart(t)
-	r.change(keys[0])
-	r.current(n)
-	wantGet(t, u, keys[0], keys[0]+"@3")
+		// The old master comes back as it was; nobody believes it.
+		master.Restart(t)
+		r.change(keys[0])
+		r.current(n)
+		wantGet(t, u, keys[0], r.db.read(keys[0], invalidation.Primary).Value)
+		if i == 0 { // as the Sentinels would do by themselves ten seconds later
+			master.Follow(t, replica)
+		}
+	}
 }
 
 // A replica confirms nothing: a node that is led to one stops serving what it holds, and asks the shared tier for nothing.

@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -44,6 +45,35 @@ func (s *RedisServer) Client(t testing.TB) *redis.Client {
 		}
 	})
 	return c
+}
+
+// Follow makes the server a replica of master and waits until it has everything.
+func (s *RedisServer) Follow(t testing.TB, master *RedisServer) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(master.Addr)
+	if err != nil {
+		t.Fatalf("testenv: split address: %v", err)
+	}
+	rdb := s.client()
+	defer rdb.Close()
+	if err := rdb.Do(t.Context(), "REPLICAOF", host, port).Err(); err != nil {
+		t.Fatalf("testenv: make a replica: %v", err)
+	}
+	s.InSync(t)
+}
+
+// InSync waits until a node that came back has everything that its master has.
+func (s *RedisServer) InSync(t testing.TB) {
+	t.Helper()
+	rdb := s.client()
+	defer rdb.Close()
+	Eventually(t, bootLimit, func(ctx context.Context) error {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = errors.New("not in sync yet")
+		}
+		return err
+	})
 }
 
 func (s *RedisServer) client() *redis.Client {

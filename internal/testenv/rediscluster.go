@@ -174,3 +174,54 @@ func (c *RedisCluster) Takeover(ctx context.Context, node int) error {
 	}
 	return nil
 }
+
+// Move moves the slot of a key to another master as resharding does, step keys at a time: meanwhile the slot's keys are on
+// both, and commands are redirected or told to try again. between is called after each step.
+func (c *RedisCluster) Move(ctx context.Context, key string, from, to, step int, between func()) error {
+	src, dst := c.Nodes[from].client(), c.Nodes[to].client()
+	defer src.Close()
+	defer dst.Close()
+	slot, err := src.ClusterKeySlot(ctx, key).Result()
+	if err != nil {
+		return fmt.Errorf("ask for slot: %w", err)
+	}
+	var ids [2]string
+	for i, rdb := range []*redis.Client{src, dst} {
+		if ids[i], err = rdb.Do(ctx, "CLUSTER", "MYID").Text(); err != nil {
+			return fmt.Errorf("ask for id: %w", err)
+		}
+	}
+	if err := dst.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0]).Err(); err != nil {
+		return fmt.Errorf("begin import: %w", err)
+	}
+	if err := src.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1]).Err(); err != nil {
+		return fmt.Errorf("begin migration: %w", err)
+	}
+	host, port, err := net.SplitHostPort(c.Nodes[to].Addr)
+	if err != nil {
+		return fmt.Errorf("split address: %w", err)
+	}
+	for {
+		keys, err := src.ClusterGetKeysInSlot(ctx, int(slot), step).Result()
+		if err != nil {
+			return fmt.Errorf("list keys of slot: %w", err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		args := []any{"MIGRATE", host, port, "", 0, 5000, "KEYS"}
+		for _, k := range keys {
+			args = append(args, k)
+		}
+		if err := src.Do(ctx, args...).Err(); err != nil {
+			return fmt.Errorf("migrate keys: %w", err)
+		}
+		between()
+	}
+	for _, rdb := range []*redis.Client{dst, src} {
+		if err := rdb.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", ids[1]).Err(); err != nil {
+			return fmt.Errorf("give slot away: %w", err)
+		}
+	}
+	return nil
+}

@@ -87,7 +87,7 @@ func startOneSentinel(ctx context.Context, l *launcher, host, port string) (*sen
 		"bind 127.0.0.1", "port " + strconv.Itoa(own), "dir " + dir, "daemonize no", "sentinel myid " + myid,
 		"sentinel monitor " + sentinelName + " " + host + " " + port + " 2",
 		"sentinel down-after-milliseconds " + sentinelName + " 1000",
-		"sentinel failover-timeout " + sentinelName + " 5000", "",
+		"sentinel failover-timeout " + sentinelName + " 2000", "",
 	}, "\n")
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
