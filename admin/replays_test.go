@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
@@ -278,5 +281,46 @@ func TestReplayIsFollowed(t *testing.T) {
 	}
 	if !strings.Contains(last, `"state":"done"`) {
 		t.Errorf("the stream ended with %q", last)
+	}
+}
+
+// A rebuild reads the whole topic or is refused, also as a dry run.
+func TestRebuildIsRefusedWhereItWouldLose(t *testing.T) {
+	r := newRig(t, nil)
+	newest := r.publish(20, 2)
+	rebuild := func(more map[string]any) map[string]any {
+		body := map[string]any{"dataset": "items", "reason": "a test", "action": "rebuild"}
+		maps.Copy(body, more)
+		return body
+	}
+	for _, more := range []map[string]any{{"from": "end-5"}, {"until": "3"}, {"keys": []string{"k1"}}, {"op": "upsert"}, {"partitions": []int{0}}} {
+		r.want(422, "operator", "POST", "/v1/replays", rebuild(more))
+	}
+	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "drop_old": true})
+
+	r.replayer("w1", nil)
+	dry := r.await(r.start(map[string]any{"action": "rebuild"}).ID, "done")
+	if dry.Total.Applied != int64(2*len(newest)) || len(r.rows()) != 0 {
+		t.Errorf("dry run: %+v, %d rows", dry.Total, len(r.rows()))
+	}
+	_, err := r.db.ExecContext(t.Context(), "CREATE TRIGGER watcher AFTER INSERT ON items FOR EACH ROW SET @x = 1")
+	must(t, err)
+	if a := r.want(409, "operator", "POST", "/v1/replays", rebuild(nil)); !strings.Contains(string(a.body), "trigger watcher") {
+		t.Errorf("the refusal does not name the trigger: %s", a.body)
+	}
+	_, err = r.db.ExecContext(t.Context(), "DROP TRIGGER watcher")
+	must(t, err)
+
+	d, _ := r.datasets.Get("items")
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.TimeoutMillis = 10_000
+	part := kmsg.NewDeleteRecordsRequestTopicPartition()
+	part.Partition, part.Offset = 1, 3
+	req.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: d.Topic, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{part}}}
+	res, err := req.RequestWith(t.Context(), testenv.Kafka(t).Client(t))
+	must(t, err)
+	must(t, kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode))
+	if a := r.want(409, "operator", "POST", "/v1/replays", rebuild(nil)); !strings.Contains(string(a.body), "partition 1 begins at offset 3") {
+		t.Errorf("the refusal does not tell what is missing: %s", a.body)
 	}
 }

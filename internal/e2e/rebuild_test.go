@@ -138,8 +138,28 @@ func TestRebuildSurvivesKilledWorkers(t *testing.T) {
 		heir.Kill(t)
 		c.progress()
 	}
+	if full() {
+		c.wakeUp()
+	}
 	c.startChildAs(childConfig{Replays: true}) // removes the last note
 	c.whole()
+}
+
+// wakeUp lets a worker that rebuilds stand still while it holds live batches, for longer than the server believes in it;
+// another rebuilds, and it wakes up.
+func (c *campaign) wakeUp() {
+	c.t.Helper()
+	c.damage()
+	victim := c.startChildAs(childConfig{Point: consumer.PointRebuildHeld, Nth: 1, Freeze: true, Replays: true})
+	job := c.addRebuild()
+	victim.awaitPoint(c.t)
+	victim.Stop(c.t) // it has stopped itself; this waits until the kernel says so
+	c.startChildAs(childConfig{Replays: true})
+	if done := c.ended(job); done.State != replica.JobDone || done.Takeovers == 0 {
+		c.t.Errorf("%s %q after %d takeovers", done.State, done.Problem, done.Takeovers)
+	}
+	victim.Cont(c.t)
+	c.progress()
 }
 
 // A rebuild that is cancelled leaves everything as it was.
