@@ -134,6 +134,16 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	if len(groups.Items) != 1 || groups.Items[0].Count != 2 {
 		t.Errorf("groups: %+v", groups.Items)
 	}
+	for query, want := range map[string]int{
+		"dataset=items&reason=refused&detail=a+test": 2, "detail=a": 0, "errno=1406": 0, "since=2020-01-02T00:00:00Z": 2, "since=2999-01-02T00:00:00Z": 0,
+	} {
+		var some struct{ Items []admin.Letter }
+		r.want(200, "viewer", "GET", "/v1/deadletters?"+query, nil).into(t, &some)
+		if len(some.Items) != want {
+			t.Errorf("%s: %d letters, want %d", query, len(some.Items), want)
+		}
+	}
+	r.want(422, "viewer", "GET", "/v1/deadletters?since=yesterday", nil)
 	path := "/v1/deadletters/" + url.PathEscape(list.Items[0].ID)
 	r.want(403, "viewer", "GET", path+"?data=true", nil)
 	var shown admin.ShownLetter

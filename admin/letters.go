@@ -50,10 +50,16 @@ type LetterFilter struct {
 	Key     string `query:"key" json:"key,omitempty" maxLength:"512"`
 	Reason  string `query:"reason" json:"reason,omitempty" maxLength:"32"`
 	Source  string `query:"source" json:"source,omitempty" maxLength:"300"`
+	Errno   uint16 `query:"errno" json:"errno,omitempty" doc:"MySQL's error number"`
+	Detail  string `query:"detail" json:"detail,omitempty" maxLength:"1000" doc:"exactly this detail: with dataset, reason and errno, one group of /v1/deadletters/groups"`
+	Since   string `query:"since" json:"since,omitempty" maxLength:"40" format:"date-time" doc:"written since, RFC 3339"`
 }
 
 func (f LetterFilter) query(state replica.State) replica.LetterQuery {
-	return replica.LetterQuery{Dataset: f.Dataset, Key: f.Key, Reason: schemas.Reason(f.Reason), Source: f.Source, State: state}
+	since, _ := time.Parse(time.RFC3339, f.Since) // the route checked its form; "" is zero
+	return replica.LetterQuery{
+		Dataset: f.Dataset, Key: f.Key, Reason: schemas.Reason(f.Reason), Source: f.Source, Errno: f.Errno, Detail: f.Detail, Since: since, State: state,
+	}
 }
 
 func (s *Server) letterRoutes() {

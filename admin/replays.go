@@ -148,9 +148,9 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	}
 	spec := replica.JobSpec{
 		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld,
+		From: b.From, Until: b.Until, Partitions: b.Partitions,
 	}
 	note(ctx, "spec", spec)
-	note(ctx, "range", []string{b.From, b.Until})
 	if spec.Action == replica.ActionInvalidate && d.Cache == nil {
 		return nil, huma.Error409Conflict("the dataset has no cache section, so there is nothing to invalidate")
 	}

@@ -181,6 +181,7 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 		t.Errorf("the same key made a second replay")
 	}
 	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "another body", "dry_run": false}, "Idempotency-Key", "one")
+	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "dry_run": false, "rate": 200, "from": "end-1"}, "Idempotency-Key", "one")
 	r.want(409, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "dry_run": false})
 	r.replayer("w1", nil)
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {

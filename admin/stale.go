@@ -134,7 +134,7 @@ func (f *staleStream) look(ctx context.Context, n int) error {
 	st, err := f.lanes.State(ctx, n, nil, nil)
 	switch {
 	case err != nil:
-		return nil //nolint:nilerr // see above
+		return nil
 	case !st.Exists || st.Lanes != f.lanes.Lanes():
 		if from == noPosition {
 			return nil

@@ -34,7 +34,7 @@ func (r *rig) followStale(t *testing.T, lastID string) *staleClient {
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
-	res, err := http.DefaultTransport.RoundTrip(req)
+	res, err := http.DefaultTransport.RoundTrip(req) //nolint:bodyclose // end closes it
 	must(t, err)
 	c := &staleClient{t: t, in: bufio.NewScanner(res.Body), last: lastID, end: func() { cancel(); res.Body.Close() }}
 	t.Cleanup(c.end)

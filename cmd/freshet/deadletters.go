@@ -36,6 +36,8 @@ func (p *program) deadlettersCommand() *cobra.Command {
 // letterFlags choose letters.
 type letterFlags struct {
 	dataset, state, key, reason, source string
+	detail                              string
+	errno                               uint16
 	from, until                         int64
 	since                               string
 	limit                               int
@@ -48,6 +50,8 @@ func (f *letterFlags) bind(cmd *cobra.Command) {
 	fs.StringVar(&f.key, "key", "", "only letters of the record with this key")
 	fs.StringVar(&f.reason, "reason", "", "only letters for this reason: malformed, schema, key, version, dataset, too_large, refused, …")
 	fs.StringVar(&f.source, "source", "", "only letters of this source: <topic>/<topic id>/<partition>")
+	fs.Uint16Var(&f.errno, "errno", 0, "only letters of refusals with this MySQL error number")
+	fs.StringVar(&f.detail, "detail", "", "only letters that say exactly this")
 	fs.Int64Var(&f.from, "from", 0, "first offset")
 	fs.Int64Var(&f.until, "until", 0, "first offset that is not wanted any more; 0: no end")
 	fs.StringVar(&f.since, "since", "", "only letters written since: a duration such as 2h, or RFC 3339")
@@ -57,7 +61,7 @@ func (f *letterFlags) bind(cmd *cobra.Command) {
 // query makes the choice of the flags.
 func (f *letterFlags) query() (replica.LetterQuery, error) {
 	q := replica.LetterQuery{
-		Dataset: f.dataset, State: replica.State(f.state), Key: f.key, Reason: schemas.Reason(f.reason), Source: f.source,
+		Dataset: f.dataset, State: replica.State(f.state), Key: f.key, Reason: schemas.Reason(f.reason), Source: f.source, Errno: f.errno, Detail: f.detail,
 		From: f.from, Until: f.until, Limit: f.limit,
 	}
 	if f.from < 0 || f.until < 0 || f.limit < 0 {
@@ -81,7 +85,7 @@ func (f *letterFlags) query() (replica.LetterQuery, error) {
 // chosen is query for a command that changes letters: a forgotten filter must not mean all.
 func (f *letterFlags) chosen() (replica.LetterQuery, error) {
 	q, err := f.query()
-	narrow := f.dataset != "" || f.key != "" || f.reason != "" || f.source != "" || f.since != "" || f.from > 0 || f.until > 0
+	narrow := f.dataset != "" || f.key != "" || f.reason != "" || f.source != "" || f.detail != "" || f.errno != 0 || f.since != "" || f.from > 0 || f.until > 0
 	if err == nil && !narrow && !f.all {
 		err = usageError{errors.New("choose letters by --dataset, --reason, --key, --source, --from, --until or --since, or say --all")}
 	}

@@ -44,6 +44,10 @@ type JobSpec struct {
 	Dataset string    `json:"dataset"`
 	Action  JobAction `json:"action"`
 	DryRun  bool      `json:"dry_run"`
+	// From, Until and Partitions are the range as it was asked for; the job's parts have what it came to.
+	From       string  `json:"from,omitempty"`
+	Until      string  `json:"until,omitempty"`
+	Partitions []int32 `json:"partitions,omitempty"`
 	// Keys, Prefix, Op and Type choose events; empty means all.
 	Keys   []string `json:"keys,omitempty"`
 	Prefix string   `json:"prefix,omitempty"`

@@ -47,6 +47,10 @@ type LetterQuery struct {
 	Key     string
 	Reason  schemas.Reason
 	Source  string
+	// Errno narrows the choice to refusals with that error number; 0 means any.
+	Errno uint16
+	// Detail narrows the choice to letters that say exactly this; "" means any.
+	Detail string
 	// From is the first offset, Until the first that is not wanted any more; 0 means no bound.
 	From, Until int64
 	// Index narrows the choice to the letters of one place among their record's events; nil means any.
@@ -118,6 +122,8 @@ func (q LetterQuery) where() (string, []any) {
 	add(q.Key != "", "record_key = ?", []byte(q.Key))
 	add(q.Reason != "", "reason = ?", []byte(q.Reason))
 	add(q.Source != "", "source = ?", []byte(q.Source))
+	add(q.Errno != 0, "errno = ?", int64(q.Errno))
+	add(q.Detail != "", "detail = ?", []byte(cut(q.Detail, maxDetailBytes)))
 	add(q.From > 0, "`off` >= ?", q.From)
 	add(q.Until > 0, "`off` < ?", q.Until)
 	if q.Index != nil {

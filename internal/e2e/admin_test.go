@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,13 +144,20 @@ func (w *world) post(url, contentType, body string) schemas.Token {
 func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	w := itemWorld(t)
 	p := w.producer()
-	const keys, versions = 500, 6
+	const versions = 6
+	keys, rate, kills := 500, 600, 3
+	if os.Getenv("FRESHET_TEST_REPLAY") != "" {
+		past, _ := replaySize(t)
+		keys, rate, kills = max(past/versions, 500), max(past/60, 600), 5
+	}
 	for v := int64(1); v <= versions; v++ {
-		evs := make([]schemas.Event, 0, keys)
-		for k := range keys {
-			evs = append(evs, upsert("items", fmt.Sprintf("k%d", k), v, "b"))
+		for from := 0; from < keys; from += 1000 {
+			var evs []schemas.Event
+			for k := from; k < min(from+1000, keys); k++ {
+				evs = append(evs, upsert("items", fmt.Sprintf("k%d", k), v, "b"))
+			}
+			publish(t, p, evs...)
 		}
-		publish(t, p, evs...)
 	}
 	first := w.startWorker()
 	w.reaches(keys, "SELECT COUNT(*) FROM items WHERE _version = 6")
@@ -158,9 +166,9 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	adm := w.command(context.Background(), "admin", "--admin-listen", "127.0.0.1:0")
 	api := testenv.StartProcess(t, "admin", adm)
 	url := listening(t, api)
-	job := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", "600")
+	job := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", strconv.Itoa(rate))
 	workers := []*testenv.Process{first}
-	for kill := range 3 {
+	for kill := range kills {
 		var before int64
 		testenv.Eventually(t, settleLimit, func(context.Context) error {
 			got := ask[admin.Replay](w, url, 0, "replay", "status", job.ID)
@@ -176,13 +184,14 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 		workers = append(workers, w.startWorker())
 		publish(t, p, upsert("items", fmt.Sprintf("live%d", kill), 1, "b"))
 	}
-	ask[admin.Replay](w, url, 0, "replay", "limit", job.ID, "--rate", "5000")
+	ask[admin.Replay](w, url, 0, "replay", "limit", job.ID, "--rate", strconv.Itoa(max(5000, 2*rate)))
 	done := ask[admin.Replay](w, url, 0, "replay", "watch", job.ID)
-	if done.State != "done" || done.Total.Events != keys*versions || done.Takeovers == 0 {
+	if done.State != "done" || done.Total.Events != int64(keys*versions) || done.Takeovers == 0 {
 		t.Errorf("replay ended as %+v, %s, %d takeovers; each event must count once", done.Total, done.State, done.Takeovers)
 	}
+	t.Logf("%d events of %d counted, %d takeovers in %d kills", done.Total.Events, keys*versions, done.Takeovers, kills)
 	w.reaches(keys, "SELECT COUNT(*) FROM items WHERE _version = 6 AND n = 6")
-	w.reaches(3, "SELECT COUNT(*) FROM items WHERE id LIKE 'live%'")
+	w.reaches(kills, "SELECT COUNT(*) FROM items WHERE id LIKE 'live%'")
 	if err := api.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
