@@ -79,8 +79,8 @@ type Config struct {
 	KeepDisplaced time.Duration
 	// Hold is TombTTL; 0 means DefaultHold. It must be the Emitter's. Negative: none, see invalidation.EmitterConfig.
 	Hold time.Duration
-	// MaxKeyRate is how many keys a second this worker emits into one lane, ten times as many at once; beyond it the lane is
-	// flushed instead, at most once a second. 0 means DefaultMaxKeyRate; negative: no bound.
+	// MaxKeyRate is how many keys a second this worker emits into one lane, ten times as many at once; beyond it the
+	// dataset's common tag is stamped instead, or the lane is flushed, at most once a second. 0 means DefaultMaxKeyRate; negative: no bound.
 	MaxKeyRate int
 	// Foreign deletes keys of other applications; nil only when no dataset has cache.foreign. Without it those that other
 	// writers name are counted and left alone.

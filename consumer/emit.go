@@ -27,7 +27,7 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 	if pr == nil {
 		return fmt.Errorf("emit batch: %w: batch was applied under another assignment", kafkalog.ErrRejoin)
 	}
-	var emissions []lane.Emission
+	var emissions []emission
 	if p.cached() {
 		started := time.Now()
 		defer func() { w.counts.emitted(len(pr.own)+len(pr.items), time.Since(started)) }()
@@ -50,8 +50,15 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 		if len(e.Items)+len(e.Tags) == 0 {
 			continue // Settle moves the watermark
 		}
-		if err := w.emitUntilDone(ctx, p, n, e); err != nil {
+		sent := w.now()
+		if err := w.emitUntilDone(ctx, p, n, e.Emission); err != nil {
 			return err
+		}
+		if e.stamps {
+			w.counts.commonStamps.Add(1)
+			if err := w.lanes[n].acknowledged(ctx, p.dataset, sent); err != nil {
+				return err
+			}
 		}
 	}
 	p.read = b.Next
@@ -59,20 +66,31 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 	return nil
 }
 
-// emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed has the keys
-// behind it; its watermark follows the flush in its own history.
-func (w *Worker) emissions(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) ([]lane.Emission, error) {
+// emission is one lane's share of a batch; stamps: the dataset's common tag stands for its keys.
+type emission struct {
+	lane.Emission
+
+	stamps bool
+}
+
+// emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed, or that was told
+// of a common tag, has the keys behind it; its watermark follows in its own history.
+func (w *Worker) emissions(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) ([]emission, error) {
 	tags := pr.tagNames()
-	out := make([]lane.Emission, len(w.lanes))
+	out := make([]emission, len(w.lanes))
 	for n, its := range pr.split(len(w.lanes)) {
-		covered, err := w.govern(ctx, w.lanes[n], len(its), pr.applied)
+		how, err := w.govern(ctx, w.lanes[n], p.dataset, len(its), pr.applied)
 		if err != nil {
 			return nil, err
 		}
-		if covered {
-			its = nil
+		e := lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: b.From < p.fresh}
+		if how != oneByOne {
+			e.Items = nil
 		}
-		out[n] = lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: b.From < p.fresh}
+		if how == byStamp {
+			e.Tags = append(slices.Clip(tags), p.dataset.Cache.Common)
+		}
+		out[n] = emission{Emission: e, stamps: how == byStamp}
 	}
 	return out, nil
 }

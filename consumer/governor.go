@@ -7,33 +7,49 @@ import (
 
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
 )
 
 const (
-	// DefaultMaxKeyRate is how many keys a second a worker emits into one lane before it flushes the lane instead.
+	// DefaultMaxKeyRate is how many keys a second a worker emits into one lane before it tells them by less.
 	DefaultMaxKeyRate = 100_000
 	// burstSeconds is how much of the rate may come at once.
 	burstSeconds = 10
-	// flushEvery is the least time between two flushes of one lane by the governor.
+	// flushEvery is the least time between two flushes of one lane, or stamps of one common tag in it, by the governor.
 	flushEvery = time.Second
 )
 
-// governor bounds the keys that are emitted into one lane: a token bucket. What is beyond it waits for a flush of the
-// whole lane, which covers everything that was applied before it; a flush costs Redis one short script and nodes one
-// message, however many keys it stands for. Tokens go on coming meanwhile, so nothing is slower than the rate.
+// governor bounds the keys that are emitted into one lane: a token bucket. What is beyond it is told by less: by a stamp of
+// the dataset's common tag, which every entry of the dataset carries, or else by a flush of the whole lane. Either covers
+// everything that was applied before it, and costs Redis one short script and nodes one message, however many keys it
+// stands for. Tokens go on coming meanwhile, so nothing is slower than the rate.
 //
-// A stamp of a change's tags cannot stand for its keys: which tags an entry has is its loader's choice.
+// A stamp of a change's other tags cannot stand for its keys: which of those an entry has is its loader's choice.
 type governor struct {
 	rate, burst float64 // keys; rate 0: no bound
 
-	lock    laneLock // guards what follows
-	tokens  float64
-	at      time.Duration // when tokens were counted
-	flushed time.Duration // when the newest flush was sent; 0: never
+	lock   laneLock // guards what follows
+	tokens float64
+	at     time.Duration // when tokens were counted
+	// flushed is the newest flush, stamped the newest stamps, by dataset.
+	flushed means
+	stamped map[string]means
 }
 
+// means is when something that covers many keys was sent last, and the newest sending that the lane acknowledged; 0: never.
+type means struct{ sent, covers time.Duration }
+
+// verdict says how the keys of a batch are told.
+type verdict int
+
+const (
+	oneByOne verdict = iota
+	covered          // by what was sent after the batch was applied
+	byStamp          // by a stamp of the common tag, with the batch
+)
+
 func newGovernor(rate int) *governor {
-	g := &governor{lock: make(laneLock, 1), rate: float64(max(rate, 0))}
+	g := &governor{lock: make(laneLock, 1), rate: float64(max(rate, 0)), stamped: map[string]means{}}
 	g.burst = g.rate * burstSeconds
 	g.tokens = g.burst
 	return g
@@ -53,46 +69,100 @@ func (g *governor) take(n int, now time.Duration) bool {
 	return true
 }
 
-// govern says whether keys of a batch that was applied at the time applied must be emitted into lane v, or are covered
-// by a flush.
-func (w *Worker) govern(ctx context.Context, v *laneView, keys int, applied time.Duration) (covered bool, err error) {
+// govern says how keys of a batch of d that was applied at the time applied are told to lane v; d is nil for other writers'
+// invalidations.
+func (w *Worker) govern(ctx context.Context, v *laneView, d *schemas.Dataset, keys int, applied time.Duration) (verdict, error) {
 	if keys == 0 {
-		return false, nil
+		return oneByOne, nil
 	}
 	g := v.governor
 	if err := g.lock.acquire(ctx); err != nil {
-		return false, err
+		return 0, err
 	}
 	defer g.lock.release()
-	if g.flushed > applied {
-		return true, nil
+	common := d != nil && d.Cache != nil && d.Cache.Common != ""
+	last := g.flushed
+	if common {
+		s := g.stamped[d.Name]
+		last = means{sent: max(last.sent, s.sent), covers: max(last.covers, s.covers)}
+	}
+	if last.covers > applied {
+		w.counts.governed.Add(uint64(keys))
+		return covered, nil
 	}
 	if g.take(keys, w.now()) {
-		return false, nil
+		return oneByOne, nil
 	}
-	if g.flushed > 0 {
-		t := time.NewTimer(flushEvery - (w.now() - g.flushed))
+	if last.sent > 0 {
+		t := time.NewTimer(flushEvery - (w.now() - last.sent))
 		defer t.Stop()
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		}
 		if g.take(keys, w.now()) {
-			return false, nil
+			return oneByOne, nil
+		}
+	}
+	w.counts.governed.Add(uint64(keys))
+	if common {
+		carried, err := w.carriesCommon(ctx, v, d)
+		if err != nil {
+			return 0, err
+		}
+		if carried {
+			s := g.stamped[d.Name]
+			s.sent = w.now()
+			g.stamped[d.Name] = s
+			return byStamp, nil
 		}
 	}
 	sent := w.now()
-	const what = "redis: flush a lane in place of many keys"
-	err = retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error { return w.flushOne(ctx, v) })
-	if err != nil {
-		return false, err
+	if err := w.flushUntilDone(ctx, v); err != nil {
+		return 0, err
 	}
-	w.healed(what)
-	w.counts.governed.Add(uint64(keys))
 	w.log.Warn("more keys change than may be emitted one by one; the lane is flushed instead", "lane", v.n, "keys", keys)
-	g.flushed = sent
-	return true, nil
+	g.flushed = means{sent: sent, covers: sent}
+	return covered, nil
+}
+
+// acknowledged notes that lane v has a stamp of d's common tag that was sent at that time.
+func (v *laneView) acknowledged(ctx context.Context, d *schemas.Dataset, sent time.Duration) error {
+	g := v.governor
+	if err := g.lock.acquire(ctx); err != nil {
+		return err
+	}
+	defer g.lock.release()
+	s := g.stamped[d.Name]
+	s.covers = max(s.covers, sent)
+	g.stamped[d.Name] = s
+	return nil
+}
+
+// carriesCommon says whether every entry of d in lane v carries the common tag: the lane must be agreed about our
+// declaration. Entries from before that are of an older root; whoever agrees about another declaration later comes with a
+// new one, and a hold.
+func (w *Worker) carriesCommon(ctx context.Context, v *laneView, d *schemas.Dataset) (carried bool, err error) {
+	const what = "redis: read what a lane is agreed about"
+	err = retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error {
+		st, err := w.state(ctx, v, nil)
+		carried = err == nil && st.Exists && st.Hashes[d.Name] == d.CacheHash()
+		return err
+	})
+	if err == nil {
+		w.healed(what)
+	}
+	return carried, err
+}
+
+func (w *Worker) flushUntilDone(ctx context.Context, v *laneView) error {
+	const what = "redis: flush a lane in place of many keys"
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error { return w.flushOne(ctx, v) })
+	if err == nil {
+		w.healed(what)
+	}
+	return err
 }
 
 // flushOne gives a lane a new root with hold: nothing cached before counts any more, and for the hold only loads from the

@@ -52,8 +52,10 @@ type Stats struct {
 	// ForeignUnlinked counts foreign keys that were deleted, ForeignOversize those that were left out since they are longer
 	// than 512 bytes.
 	ForeignUnlinked, ForeignOversize uint64
-	// Governed counts the keys that the flush of a lane stood for.
+	// Governed counts the keys that the flush of a lane or a stamp of their dataset's common tag stood for.
 	Governed uint64
+	// CommonStamps counts those stamps.
+	CommonStamps uint64
 	// OutboxPublished counts rows of the invalidation outbox that this worker published for their writers.
 	OutboxPublished uint64
 	// DeadCopies counts letters copied to dead topics.
@@ -76,6 +78,7 @@ type counters struct {
 	storms, badInvalidations, foreignSkipped    atomic.Uint64
 	outboxPublished, deadCopies                 atomic.Uint64
 	foreignUnlinked, foreignOversize, governed  atomic.Uint64
+	commonStamps                                atomic.Uint64
 	applyNanos, emitNanos                       atomic.Int64
 	ignored                                     [cdc.Causes]atomic.Uint64
 	damaged                                     atomic.Uint64
@@ -114,7 +117,7 @@ func (w *Worker) Stats() Stats {
 		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
 		TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
-		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(),
+		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
 		Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
 		Damaged: c.damaged.Load(), Ignored: map[string]uint64{},

@@ -50,7 +50,8 @@ type Loaded[V any] struct {
 	Version int64
 	// Found is false for a record that does not exist or was deleted; Get gives ErrNotFound then.
 	Found bool
-	// Tags of the entry, at most eight: an invalidation of any of them makes the entry stale.
+	// Tags of the entry, at most eight: an invalidation of any of them makes the entry stale. A dataset's cache.common is one
+	// of the eight and is added by the cache.
 	Tags []string
 	// From says what was really read; a loader with several sources returns what it used, one that reads nothing but the
 	// primary returns Primary always.

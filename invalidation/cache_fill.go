@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/freshet/freshet/invalidation/lane"
@@ -296,7 +297,8 @@ func (c *Cache[V]) loadError(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// tidy takes from what a loader gave what it does not mean.
+// tidy takes from what a loader gave what it does not mean, and adds the dataset's common tag: a worker may stamp that in
+// place of the keys, so no entry may lack it.
 func (c *Cache[V]) tidy(l Loaded[V]) Loaded[V] {
 	if !l.Found {
 		var zero V
@@ -304,6 +306,9 @@ func (c *Cache[V]) tidy(l Loaded[V]) Loaded[V] {
 	}
 	if c.cfg.Derived != "" {
 		l.Version = 0 // versions of different records cannot be compared
+	}
+	if tag := c.dataset.declared.Cache.Common; tag != "" && !slices.Contains(l.Tags, tag) {
+		l.Tags = append(slices.Clip(l.Tags), tag) // the loader keeps its own list
 	}
 	return l
 }

@@ -3,6 +3,7 @@ package schemas
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // readCache reads the cache section as it stands.
@@ -15,8 +16,8 @@ func (d *declaration) readCache(root *section, ds *Dataset) *CacheRules {
 	if s == nil {
 		return nil
 	}
-	ds.Cache = &CacheRules{Key: s.text("key"), Derived: s.texts("derived"), Tags: s.texts("tags"), Foreign: s.texts("foreign")}
-	s.done("key", "derived", "tags", "foreign")
+	ds.Cache = &CacheRules{Key: s.text("key"), Derived: s.texts("derived"), Tags: s.texts("tags"), Foreign: s.texts("foreign"), Common: s.text("common")}
+	s.done("key", "derived", "tags", "foreign", "common")
 	if ds.Cache.Key == "" {
 		d.fail(n.Line, "cache.key", "is missing", "write key: \""+ds.Name+":{"+strings.Join(ds.Key, "}:{")+"}\"")
 	}
@@ -49,12 +50,24 @@ func (d *declaration) prepareCache(ds *Dataset, props []Property, cache *CacheRu
 			ds.compiled.foreign = append(ds.compiled.foreign, t)
 		}
 	}
+	d.checkCommon(cache.Common)
 	ds.bindNames()
 	hash, err := hashCache(ds, kinds)
 	if err != nil {
 		d.fail(d.lines["cache"], "cache", "cannot be hashed: "+err.Error(), "")
 	}
 	ds.compiled.cacheHash = hash
+}
+
+// checkCommon: a tag that depended on a record could change with it, and its entry would carry another than its change names.
+func (d *declaration) checkCommon(tag string) {
+	const field = "cache.common"
+	switch {
+	case strings.ContainsAny(tag, "{}"):
+		d.fail(d.lines[field], field, "has a placeholder, but is one tag for all records", "write a plain text, all:users for instance")
+	case len(tag) > maxTemplateBytes || strings.ContainsFunc(tag, func(r rune) bool { return r <= ' ' || r == 0x7F || r == utf8.RuneError }):
+		d.fail(d.lines[field], field, "is no tag", "write up to 256 bytes of text without spaces, all:users for instance")
+	}
 }
 
 // template parses one template; nil after a problem.

@@ -90,6 +90,8 @@ type CacheRules struct {
 	Key string
 	// Derived, Tags and Foreign are templates over any string, integer or boolean property.
 	Derived, Tags, Foreign []string
+	// Common is a tag that every entry of the dataset carries, those of lookups too; "": none. Caches add it by themselves.
+	Common string
 }
 
 // Dataset is one kind of record: a topic, a JSON Schema, a replica table, cache keys and tags. LoadDatasets makes it from

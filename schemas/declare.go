@@ -309,7 +309,8 @@ func hashCache(ds *Dataset, kinds map[string]Kind) (string, error) {
 		Kinds                  map[string]Kind
 		Own                    string
 		Derived, Tags, Foreign []string
-	}{ds.Key, kinds, ds.Cache.Key, ds.Cache.Derived, ds.Cache.Tags, ds.Cache.Foreign})
+		Common                 string `json:",omitempty"`
+	}{ds.Key, kinds, ds.Cache.Key, ds.Cache.Derived, ds.Cache.Tags, ds.Cache.Foreign, ds.Cache.Common})
 	if err != nil {
 		return "", err
 	}

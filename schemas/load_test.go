@@ -305,9 +305,19 @@ func TestCacheHashFollowsNames(t *testing.T) {
 	if base == "" || base != same {
 		t.Errorf("hash %q and %q: other sections changed it", base, same)
 	}
-	for _, cache := range []string{`{key: "v:{id}"}`, `{key: "u:{id}", tags: ["t:{org_id}"]}`, `{key: "u:{id}", derived: ["e:{email}"]}`} {
+	for _, cache := range []string{`{key: "v:{id}"}`, `{key: "u:{id}", tags: ["t:{org_id}"]}`, `{key: "u:{id}", derived: ["e:{email}"]}`, `{key: "u:{id}", common: "all:u"}`} {
 		if h := load(t, yaml(cache), wideSchema).CacheHash(); h == base {
 			t.Errorf("%s: same hash as another section", cache)
+		}
+	}
+}
+
+func TestCommonTagIsPlain(t *testing.T) {
+	for tag, want := range map[string]bool{"all:users": true, "t:{org_id}": false, "a b": false, "a\\nb": false, strings.Repeat("x", 257): false} {
+		yaml := minimalYAML + "replica: {table: u}\ncache: {key: \"u:{id}\", common: \"" + tag + "\"}\n"
+		_, err := schemas.LoadDatasets(folder(map[string]string{"d.yaml": yaml, "s.json": wideSchema}))
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "cache.common") {
+			t.Errorf("tag %q: %v", tag, err)
 		}
 	}
 }

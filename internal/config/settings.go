@@ -55,7 +55,7 @@ func settings() []setting {
 		{"worker.keep_displaced", "24h", "how long displaced names are kept for repairs", false, func(c *Config) any { return c.Worker.KeepDisplaced }},
 		{"worker.hold", "1m", "how long after an invalidation lagging loads are refused", false, func(c *Config) any { return c.Worker.Hold }},
 		{"worker.dead_topics", false, "copy each dead letter to the topic <topic>.dead, which freshet migrate datasets makes", false, func(c *Config) any { return c.Worker.DeadTopics }},
-		{"worker.max_key_rate", 0, "keys a second and lane beyond which the lane is flushed instead; 0: 100000; negative: no bound", false, func(c *Config) any { return c.Worker.MaxKeyRate }},
+		{"worker.max_key_rate", 0, "keys a second and lane beyond which a common tag is stamped or the lane flushed instead; 0: 100000; negative: no bound", false, func(c *Config) any { return c.Worker.MaxKeyRate }},
 		{"worker.foreign_again", "0s", "delete foreign keys once more that long after the first time; 0: not", false, func(c *Config) any { return c.Worker.ForeignAgain }},
 		{"producer.source", "", "CloudEvents source of what this process publishes; empty: //freshet/publish", false, func(c *Config) any { return c.Producer.Source }},
 		{"producer.compression", "none", "none, gzip, snappy, lz4 or zstd", false, func(c *Config) any { return c.Producer.Compression }},
