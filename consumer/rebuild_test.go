@@ -198,6 +198,27 @@ func TestRebuildAndDeadLetters(t *testing.T) {
 	}
 }
 
+// A table that does not fit its dataset any more is not copied: the declaration makes the new one.
+func TestRebuildMendsTheTableItself(t *testing.T) {
+	b := newBed(t, servers{})
+	w := b.start(nil)
+	b.putMany("items", 5)
+	b.awaitDone("items")
+	done, _ := b.rebuild(w, func(db *replica.MySQL) consumer.ReplayLog {
+		b.exec("ALTER TABLE items MODIFY COLUMN n VARCHAR(10) NULL")
+		return db
+	}, nil)
+	if done.State != replica.JobDone {
+		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
+	}
+	if n := b.count("information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'items' AND column_name = 'n' AND data_type = 'bigint'"); n != 1 {
+		t.Error("the column n still has the wrong type")
+	}
+	if n := b.count("items WHERE n = 1"); n != 5 {
+		t.Errorf("%d rows, want 5", n)
+	}
+}
+
 // topicFake is a topic as CheckRebuild asks for it.
 type topicFake struct {
 	id        string

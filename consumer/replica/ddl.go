@@ -183,7 +183,7 @@ func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, *DatasetE
 	}
 	if problem := checkTable(ds, d, &mended); problem != nil {
 		if problem.Mend == "run freshet migrate datasets" {
-			problem.Mend = "it cannot be added to a table with rows: build a new table and replay"
+			problem.Mend = "it cannot be added to a table with rows: rebuild the table with `freshet replay start`, --rebuild and --apply"
 		}
 		return nil, problem
 	}

@@ -91,7 +91,7 @@ func mendColumn(w want) string {
 	if w.key && w.prop.Kind == schemas.KindString {
 		return "change it to " + w.sql + ": other collations take different keys for equal, such as one with a trailing space"
 	}
-	return "change it to " + w.sql + " by hand, or build a new table and replay"
+	return "change it to " + w.sql + " by hand, or rebuild the table with `freshet replay start`, --rebuild and --apply"
 }
 
 func samePrimary(ds *schemas.Dataset, primary []string) bool {
