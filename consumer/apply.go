@@ -82,8 +82,8 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 		}
 		return err
 	})
-	if errors.Is(err, kafkalog.ErrPause) {
-		w.forget(what) // the pause tells more
+	if errors.Is(err, kafkalog.ErrPause) || p.ended() {
+		w.forget(what) // the pause tells more, or the next owner
 	}
 	if err == nil {
 		w.healed(what)

@@ -89,12 +89,17 @@ func whyHeld(d string, p replica.Pause) string {
 		d, p.Since.UTC().Format(time.RFC3339), p.Who, p.Why, d)
 }
 
+// pause notes that p's topic is set aside. When p's generation has ended it is not for this worker to say.
 func (w *Worker) pause(p *partition, why error) {
 	topic, set := p.id.Topic, pause{why: why.Error()}
 	if p.dataset != nil {
 		set.dataset = p.dataset.Name
 	}
 	w.mu.Lock()
+	if p.ended() { // disown closes over before it forgets the pauses
+		w.mu.Unlock()
+		return
+	}
 	_, known := w.paused[topic]
 	w.paused[topic] = set
 	w.mu.Unlock()

@@ -207,6 +207,16 @@ func (w *Worker) partition(id kafkalog.Partition) *partition {
 	return w.parts[id]
 }
 
+// ended says whether the generation that gave this partition is over.
+func (p *partition) ended() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // partitions gives those of the current generation, and none when it has ended: whoever may be another's by now is not
 // repaired, flushed or purged.
 func (w *Worker) partitions() []*partition {
@@ -214,9 +224,7 @@ func (w *Worker) partitions() []*partition {
 	defer w.mu.Unlock()
 	out := make([]*partition, 0, len(w.parts))
 	for _, p := range w.parts {
-		select {
-		case <-p.over:
-		default:
+		if !p.ended() {
 			out = append(out, p)
 		}
 	}
