@@ -74,6 +74,7 @@ func (p *prepared) split(lanes int) [][]lane.Item {
 	for _, it := range p.own {
 		p.items.add(it.Key, it.Version)
 	}
+	p.own = nil // they are among items now, and must not be counted twice
 	for k, v := range p.items {
 		give(lane.Item{Key: k, Version: v})
 	}

@@ -161,6 +161,9 @@ func TestItemsMerge(t *testing.T) {
 			for _, part := range p.split(n) {
 				all = append(all, part...)
 			}
+			if len(p.own)+len(p.items) != 1 {
+				t.Fatalf("%d own keys and %d others are counted, want 1 in all", len(p.own), len(p.items))
+			}
 			if len(all) != 1 || all[0] != (lane.Item{Key: "k", Version: want}) {
 				t.Fatalf("%v give %v in %d lanes, want version %d", versions, all, n, want)
 			}

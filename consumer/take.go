@@ -121,9 +121,11 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 func (p *partition) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
 // checked says whether every lane was checked since the assignment.
-func (p *partition) checked() bool {
+func (p *partition) checked() bool { return closed(p.ready) }
+
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-p.ready:
+	case <-c:
 		return true
 	default:
 		return false

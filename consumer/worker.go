@@ -208,14 +208,7 @@ func (w *Worker) partition(id kafkalog.Partition) *partition {
 }
 
 // ended says whether the generation that gave this partition is over.
-func (p *partition) ended() bool {
-	select {
-	case <-p.over:
-		return true
-	default:
-		return false
-	}
-}
+func (p *partition) ended() bool { return closed(p.over) }
 
 // partitions gives those of the current generation, and none when it has ended: whoever may be another's by now is not
 // repaired, flushed or purged.
