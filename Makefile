@@ -10,7 +10,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply clean
+.PHONY: help demo test faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-latency clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench: ## all benchmarks, on the real servers
 
 bench-apply: ## events per second into MariaDB, against the same statement in a bare loop
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench apply $(ARGS)
+
+bench-latency: ## publish until the row is visible and until every node dropped its entry, beside the same path by hand
+	$(SERVE) -settings $(GO) run ./cmd/freshet bench latency $(ARGS)
 
 # One build per version of tools/go.mod. GOFLAGS=-mod=mod in a user's environment would change tools/go.sum.
 $(LINT): tools/go.mod tools/go.sum

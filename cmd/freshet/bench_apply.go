@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"sort"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -189,7 +190,7 @@ func bareRows(ds *schemas.Dataset, b *kafkalog.Batch) ([]*replica.Change, error)
 	for _, c := range newest {
 		out = append(out, c)
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Event.Key < out[j].Event.Key })
+	slices.SortFunc(out, func(a, b *replica.Change) int { return strings.Compare(a.Event.Key, b.Event.Key) })
 	return out, nil
 }
 
@@ -208,14 +209,7 @@ func (p *program) printApply(r applyResult) error {
 	fmt.Fprintf(p.out, "publish             %.0f events/s\n", r.PublishRate)
 	fmt.Fprintf(p.out, "worker              %.0f events/s, peak %d MiB\n", r.WorkerRate, r.PeakRSS>>20)
 	fmt.Fprintf(p.out, "bare guarded upsert %.0f events/s\n", r.BareRate)
-	names := make([]string, 0, len(r.CPU))
-	for n := range r.CPU {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		fmt.Fprintf(p.out, "CPU of %-12s %.1f µs/event with the worker, %.1f bare\n", n, r.CPU[n], r.BareCPU[n])
-	}
+	p.printCPU(r.CPU, "the worker", r.BareCPU, "bare")
 	fmt.Fprintf(p.out, "ratio=%.3f\n", r.Ratio)
 	return nil
 }

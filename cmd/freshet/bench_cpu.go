@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,6 +85,13 @@ func (w *cpuWatch) perEvent(events int) map[string]float64 {
 		out[name] = (now - w.before[name]) * 1e6 / float64(events)
 	}
 	return out
+}
+
+// printCPU prints what each process used in two ways that did the same work.
+func (p *program) printCPU(one map[string]float64, what string, other map[string]float64, otherWhat string) {
+	for _, n := range slices.Sorted(maps.Keys(one)) {
+		fmt.Fprintf(p.out, "CPU of %-12s %.1f µs/event with %s, %.1f %s\n", n, one[n], what, other[n], otherWhat)
+	}
 }
 
 // forgetPeak gives free memory back and lets the kernel count the peak of the resident size anew.

@@ -19,7 +19,7 @@ import (
 )
 
 // byHand is the same path without Freshet: produce, one upsert, one PUBLISH, each waited for.
-func (b *benchRig) byHand(ctx context.Context, f latencyFlags, res *latencyResult) error {
+func (b *benchRig) byHand(ctx context.Context, f latencyFlags, watch *cpuWatch, res *latencyResult) error {
 	pub, err := b.producer()
 	if err != nil {
 		return err
@@ -38,15 +38,20 @@ func (b *benchRig) byHand(ctx context.Context, f latencyFlags, res *latencyResul
 	evs := newBenchEvents(b.ds.Name, benchFlags{events: f.records, size: 200})
 	limit := rate.NewLimiter(rate.Limit(f.rate), 1)
 	g, gctx := errgroup.WithContext(ctx)
-	for i := range res.Events {
+	all, warming := f.events()
+	for i := range all {
 		if err := limit.Wait(gctx); err != nil {
 			break
 		}
+		if i == warming {
+			watch.start()
+		}
 		ev := evs.at(i % f.records)
 		ev.Version, ev.ID = 1_000_000+int64(i), fmt.Sprintf("%08d-hand", i)
-		g.Go(func() error { return h.one(gctx, ev, f.nodes) })
+		g.Go(func() error { return h.one(gctx, ev, f.nodes, i >= warming) })
 	}
 	err = g.Wait()
+	res.HandCPU = watch.perEvent(res.Events)
 	res.ByHand, res.HandRow = h.seen.quantiles(), h.rows.quantiles()
 	return err
 }
@@ -105,7 +110,7 @@ func (h *hand) subscribe(ctx context.Context, count int) error {
 	return nil
 }
 
-func (h *hand) one(ctx context.Context, ev schemas.Event, subscribers int) error {
+func (h *hand) one(ctx context.Context, ev schemas.Event, subscribers int, timed bool) error {
 	began := time.Now()
 	row, err := h.rig.ds.Check(&ev)
 	if err != nil {
@@ -118,7 +123,9 @@ func (h *hand) one(ctx context.Context, ev schemas.Event, subscribers int) error
 	if _, err := h.stmt.ExecContext(ctx, values...); err != nil {
 		return fmt.Errorf("upsert by hand: %w", err)
 	}
-	h.rows.add(time.Since(began))
+	if timed {
+		h.rows.add(time.Since(began))
+	}
 	w := &heard{left: subscribers, all: make(chan struct{})}
 	h.mu.Lock()
 	h.waiting[ev.ID] = w
@@ -131,7 +138,9 @@ func (h *hand) one(ctx context.Context, ev schemas.Event, subscribers int) error
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	h.seen.add(time.Since(began))
+	if timed {
+		h.seen.add(time.Since(began))
+	}
 	return nil
 }
 

@@ -28,7 +28,14 @@ type latencyFlags struct {
 	rate     int
 	nodes    int
 	duration time.Duration
+	warmup   time.Duration
 	records  int
+}
+
+// events is how many events each way publishes, and warming how many of them come first and are not timed.
+func (f latencyFlags) events() (all, warming int) {
+	warming = int(float64(f.rate) * f.warmup.Seconds())
+	return warming + int(float64(f.rate)*f.duration.Seconds()), warming
 }
 
 func (p *program) benchLatencyCommand() *cobra.Command {
@@ -37,15 +44,16 @@ func (p *program) benchLatencyCommand() *cobra.Command {
 		Use:   "latency",
 		Short: "Time from publish until the row is visible and until every node dropped its entry, beside the same path by hand",
 		Long: "Publishes at a rate, with caching nodes in this process. By hand means: produce, one upsert that commits by itself, one\n" +
-			"PUBLISH to as many subscribers, one after the other for each event, many events at a time: no guarantees of any kind.",
+			"PUBLISH to as many subscribers, one after the other for each event, many events at a time: no guarantees of any kind.\n" +
+			"Each way first runs untimed for a while: a broker and a server that have just started would be measured otherwise.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, log, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
-			if f.rate < 1 || f.nodes < 1 || f.records < 1 || f.duration <= 0 {
-				return usageError{errors.New("--rate, --nodes, --records and --duration must be positive")}
+			if f.rate < 1 || f.nodes < 1 || f.records < 1 || f.duration <= 0 || f.warmup < 0 {
+				return usageError{errors.New("--rate, --nodes, --records and --duration must be positive, --warmup must not be negative")}
 			}
 			return p.benchLatency(cmd.Context(), l.Config, f, log)
 		},
@@ -53,6 +61,7 @@ func (p *program) benchLatencyCommand() *cobra.Command {
 	cmd.Flags().IntVar(&f.rate, "rate", 1000, "events per second")
 	cmd.Flags().IntVar(&f.nodes, "nodes", 8, "caching nodes")
 	cmd.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "how long each way is measured")
+	cmd.Flags().DurationVar(&f.warmup, "warmup", 5*time.Second, "how long each way runs before it is measured")
 	cmd.Flags().IntVar(&f.records, "records", 2000, "records that change in turn")
 	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
 	return cmd
@@ -61,10 +70,15 @@ func (p *program) benchLatencyCommand() *cobra.Command {
 // latencyResult is what bench latency prints; milliseconds.
 type latencyResult struct {
 	Events  int                `json:"events"`
+	Acked   map[string]float64 `json:"publish_to_ack_ms"`
+	Began   map[string]float64 `json:"publish_to_transaction_ms"`
 	Row     map[string]float64 `json:"publish_to_row_ms"`
 	Nodes   map[string]float64 `json:"publish_to_nodes_ms"`
 	ByHand  map[string]float64 `json:"by_hand_ms"`
 	HandRow map[string]float64 `json:"by_hand_row_ms"`
+	CPU     map[string]float64 `json:"cpu_us_per_event"`         // "worker" is this process, its nodes and its publisher too
+	HandCPU map[string]float64 `json:"by_hand_cpu_us_per_event"` // likewise
+	Batches float64            `json:"events_per_transaction"`
 	Ratio   float64            `json:"ratio_p99"`
 }
 
@@ -74,11 +88,13 @@ func (p *program) benchLatency(ctx context.Context, c config.Config, f latencyFl
 		return err
 	}
 	defer rig.Close()
-	res := latencyResult{Events: int(float64(f.rate) * f.duration.Seconds())}
-	if err := rig.throughFreshet(ctx, f, &res); err != nil {
+	all, warming := f.events()
+	res := latencyResult{Events: all - warming}
+	watch := newCPUWatch(ctx, rig.cfg, rig.db)
+	if err := rig.throughFreshet(ctx, f, watch, &res); err != nil {
 		return err
 	}
-	if err := rig.byHand(ctx, f, &res); err != nil {
+	if err := rig.byHand(ctx, f, watch, &res); err != nil {
 		return err
 	}
 	res.Ratio = res.Nodes["p99"] / res.ByHand["p99"]
@@ -89,6 +105,8 @@ func (p *program) benchLatency(ctx context.Context, c config.Config, f latencyFl
 		what string
 		ms   map[string]float64
 	}{
+		{"publish → acknowledged by Kafka", res.Acked},
+		{"publish → transaction begins", res.Began},
 		{"publish → row visible", res.Row},
 		{fmt.Sprintf("publish → dropped on %d nodes", f.nodes), res.Nodes},
 		{"by hand → row visible", res.HandRow},
@@ -96,6 +114,8 @@ func (p *program) benchLatency(ctx context.Context, c config.Config, f latencyFl
 	} {
 		fmt.Fprintf(p.out, "%-36s p50 %.2f ms, p99 %.2f ms\n", row.what, row.ms["p50"], row.ms["p99"])
 	}
+	fmt.Fprintf(p.out, "%.1f events a transaction\n", res.Batches)
+	p.printCPU(res.CPU, "all of Freshet", res.HandCPU, "by hand")
 	fmt.Fprintf(p.out, "ratio_p99=%.2f\n", res.Ratio)
 	return nil
 }
@@ -123,30 +143,38 @@ func (t *timings) quantiles() map[string]float64 {
 	return map[string]float64{"p50": at(0.50), "p99": at(0.99)}
 }
 
-// timedReplica notes when each event's row was committed.
+// timedReplica notes when each event's transaction began and when its row was committed.
 type timedReplica struct {
 	consumer.Replica
 
-	mu    sync.Mutex
-	began map[string]time.Time // by event id
-	rows  timings
+	mu           sync.Mutex
+	began        map[string]time.Time // by event id
+	batches      int                  // that held one of them
+	starts, rows timings
 }
 
 func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Result, error) {
+	start := time.Now()
 	res, err := r.Replica.Apply(ctx, b)
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	counted := false
 	for _, c := range b.Changes {
 		if began, ok := r.began[c.Event.ID]; ok && err == nil {
+			if !counted {
+				counted = true
+				r.batches++
+			}
 			delete(r.began, c.Event.ID)
+			r.starts.add(start.Sub(began))
 			r.rows.add(now.Sub(began))
 		}
 	}
 	return res, err
 }
 
-func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, res *latencyResult) error {
+func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, watch *cpuWatch, res *latencyResult) error {
 	timed := &timedReplica{Replica: b.db, began: map[string]time.Time{}}
 	w, err := b.worker(timed)
 	if err != nil {
@@ -167,10 +195,11 @@ func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, res *late
 		if err != nil {
 			return err
 		}
-		return b.publishTimed(run, f, timed, nodes, res)
+		return b.publishTimed(run, f, timed, nodes, watch, res)
 	})
 	err = g.Wait()
-	res.Row = timed.rows.quantiles()
+	res.Batches = float64(res.Events) / float64(max(timed.batches, 1))
+	res.Began, res.Row = timed.starts.quantiles(), timed.rows.quantiles()
 	return err
 }
 
@@ -217,7 +246,7 @@ func (b *benchRig) load(ctx context.Context, key string, _ invalidation.Source) 
 }
 
 // publishTimed publishes at the rate. Of each event it waits until all nodes have dropped what they held of the record.
-func (b *benchRig) publishTimed(ctx context.Context, f latencyFlags, timed *timedReplica, nodes []*benchNode, res *latencyResult) error {
+func (b *benchRig) publishTimed(ctx context.Context, f latencyFlags, timed *timedReplica, nodes []*benchNode, watch *cpuWatch, res *latencyResult) error {
 	pub, err := b.producer()
 	if err != nil {
 		return err
@@ -227,28 +256,35 @@ func (b *benchRig) publishTimed(ctx context.Context, f latencyFlags, timed *time
 	if err := b.warm(ctx, pub, evs, nodes); err != nil {
 		return err
 	}
-	var seen timings
+	var acked, seen timings
 	var stale atomic.Int64
 	limit := rate.NewLimiter(rate.Limit(f.rate), 1)
 	g, ctx := errgroup.WithContext(ctx)
-	for i := range res.Events {
+	all, warming := f.events()
+	for i := range all {
 		if err := limit.Wait(ctx); err != nil {
 			break
 		}
 		ev := evs.at(i % f.records)
 		ev.Version, ev.ID = int64(2+i/f.records), fmt.Sprintf("%08d-bench", i)
 		began := time.Now()
-		timed.mu.Lock()
-		timed.began[ev.ID] = began
-		timed.mu.Unlock()
+		if i == warming {
+			watch.start()
+		}
+		if i >= warming {
+			timed.mu.Lock()
+			timed.began[ev.ID] = began
+			timed.mu.Unlock()
+		}
 		g.Go(func() error {
 			tok, err := pub.Publish(ctx, ev)
 			if err != nil {
 				return err
 			}
-			var all errgroup.Group
+			acknowledged := time.Since(began)
+			var everywhere errgroup.Group
 			for _, n := range nodes {
-				all.Go(func() error {
+				everywhere.Go(func() error {
 					err := n.node.WaitFor(ctx, tok)
 					if v, ok := n.cache.Peek(ev.Key); ok && v.Version < ev.Version {
 						stale.Add(1)
@@ -256,15 +292,19 @@ func (b *benchRig) publishTimed(ctx context.Context, f latencyFlags, timed *time
 					return err
 				})
 			}
-			if err := all.Wait(); err != nil {
+			if err := everywhere.Wait(); err != nil {
 				return err
 			}
-			seen.add(time.Since(began))
+			if i >= warming {
+				acked.add(acknowledged)
+				seen.add(time.Since(began))
+			}
 			return nil
 		})
 	}
 	err = g.Wait()
-	res.Nodes = seen.quantiles()
+	res.CPU = watch.perEvent(res.Events)
+	res.Acked, res.Nodes = acked.quantiles(), seen.quantiles()
 	if n := stale.Load(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d entries were still there after their invalidation was seen", n))
 	}
