@@ -23,6 +23,7 @@
 // # The rooms
 //
 //	schemas         events, datasets, the CloudEvents codec, validation: the words that everybody shares
+//	consistency     a sampler that compares what readers get with the replica, beside all this
 //	migrations      Freshet's own tables
 //	internal        Kafka's wire (kafkalog), retry, configuration, metrics, and the servers for dev and tests
 //	cmd/freshet     the one binary; the only place that knows everybody

@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"invalidation/lane/model": {},
 	"invalidation/readyours":  {"schemas", "invalidation"},
 	"invalidation/msgpack":    {},
-	"consistency":             {"schemas", "internal/retry"},
+	"consistency":             {"schemas", "invalidation", "invalidation/lane"},
 	"admin": {
 		"schemas", "schemas/cdc", "consumer", "consumer/replica", "consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/retry", "admin/console",
 	},

@@ -22,6 +22,7 @@ var mayUse = map[string][]string{
 	"POST /v1/datasets/{dataset}/pause":           {"operator"},
 	"POST /v1/datasets/{dataset}/resume":          {"operator"},
 	"GET /v1/lag":                                 {"viewer", "operator"},
+	"GET /v1/consistency":                         {"viewer", "operator"},
 	"GET /v1/nodes":                               {"viewer", "operator"},
 	"POST /v1/nodes/{node}/flush":                 {"operator"},
 	"GET /v1/records/{dataset}/{key}":             {"viewer", "operator"},

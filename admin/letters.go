@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -163,10 +164,10 @@ type letterInput struct {
 // ShownLetter is a letter, its event, and its record's row and shared entry as they are now.
 type ShownLetter struct {
 	Letter
-	Headers map[string]string `json:"headers,omitempty"`
-	Event   json.RawMessage   `json:"event,omitempty" doc:"the record's bytes; a JSON string if they are no JSON"`
-	Row     *RowSide          `json:"row,omitempty"`
-	Shared  *Shared           `json:"shared,omitempty"`
+	Headers map[string]string   `json:"headers,omitempty"`
+	Event   json.RawMessage     `json:"event,omitempty" doc:"the record's bytes; a JSON string if they are no JSON"`
+	Row     *RowSide            `json:"row,omitempty"`
+	Shared  *consistency.Shared `json:"shared,omitempty"`
 }
 
 type shownOutput struct{ Body ShownLetter }
@@ -197,7 +198,7 @@ func (s *Server) showLetter(ctx context.Context, in *letterInput) (*shownOutput,
 	if err := s.lookRow(ctx, d, ri, &r); err != nil {
 		return nil, s.answerError(ctx, "read row", err)
 	}
-	if err := s.lookShared(ctx, d, ri, &r); err != nil {
+	if err := s.lookCopies(ctx, d, ri, &r); err != nil {
 		return nil, s.answerError(ctx, "read shared entry", err)
 	}
 	out.Body.Row, out.Body.Shared = r.Row, r.Shared

@@ -3,18 +3,14 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/invalidation"
-	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -27,11 +23,11 @@ type Record struct {
 	// Verdict says in one sentence whether the copies agree, and if not, why.
 	Verdict string `json:"verdict"`
 	// Fresh: every copy that is served is as new as the replica, and the replica as the topic.
-	Fresh  bool       `json:"fresh"`
-	Kafka  KafkaSide  `json:"kafka"`
-	Row    *RowSide   `json:"row,omitempty"`
-	Shared *Shared    `json:"shared,omitempty"`
-	Nodes  []NodeCopy `json:"nodes"`
+	Fresh  bool                   `json:"fresh"`
+	Kafka  KafkaSide              `json:"kafka"`
+	Row    *RowSide               `json:"row,omitempty"`
+	Shared *consistency.Shared    `json:"shared,omitempty"`
+	Nodes  []consistency.NodeCopy `json:"nodes"`
 	// Letters are the record's open dead letters.
 	Letters []Letter `json:"letters"`
 }
@@ -53,31 +49,9 @@ type RowSide struct {
 	Data    json.RawMessage `json:"data,omitempty"`
 }
 
-// Shared is the shared entry.
-type Shared struct {
-	Name string `json:"name" doc:"cache key"`
-	// State is value, lease or none.
-	State   string  `json:"state" enum:"value,lease,none"`
-	Valid   bool    `json:"valid" doc:"false: no reader takes the value, since its lane was flushed after it"`
-	Version int64   `json:"version"`
-	TTL     float64 `json:"ttl_seconds"`
-	// Floor is the least version that a fill may store; -1: none. MAX (2^53-1): only loads of the primary fill.
-	Floor int64 `json:"floor"`
-}
-
-// NodeCopy is a node's local entry.
-type NodeCopy struct {
-	Node    string `json:"node"`
-	Held    bool   `json:"held"`
-	Version int64  `json:"version,omitempty"`
-	Found   bool   `json:"found,omitempty"`
-	Served  bool   `json:"served"`
-}
-
 const (
 	scanRecords = 20_000
 	scanWait    = 5 * time.Second
-	peekWait    = time.Second
 )
 
 func (s *Server) recordRoutes() {
@@ -120,9 +94,9 @@ func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOut
 	if _, err := d.ParseKey(in.Key); err != nil {
 		return nil, s.answerError(ctx, "read key", err)
 	}
-	r := Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []NodeCopy{}, Letters: []Letter{}}
+	r := Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []consistency.NodeCopy{}, Letters: []Letter{}}
 	for _, look := range []func(context.Context, *schemas.Dataset, *recordInput, *Record) error{
-		s.lookKafka, s.lookRow, s.lookLetters, s.lookShared, s.lookNodes,
+		s.lookKafka, s.lookRow, s.lookLetters, s.lookCopies,
 	} {
 		if err := look(ctx, d, in, &r); err != nil {
 			return nil, s.answerError(ctx, "inspect record", err)
@@ -215,7 +189,7 @@ func (s *Server) lookLetters(ctx context.Context, d *schemas.Dataset, in *record
 	return err
 }
 
-func (s *Server) lookShared(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+func (s *Server) lookCopies(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
 	if d.Cache == nil || s.cfg.Redis == nil {
 		return nil
 	}
@@ -223,47 +197,17 @@ func (s *Server) lookShared(ctx context.Context, d *schemas.Dataset, in *recordI
 	if err != nil {
 		return err
 	}
-	keys := lane.KeysOf(s.cfg.Namespace, lane.Of(name, s.cfg.Lanes))
-	pipe := s.cfg.Redis.Pipeline()
-	value, ttl := pipe.Get(ctx, keys.Value(name)), pipe.PTTL(ctx, keys.Value(name))
-	root, f0, f1 := pipe.HGet(ctx, keys.Meta, "root"), pipe.HGet(ctx, keys.Floors0, name), pipe.HGet(ctx, keys.Floors1, name)
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	reader, err := consistency.NewReader(s.cfg.Redis, s.cfg.Namespace, s.cfg.Lanes)
+	if err != nil {
 		return err
 	}
-	sh := &Shared{Name: name, State: "none", Floor: -1, TTL: max(0, ttl.Val().Seconds())}
-	for _, f := range []*redis.StringCmd{f0, f1} {
-		if n, err := f.Int64(); err == nil {
-			sh.Floor = max(sh.Floor, n)
-		}
+	copies, err := reader.Look(ctx, name)
+	if err != nil {
+		return err
 	}
-	b, _ := value.Bytes()
-	if v, ok := lane.ParseValue(b); ok {
-		sh.State, sh.Version, sh.Valid = "value", v.Version, v.Root == root.Val()
-	} else if strings.HasPrefix(string(b), "L ") {
-		sh.State = "lease"
-	}
-	r.Shared = sh
+	r.Shared = &copies[0].Shared
+	r.Nodes = append(r.Nodes, copies[0].Nodes...)
 	return nil
-}
-
-func (s *Server) lookNodes(ctx context.Context, _ *schemas.Dataset, _ *recordInput, r *Record) error {
-	if r.Shared == nil {
-		return nil
-	}
-	nodes, err := invalidation.Nodes(ctx, s.cfg.Redis, s.cfg.Namespace)
-	if err != nil || len(nodes) == 0 {
-		return err
-	}
-	q := invalidation.Question{Names: []string{r.Shared.Name}}
-	answers, err := invalidation.Ask(ctx, s.cfg.Redis, s.cfg.Namespace, q, len(nodes), peekWait)
-	for _, a := range answers {
-		c := NodeCopy{Node: a.Node}
-		for _, h := range a.Held {
-			c.Held, c.Version, c.Found, c.Served = true, h.Version, h.Found, h.Served
-		}
-		r.Nodes = append(r.Nodes, c)
-	}
-	return err
 }
 
 type acceptedOutput struct {

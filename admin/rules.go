@@ -14,6 +14,7 @@ func rules() map[string]rule {
 		"POST /v1/datasets/{dataset}/pause":           {least: Operator, change: true},
 		"POST /v1/datasets/{dataset}/resume":          {least: Operator, change: true},
 		"GET /v1/lag":                                 {least: Viewer},
+		"GET /v1/consistency":                         {least: Viewer},
 		"GET /v1/nodes":                               {least: Viewer},
 		"POST /v1/nodes/{node}/flush":                 {least: Operator, change: true},
 		"GET /v1/records/{dataset}/{key}":             {least: Viewer},

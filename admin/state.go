@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/invalidation"
 )
@@ -90,6 +91,10 @@ func (s *Server) stateRoutes() {
 	huma.Register(s.api, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/pause", OperationID: "pause-dataset", Summary: "Set a dataset aside on every worker"}, s.pauseDataset)
 	huma.Register(s.api, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/resume", OperationID: "resume-dataset", Summary: "Let a dataset go on"}, s.resumeDataset)
 	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/lag", OperationID: "list-lag", Summary: "How far each partition is"}, s.listLag)
+	huma.Register(s.api, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/consistency", OperationID: "show-consistency", Summary: "What the workers' samplers found: cached copies compared with the replica",
+		Description: "The counts are those of the workers that are alive, since each was started.",
+	}, s.showConsistency)
 	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/nodes", OperationID: "list-nodes", Summary: "Nodes and workers that are alive"}, s.listNodes)
 	huma.Register(s.api, huma.Operation{Method: http.MethodPost, Path: "/v1/nodes/{node}/flush", OperationID: "flush-node", Summary: "Make one node forget its local entries"}, s.flushNode)
 	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/audit", OperationID: "list-audit", Summary: "What was changed, newest first"}, s.listAudit)
@@ -120,6 +125,22 @@ func (s *Server) listDatasets(ctx context.Context, _ *empty) (*listed[DatasetSta
 		out = append(out, st)
 	}
 	return listOf(out), nil
+}
+
+type consistencyOutput struct{ Body consistency.Stats }
+
+func (s *Server) showConsistency(ctx context.Context, _ *empty) (*consistencyOutput, error) {
+	workers, err := Workers(ctx, s.cfg.Replica.DB())
+	if err != nil {
+		return nil, s.answerError(ctx, "read workers", err)
+	}
+	var all []consistency.Stats
+	for _, w := range workers {
+		if w.Alive && w.Consistency != nil {
+			all = append(all, *w.Consistency)
+		}
+	}
+	return &consistencyOutput{consistency.Sum(all...)}, nil
 }
 
 type datasetInput struct {

@@ -1,6 +1,10 @@
 package admin
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/freshet/freshet/consistency"
+)
 
 // verdict says in one sentence whether the copies of a record agree; the most important disagreement is named. fresh is
 // false only where something is older than it should be and nothing on its way explains the difference as finished.
@@ -26,13 +30,16 @@ func verdict(r *Record) (text string, fresh bool) {
 		}
 		return fmt.Sprintf("The replica has version %d although version %d at offset %d was committed: the row was changed by hand or the database restored; replay this key.", row, newest.Version, newest.Offset), false
 	}
-	for _, n := range r.Nodes {
-		if n.Served && n.Version > 0 && n.Version < row {
-			return fmt.Sprintf("Node %s serves version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", n.Node, n.Version, row), false
-		}
+	copies := consistency.Copies{Nodes: r.Nodes}
+	if r.Shared != nil {
+		copies.Shared = *r.Shared
 	}
-	if s := r.Shared; s != nil && s.State == "value" && s.Valid && s.Version > 0 && s.Version < row {
-		return fmt.Sprintf("The shared entry has version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", s.Version, row), false
+	if old := copies.Older(row); len(old) > 0 {
+		who := "The shared entry has"
+		if old[0].Tier == consistency.TierLocal {
+			who = fmt.Sprintf("Node %s serves", old[0].Node)
+		}
+		return fmt.Sprintf("%s version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", who, old[0].Version, row), false
 	}
 	return agreed(r, row), true
 }

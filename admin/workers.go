@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/freshet/freshet/consistency"
 )
 
 // Workers write their state into freshet_worker, beside the positions that they move: not every worker has a Redis.
@@ -36,6 +38,8 @@ type WorkerState struct {
 	Address    string            `json:"address,omitempty"`
 	NotReady   []string          `json:"not_ready,omitempty"`
 	Partitions []WorkerPartition `json:"partitions,omitempty"`
+	// Consistency is what its sampler found; nil without one.
+	Consistency *consistency.Stats `json:"consistency,omitempty"`
 	// Seconds since it last said so, by the database's clock; set when it is read.
 	Seconds float64 `json:"seconds_ago"`
 	Alive   bool    `json:"alive"`

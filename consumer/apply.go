@@ -46,6 +46,9 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
 	pr.applied = w.now()
+	if n := len(pr.changes); n > 0 {
+		w.cfg.Changed(p.dataset, n, func(i int) string { return pr.changes[i].Event.Key })
+	}
 	// Emission needs the names only: what was fetched goes now, not after the lanes have answered.
 	pr.changes, pr.letters = nil, nil
 	b.Release()

@@ -91,6 +91,9 @@ type Config struct {
 	// DefaultPauseAfter. A paused dataset lets go of its writer, so that the others flow, and is tried again every
 	// ProbeInterval.
 	PauseAfter time.Duration
+	// Changed, if not nil, is told of the changes of each committed batch, before they are emitted; key gives the key of
+	// each and may be called until Changed returns, which it should soon. Called concurrently.
+	Changed func(d *schemas.Dataset, n int, key func(i int) string)
 	// Failpoint, if not nil, is called at the named points of a batch's way; fault tests stop the process there. It is
 	// nil in production.
 	Failpoint func(point string)
@@ -128,6 +131,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxKeyRate == 0 {
 		c.MaxKeyRate = DefaultMaxKeyRate
+	}
+	if c.Changed == nil {
+		c.Changed = func(*schemas.Dataset, int, func(int) string) {}
 	}
 	if c.Failpoint == nil {
 		c.Failpoint = func(string) {}

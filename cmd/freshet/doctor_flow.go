@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -51,6 +52,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 		for _, why := range w.NotReady {
 			d.bad("worker-waits", w.Owner, "follow the text", "%s", why)
 		}
+		d.examineCopies(w.Consistency)
 		for _, p := range w.Partitions {
 			if p.Stopped {
 				d.bad("partition-stands", fmt.Sprintf("%s/%d", p.Topic, p.Partition), "see /readyz of worker "+w.Owner, "it does not move: %s", p.Error)
@@ -68,6 +70,16 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 	counts, err := d.db.CountLetters(ctx, "")
 	if n := counts["open"]; err == nil && n > 0 {
 		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d letters are open", n)
+	}
+}
+
+// examineCopies tells what a worker's sampler found.
+func (d *doctor) examineCopies(st *consistency.Stats) {
+	if st == nil {
+		return
+	}
+	for _, s := range st.Stale {
+		d.bad("entry-stale", s.Dataset+" "+s.Key, staleMend(s), "%s", staleText(s))
 	}
 }
 

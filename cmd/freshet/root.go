@@ -35,7 +35,7 @@ func (p *program) command() *cobra.Command {
 	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.datasetsCommand(), p.deadlettersCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
 	root.AddCommand(p.schemaCommand(), p.partitionsCommand())
 	p.addDev(root)
-	root.AddCommand(p.adminCommand(), p.serveCommand(), p.lagCommand(), p.nodesCommand(), p.inspectCommand(), p.replayCommand(), p.doctorCommand())
+	root.AddCommand(p.adminCommand(), p.serveCommand(), p.lagCommand(), p.nodesCommand(), p.inspectCommand(), p.replayCommand(), p.doctorCommand(), p.verifyCommand())
 	return root
 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
@@ -89,6 +90,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
 	}
 	var foreign *invalidation.Foreign
+	var sampler *consistency.Sampler
 	if anyCached(set) {
 		rdb, err := openForeignRedis(c)
 		if err != nil {
@@ -107,20 +109,25 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		defer emitter.Close()
 		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
 		wc.Namespace, wc.Outbox = c.Namespace, db
+		var closeSampler func()
+		if sampler, closeSampler, err = openSampler(c, &wc, db, log); err != nil {
+			return err
+		}
+		defer closeSampler()
 	}
 	w, err := consumer.New(wc)
 	if err != nil {
 		return err
 	}
 	say := func(address string) func() admin.WorkerState {
-		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w) }
+		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w, sampler) }
 	}
 	replays, closeReplays, err := openReplayer(ctx, c, log, w, &wc)
 	if err != nil {
 		return err
 	}
 	defer closeReplays()
-	return serveWorker(ctx, c, w, log, withForeign(foreign, beside), func(ctx context.Context, address string) error {
+	return serveWorker(ctx, c, w, log, withAll(foreign, sampler, beside), func(ctx context.Context, address string) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return admin.AnnounceWorker(ctx, db.DB(), say(address), log) })
 		g.Go(func() error { return replays.Run(ctx) })
@@ -154,12 +161,16 @@ func openReplayer(ctx context.Context, c config.Config, log *slog.Logger, w *con
 	return r, closeAll, err
 }
 
-// withForeign also runs the second passes of foreign keys.
-func withForeign(f *invalidation.Foreign, beside besideWorker) besideWorker {
+// withAll also runs the second passes of foreign keys, and the sampler.
+func withAll(f *invalidation.Foreign, sampler *consistency.Sampler, beside besideWorker) besideWorker {
 	return func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
 		g, ctx := errgroup.WithContext(ctx)
 		if f != nil {
 			g.Go(func() error { return f.Run(ctx) })
+		}
+		if sampler != nil {
+			reg.MustRegister(telemetry.NewConsistencyCollector(sampler.Stats))
+			g.Go(func() error { return sampler.Run(ctx) })
 		}
 		if beside != nil {
 			g.Go(func() error { return beside(ctx, w, reg) })
@@ -228,8 +239,12 @@ func asErrors(broken []*replica.DatasetError) []error {
 }
 
 // workerState is what a worker says of itself to whoever looks at all of them.
-func workerState(owner, address string, began time.Time, w *consumer.Worker) admin.WorkerState {
+func workerState(owner, address string, began time.Time, w *consumer.Worker, sampler *consistency.Sampler) admin.WorkerState {
 	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: w.NotReady()}
+	if sampler != nil {
+		seen := sampler.Stats()
+		st.Consistency = &seen
+	}
 	for _, p := range w.Stats().Consumer.Partitions {
 		wp := admin.WorkerPartition{
 			Topic: p.Partition.Topic, Partition: p.Partition.ID, Applied: p.Applied, Committed: p.Committed, Paused: p.Paused, Stopped: p.Lost || p.Stopped,

@@ -54,7 +54,7 @@ func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lea
 	if err := w.holdHash(ctx, b.Dataset); err != nil {
 		return err
 	}
-	next, err := w.positions(ctx, b.Dataset.Topic, topicID, " FOR UPDATE")
+	next, err := readPositions(ctx, w.conn, b.Dataset.Topic, topicID, " FOR UPDATE")
 	if err != nil {
 		return err
 	}
@@ -90,9 +90,9 @@ func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
 	return nil
 }
 
-// positions reads the positions of a topic's sources that were ever read.
-func (w *writer) positions(ctx context.Context, topic, id, lock string) (map[string]int64, error) {
-	rows, err := w.conn.QueryContext(ctx, sqlAllNext+lock, otherIDs(topic, id)[2:]...)
+// readPositions reads the positions of a topic's sources that were ever read.
+func readPositions(ctx context.Context, q querier, topic, id, lock string) (map[string]int64, error) {
+	rows, err := q.QueryContext(ctx, sqlAllNext+lock, otherIDs(topic, id)[2:]...)
 	if err != nil {
 		return nil, doing("read positions of topic", topic, err)
 	}
@@ -114,7 +114,7 @@ func (w *writer) positions(ctx context.Context, topic, id, lock string) (map[str
 // Positions reads how far each source of a topic is applied; sources that were never read are absent.
 func (m *MySQL) Positions(ctx context.Context, topic, id string) (next map[string]int64, err error) {
 	err = m.transact(ctx, "read positions", func(ctx context.Context, w *writer) error {
-		next, err = w.positions(ctx, topic, id, "")
+		next, err = readPositions(ctx, w.conn, topic, id, "")
 		return err
 	})
 	return next, err

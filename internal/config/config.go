@@ -97,6 +97,8 @@ type Worker struct {
 	DeadTopics     bool          `koanf:"dead_topics"`
 	MaxKeyRate     int           `koanf:"max_key_rate"`
 	ForeignAgain   time.Duration `koanf:"foreign_again"`
+	Samples        int           `koanf:"samples"`
+	StaleAfter     time.Duration `koanf:"stale_after"`
 }
 
 // Producer tunes publishing.

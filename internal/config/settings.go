@@ -57,6 +57,8 @@ func settings() []setting {
 		{"worker.dead_topics", false, "copy each dead letter to the topic <topic>.dead, which freshet migrate datasets makes", false, func(c *Config) any { return c.Worker.DeadTopics }},
 		{"worker.max_key_rate", 0, "keys a second and lane beyond which a common tag is stamped or the lane flushed instead; 0: 100000; negative: no bound", false, func(c *Config) any { return c.Worker.MaxKeyRate }},
 		{"worker.foreign_again", "0s", "delete foreign keys once more that long after the first time; 0: not", false, func(c *Config) any { return c.Worker.ForeignAgain }},
+		{"worker.samples", 0, "records a second whose cached copies are compared with the replica, at most 100; 0: 1; negative: none", false, func(c *Config) any { return c.Worker.Samples }},
+		{"worker.stale_after", "1m", "when a copy older than the replica is an alarm, a quarter of it after a second look; above MaxStaleness of every node", false, func(c *Config) any { return c.Worker.StaleAfter }},
 		{"producer.source", "", "CloudEvents source of what this process publishes; empty: //freshet/publish", false, func(c *Config) any { return c.Producer.Source }},
 		{"producer.compression", "none", "none, gzip, snappy, lz4 or zstd", false, func(c *Config) any { return c.Producer.Compression }},
 		{"producer.linger", "0s", "how long a batch waits for more; 0: the producer's own", false, func(c *Config) any { return c.Producer.Linger }},

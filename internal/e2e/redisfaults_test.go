@@ -87,11 +87,14 @@ func flushCounts(nodes []*phone) map[string]int64 {
 	return sum
 }
 
-// healed wants every copy right, and says how long that took.
+// healed wants every copy right, in the eyes of freshet verify too, and says how long that took.
 func (p *people) healed(what string, nodes []*phone) {
 	p.t.Helper()
 	began := time.Now()
 	p.same(nodes)
+	if r := p.verify(); len(r.Stale)+r.Waiting > 0 || r.Records == 0 {
+		p.t.Errorf("%s freshet verify finds %+v", what, r)
+	}
 	p.t.Logf("%s: every lookup tells the truth after %s", what, time.Since(began).Round(time.Millisecond))
 }
 
@@ -118,6 +121,7 @@ func TestLaggingReplicasTakeOver(t *testing.T) {
 	k.Lead(older.Addr)
 	p.bout(nodes)
 	p.healed("after more changes", nodes)
+	p.plantedIsSeen(nodes)
 }
 
 // Parts of a lane, or all of Redis, vanish while changes go on.
@@ -163,6 +167,7 @@ func TestLanesAreLost(t *testing.T) {
 			t.Errorf("after the loss of %s %d nodes counted %d flushes", tc.name, len(nodes), counted)
 		}
 	}
+	p.plantedIsSeen(nodes)
 }
 
 // Redis dies and comes back with an append-only file whose end is missing.
@@ -196,6 +201,7 @@ func TestAppendOnlyFileIsCut(t *testing.T) {
 		p.bout(nodes)
 		p.healed("and after more changes", nodes)
 	}
+	p.plantedIsSeen(nodes)
 }
 
 // The worker as a process behind Sentinels and in a cluster, while masters die.
@@ -215,6 +221,7 @@ func TestWorkerFollowsTheMaster(t *testing.T) {
 		s.Master.Restart(t)
 		p.bout(nodes)
 		p.healed("after the old master came back", nodes)
+		p.plantedIsSeen(nodes)
 	})
 	t.Run("cluster", func(t *testing.T) {
 		c := testenv.StartRedisCluster(t, testenv.RedisOptions{})
@@ -242,5 +249,6 @@ func TestWorkerFollowsTheMaster(t *testing.T) {
 		c.Nodes[to].Kill(t)
 		p.bout(nodes)
 		p.healed("after a master died", nodes)
+		p.plantedIsSeen(nodes)
 	})
 }

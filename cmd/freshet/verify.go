@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/schemas"
+)
+
+// openSampler makes what compares cached copies with the replica beside the worker of wc, with a Redis client of its own; nil
+// when the settings want none.
+func openSampler(c config.Config, wc *consumer.Config, db *replica.MySQL, log *slog.Logger) (*consistency.Sampler, func(), error) {
+	if c.Worker.Samples < 0 {
+		return nil, func() {}, nil
+	}
+	rdb, err := openRedis(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	closeAll := func() { _ = rdb.Close() } // nothing is read any more
+	tiers, err := consistency.NewReader(rdb, c.Namespace, c.Lanes)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	s, err := consistency.New(consistency.Config{Datasets: wc.Datasets, Replica: db, Tiers: tiers, Records: c.Worker.Samples, Alarm: c.Worker.StaleAfter, Logger: log})
+	if err != nil {
+		closeAll()
+		return nil, nil, usageError{fmt.Errorf("worker.samples (Records), worker.stale_after (Alarm): %w", err)}
+	}
+	wc.Changed = s.Changed
+	return s, closeAll, nil
+}
+
+func (p *program) verifyCommand() *cobra.Command {
+	var v verification
+	cmd := &cobra.Command{
+		Use:   "verify [DATASET...]",
+		Short: "Compare cached copies with the replica: shared entries, and what each node holds",
+		Long: "Walk through the replica rows of the datasets (all of them when none is named) and ask the shared tier and every node for their\n" +
+			"versions. A copy that readers get and that is older than its row is looked at again after --wait, which must be longer than a\n" +
+			"node may serve without a proof (MaxStaleness); the exit code is 1 when it still is. Workers do the same all the time with a few records (worker.samples).",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			r, err := v.run(cmd.Context(), l.Config, log, names)
+			if err != nil {
+				return err
+			}
+			return p.printReport(&r)
+		},
+	}
+	cmd.Flags().IntVar(&v.records, "records", 1000, "most rows of each dataset; 0: all")
+	cmd.Flags().StringVar(&v.after, "after", "", "begin behind this key; needs one dataset")
+	cmd.Flags().DurationVar(&v.wait, "wait", 15*time.Second, "how long after the first look a copy may be stale")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "lanes", "mysql", "redis", "log")
+	return cmd
+}
+
+// verification are the flags of the command.
+type verification struct {
+	records int
+	after   string
+	wait    time.Duration
+}
+
+func (v *verification) run(ctx context.Context, c config.Config, log *slog.Logger, names []string) (consistency.Report, error) {
+	if v.records < 0 || v.wait <= 0 {
+		return consistency.Report{}, usageError{fmt.Errorf("--records: %d, --wait: %v; give how many rows to look at, or 0 for all, and a time above 0", v.records, v.wait)}
+	}
+	if v.after != "" && len(names) != 1 {
+		return consistency.Report{}, usageError{fmt.Errorf("--after: needs exactly one dataset")}
+	}
+	set, err := loadDatasets(c)
+	if err != nil {
+		return consistency.Report{}, err
+	}
+	which := set.All()
+	if len(names) > 0 {
+		which = slices.DeleteFunc(slices.Clone(which), func(d *schemas.Dataset) bool { return !slices.Contains(names, d.Name) })
+		if len(which) != len(names) {
+			return consistency.Report{}, usageError{fmt.Errorf("a dataset is unknown or named twice; `freshet schema lint` lists them")}
+		}
+	}
+	if !slices.ContainsFunc(which, func(d *schemas.Dataset) bool { return d.Cache != nil }) {
+		return consistency.Report{}, usageError{fmt.Errorf("no dataset has a cache section, so nothing of them is cached")}
+	}
+	db, err := openReplica(ctx, c, log)
+	if err != nil {
+		return consistency.Report{}, err
+	}
+	defer db.Close()
+	rdb, err := openRedis(c)
+	if err != nil {
+		return consistency.Report{}, err
+	}
+	defer rdb.Close()
+	tiers, err := consistency.NewReader(rdb, c.Namespace, c.Lanes)
+	if err != nil {
+		return consistency.Report{}, err
+	}
+	r, err := consistency.Verify(ctx, consistency.Config{Datasets: set, Replica: db, Tiers: tiers, Confirm: v.wait, Logger: log}, v.after, v.records, which...)
+	if err != nil {
+		return r, fmt.Errorf("verify: %w", err)
+	}
+	return r, nil
+}
+
+func (p *program) printReport(r *consistency.Report) error {
+	if p.json {
+		if err := p.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		for _, s := range r.Stale {
+			fmt.Fprintln(p.out, staleText(s)+"; "+staleMend(s))
+		}
+		fmt.Fprintf(p.out, "%d records, %d copies of them: %d stale, %d waiting for a worker\n", r.Records, r.Copies, len(r.Stale), r.Waiting)
+	}
+	if len(r.Stale) > 0 {
+		return errReported
+	}
+	return nil
+}
+
+func staleText(s consistency.Stale) string {
+	what := "the shared entry"
+	if s.Tier == consistency.TierLocal {
+		what = "node " + s.Node
+	}
+	return fmt.Sprintf("%s %s: %s has version %d, the replica has had %d since %s", s.Dataset, s.Key, what, s.Version, s.Replica, s.Since.Format("15:04:05Z07:00"))
+}
+
+func staleMend(s consistency.Stale) string {
+	return fmt.Sprintf("freshet inspect %s %s --invalidate --reason '...', and report it", s.Dataset, s.Key)
+}
