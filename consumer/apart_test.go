@@ -2,9 +2,7 @@ package consumer_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/freshet/freshet/consumer"
@@ -39,15 +37,7 @@ func TestRefusedDatasetLetsGoOfItsWriter(t *testing.T) {
 func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
 	rs := testenv.StartRedis(t, testenv.RedisOptions{})
 	b := newBed(t, servers{redis: rs})
-	fsys := fstest.MapFS{"s.json": {Data: []byte(itemSchema)}}
-	for name, cache := range map[string]string{"items": "cache: {key: \"items:{id}\"}\n", "others": ""} {
-		fsys[name+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "dataset: %s\ntopic: %s\nschema: s.json\nkey: [id]\nreplica: {table: %s}\n%s",
-			name, b.dataset(name).Topic, name, cache)}
-	}
-	set, err := schemas.LoadDatasets(fsys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	set := b.mixed()
 	names := schemas.InvalidationTopic(b.ns)
 	b.kafka.CreateTopicNamed(t, names, 1)
 	t.Cleanup(func() { b.kafka.DeleteTopic(t, names) })

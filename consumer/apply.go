@@ -126,6 +126,9 @@ func (w *Worker) gate(ctx context.Context, p *partition) error {
 	if !p.cached() {
 		return nil
 	}
+	if err := w.awaitFlush(ctx, p); err != nil {
+		return err
+	}
 	if !w.cfg.anyUncached() {
 		return w.awaitLanes(ctx, p)
 	}

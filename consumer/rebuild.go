@@ -104,7 +104,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 		return refuse(fill, "topic %s was made anew since the table was first filled, and may not hold every record", d.Topic)
 	}
 	if known {
-		if err := (observed{info.Partitions, noted}).unfit(d); err != nil {
+		if err := (observed{partitions: info.Partitions, noted: noted}).unfit(d); err != nil {
 			return refuse(fill, "%v", err)
 		}
 	}

@@ -36,6 +36,7 @@ func (w *Worker) checkLanes(ctx context.Context) {
 	}
 	ctx, stop := whileOwned(ctx, parts)
 	defer stop()
+	parts = w.flushRenewed(ctx, parts)
 	const what = "redis: check lanes"
 	failed := map[*partition]error{}
 	for _, v := range w.lanes {

@@ -83,6 +83,7 @@ func resume(a kafkalog.Assigned, pos replica.Position, copied bool) int64 {
 type observed struct {
 	partitions int32
 	noted      replica.Topic
+	renewal    *renewal
 }
 
 // unfit: the positions of different partitions do not compare, so a record that another partition count moves to another
@@ -108,6 +109,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})
 		p.unfit = topic.unfit(d)
 	}
+	p.renewal = topic.renewal
 	if !p.cached() {
 		p.markReady()
 		return p
@@ -130,83 +132,6 @@ func closed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// observeTopics notes the topics' ids. A topic that was made anew is a new source: nothing may be committed for the old
-// one any more, and every lane is flushed, with hold, before the first transaction of the new one.
-func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
-	seen := map[string]observed{}
-	for _, a := range parts {
-		if _, known := seen[a.Partition.Topic]; known {
-			continue
-		}
-		o, err := w.observeTopic(ctx, a)
-		if err != nil {
-			return nil, err
-		}
-		seen[a.Partition.Topic] = o
-	}
-	return seen, nil
-}
-
-func (w *Worker) observeTopic(ctx context.Context, a kafkalog.Assigned) (o observed, err error) {
-	info, err := w.cfg.Kafka.Topic(ctx, a.Partition.Topic)
-	if err != nil {
-		return o, fmt.Errorf("read topic %s: %w", a.Partition.Topic, err)
-	}
-	madeAnew := fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
-	if info.ID != a.Partition.TopicID {
-		return o, madeAnew
-	}
-	pending, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
-	if err != nil {
-		return o, fmt.Errorf("note topic %s: %w", info.Name, err)
-	}
-	if pending {
-		if err := w.flushFor(ctx, info); err != nil {
-			return o, err
-		}
-	}
-	noted, ok, err := w.cfg.Topics.Topic(ctx, info.Name)
-	if err != nil {
-		return o, fmt.Errorf("read note of topic %s: %w", info.Name, err)
-	}
-	if !ok || noted.ID != info.ID {
-		return o, madeAnew
-	}
-	w.countPartitions(info, noted)
-	return observed{info.Partitions, noted}, nil
-}
-
-func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
-	w.counts.renewed.Add(1)
-	w.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
-	if d, ok := w.cfg.Datasets.ByTopic(info.Name); !ok || d.Cache != nil {
-		if err := w.FlushLanes(ctx); err != nil {
-			return err
-		}
-	}
-	if err := w.cfg.Topics.Flushed(ctx, info.Name, info.ID, w.cfg.KeepDisplaced); err != nil {
-		return fmt.Errorf("note flush for topic %s: %w", info.Name, err)
-	}
-	return nil
-}
-
-// countPartitions makes a change of a topic's partitions loud. Keys move to other partitions with it; versions keep their
-// order where publishers give them.
-func (w *Worker) countPartitions(info kafkalog.TopicInfo, noted replica.Topic) {
-	w.mu.Lock()
-	before, known := w.counted[info.Name]
-	w.counted[info.Name] = info.Partitions
-	w.mu.Unlock()
-	if !known {
-		before = noted.Partitions
-	}
-	if before == info.Partitions {
-		return
-	}
-	w.counts.repartitioned.Add(1)
-	w.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
 }
 
 // FlushLanes gives every lane a new root with hold: nothing cached before counts any more, and for the hold only loads from

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/freshet/freshet/consumer"
@@ -28,16 +27,7 @@ func TestTopicMadeAnew(t *testing.T) {
 	b.awaitDone("others")
 	old, root := b.source("items"), b.root()
 	gone := b.hold("items", "k1", 1)
-	topic := b.dataset("items").Topic
-	b.kafka.DeleteTopic(t, topic)
-	testenv.Eventually(t, patience, func(context.Context) error {
-		if _, err := b.client.Topic(t.Context(), topic); err == nil {
-			return errors.New("the topic is still there")
-		}
-		return nil
-	})
-	b.kafka.CreateTopicNamed(t, topic, 1)
-	b.producer = b.kafka.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner())) // the first one knows the old topic's id
+	b.remake("items")
 	b.put("items", "k1", 2)
 	b.put("items", "new", 1)
 	b.awaitRow("items", "k1", 2)

@@ -66,6 +66,8 @@ type partition struct {
 	over chan struct{}
 	// fresh is the next_offset that was taken: what lies at or above it was never committed to MySQL before.
 	fresh int64
+	// renewal is the flush that must come before all else; nil in all but one case.
+	renewal *renewal
 	// ready is closed once every lane was checked for the first time; no transaction begins before.
 	ready     chan struct{}
 	readyOnce sync.Once

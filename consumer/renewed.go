@@ -1,0 +1,172 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+)
+
+// A topic that was made anew is a new source: nothing may be committed for the old one any more, and every lane is
+// flushed, with hold, before the first transaction of the new one. The lanes may be away when it is found out, so the
+// flush is not part of taking partitions: only that topic waits for it.
+
+// renewal is a flush that a topic's new id asks for.
+type renewal struct {
+	info kafkalog.TopicInfo
+	done chan struct{} // closed when every lane was flushed
+}
+
+func (r *renewal) fault() string {
+	return fmt.Sprintf("redis and mysql: flush every lane for topic %s, which was made anew", r.info.Name)
+}
+
+// observeTopics notes the topics' ids.
+func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
+	seen := map[string]observed{}
+	for _, a := range parts {
+		if _, known := seen[a.Partition.Topic]; known {
+			continue
+		}
+		o, err := w.observeTopic(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		seen[a.Partition.Topic] = o
+	}
+	return seen, nil
+}
+
+func (w *Worker) observeTopic(ctx context.Context, a kafkalog.Assigned) (o observed, err error) {
+	info, err := w.cfg.Kafka.Topic(ctx, a.Partition.Topic)
+	if err != nil {
+		return o, fmt.Errorf("read topic %s: %w", a.Partition.Topic, err)
+	}
+	madeAnew := fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
+	if info.ID != a.Partition.TopicID {
+		return o, madeAnew
+	}
+	pending, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
+	if err != nil {
+		return o, fmt.Errorf("note topic %s: %w", info.Name, err)
+	}
+	noted, ok, err := w.cfg.Topics.Topic(ctx, info.Name)
+	if err != nil {
+		return o, fmt.Errorf("read note of topic %s: %w", info.Name, err)
+	}
+	if !ok || noted.ID != info.ID {
+		return o, madeAnew
+	}
+	w.countPartitions(info, noted)
+	o = observed{partitions: info.Partitions, noted: noted}
+	if pending {
+		o.renewal, err = w.renew(ctx, info)
+	}
+	return o, err
+}
+
+// renew says loudly that a topic was made anew, and gives what has to be waited for: nothing if no lane knows the topic.
+func (w *Worker) renew(ctx context.Context, info kafkalog.TopicInfo) (*renewal, error) {
+	w.counts.renewed.Add(1)
+	w.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
+	if d, ok := w.cfg.Datasets.ByTopic(info.Name); ok && d.Cache == nil {
+		return nil, w.noteFlushed(ctx, info)
+	}
+	return &renewal{info: info, done: make(chan struct{})}, nil
+}
+
+func (w *Worker) noteFlushed(ctx context.Context, info kafkalog.TopicInfo) error {
+	if err := w.cfg.Topics.Flushed(ctx, info.Name, info.ID, w.cfg.KeepDisplaced); err != nil {
+		return fmt.Errorf("note flush for topic %s: %w", info.Name, err)
+	}
+	return nil
+}
+
+// flushRenewed flushes the lanes for the topics that were made anew, and gives the partitions that wait for nothing of
+// the kind any more.
+func (w *Worker) flushRenewed(ctx context.Context, parts []*partition) []*partition {
+	failed := map[*renewal]bool{}
+	ready := make([]*partition, 0, len(parts))
+	for _, p := range parts {
+		r := p.renewal
+		if p.flushed() {
+			ready = append(ready, p)
+			continue
+		}
+		if failed[r] {
+			continue
+		}
+		if err := w.flushFor(ctx, r.info); err != nil {
+			failed[r] = true
+			if ctx.Err() == nil {
+				w.fault(r.fault(), err)
+			}
+			continue
+		}
+		close(r.done)
+		w.healed(r.fault())
+		w.probePaused()
+		ready = append(ready, p)
+	}
+	return ready
+}
+
+// flushFor flushes every lane, unless another member has done so since this one looked.
+func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
+	noted, ok, err := w.cfg.Topics.Topic(ctx, info.Name)
+	if err != nil {
+		return fmt.Errorf("read note of topic %s: %w", info.Name, err)
+	}
+	if ok && noted.ID == info.ID && !noted.FlushPending {
+		return nil
+	}
+	if err := w.FlushLanes(ctx); err != nil {
+		return err
+	}
+	return w.noteFlushed(ctx, info)
+}
+
+// flushed says that p does not wait, or no longer, for the flush that its topic's new id asks for.
+func (p *partition) flushed() bool { return p.renewal == nil || closed(p.renewal.done) }
+
+var errNotFlushed = errors.New("its topic was made anew, and its records must wait until every lane is flushed")
+
+// awaitFlush waits a moment for the flush that p's topic asks for, and then sets the topic aside: others need the writer.
+func (w *Worker) awaitFlush(ctx context.Context, p *partition) error {
+	if p.flushed() {
+		return nil
+	}
+	t := time.NewTimer(w.cfg.CheckInterval)
+	defer t.Stop()
+	select {
+	case <-p.renewal.done:
+		return nil
+	case <-p.over:
+		return fmt.Errorf("wait for the flush of the lanes: %w: the generation has ended", kafkalog.ErrRejoin)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		w.pause(p, errNotFlushed)
+		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, errNotFlushed)
+	}
+}
+
+// countPartitions makes a change of a topic's partitions loud. Keys move to other partitions with it; versions keep their
+// order where publishers give them.
+func (w *Worker) countPartitions(info kafkalog.TopicInfo, noted replica.Topic) {
+	w.mu.Lock()
+	before, known := w.counted[info.Name]
+	w.counted[info.Name] = info.Partitions
+	w.mu.Unlock()
+	if !known {
+		before = noted.Partitions
+	}
+	if before == info.Partitions {
+		return
+	}
+	w.counts.repartitioned.Add(1)
+	w.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
+}
