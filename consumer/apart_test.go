@@ -34,6 +34,36 @@ func TestRefusedDatasetLetsGoOfItsWriter(t *testing.T) {
 	}
 }
 
+// The dead topic of items is missing: once too many of its letters wait for their copies, nothing more of items is applied.
+func TestUncopiedLettersLeaveOtherDatasetsAlone(t *testing.T) {
+	b := newBed(t, servers{})
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Consumer.Writers, c.PauseAfter, c.DeadTopics = 1, 300*time.Millisecond, true
+	})
+	const enough = 4 // batches, each with a letter
+	for i := range enough {
+		b.poison("items", "bad")
+		testenv.Eventually(t, patience, func(context.Context) error {
+			if n := b.count("freshet_dead_letter"); n != i+1 {
+				return fmt.Errorf("%d letters, want %d", n, i+1)
+			}
+			return nil
+		})
+	}
+	b.put("items", "k", 1)
+	awaitReason(t, w, "copy dead letters to topic "+b.dataset("items").Topic+".dead")
+	b.put("others", "k", 1)
+	b.awaitRow("others", "k", 1)
+	awaitReason(t, w, "dataset items is paused", "dead letters")
+	if v := b.version(t.Context(), "items", "k"); v != 0 {
+		t.Errorf("items was applied to version %d with %d batches of uncopied letters", v, enough)
+	}
+	b.kafka.CreateTopicNamed(t, consumer.DeadTopic(b.dataset("items").Topic), 1)
+	b.awaitRow("items", "k", 1)
+	b.awaitDone("items")
+	awaitReady(t, w)
+}
+
 func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
 	rs := testenv.StartRedis(t, testenv.RedisOptions{})
 	b := newBed(t, servers{redis: rs})
@@ -54,7 +84,7 @@ func TestSilentLanesLeaveDatasetsWithoutCacheAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.produce(names, rec.Key, rec.Value, rec.Headers)
+	b.produce(names, 0, rec.Key, rec.Value, rec.Headers)
 	awaitReason(t, w, "topic "+names+" is paused", "lanes")
 	b.put("others", "k", 1)
 	b.awaitRow("others", "k", 1)

@@ -20,16 +20,14 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	if p == nil {
 		return fmt.Errorf("apply batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
 	}
-	if err := p.copies.room(ctx); err != nil {
+	if err := w.awaitCopies(ctx, p); err != nil {
 		return err
 	}
 	pr, err := w.prepare(p, b)
 	if err != nil {
 		return fmt.Errorf("prepare batch: %w", err)
 	}
-	stop := cmp.Or(p.unfit, pr.stop)
-	p.stopped.Store(stop != nil)
-	if stop != nil {
+	if stop := cmp.Or(p.unfit, pr.stop); stop != nil {
 		w.pause(p, stop)
 		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
 	}
@@ -90,9 +88,7 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 	}
 	if err == nil {
 		w.healed(what)
-		if !w.anyStopped(p.id.Topic) {
-			w.resumed(p.id.Topic)
-		}
+		w.resumed(p)
 	}
 	return res, err
 }
@@ -108,14 +104,19 @@ func (w *Worker) patience(p *partition) time.Duration {
 	return w.cfg.PauseAfter
 }
 
-// anyStopped says whether a partition of the topic still waits for somebody, though others go on.
-func (w *Worker) anyStopped(topic string) bool {
-	for _, p := range w.partitions() {
-		if p.id.Topic == topic && p.stopped.Load() {
-			return true
-		}
+var errUncopied = errors.New("dead letters wait for their copies in the dead topic")
+
+// awaitCopies waits until not too many letters of p wait for their copies. A missing dead topic must not keep a writer from
+// other datasets.
+func (w *Worker) awaitCopies(ctx context.Context, p *partition) error {
+	wait, cancel := context.WithTimeoutCause(ctx, w.patience(p), errUncopied)
+	defer cancel()
+	err := p.copies.room(wait)
+	if err != nil && ctx.Err() == nil {
+		w.pause(p, errUncopied)
+		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err)
 	}
-	return false
+	return err
 }
 
 var errLanesSilent = errors.New("lanes do not answer, or are being repaired")

@@ -203,8 +203,13 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// put publishes one upsert and gives its offset.
+// put publishes one upsert to partition 0 and gives its offset.
 func (b *bed) put(dataset, key string, version int64) int64 {
+	b.t.Helper()
+	return b.putAt(0, dataset, key, version)
+}
+
+func (b *bed) putAt(partition int32, dataset, key string, version int64) int64 {
 	b.t.Helper()
 	data, err := json.Marshal(map[string]any{"id": key, "name": fmt.Sprint("v", version), "n": version})
 	if err != nil {
@@ -215,7 +220,7 @@ func (b *bed) put(dataset, key string, version int64) int64 {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return b.produce(d.Topic, rec.Key, rec.Value, rec.Headers)
+	return b.produce(d.Topic, partition, rec.Key, rec.Value, rec.Headers)
 }
 
 // putMany publishes version 1 of n records k0 …
@@ -229,12 +234,12 @@ func (b *bed) putMany(dataset string, n int) {
 // poison publishes bytes that no event is made of, under a record's key.
 func (b *bed) poison(dataset, key string) int64 {
 	b.t.Helper()
-	return b.produce(b.dataset(dataset).Topic, []byte(key), []byte("{"), nil)
+	return b.produce(b.dataset(dataset).Topic, 0, []byte(key), []byte("{"), nil)
 }
 
-func (b *bed) produce(topic string, key, value []byte, headers []schemas.Header) int64 {
+func (b *bed) produce(topic string, partition int32, key, value []byte, headers []schemas.Header) int64 {
 	b.t.Helper()
-	r := &kgo.Record{Topic: topic, Key: key, Value: value}
+	r := &kgo.Record{Topic: topic, Partition: partition, Key: key, Value: value}
 	for _, h := range headers {
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 	}

@@ -49,6 +49,25 @@ func TestBrokenTableStandsAside(t *testing.T) {
 	}
 }
 
+// A partition that was set aside is tried again although another one of its topic, which came later, goes on already.
+func TestEveryPartitionIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	b.split("items", 2)
+	w := b.start(func(cfg *consumer.Config, _ *replica.Config) { cfg.ProbeInterval = 3 * time.Second })
+	b.put("items", "k1", 1)
+	b.awaitRow("items", "k1", 1)
+	b.exec("RENAME TABLE items TO away")
+	b.put("items", "k1", 2)
+	awaitReason(t, w, "dataset items is paused", "mysql error 1146")
+	b.exec("RENAME TABLE away TO items")
+	b.putAt(1, "items", "k2", 1)
+	b.awaitRow("items", "k2", 1)
+	b.awaitRow("items", "k1", 2)
+	b.awaitDone("items")
+	awaitReady(t, w)
+}
+
 // What only an inspection finds holds back its dataset alone, also when the worker starts with it.
 func TestUnfitTableAtStart(t *testing.T) {
 	t.Parallel()

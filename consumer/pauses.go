@@ -102,14 +102,28 @@ func (w *Worker) pause(p *partition, why error) {
 	}
 	_, known := w.paused[topic]
 	w.paused[topic] = set
+	p.stopped = true
 	w.mu.Unlock()
 	if !known {
 		w.log.Error("paused until it can be written again", "what", set.subject(topic), "error", why)
 	}
 }
 
-func (w *Worker) resumed(topic string) {
+// resumed notes that p goes on. Its topic stays noted while another partition of it waits: only what is noted is tried again.
+func (w *Worker) resumed(p *partition) {
+	topic := p.id.Topic
 	w.mu.Lock()
+	if p.ended() {
+		w.mu.Unlock()
+		return
+	}
+	p.stopped = false
+	for _, other := range w.parts {
+		if other.id.Topic == topic && other.stopped {
+			w.mu.Unlock()
+			return
+		}
+	}
 	set, known := w.paused[topic]
 	delete(w.paused, topic)
 	w.mu.Unlock()
@@ -118,8 +132,13 @@ func (w *Worker) resumed(topic string) {
 	}
 }
 
-// probePaused lets topics try again that could not be written; one that is still broken pauses anew.
-func (w *Worker) probePaused() {
+// probePaused lets topics try again that could not be written; one that is still broken pauses anew. The lock keeps it from
+// undoing a pause that is being noted.
+func (w *Worker) probePaused(ctx context.Context) {
+	if err := w.pauseLock.acquire(ctx); err != nil {
+		return
+	}
+	defer w.pauseLock.release()
 	w.mu.Lock()
 	var topics []string
 	for topic, p := range w.paused {

@@ -63,6 +63,23 @@ func (b *bed) fence(source string) (fence int64) {
 	return fence
 }
 
+// split gives a dataset's topic more partitions.
+func (b *bed) split(dataset string, partitions int32) {
+	b.t.Helper()
+	req := kmsg.NewPtrCreatePartitionsRequest()
+	req.TimeoutMillis = 10_000
+	topic := kmsg.NewCreatePartitionsRequestTopic()
+	topic.Topic, topic.Count = b.dataset(dataset).Topic, partitions
+	req.Topics = append(req.Topics, topic)
+	res, err := req.RequestWith(b.t.Context(), b.producer)
+	if err == nil {
+		err = kerr.ErrorForCode(res.Topics[0].ErrorCode)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func TestAnotherNumberOfPartitionsIsLoud(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -70,18 +87,7 @@ func TestAnotherNumberOfPartitionsIsLoud(t *testing.T) {
 	w := b.start(nil)
 	b.awaitDone("items")
 	w.stop()
-	req := kmsg.NewPtrCreatePartitionsRequest()
-	req.TimeoutMillis = 10_000
-	topic := kmsg.NewCreatePartitionsRequestTopic()
-	topic.Topic, topic.Count = b.dataset("items").Topic, 3
-	req.Topics = append(req.Topics, topic)
-	res, err := req.RequestWith(t.Context(), b.producer)
-	if err == nil {
-		err = kerr.ErrorForCode(res.Topics[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	b.split("items", 3)
 	w = b.start(nil)
 	awaitStats(t, w, "counted", func(s consumer.Stats) bool { return s.TopicsRepartitioned == 1 })
 	b.put("items", "k1", 2)

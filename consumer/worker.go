@@ -57,8 +57,8 @@ type partition struct {
 	decoder *cdc.Decoder
 	// unfit says why nothing of this partition can be applied; nil in all but one case.
 	unfit error
-	// stopped: the last batch could not be told by events.
-	stopped atomic.Bool
+	// stopped: the last batch was set aside, and none was applied since. The worker's mutex guards it.
+	stopped bool
 	// restarted: somebody's decision to go on elsewhere was carried out. Only the watch uses it.
 	restarted bool
 	fence     int64
@@ -189,7 +189,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.keepInvalidations(ctx)
 			w.checkLanes(ctx)
 		case <-probe.C:
-			w.probePaused()
+			w.probePaused(ctx)
 		case <-purge.C:
 			w.purge(ctx)
 		}
