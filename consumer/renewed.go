@@ -108,7 +108,7 @@ func (w *Worker) flushRenewed(ctx context.Context, parts []*partition) []*partit
 		}
 		close(r.done)
 		w.healed(r.fault())
-		w.probePaused()
+		w.probePaused(ctx)
 		ready = append(ready, p)
 	}
 	return ready
