@@ -87,7 +87,9 @@ func (p *people) plantedIsSeen(nodes []*phone) {
 		p.spoil(shared)
 		found := p.verify("--wait", "100ms").Stale
 		sees := func(tier, node, key string) bool {
-			return slices.ContainsFunc(found, func(s consistency.Stale) bool { return s.Tier == tier && s.Node == node && s.Key == key && s.Dataset == "people" })
+			return slices.ContainsFunc(found, func(s consistency.Stale) bool {
+				return s.Tier == tier && s.Node == node && s.Key == key && s.Dataset == "people"
+			})
 		}
 		if !sees("shared", "", "1") || !sees("local", node, "2") {
 			return fmt.Errorf("of what was planted freshet verify finds only %+v", found)
