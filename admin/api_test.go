@@ -5,14 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -279,4 +283,30 @@ func FuzzRequests(f *testing.F) {
 			t.Errorf("%s with %q %q %q %q: 500", route, first, second, query, body)
 		}
 	})
+}
+
+func TestConsistencyOfAllWorkers(t *testing.T) {
+	r := newRig(t, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 2 {
+		seen := consistency.Stats{
+			Windows: []consistency.Window{{Tier: "shared", Seconds: 60, Checks: 10, Violations: uint64(i)}}, Alarms: map[string]uint64{"shared": uint64(i)},
+		}
+		if i == 1 {
+			seen.Stale = []consistency.Stale{{Old: consistency.Old{Tier: "shared", Version: 3}, Dataset: "items", Key: "k", Replica: 4, Since: time.Now().UTC()}}
+		}
+		state := func() admin.WorkerState { return admin.WorkerState{Owner: fmt.Sprint("w", i), Consistency: &seen} }
+		wg.Go(func() { must(t, admin.AnnounceWorker(ctx, r.cfg.Replica.DB(), state, slog.New(slog.DiscardHandler))) })
+	}
+	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
+		var got consistency.Stats
+		r.want(200, "viewer", "GET", "/v1/consistency", nil).into(t, &got)
+		if len(got.Windows) != 1 || got.Windows[0].Checks != 20 || got.Windows[0].Violations != 1 || got.Alarms["shared"] != 1 || len(got.Stale) != 1 || got.Stale[0].Key != "k" || got.Stale[0].Version != 3 {
+			return fmt.Errorf("%+v", got)
+		}
+		return nil
+	})
+	stop()
+	wg.Wait()
 }
