@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -127,6 +129,60 @@ func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A lane is lost, and Kafka dropped records that a new root would have to begin with, as size-based retention does. Nobody
+// can say what they invalidated: the lane gets a root with hold. What is older than the window needs none.
+func TestRootThatCannotBeginWhereItMust(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		window  time.Duration
+		restart bool
+		dropped int64
+		held    bool
+	}{
+		{"dropped within the window", 0, false, 40, true},
+		{"dropped within the window, another worker", 0, true, 40, true},
+		{"everything is dropped", 0, true, 50, true},
+		{"dropped before the window", time.Millisecond, true, 50, false},
+		{"nothing is dropped", 0, true, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, servers{})
+			edit := func(cc *consumer.Config, _ *replica.Config) { cc.Window = c.window }
+			w := b.start(edit)
+			b.putMany("items", 50)
+			b.awaitDone("items")
+			if c.restart {
+				w.stop()
+			}
+			if c.dropped > 0 {
+				b.truncate("items", c.dropped)
+			}
+			b.rdb.Del(t.Context(), b.keys().Meta)
+			if c.restart {
+				w = b.start(edit)
+			}
+			b.put("items", "next", 1)
+			b.awaitDone("items")
+			awaitReady(t, w)
+			fa, err := b.rdb.HGet(t.Context(), b.keys().Meta, "fa").Int64()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				t.Fatal(err)
+			}
+			if st := w.Stats(); (fa > 0) != c.held || (st.LaneFlushes > 0) != c.held {
+				t.Errorf("hold %d, %d flushes, want one: %v", fa, st.LaneFlushes, c.held)
+			}
+			root := b.root()
+			b.put("items", "last", 1)
+			b.awaitDone("items")
+			if b.root() != root {
+				t.Error("the lane goes on being flushed")
+			}
+		})
 	}
 }
 

@@ -195,36 +195,25 @@ func (w *Worker) repairOnce(ctx context.Context, p *partition, n int) error {
 		return fmt.Errorf("read purged range: %w", err)
 	}
 	if next <= low {
-		return w.flushLane(ctx, p, n, st.Root, "displaced names of that range are purged")
+		return w.flushLane(ctx, p, n, st.Root, next, "displaced names of that range are purged")
 	}
 	return w.emitAgain(ctx, p, n, st.Root, next)
 }
 
-// begin gives where p begins in a new root: at the first offset that was committed to MySQL within the window. History is
-// noted now and then only and may name an offset far before that, one whose displaced names are purged or that Kafka has
-// deleted. Those are older than the window by their configuration; to begin there would mean to flush the lane for them,
-// again in each new root.
-func (w *Worker) begin(ctx context.Context, p *partition) (int64, error) {
+// window gives where p begins in a new root: at the first offset that was committed to MySQL within the window, or before.
+func (w *Worker) window(ctx context.Context, p *partition) (int64, error) {
 	from, err := w.cfg.Lanes.Window(ctx, p.source, w.cfg.Window, p.settled)
 	if err != nil {
 		return 0, fmt.Errorf("read window: %w", err)
 	}
-	low, err := w.cfg.Lanes.Low(ctx, p.source)
-	if err != nil {
-		return 0, fmt.Errorf("read purged range: %w", err)
-	}
-	for _, st := range w.consumer.Stats().Partitions {
-		if st.Partition == p.id {
-			p.oldest = max(p.oldest, st.LogStart)
-		}
-	}
-	return min(max(from, low+1, p.oldest), p.read), nil
+	return min(from, p.read), nil
 }
 
 // meetRoot notes durably, before the first transaction and the first emit under it, where p begins in a root that is new
-// to it.
+// to it. Whether Kafka and MySQL still have what lies there is for the re-emission to find out: what they have not is never
+// passed over in silence.
 func (w *Worker) meetRoot(ctx context.Context, p *partition, n int, root string) error {
-	from, err := w.begin(ctx, p)
+	from, err := w.window(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -236,13 +225,24 @@ func (w *Worker) meetRoot(ctx context.Context, p *partition, n int, root string)
 	return nil
 }
 
-// flushLane gives lane n a new root in place of a re-emission that is not possible any more; what can still be emitted
-// again within the window is, under the new root.
-func (w *Worker) flushLane(ctx context.Context, p *partition, n int, root, why string) error {
-	from, err := w.begin(ctx, p)
+// flushLane gives lane n a new root with hold in place of the re-emission from next, which is not possible any more; what
+// can still be emitted again within the window is, under the new root. It is this source's watermark in the new root that
+// keeps the flush from being repeated for the same records.
+func (w *Worker) flushLane(ctx context.Context, p *partition, n int, root string, next int64, why string) error {
+	from, err := w.window(ctx, p)
 	if err != nil {
 		return err
 	}
+	low, err := w.cfg.Lanes.Low(ctx, p.source)
+	if err != nil {
+		return fmt.Errorf("read purged range: %w", err)
+	}
+	for _, st := range w.consumer.Stats().Partitions {
+		if st.Partition == p.id {
+			p.oldest = max(p.oldest, st.LogStart)
+		}
+	}
+	from = min(max(from, low+1, p.oldest), p.read)
 	r, err := w.cfg.Emitter.Root(ctx, n, lane.RootRequest{
 		Expected: root, Source: p.source, Watermark: from - 1, HoldMillis: w.cfg.Hold.Milliseconds(), Group: w.cfg.Group,
 	})
@@ -251,7 +251,8 @@ func (w *Worker) flushLane(ctx context.Context, p *partition, n int, root, why s
 	}
 	if r.Status == lane.OK {
 		w.counts.laneFlushes.Add(1)
-		w.log.Warn("lane is flushed", "lane", n, "reason", why)
+		w.log.Error("lane is flushed, with hold: it lost invalidations that cannot be emitted again",
+			"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", from-1, "reason", why)
 		if _, err := w.cfg.Lanes.Start(ctx, p.source, n, r.Root, from); err != nil {
 			return fmt.Errorf("note start in lane %d: %w", n, err)
 		}
@@ -272,10 +273,10 @@ func (w *Worker) emitAgain(ctx context.Context, p *partition, n int, root string
 		switch {
 		case errors.As(err, &loss) && loss.Loss.Next < loss.Loss.First:
 			p.oldest = max(p.oldest, loss.Loss.First)
-			return w.flushLane(ctx, p, n, root, "Kafka does not hold that range any more")
+			return w.flushLane(ctx, p, n, root, next, "Kafka does not hold that range any more")
 		case errors.As(err, &loss), errors.Is(err, kafkalog.ErrCorrupt):
 			p.oldest = max(p.oldest, p.read)
-			return w.flushLane(ctx, p, n, root, "Kafka's copy of that range cannot be read any more")
+			return w.flushLane(ctx, p, n, root, next, "Kafka's copy of that range cannot be read any more")
 		}
 		if err != nil {
 			return fmt.Errorf("read again: %w", err)

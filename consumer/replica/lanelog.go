@@ -22,6 +22,7 @@ const (
 	sqlPurge     = "DELETE FROM freshet_displaced WHERE source = ? AND `off` <= ? AND created_at < ?"
 	// The newest note before the time stays: it is where the time begins.
 	sqlHistoryKeep  = "SELECT `off` FROM freshet_position_history WHERE source = ? AND committed_at < ? ORDER BY `off` DESC LIMIT 1"
+	sqlNoteAt       = "INSERT INTO freshet_position_history (source, `off`, committed_at) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE source = source"
 	sqlHistoryPurge = "DELETE FROM freshet_position_history WHERE source = ? AND `off` < ?"
 
 	sqlDisplaced = "SELECT `off`, kind, name FROM freshet_displaced WHERE source = ? AND `off` >= ? AND `off` <= ? ORDER BY `off`, kind, name"
@@ -110,7 +111,8 @@ func (l *LaneLog) Low(ctx context.Context, source string) (int64, error) {
 }
 
 // Purge removes displaced names of source below offset below and history, both older than keep, a bounded number at a
-// time. Low is raised in the transaction that removes, so nobody can miss a name without knowing.
+// time. Low is raised in the transaction that removes, so nobody can miss a name without knowing. It also notes where the
+// history stands.
 func (l *LaneLog) Purge(ctx context.Context, source string, below int64, keep time.Duration) error {
 	for {
 		var found int
@@ -130,6 +132,9 @@ func purgeSome(ctx context.Context, w *writer, source []byte, below int64, keep 
 		return 0, doing("read clock", "", err)
 	}
 	before := now - keep.Milliseconds()
+	if err := w.noteEnd(ctx, source, now); err != nil {
+		return 0, err
+	}
 	upTo, found, err := w.purgeEnd(ctx, source, below, before)
 	if err != nil {
 		return 0, err
@@ -151,6 +156,21 @@ func purgeSome(ctx context.Context, w *writer, source []byte, below int64, keep 
 		_, err = w.exec(ctx, sqlHistoryPurge, source, off)
 	}
 	return found, doing("purge position history", "", err)
+}
+
+// noteEnd notes that every offset from the position on is committed later than now, which was read before the position.
+// Batches note where they begin, and now and then only. Without the end of the last one, a source that fell quiet would for
+// ever seem to have committed a moment ago what came behind its last note.
+func (w *writer) noteEnd(ctx context.Context, source []byte, now int64) error {
+	var next int64
+	err := w.queryRow(ctx, sqlNextOffset, []any{source}, &next)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && next < 0 {
+		return nil
+	}
+	if err == nil {
+		_, err = w.exec(ctx, sqlNoteAt, source, next, now)
+	}
+	return doing("note position", "", err)
 }
 
 // purgeEnd gives the last offset of the next names to purge, and their number.

@@ -60,10 +60,43 @@ func TestWindow(t *testing.T) {
 	if err := log.Purge(t.Context(), src, 1004, 90*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if n := one[int](t, b.db, "SELECT COUNT(*) FROM freshet_position_history"); n != 2 {
-		t.Errorf("%d notes are left, want 2", n)
+	if n := one[int](t, b.db, "SELECT COUNT(*) FROM freshet_position_history"); n != 3 {
+		t.Errorf("%d notes are left, want 3: where the time begins, what is younger, and the position", n)
 	}
 	window(90*time.Minute, 1004, 1002)
+}
+
+// A source that fell quiet has nothing within any window, however long its last batches came after the last note.
+func TestQuietSourceHasAnEnd(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		note func(t *testing.T, b *bed)
+	}{
+		{"purge", func(t *testing.T, b *bed) {
+			if err := b.LaneLog("shop").Purge(t.Context(), src, 0, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"another owner", func(t *testing.T, b *bed) { b.take(t, "next", 2) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBed(t, replica.Config{})
+			for v := range int64(5) {
+				b.apply(t, b.item(t, 1, v+1, "x"))
+			}
+			next := b.off.Load()
+			c.note(t, b)
+			window := func(d time.Duration, want int64) {
+				t.Helper()
+				if got, err := b.LaneLog("shop").Window(t.Context(), src, d, next); err != nil || got != want {
+					t.Errorf("window of %s: %d, %v, want %d", d, got, err, want)
+				}
+			}
+			window(time.Hour, 0)
+			b.exec(t, "UPDATE freshet_position_history SET committed_at = committed_at - 7200000 WHERE source = ?", src)
+			window(time.Hour, next)
+		})
+	}
 }
 
 func TestHistoryIsSparse(t *testing.T) {

@@ -111,6 +111,8 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 	p := Position{Source: source, Fence: fence + 1, Next: next}
 	if next < 0 {
 		p.Next, p.Fresh = c.First, true
+	} else if _, err = w.exec(ctx, sqlNoteAt, []byte(source), next, touched); err != nil { // see noteEnd
+		return Position{}, doing("note position of", source, err)
 	}
 	if _, err = w.exec(ctx, sqlOwn, p.Fence, int64(generation), []byte(owner), p.Next, []byte(source)); err != nil {
 		return Position{}, doing("take", source, err)
