@@ -148,6 +148,18 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 		}
 	}
 	r.want(422, "viewer", "GET", "/v1/deadletters?since=yesterday", nil)
+	for query, want := range map[string]int{
+		"topic=" + d.Topic + "&partition=0&from_offset=1": 1, "topic=" + d.Topic + "&partition=0&to_offset=1": 1, "topic=" + d.Topic + "&partition=1": 0,
+		"source=" + url.QueryEscape(source) + "&from_offset=0&to_offset=2": 2,
+	} {
+		var some struct{ Items []admin.Letter }
+		r.want(200, "viewer", "GET", "/v1/deadletters?"+query, nil).into(t, &some)
+		if len(some.Items) != want {
+			t.Errorf("%s: %d letters, want %d", query, len(some.Items), want)
+		}
+	}
+	r.want(422, "viewer", "GET", "/v1/deadletters?from_offset=1", nil)
+	r.want(422, "viewer", "GET", "/v1/deadletters?partition=1", nil)
 	path := "/v1/deadletters/" + url.PathEscape(list.Items[0].ID)
 	r.want(403, "viewer", "GET", path+"?data=true", nil)
 	var shown admin.ShownLetter
@@ -163,9 +175,16 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	}
 	body["dry_run"] = false
 	r.want(200, "operator", "POST", "/v1/deadletters/redrives", body).into(t, &done)
-	if done.Outcomes["applied"] != 1 || r.rows()["k/1"] != 5 {
+	if done.Outcomes["applied"] != 1 || r.rows()["k/1"] != 5 || done.Token.IsZero() {
 		t.Errorf("redrive: %+v, rows %v", done, r.rows())
 	}
+	done = admin.Redrive{}
+	r.want(200, "operator", "POST", "/v1/deadletters/redrives", body).into(t, &done)
+	if done.Outcomes["closed"] != 1 || len(done.Outcomes) != 1 {
+		t.Errorf("redriven again: %+v", done)
+	}
+	r.want(422, "operator", "POST", "/v1/deadletters/redrives", map[string]any{"ids": []string{"nonsense"}, "why": "a test"})
+	r.want(422, "operator", "POST", "/v1/deadletters/discards", map[string]any{"from_offset": 1, "why": "a test"})
 	var gone struct{ Letters int64 }
 	r.want(200, "operator", "POST", "/v1/deadletters/discards", map[string]any{"dataset": "items", "why": "a test", "dry_run": false}).into(t, &gone)
 	if gone.Letters != 1 {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -50,17 +52,39 @@ type LetterFilter struct {
 	Dataset string `query:"dataset" json:"dataset,omitempty" maxLength:"64"`
 	Key     string `query:"key" json:"key,omitempty" maxLength:"512"`
 	Reason  string `query:"reason" json:"reason,omitempty" maxLength:"32"`
-	Source  string `query:"source" json:"source,omitempty" maxLength:"300"`
-	Errno   uint16 `query:"errno" json:"errno,omitempty" doc:"MySQL's error number"`
-	Detail  string `query:"detail" json:"detail,omitempty" maxLength:"1000" doc:"exactly this detail: with dataset, reason and errno, one group of /v1/deadletters/groups"`
-	Since   string `query:"since" json:"since,omitempty" maxLength:"40" format:"date-time" doc:"written since, RFC 3339"`
+	Source  string `query:"source" json:"source,omitempty" maxLength:"300" doc:"<topic>/<topic id>/<partition>"`
+	Topic   string `query:"topic" json:"topic,omitempty" maxLength:"249"`
+	// Partition is a text, so that 0 can be told from nothing.
+	Partition  string `query:"partition" json:"partition,omitempty" pattern:"^([0-9]{1,9})?$" doc:"of the topic, which is to be given too"`
+	FromOffset int64  `query:"from_offset" json:"from_offset,omitempty" minimum:"0" doc:"first offset; it wants topic and partition, or source"`
+	ToOffset   int64  `query:"to_offset" json:"to_offset,omitempty" minimum:"0" doc:"first offset that is not wanted any more; it wants topic and partition, or source; 0: no end"`
+	Errno      uint16 `query:"errno" json:"errno,omitempty" doc:"MySQL's error number"`
+	Detail     string `query:"detail" json:"detail,omitempty" maxLength:"1000" doc:"exactly this detail: with dataset, reason and errno, one group of /v1/deadletters/groups"`
+	Since      string `query:"since" json:"since,omitempty" maxLength:"40" format:"date-time" doc:"written since, RFC 3339"`
 }
 
-func (f LetterFilter) query(state replica.State) replica.LetterQuery {
+// Query makes the choice of the filter, of letters in one state or, if that is empty, in any.
+func (f LetterFilter) Query(state replica.State) (replica.LetterQuery, error) {
 	since, _ := time.Parse(time.RFC3339, f.Since) // the route checked its form; "" is zero
-	return replica.LetterQuery{
-		Dataset: f.Dataset, Key: f.Key, Reason: schemas.Reason(f.Reason), Source: f.Source, Errno: f.Errno, Detail: f.Detail, Since: since, State: state,
+	q := replica.LetterQuery{
+		Dataset: f.Dataset, Reason: schemas.Reason(f.Reason), Source: f.Source, Topic: f.Topic, Errno: f.Errno, Detail: f.Detail, Since: since, State: state,
+		From: f.FromOffset, Until: f.ToOffset,
 	}
+	if f.Key != "" {
+		q.Keys = []string{f.Key}
+	}
+	if f.Partition != "" {
+		n, err := strconv.ParseInt(f.Partition, 10, 32)
+		if err != nil || f.Topic == "" {
+			return q, huma.Error422UnprocessableEntity("partition goes with topic: give both, or source alone")
+		}
+		p := int32(n)
+		q.Partition = &p
+	}
+	if (q.From > 0 || q.Until > 0) && q.Source == "" && q.Partition == nil {
+		return q, huma.Error422UnprocessableEntity("from_offset and to_offset mean nothing without a partition: give topic and partition, or source")
+	}
+	return q, nil
 }
 
 func (s *Server) letterRoutes() {
@@ -94,7 +118,10 @@ type lettersInput struct {
 }
 
 func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*listed[Letter], error) {
-	q := in.query(replica.State(in.State))
+	q, err := in.Query(replica.State(in.State))
+	if err != nil {
+		return nil, err
+	}
 	q.Limit = in.Limit
 	if in.After != "" {
 		id, ok := replica.ParseLetterID(in.After)
@@ -222,150 +249,129 @@ func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.
 	return nil, huma.Error404NotFound("there is no such letter")
 }
 
-type redriveInput struct {
-	Body struct {
-		LetterFilter
-		IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these letters only"`
-		DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
-		Limit  int      `json:"limit,omitempty" minimum:"1" maximum:"10000" default:"1000" doc:"most letters"`
-		Reason string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
-	}
+// letterChoice is a request that changes letters.
+type letterChoice struct {
+	LetterFilter
+	IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these letters only"`
+	DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
+	Reason string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 }
 
 // dry says whether a request is a dry run: it is unless it says false.
 func dry(v *bool) bool { return v == nil || *v }
 
+// chosen gives the choice of the open letters that a request means, and how many those are.
+func (s *Server) chosen(ctx context.Context, c *letterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
+	note(ctx, "reason", c.Reason)
+	note(ctx, "filter", c.LetterFilter)
+	if len(c.IDs) > 0 {
+		note(ctx, "ids", c.IDs)
+	}
+	note(ctx, "dry_run", dry(c.DryRun))
+	if q, err = c.Query(replica.StateOpen); err != nil {
+		return q, 0, err
+	}
+	for _, text := range c.IDs {
+		id, ok := replica.ParseLetterID(text)
+		if !ok {
+			return q, 0, huma.Error422UnprocessableEntity("ids: one is no letter's id, whose form is source@offset.index; GET /v1/deadletters gives them")
+		}
+		q.IDs = append(q.IDs, id)
+	}
+	if n, err = s.cfg.Replica.CountOpen(ctx, q); err != nil {
+		return q, 0, s.answerError(ctx, "count dead letters", err)
+	}
+	q.Limit = limit
+	return q, n, nil
+}
+
 // Redrive says what became, or would become, of letters.
 type Redrive struct {
 	DryRun   bool             `json:"dry_run"`
 	Outcomes map[string]int64 `json:"outcomes" doc:"applied, stale, invalid, unfit, closed"`
-	Samples  []RedriveSample  `json:"samples"`
+	Samples  []RedriveSample  `json:"samples" doc:"a few of each outcome"`
+	Left     int64            `json:"left,omitempty" doc:"open letters that the filter means too, above the limit; a replay with the action redrive takes any number"`
+	Token    schemas.Token    `json:"token,omitzero" doc:"waits until nodes have seen what became stale; absent if nothing did, or if a worker publishes some of it later"`
 }
 
 // RedriveSample is one letter of a redrive.
 type RedriveSample struct {
 	ID      string `json:"id"`
+	Dataset string `json:"dataset"`
 	Key     string `json:"key,omitempty"`
 	Version int64  `json:"version,omitempty"`
 	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+	Errno   uint16 `json:"errno,omitempty"`
 	Detail  string `json:"detail,omitempty"`
+}
+
+type redriveInput struct {
+	Body struct {
+		letterChoice
+		Limit int `json:"limit,omitempty" minimum:"1" maximum:"10000" default:"1000" doc:"most letters"`
+	}
 }
 
 type redriveOutput struct{ Body Redrive }
 
-const (
-	redriveChunk = 100
-	maxSamples   = 20
-)
-
-// chosen gives the open letters that a request means.
-func (s *Server) chosen(ctx context.Context, f LetterFilter, ids []string, limit int) ([]replica.StoredLetter, error) {
-	if len(ids) == 0 {
-		q := f.query(replica.StateOpen)
-		q.Limit, q.Content = limit, true
-		return s.cfg.Replica.Letters(ctx, q)
-	}
-	var out []replica.StoredLetter
-	for _, id := range ids[:min(len(ids), limit)] {
-		l, err := s.letter(ctx, id, true)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, *l)
-	}
-	return out, nil
-}
-
 func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redriveOutput, error) {
-	b := &in.Body
-	note(ctx, "reason", b.Reason)
-	note(ctx, "filter", b.LetterFilter)
-	dryRun := dry(b.DryRun)
-	note(ctx, "dry_run", dryRun)
-	if !dryRun && s.cfg.Producer == nil {
-		return nil, errNoProducer
-	}
-	letters, err := s.chosen(ctx, b.LetterFilter, b.IDs, b.Limit)
-	if err != nil {
-		return nil, s.answerError(ctx, "read dead letters", err)
-	}
-	out := &redriveOutput{Redrive{DryRun: dryRun, Outcomes: map[string]int64{}, Samples: []RedriveSample{}}}
-	for len(letters) > 0 {
-		n := min(len(letters), redriveChunk)
-		done, err := s.redrive(ctx, letters[:n], dryRun)
-		if err != nil {
-			note(ctx, "outcomes", out.Body.Outcomes)
-			return nil, s.answerError(ctx, "redrive", err)
-		}
-		letters = letters[n:]
-		for _, d := range done {
-			out.Body.Outcomes[string(d.Outcome)]++
-			if len(out.Body.Samples) < maxSamples {
-				out.Body.Samples = append(out.Body.Samples, RedriveSample{ID: d.String(), Key: text([]byte(d.Key)), Version: d.Version, Outcome: string(d.Outcome), Detail: d.Detail})
-			}
-		}
-	}
-	note(ctx, "outcomes", out.Body.Outcomes)
-	return out, nil
-}
-
-// redrive applies letters and publishes what they made stale; what cannot be published now, a worker publishes from the
-// outbox.
-func (s *Server) redrive(ctx context.Context, letters []replica.StoredLetter, dry bool) ([]replica.Redriven, error) {
-	if dry {
-		return s.cfg.Replica.Judge(ctx, letters)
-	}
-	done, outgoing, err := s.cfg.Replica.Redrive(ctx, s.cfg.Namespace, letters)
+	q, n, err := s.chosen(ctx, &in.Body.letterChoice, in.Body.Limit)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]int64, 0, len(outgoing))
-	for _, o := range outgoing {
-		if len(o.Invalidation.Foreign) > 0 {
-			continue // only a worker publishes those
-		}
-		if _, err := s.cfg.Producer.Invalidate(ctx, s.cfg.Namespace, o.Invalidation.Names, o.Invalidation.Tags); err != nil {
-			s.log.Warn("invalidation of a redrive is left to the workers", "error", err)
-			continue
-		}
-		ids = append(ids, o.ID)
+	cfg := consumer.RedriveConfig{Letters: s.cfg.Replica, Kafka: s.cfg.Kafka, Namespace: s.cfg.Namespace, DryRun: dry(in.Body.DryRun), Logger: s.log}
+	report, err := consumer.Redrive(ctx, cfg, q)
+	out := &redriveOutput{Redrive{
+		DryRun: cfg.DryRun, Outcomes: map[string]int64{}, Samples: []RedriveSample{}, Left: max(0, n-int64(q.Limit)), Token: report.Token,
+	}}
+	for o, n := range report.Counts {
+		out.Body.Outcomes[string(o)] = int64(n)
 	}
-	if err := s.cfg.Replica.RemoveOutgoing(ctx, ids); err != nil {
-		s.log.Warn("published invalidations are still in the outbox; they are published again", "error", err)
-	}
-	return done, nil
-}
-
-type discardOutput struct {
-	Body struct {
-		DryRun  bool  `json:"dry_run"`
-		Letters int64 `json:"letters"`
-	}
-}
-
-func (s *Server) discardLetters(ctx context.Context, in *redriveInput) (*discardOutput, error) {
-	b := &in.Body
-	note(ctx, "reason", b.Reason)
-	note(ctx, "filter", b.LetterFilter)
-	out := &discardOutput{}
-	out.Body.DryRun = dry(b.DryRun)
-	note(ctx, "dry_run", out.Body.DryRun)
-	letters, err := s.chosen(ctx, b.LetterFilter, b.IDs, b.Limit)
+	note(ctx, "outcomes", out.Body.Outcomes)
 	if err != nil {
-		return nil, s.answerError(ctx, "read dead letters", err)
+		return nil, s.answerError(ctx, "redrive", err)
 	}
-	for i := range letters {
-		if out.Body.DryRun {
-			out.Body.Letters++
-			continue
-		}
-		l := &letters[i]
-		n, err := s.cfg.Replica.Discard(ctx, replica.LetterQuery{Source: l.Source, From: l.Offset, Until: l.Offset + 1, Index: &l.Index})
-		if err != nil {
-			return nil, s.answerError(ctx, "discard dead letters", err)
-		}
-		out.Body.Letters += n
+	if closed := int64(len(q.IDs)) - n; closed > 0 {
+		out.Body.Outcomes[string(replica.OutcomeClosed)] += closed
+	}
+	for _, d := range report.Samples {
+		out.Body.Samples = append(out.Body.Samples, RedriveSample{
+			ID: d.String(), Dataset: text([]byte(d.Dataset)), Key: text([]byte(d.Key)), Version: d.Version, Outcome: string(d.Outcome),
+			Reason: string(d.Reason), Errno: d.Errno, Detail: d.Detail,
+		})
+	}
+	return out, nil
+}
+
+type discardInput struct {
+	Body struct {
+		letterChoice
+		Limit int `json:"limit,omitempty" minimum:"1" maximum:"1000000" default:"1000" doc:"most letters"`
+	}
+}
+
+// Discard says how many letters were, or would be, given up.
+type Discard struct {
+	DryRun  bool  `json:"dry_run"`
+	Letters int64 `json:"letters"`
+	Left    int64 `json:"left,omitempty" doc:"open letters that the filter means too, above the limit"`
+}
+
+type discardOutput struct{ Body Discard }
+
+func (s *Server) discardLetters(ctx context.Context, in *discardInput) (*discardOutput, error) {
+	q, n, err := s.chosen(ctx, &in.Body.letterChoice, in.Body.Limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &discardOutput{Discard{DryRun: dry(in.Body.DryRun), Letters: min(n, int64(q.Limit)), Left: max(0, n-int64(q.Limit))}}
+	if !out.Body.DryRun {
+		out.Body.Letters, err = s.cfg.Replica.Discard(ctx, q)
 	}
 	note(ctx, "letters", out.Body.Letters)
+	if err != nil {
+		return nil, s.answerError(ctx, "discard dead letters", err)
+	}
 	return out, nil
 }

@@ -182,7 +182,7 @@ func (s *Server) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInpu
 }
 
 func (s *Server) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
-	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Key: in.Key, State: replica.StateOpen, Limit: 20})
+	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Keys: []string{in.Key}, State: replica.StateOpen, Limit: 20})
 	for i := range letters {
 		r.Letters = append(r.Letters, letterOf(&letters[i]))
 	}

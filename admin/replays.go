@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -12,9 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -82,7 +79,7 @@ func (s *Server) replayRoutes() {
 		Description: "A dry run unless dry_run is false. Replays go through the same guards as live events: no row goes back, and live positions do not move. " +
 			"A repetition with the same Idempotency-Key gives the first one's replay.",
 	}, s.startReplay)
-	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first"}, s.listReplays)
+	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first, a page at a time"}, s.listReplays)
 	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays/{id}", OperationID: "show-replay", Summary: "One replay with its progress"}, s.showReplay)
 	huma.Register(s.api, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/replays/{id}/events", OperationID: "follow-replay", Summary: "Follow a replay (server-sent events) until it ends",
@@ -112,7 +109,7 @@ func (s *Server) replayRoutes() {
 // replayRequest is what a replay is to do.
 type replayRequest struct {
 	Dataset          string   `json:"dataset" maxLength:"64"`
-	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate,rebuild" default:"apply" doc:"rebuild: fill a new table from the whole topic and put it in the place of the dataset's; it takes no range and no filter"`
+	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate,redrive,rebuild" default:"apply" doc:"redrive: apply the open dead letters that dataset, keys, prefix and op choose; rebuild: fill a new table from the whole topic and put it in the place of the dataset's; it takes no range and no filter"`
 	From             string   `json:"from,omitempty" maxLength:"64" default:"start" doc:"start, end-N, an offset, or a time in RFC 3339"`
 	Until            string   `json:"until,omitempty" maxLength:"64" default:"end" doc:"end, an offset, or a time in RFC 3339; not included"`
 	Partitions       []int32  `json:"partitions,omitempty" maxItems:"10000" doc:"absent: all"`
@@ -157,12 +154,15 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	if err := s.mayRebuild(ctx, d, &spec, b); err != nil {
 		return nil, err
 	}
+	if err := mayRedrive(&spec); err != nil {
+		return nil, err
+	}
 	for _, k := range b.Keys {
 		if _, err := d.ParseKey(k); err != nil {
 			return nil, s.answerError(ctx, "read keys", err)
 		}
 	}
-	parts, err := s.replayParts(ctx, d, b)
+	parts, err := s.replayParts(ctx, d, &spec, b)
 	if err != nil {
 		return nil, s.answerError(ctx, "choose the range", err)
 	}
@@ -188,83 +188,16 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	return &startOutput{Location: "/v1/replays/" + id, Body: s.replayOf(j)}, nil
 }
 
-// mayRebuild refuses a rebuild that would lose something, also in a dry run.
-func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
-	if spec.Action != replica.ActionRebuild {
-		if spec.DropOld {
-			return huma.Error422UnprocessableEntity("drop_old goes with the action rebuild alone")
-		}
-		return nil
-	}
-	whole := (b.From == "" || b.From == "start") && (b.Until == "" || b.Until == "end")
-	if !whole || len(b.Keys)+len(b.Partitions) > 0 || b.Prefix != "" || b.Op != "" || b.Type != "" {
-		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
-	}
-	err := consumer.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
-	var refused *replica.DatasetError
-	if errors.As(err, &refused) {
-		return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Mend)
-	}
-	return s.answerError(ctx, "look whether the table can be rebuilt", err)
-}
-
-func sameJSON(a, b any) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
-}
-
-// replayParts fixes the range: what is published later is not part of it.
-func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, b *replayRequest) ([]replica.JobPart, error) {
-	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
-	if err != nil {
-		return nil, err
-	}
-	from, err := s.resolveFrom(ctx, d.Topic, b.From, ends)
-	if err != nil {
-		return nil, err
-	}
-	until, err := s.resolveFrom(ctx, d.Topic, b.Until, ends)
-	if err != nil {
-		return nil, err
-	}
-	want := map[int32]bool{}
-	for _, p := range b.Partitions {
-		if _, ok := ends[p]; !ok {
-			return nil, huma.Error422UnprocessableEntity("the topic has no partition " + strconv.Itoa(int(p)))
-		}
-		want[p] = true
-	}
-	// A record lives in one partition, as long as everybody partitions as our producer does: only then the others are
-	// left out.
-	if len(b.Keys) > 0 && len(want) == 0 && d.Format == schemas.FormatCloudEvents {
-		for _, k := range b.Keys {
-			want[kafkalog.PartitionOf([]byte(k), info.Partitions)] = true
-		}
-	}
-	var parts []replica.JobPart
-	for id, o := range ends {
-		if len(want) > 0 && !want[id] {
-			continue
-		}
-		p := replica.JobPart{Source: kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}.Source()}
-		p.From = min(max(from[id], o.First), o.LastStable)
-		p.End = max(p.From, min(until[id], o.LastStable))
-		parts = append(parts, p)
-	}
-	return parts, nil
-}
-
 type replaysInput struct {
-	Limit int `query:"limit" minimum:"1" maximum:"500" default:"50"`
+	After string `query:"after" maxLength:"40" pattern:"^[A-Za-z0-9]*$" doc:"id of the last replay of the page before"`
+	Limit int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }
 
 func (s *Server) listReplays(ctx context.Context, in *replaysInput) (*listed[Replay], error) {
-	jobs, err := s.cfg.Replica.Jobs(ctx, in.Limit)
+	jobs, err := s.cfg.Replica.Jobs(ctx, in.After, in.Limit)
+	if errors.Is(err, replica.ErrNoJob) {
+		return nil, huma.Error422UnprocessableEntity("after is no replay's id; leave it out to begin at the newest")
+	}
 	if err != nil {
 		return nil, s.answerError(ctx, "read replays", err)
 	}

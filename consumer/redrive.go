@@ -2,8 +2,9 @@ package consumer
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
@@ -16,33 +17,33 @@ const (
 	redriveSamples = 5   // of each outcome
 )
 
-// Letters is what a redrive needs of the replica database.
-type Letters interface {
+// LetterLog keeps dead letters, and what other writers of rows made stale. *replica.MySQL has it.
+type LetterLog interface {
 	// Letters reads dead letters, ordered by source, offset and index.
 	Letters(ctx context.Context, q replica.LetterQuery) ([]replica.StoredLetter, error)
-	// Redrive applies letters in one transaction. What that made stale is noted in the outbox and given back.
-	Redrive(ctx context.Context, namespace string, letters []replica.StoredLetter) ([]replica.Redriven, []replica.Outgoing, error)
-	// Judge says what Redrive would do, as far as the letters and the rows tell.
-	Judge(ctx context.Context, letters []replica.StoredLetter) ([]replica.Redriven, error)
 	// RemoveOutgoing removes rows of the outbox that were published.
 	RemoveOutgoing(ctx context.Context, ids []int64) error
 }
 
-// RedriveConfig says how Redrive works. Letters is required; Kafka and Namespace are too unless DryRun is set or no
-// dataset has a cache section.
+// Letters is what a redrive needs of the replica database. *replica.MySQL has it.
+type Letters interface {
+	LetterLog
+	// Redrive applies letters in one transaction. What that made stale is noted in the outbox and given back.
+	Redrive(ctx context.Context, namespace string, letters []replica.StoredLetter) ([]replica.Redriven, []replica.Outgoing, error)
+	// Judge says what Redrive would do, as far as the letters and the rows tell.
+	Judge(ctx context.Context, letters []replica.StoredLetter) ([]replica.Redriven, error)
+}
+
+// RedriveConfig says how Redrive works. Letters is required.
 type RedriveConfig struct {
 	// Letters is the replica database, which must know the datasets (replica.MySQL.Prepare).
 	Letters Letters
-	// Kafka takes what the redrive makes stale, in the topic of the namespace's invalidations.
+	// Kafka takes what the redrive makes stale, in the topic of the namespace's invalidations; nil leaves it to the workers.
 	Kafka *kafkalog.Client
 	// Namespace is the workers' lane namespace.
 	Namespace string
 	// DryRun changes nothing.
 	DryRun bool
-	// Rate is the greatest number of letters per second; 0 means no limit.
-	Rate int
-	// OnChunk, if not nil, hears of what was done after each transaction.
-	OnChunk func(RedriveReport)
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -53,8 +54,9 @@ type RedriveReport struct {
 	Counts map[replica.Outcome]int
 	// Samples are the first few letters of each outcome.
 	Samples []replica.Redriven
-	// Token waits until nodes have seen what the redrive made stale.
+	// Token waits until nodes have seen what the redrive made stale; zero if a worker publishes some of that later.
 	Token schemas.Token
+	left  bool // to the workers
 }
 
 func (r *RedriveReport) add(done []replica.Redriven) {
@@ -68,32 +70,33 @@ func (r *RedriveReport) add(done []replica.Redriven) {
 // Redrive applies the events of open dead letters once more, each under the version that its letter keeps: one whose
 // record is as new or newer changes nothing. Nothing goes to the datasets' topics. q chooses the letters; its State and
 // Content have no meaning here, and Limit 0 means all. After an error the report tells what was done before it; beginning
-// again is safe.
+// again is safe. A replay with the action redrive does the same at a limited rate, and outlives whoever runs it.
 func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (report RedriveReport, err error) {
 	report.Counts = map[replica.Outcome]int{}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	if cfg.DryRun || cfg.Kafka == nil {
 		err = redrive(ctx, cfg, nil, q, &report)
-		return report, err
+	} else {
+		err = producing(ctx, cfg.Kafka, kafkalog.ProducerConfig{Logger: cfg.Logger}, func(out *kafkalog.Producer) error {
+			return redrive(ctx, cfg, out, q, &report)
+		})
 	}
-	err = producing(ctx, cfg.Kafka, kafkalog.ProducerConfig{Logger: cfg.Logger}, func(out *kafkalog.Producer) error {
-		return redrive(ctx, cfg, out, q, &report)
-	})
+	if report.left {
+		report.Token = schemas.Token{}
+	}
 	return report, err
 }
 
 func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q replica.LetterQuery, report *RedriveReport) error {
 	a := announcer{out: out, topic: schemas.InvalidationTopic(cfg.Namespace)}
-	chunk := redriveChunk
-	if cfg.Rate > 0 {
-		chunk = min(chunk, cfg.Rate)
-	}
 	left := q.Limit
 	q.State, q.Content = replica.StateOpen, true
 	for {
-		if q.Limit = chunk; left > 0 {
-			q.Limit = min(chunk, left)
+		if q.Limit = redriveChunk; left > 0 {
+			q.Limit = min(redriveChunk, left)
 		}
-		began := time.Now()
 		letters, err := cfg.Letters.Letters(ctx, q)
 		if err != nil || len(letters) == 0 {
 			return err //nolint:wrapcheck // it names what it did
@@ -101,20 +104,12 @@ func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q r
 		if err := redriveSome(ctx, cfg, a, letters, report); err != nil {
 			return err
 		}
-		if cfg.OnChunk != nil {
-			cfg.OnChunk(*report)
-		}
 		if len(letters) < q.Limit || left == len(letters) {
 			return nil
 		}
 		left -= min(left, len(letters))
 		last := letters[len(letters)-1].ID()
 		q.After = &last
-		if cfg.Rate > 0 {
-			if err := pauseUntil(ctx, began.Add(time.Duration(len(letters))*time.Second/time.Duration(cfg.Rate))); err != nil {
-				return err
-			}
-		}
 	}
 }
 
@@ -129,15 +124,56 @@ func redriveSome(ctx context.Context, cfg RedriveConfig, a announcer, letters []
 		return err //nolint:wrapcheck // it names what it did
 	}
 	report.add(done)
-	if len(rows) == 0 || a.out == nil {
-		return nil // without Kafka the workers publish the outbox
+	if len(rows) == 0 {
+		return nil
+	}
+	if a.out == nil {
+		report.left = true
+		return nil
 	}
 	tok, err := a.publish(ctx, cfg.Letters, rows)
 	report.Token = report.Token.Merge(tok)
 	if err != nil {
-		return fmt.Errorf("%w (the letters are redriven; what they made stale waits in freshet_invalidation_outbox, from where the next worker publishes it)", err)
+		cfg.Logger.WarnContext(ctx, "invalidations of a redrive are left to the workers", "error", err)
+		report.left = true
 	}
 	return nil
+}
+
+// letters redrives those of one source, from its checkpoint.
+func (x *replayRun) letters(ctx context.Context, p replica.JobPart) error {
+	for p.Next < p.End {
+		letters, next, err := x.someLetters(ctx, &p)
+		if err != nil {
+			return err
+		}
+		rb := x.newBatch(&p, p.Next, next)
+		rb.Redrive = letters
+		if err := x.write(ctx, rb, &p); err != nil {
+			return err
+		}
+		p.Next = next
+	}
+	return nil
+}
+
+// someLetters reads the next open letters, and gives the offset behind them. Whoever takes over begins at an offset, so
+// all letters of one offset go together.
+func (x *replayRun) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.StoredLetter, int64, error) {
+	q := x.job.Spec.Letters()
+	q.Source, q.State, q.Content = p.Source, replica.StateOpen, true
+	q.From, q.Until, q.Limit = p.Next, p.End, redriveChunk
+	letters, err := x.r.cfg.Log.Letters(ctx, q)
+	if err != nil || len(letters) < redriveChunk {
+		return letters, p.End, err //nolint:wrapcheck // it names what it did
+	}
+	last := letters[len(letters)-1].Offset
+	if n := slices.IndexFunc(letters, func(l replica.StoredLetter) bool { return l.Offset == last }); n > 0 {
+		return letters[:n], last, nil
+	}
+	q.From, q.Until, q.Limit = last, last+1, math.MaxInt32 // one record has more events than fit
+	letters, err = x.r.cfg.Log.Letters(ctx, q)
+	return letters, last + 1, err //nolint:wrapcheck // it names what it did
 }
 
 func pauseUntil(ctx context.Context, at time.Time) error {

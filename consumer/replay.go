@@ -54,8 +54,7 @@ type ReplayLog interface {
 	Replay(ctx context.Context, b *replica.ReplayBatch) (replica.ReplayResult, error)
 	// Job reads a replay. Errors: replica.ErrNoJob.
 	Job(ctx context.Context, id string) (replica.Job, error)
-	// RemoveOutgoing removes rows of the outbox that were published.
-	RemoveOutgoing(ctx context.Context, ids []int64) error
+	LetterLog
 	RebuildLog
 }
 
@@ -151,7 +150,11 @@ func (r *Replayer) Run(ctx context.Context) error {
 func (r *Replayer) run(ctx context.Context, job *replica.Job) {
 	log := r.log.With("replay", job.ID, "dataset", job.Spec.Dataset)
 	log.Info("replay is taken", "takeovers", job.Takeovers)
-	run := &replayRun{r: r, job: job, log: log, action: job.Spec.Action, events: rate.NewLimiter(0, replayBatch), names: rate.NewLimiter(rate.Inf, 0)}
+	burst := replayBatch
+	if job.Spec.Action == replica.ActionRedrive {
+		burst = redriveChunk
+	}
+	run := &replayRun{r: r, job: job, log: log, action: job.Spec.Action, events: rate.NewLimiter(0, burst), names: rate.NewLimiter(rate.Inf, 0)}
 	run.limit(job)
 	err := run.all(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -232,7 +235,12 @@ func (x *replayRun) readParts(ctx context.Context) error {
 	for i := range x.job.Parts {
 		p := x.job.Parts[i]
 		if p.Next < p.End {
-			g.Go(func() error { return x.part(gctx, p) })
+			g.Go(func() error {
+				if x.action == replica.ActionRedrive {
+					return x.letters(gctx, p)
+				}
+				return x.part(gctx, p)
+			})
 		}
 	}
 	return g.Wait()
@@ -267,13 +275,17 @@ func (x *replayRun) part(ctx context.Context, p replica.JobPart) error {
 	}
 }
 
+func (x *replayRun) newBatch(p *replica.JobPart, from, next int64) *replica.ReplayBatch {
+	return &replica.ReplayBatch{
+		Job: x.job.ID, Owner: x.r.cfg.Owner, Source: p.Source, Namespace: x.r.cfg.Namespace, From: from, Next: next,
+		Action: x.action, DryRun: x.job.Spec.DryRun, Samples: p.Samples,
+	}
+}
+
 // batch decodes, checks and filters a batch of Kafka.
 func (x *replayRun) batch(p replica.JobPart, from int64, b *kafkalog.Batch) (*replica.ReplayBatch, error) {
 	spec := &x.job.Spec
-	rb := &replica.ReplayBatch{
-		Job: x.job.ID, Owner: x.r.cfg.Owner, Source: p.Source, Namespace: x.r.cfg.Namespace, From: from, Next: b.Next,
-		Action: x.action, DryRun: spec.DryRun, Samples: p.Samples,
-	}
+	rb := x.newBatch(&p, from, b.Next)
 	for i := range b.Records {
 		rec := &b.Records[i]
 		res, err := x.decoder.Decode(*rec)
@@ -330,8 +342,8 @@ func matches(s *replica.JobSpec, ev *schemas.Event) bool {
 // write makes a batch durable, waiting out the infrastructure, and publishes what it made stale. After each transaction
 // the run rests as long as that took: live batches come first.
 func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.JobPart) error {
-	if n := len(rb.Events); n > 0 && !x.hurry {
-		if err := x.events.WaitN(ctx, min(n, replayBatch)); err != nil {
+	if n := len(rb.Events) + len(rb.Redrive); n > 0 && !x.hurry {
+		if err := x.events.WaitN(ctx, min(n, x.events.Burst())); err != nil {
 			return fmt.Errorf("wait for the rate: %w", err)
 		}
 	}

@@ -12,9 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -35,61 +34,44 @@ func (p *program) deadlettersCommand() *cobra.Command {
 
 // letterFlags choose letters.
 type letterFlags struct {
-	dataset, state, key, reason, source string
-	detail                              string
-	errno                               uint16
-	from, until                         int64
-	since                               string
-	limit                               int
-	all                                 bool
+	admin.LetterFilter
+	since string
+	limit int
 }
 
 func (f *letterFlags) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.dataset, "dataset", "", "only letters of this dataset")
-	fs.StringVar(&f.key, "key", "", "only letters of the record with this key")
-	fs.StringVar(&f.reason, "reason", "", "only letters for this reason: malformed, schema, key, version, dataset, too_large, refused, …")
-	fs.StringVar(&f.source, "source", "", "only letters of this source: <topic>/<topic id>/<partition>")
-	fs.Uint16Var(&f.errno, "errno", 0, "only letters of refusals with this MySQL error number")
-	fs.StringVar(&f.detail, "detail", "", "only letters that say exactly this")
-	fs.Int64Var(&f.from, "from", 0, "first offset")
-	fs.Int64Var(&f.until, "until", 0, "first offset that is not wanted any more; 0: no end")
+	fs.StringVar(&f.Dataset, "dataset", "", "only letters of this dataset")
+	fs.StringVar(&f.Key, "key", "", "only letters of the record with this key")
+	fs.StringVar(&f.Reason, "reason", "", "only letters for this reason: malformed, schema, key, version, dataset, too_large, refused, …")
+	fs.Uint16Var(&f.Errno, "errno", 0, "only letters of refusals with this MySQL error number")
+	fs.StringVar(&f.Detail, "detail", "", "only letters that say exactly this")
+	fs.StringVar(&f.Source, "source", "", "only letters of this source: <topic>/<topic id>/<partition>")
+	fs.StringVar(&f.Topic, "topic", "", "only letters of this topic")
+	fs.StringVar(&f.Partition, "partition", "", "only letters of this partition of --topic")
+	fs.Int64Var(&f.FromOffset, "from", 0, "first offset, of --topic and --partition, or of --source")
+	fs.Int64Var(&f.ToOffset, "until", 0, "first offset that is not wanted any more; 0: no end")
 	fs.StringVar(&f.since, "since", "", "only letters written since: a duration such as 2h, or RFC 3339")
-	fs.IntVar(&f.limit, "limit", 0, "at most so many; 0: all, or 100 for a list")
+	fs.IntVar(&f.limit, "limit", 0, "at most so many letters; 0: the usual number")
 }
 
-// query makes the choice of the flags.
-func (f *letterFlags) query() (replica.LetterQuery, error) {
-	q := replica.LetterQuery{
-		Dataset: f.dataset, State: replica.State(f.state), Key: f.key, Reason: schemas.Reason(f.reason), Source: f.source, Errno: f.errno, Detail: f.detail,
-		From: f.from, Until: f.until, Limit: f.limit,
-	}
-	if f.from < 0 || f.until < 0 || f.limit < 0 {
-		return q, usageError{errors.New("--from, --until and --limit are not negative")}
+// check completes the filter.
+func (f *letterFlags) check() error {
+	if f.FromOffset < 0 || f.ToOffset < 0 || f.limit < 0 {
+		return usageError{errors.New("--from, --until and --limit are not negative")}
 	}
 	if f.since == "" {
-		return q, nil
-	}
-	if d, err := time.ParseDuration(f.since); err == nil {
-		q.Since = time.Now().Add(-d)
-		return q, nil
+		return nil
 	}
 	at, err := time.Parse(time.RFC3339, f.since)
+	if d, derr := time.ParseDuration(f.since); derr == nil {
+		at, err = time.Now().Add(-d), nil
+	}
 	if err != nil {
-		return q, usageError{errors.New("--since takes a duration such as 2h, or a time such as 2026-01-02T15:04:05Z")}
+		return usageError{errors.New("--since takes a duration such as 2h, or a time such as 2026-01-02T15:04:05Z")}
 	}
-	q.Since = at
-	return q, nil
-}
-
-// chosen is query for a command that changes letters: a forgotten filter must not mean all.
-func (f *letterFlags) chosen() (replica.LetterQuery, error) {
-	q, err := f.query()
-	narrow := f.dataset != "" || f.key != "" || f.reason != "" || f.source != "" || f.detail != "" || f.errno != 0 || f.since != "" || f.from > 0 || f.until > 0
-	if err == nil && !narrow && !f.all {
-		err = usageError{errors.New("choose letters by --dataset, --reason, --key, --source, --from, --until or --since, or say --all")}
-	}
-	return q, err
+	f.Since = at.UTC().Format(time.RFC3339)
+	return nil
 }
 
 // letterLine is a letter as it is printed. Key and payload are the record's: only show --data prints the payload.
@@ -129,18 +111,23 @@ func lineOf(l *replica.StoredLetter) letterLine {
 
 func (p *program) lettersList() *cobra.Command {
 	var f letterFlags
+	var state string
 	cmd := p.onReplica(&cobra.Command{
 		Use: "list", Short: "List dead letters, oldest offset first", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, s *replicaSession, _ []string) error {
-		q, err := f.query()
-		if err != nil {
+		if err := f.check(); err != nil {
 			return err
 		}
+		q, err := f.Query(replica.State(state))
+		if err != nil {
+			return usageError{err}
+		}
+		q.Limit = f.limit
 		letters, err := s.Letters(ctx, q)
 		if err != nil {
 			return err
 		}
-		counts, err := s.CountLetters(ctx, f.dataset)
+		counts, err := s.CountLetters(ctx, f.Dataset)
 		if err != nil {
 			return err
 		}
@@ -165,7 +152,7 @@ func (p *program) lettersList() *cobra.Command {
 		return nil
 	})
 	f.bind(cmd)
-	cmd.Flags().StringVar(&f.state, "state", "", "only letters in this state: open, superseded, redriven or discarded")
+	cmd.Flags().StringVar(&state, "state", "", "only letters in this state: open, superseded, redriven or discarded")
 	return cmd
 }
 
@@ -271,135 +258,6 @@ func (p *program) printLetter(l letterWhole) error {
 		fmt.Fprintln(p.out, *l.Data)
 	case l.Base64 != nil:
 		fmt.Fprintln(p.out, base64.StdEncoding.EncodeToString(l.Base64))
-	}
-	return nil
-}
-
-func (p *program) lettersDiscard() *cobra.Command {
-	var f letterFlags
-	var dryRun bool
-	cmd := p.onReplica(&cobra.Command{
-		Use: "discard", Short: "Give up open dead letters; they are kept, and count no more", Args: args(cobra.NoArgs),
-	}, func(ctx context.Context, s *replicaSession, _ []string) error {
-		q, err := f.chosen()
-		if err != nil {
-			return err
-		}
-		do := s.Discard
-		if dryRun {
-			do = s.CountOpen
-		}
-		n, err := do(ctx, q)
-		if err != nil {
-			return err
-		}
-		if p.json {
-			return p.printJSON(map[string]any{"dry_run": dryRun, "discarded": n})
-		}
-		if dryRun {
-			fmt.Fprintf(p.out, "%d letters would be discarded\n", n)
-			return nil
-		}
-		fmt.Fprintf(p.out, "%d letters are discarded\n", n)
-		return nil
-	})
-	f.bind(cmd)
-	_ = cmd.Flags().MarkHidden("limit") // it has no meaning here
-	cmd.Flags().BoolVar(&f.all, "all", false, "all open letters")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count them and do nothing")
-	return cmd
-}
-
-// redriveLine is one sample of a redrive.
-type redriveLine struct {
-	Outcome replica.Outcome `json:"outcome"`
-	Source  string          `json:"source"`
-	Offset  int64           `json:"offset"`
-	Index   int             `json:"index"`
-	Dataset string          `json:"dataset"`
-	Key     string          `json:"key"`
-	Version int64           `json:"version"`
-	Reason  string          `json:"reason,omitempty"`
-	Errno   uint16          `json:"errno,omitempty"`
-	Detail  string          `json:"detail,omitempty"`
-}
-
-func (p *program) lettersRedrive() *cobra.Command {
-	var f letterFlags
-	var dryRun bool
-	var rate int
-	cmd := p.onReplica(&cobra.Command{
-		Use: "redrive", Short: "Apply the events of open dead letters again, under the versions that they came with",
-		Long: "Applies each letter's event by the same guarded statements as a worker: one whose record is as new or newer changes nothing\n" +
-			"and is superseded; one that is still bad stays open with the reason of now. Nothing is published to the dataset's topic.\n" +
-			"Cache entries of rows that changed are invalidated through the topic freshet.invalidations.<namespace>.",
-		Args: args(cobra.NoArgs),
-	}, func(ctx context.Context, s *replicaSession, _ []string) error {
-		q, err := f.chosen()
-		if err != nil {
-			return err
-		}
-		return p.runRedrive(ctx, s, q, dryRun, rate)
-	}, "namespace", "kafka")
-	f.bind(cmd)
-	cmd.Flags().BoolVar(&f.all, "all", false, "all open letters")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say which would be applied, are stale or invalid, and do nothing")
-	cmd.Flags().IntVar(&rate, "rate", 0, "at most so many letters a second; 0: no limit")
-	return cmd
-}
-
-func (p *program) runRedrive(ctx context.Context, s *replicaSession, q replica.LetterQuery, dryRun bool, rate int) error {
-	broken, err := s.Prepare(ctx, s.datasets.All())
-	if err != nil {
-		return err
-	}
-	for _, b := range broken {
-		if q.Dataset == "" || q.Dataset == b.Dataset {
-			return b
-		}
-	}
-	rc := consumer.RedriveConfig{Letters: s.MySQL, Namespace: s.config.Namespace, DryRun: dryRun, Rate: rate}
-	if !dryRun && anyCached(s.datasets) {
-		var kafka *kafkalog.Client
-		if kafka, err = openKafka(s.config, nil); err != nil {
-			return err
-		}
-		defer kafka.Close()
-		rc.Kafka = kafka
-	}
-	report, err := consumer.Redrive(ctx, rc, q)
-	if perr := p.printRedrive(report, dryRun); err == nil {
-		err = perr
-	}
-	return err
-}
-
-func (p *program) printRedrive(r consumer.RedriveReport, dryRun bool) error {
-	lines := make([]redriveLine, 0, len(r.Samples))
-	for _, d := range r.Samples {
-		lines = append(lines, redriveLine{
-			Outcome: d.Outcome, Source: d.Source, Offset: d.Offset, Index: d.Index, Dataset: d.Dataset, Key: d.Key, Version: d.Version,
-			Reason: string(d.Reason), Errno: d.Errno, Detail: d.Detail,
-		})
-	}
-	if p.json {
-		return p.printJSON(map[string]any{"dry_run": dryRun, "counts": r.Counts, "samples": lines, "token": r.Token})
-	}
-	applied := "applied"
-	if dryRun {
-		applied = "would be applied"
-	}
-	fmt.Fprintf(p.out, "%d %s, %d stale, %d invalid, %d can never be redriven, %d not open any more\n", r.Counts[replica.OutcomeApplied], applied,
-		r.Counts[replica.OutcomeStale], r.Counts[replica.OutcomeInvalid], r.Counts[replica.OutcomeUnfit], r.Counts[replica.OutcomeClosed])
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%q\tversion %d\t%s\t%s\n", l.Outcome, l.Source, l.Offset, l.Index, l.Dataset, l.Key, l.Version, l.Reason, l.Detail)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if !r.Token.IsZero() {
-		fmt.Fprintf(p.out, "token %s\n", r.Token)
 	}
 	return nil
 }

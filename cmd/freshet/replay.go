@@ -77,12 +77,14 @@ func (p *program) replayStart() *cobra.Command {
 		Use: "start DATASET", Short: "Start a replay; a dry run that only counts, unless --apply is given",
 		Long: "Start a replay of a dataset's topic. Without --apply it is a dry run: it counts what would be applied, what is stale and\n" +
 			"what is invalid, and changes nothing. No row goes back, and the positions of live traffic do not move.\n\n" +
+			"With --action redrive the dataset's open dead letters are applied, under the versions that they keep; --key, --prefix and --op\n" +
+			"choose among them.\n\n" +
 			"With --rebuild the whole topic is read into a new table, which then takes the place of the dataset's one: for a table that\n" +
 			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic goes on meanwhile.",
 		Args: args(cobra.ExactArgs(1)),
 	}
 	fs := cmd.Flags()
-	action := fs.String("action", "apply", "apply, invalidate, apply+invalidate, or rebuild")
+	action := fs.String("action", "apply", "apply, invalidate, apply+invalidate, redrive (open dead letters instead of the topic), or rebuild")
 	fs.BoolVar(&rebuild, "rebuild", false, "the same as --action rebuild")
 	fs.BoolVar(&dropOld, "drop-old", false, "with --rebuild: drop the former table instead of keeping it under another name")
 	from := fs.String("from", "start", "start, end-N, an offset, or a time (RFC 3339)")
@@ -138,19 +140,23 @@ func (p *program) replayStart() *cobra.Command {
 }
 
 func (p *program) replayList() *cobra.Command {
-	return p.apiCommand(&cobra.Command{Use: "list", Short: "Print replays, newest first", Args: args(cobra.NoArgs)},
+	var after string
+	var limit int
+	cmd := p.apiCommand(&cobra.Command{Use: "list", Short: "Print replays, newest first", Args: args(cobra.NoArgs)},
 		func(ctx context.Context, a *apiClient, _ []string) error {
-			var out struct{ Items []admin.Replay }
-			raw, err := a.call(ctx, http.MethodGet, "/v1/replays", nil, &out)
+			if limit < 0 {
+				return usageError{errors.New("--limit is not negative")}
+			}
+			out, err := replays(ctx, a, after, limit)
 			if err != nil {
 				return err
 			}
 			if p.json {
-				return p.printRaw(raw)
+				return p.printJSON(map[string]any{"items": out})
 			}
 			w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "ID\tDATASET\tACTION\tSTATE\tBY\tCREATED\tREASON")
-			for _, r := range out.Items {
+			for _, r := range out {
 				action := string(r.Spec.Action)
 				if r.Spec.DryRun {
 					action += " (dry run)"
@@ -159,6 +165,32 @@ func (p *program) replayList() *cobra.Command {
 			}
 			return w.Flush()
 		})
+	cmd.Flags().StringVar(&after, "after", "", "begin after the replay with this id")
+	cmd.Flags().IntVar(&limit, "limit", 50, "at most so many; 0: all")
+	return cmd
+}
+
+// replayPage is the most that the API gives at once.
+const replayPage = 500
+
+// replays reads replays page by page; limit 0 means all.
+func replays(ctx context.Context, a *apiClient, after string, limit int) ([]admin.Replay, error) {
+	out := []admin.Replay{}
+	for {
+		page := replayPage
+		if limit > 0 {
+			page = min(page, limit-len(out))
+		}
+		var got struct{ Items []admin.Replay }
+		if _, err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/replays?limit=%d&after=%s", page, url.QueryEscape(after)), nil, &got); err != nil {
+			return nil, err
+		}
+		out = append(out, got.Items...)
+		if len(got.Items) < page || len(out) == limit {
+			return out, nil
+		}
+		after = got.Items[len(got.Items)-1].ID
+	}
 }
 
 // watchReplay prints a replay as it goes; the exit code is 1 unless it ends well.
@@ -220,11 +252,15 @@ func (p *program) printReplay(raw json.RawMessage, r *admin.Replay, err error) e
 	if r.Spec.Action == replica.ActionRebuild {
 		what = strings.Replace(what, "replay", "rebuild", 1)
 	}
+	unit := "events"
+	if r.Spec.Action == replica.ActionRedrive {
+		what, unit = strings.Replace(what, "replay", "redrive", 1), "letters"
+	}
 	fmt.Fprintf(p.out, "%s %s of %s: %s %s\n", what, r.ID, r.Spec.Dataset, r.State, r.Problem)
 	if r.Spec.DryRun && r.Spec.Action == replica.ActionRebuild {
 		fmt.Fprintln(p.out, "a new table would be filled from the whole topic; applied and stale are counted against a table without rows")
 	}
-	fmt.Fprintf(p.out, "%d events: %d applied, %d stale, %d invalid, %d skipped; %d names invalidated\n", t.Events, t.Applied, t.Stale, t.Invalid, t.Skipped, t.Invalidated)
+	fmt.Fprintf(p.out, "%d %s: %d applied, %d stale, %d invalid, %d skipped; %d names invalidated\n", t.Events, unit, t.Applied, t.Stale, t.Invalid, t.Skipped, t.Invalidated)
 	w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
 	for _, part := range r.Parts {
 		fmt.Fprintf(w, "partition %d\t%3.0f %%\t%d … %d … %d\t%.0f/s\tETA %s\n", part.Partition, 100*part.Done, part.From, part.Next, part.End, part.Rate, eta(part.ETA))

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/freshet/freshet/schemas"
 )
 
 // JobState is where a replay is.
@@ -37,6 +39,8 @@ const (
 	ActionInvalidate JobAction = "invalidate"
 	// ActionBoth applies, and invalidates also where no row changed.
 	ActionBoth JobAction = "apply+invalidate"
+	// ActionRedrive applies the events of open dead letters, under the versions that the letters keep.
+	ActionRedrive JobAction = "redrive"
 )
 
 // JobSpec is what a replay is to do. It does not change once the job exists.
@@ -56,6 +60,18 @@ type JobSpec struct {
 	// DropOld drops the former table after a rebuild; else it stays under another name.
 	DropOld bool   `json:"drop_old,omitempty"`
 	Reason  string `json:"reason"`
+}
+
+// Letters is the choice of a redrive.
+func (s *JobSpec) Letters() LetterQuery {
+	q := LetterQuery{Dataset: s.Dataset, Keys: s.Keys, Prefix: s.Prefix}
+	switch s.Op {
+	case schemas.Upsert.String():
+		q.Op = schemas.Upsert
+	case schemas.Delete.String():
+		q.Op = schemas.Delete
+	}
+	return q
 }
 
 // JobSample is one event as a replay saw it.
@@ -87,7 +103,7 @@ func (c *JobCounts) Add(o JobCounts) {
 	c.Invalidated += o.Invalidated
 }
 
-// JobPart is one partition of a replay: [From, End), done up to Next.
+// JobPart is one partition of a replay: [From, End), done up to Next. A redrive has one for each source of letters.
 type JobPart struct {
 	Source          string
 	From, Next, End int64
@@ -223,9 +239,22 @@ func (m *MySQL) Job(ctx context.Context, id string) (Job, error) {
 	return j, err
 }
 
-// Jobs reads replays without their parts, newest first.
-func (m *MySQL) Jobs(ctx context.Context, limit int) ([]Job, error) {
-	return m.jobs(ctx, sqlJobs+" ORDER BY created_at DESC, id LIMIT ?", limit)
+// Jobs reads replays without their parts, newest first; after is the id of the last one of the page before, "" begins at
+// the newest. ErrNoJob: there is no replay after.
+func (m *MySQL) Jobs(ctx context.Context, after string, limit int) ([]Job, error) {
+	const newestFirst = " ORDER BY created_at DESC, id LIMIT ?"
+	if after == "" {
+		return m.jobs(ctx, sqlJobs+newestFirst, limit)
+	}
+	var at int64
+	err := m.db.QueryRowContext(ctx, "SELECT created_at FROM freshet_replay WHERE id = ?", []byte(after)).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNoJob
+	}
+	if err != nil {
+		return nil, doing("read replays", "", err)
+	}
+	return m.jobs(ctx, sqlJobs+" WHERE created_at < ? OR (created_at = ? AND id > ?)"+newestFirst, at, at, []byte(after), limit)
 }
 
 func (m *MySQL) jobs(ctx context.Context, text string, args ...any) (out []Job, err error) {

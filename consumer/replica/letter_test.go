@@ -107,7 +107,7 @@ func TestLettersArePaged(t *testing.T) {
 	if len(seen) != 65 {
 		t.Errorf("%d letters on all pages, want 65", len(seen))
 	}
-	if one, err := b.Letters(t.Context(), replica.LetterQuery{Key: "3"}); err != nil || len(one) != 1 {
+	if one, err := b.Letters(t.Context(), replica.LetterQuery{Keys: []string{"3"}}); err != nil || len(one) != 1 {
 		t.Errorf("by key: %d, %v", len(one), err)
 	}
 	counts, err := b.CountLetters(t.Context(), "names")

@@ -41,25 +41,32 @@ func ParseLetterID(s string) (LetterID, bool) {
 // LetterQuery chooses dead letters that meet every one of its conditions. The zero value chooses the first DefaultLetters
 // of all.
 type LetterQuery struct {
-	// Dataset, State, Key, Reason and Source narrow the choice; empty means any.
+	// Dataset, State, Reason and Source narrow the choice; empty means any.
 	Dataset string
 	State   State
-	Key     string
 	Reason  schemas.Reason
 	Source  string
+	// Topic, and Partition if it is not nil, take the sources of a topic whatever its id was; "" means any.
+	Topic     string
+	Partition *int32
+	// Keys are the only records that are wanted, Prefix is how their keys begin; empty means any.
+	Keys   []string
+	Prefix string
+	// Op leaves out letters of other operations, and those that tell none; 0 means any.
+	Op schemas.Op
+	// IDs are the only letters that are wanted; empty means any.
+	IDs []LetterID
 	// Errno narrows the choice to refusals with that error number; 0 means any.
 	Errno uint16
 	// Detail narrows the choice to letters that say exactly this; "" means any.
 	Detail string
 	// From is the first offset, Until the first that is not wanted any more; 0 means no bound.
 	From, Until int64
-	// Index narrows the choice to the letters of one place among their record's events; nil means any.
-	Index *int
 	// Since leaves out letters that were written before, by the database's clock; zero means no bound.
 	Since time.Time
 	// After is the last letter of the page before; nil begins at the first.
 	After *LetterID
-	// Limit is the greatest number of letters; 0 means DefaultLetters.
+	// Limit is the greatest number of letters; 0 means DefaultLetters, or all to Discard.
 	Limit int
 	// Content asks for the record's bytes too.
 	Content bool
@@ -93,6 +100,9 @@ func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLet
 		if err != nil {
 			return nil, err
 		}
+		if n := len(letters); n > 0 && letters[n-1].Source == l.Source && letters[n-1].Offset == l.Offset {
+			l.Record = letters[n-1].Record // a record of many events need not be held for each
+		}
 		letters = append(letters, l)
 	}
 	return letters, doing("read dead letters", "", rows.Err())
@@ -119,22 +129,43 @@ func (q LetterQuery) where() (string, []any) {
 	}
 	add(q.Dataset != "", "dataset = ?", []byte(q.Dataset))
 	add(q.State != "", "state = ?", []byte(q.State))
-	add(q.Key != "", "record_key = ?", []byte(q.Key))
 	add(q.Reason != "", "reason = ?", []byte(q.Reason))
 	add(q.Source != "", "source = ?", []byte(q.Source))
+	add(q.Topic != "", "source > ? AND source < ?", []byte(q.Topic+"/"), []byte(q.Topic+"0")) // 0 comes after /
+	if q.Partition != nil {
+		add(true, "SUBSTRING_INDEX(source, '/', -1) = ?", []byte(strconv.Itoa(int(*q.Partition))))
+	}
+	if n := len(q.Keys); n > 0 {
+		add(true, "record_key IN (?"+strings.Repeat(", ?", n-1)+")", asArgs(q.Keys)...)
+	}
+	add(q.Prefix != "", "SUBSTRING(record_key, 1, ?) = ?", len(q.Prefix), []byte(q.Prefix))
+	add(q.Op != 0, "op = ?", int64(q.Op))
+	if n := len(q.IDs); n > 0 {
+		const one = "(source = ? AND `off` = ? AND idx = ?)"
+		var ids []any
+		for _, id := range q.IDs {
+			ids = append(ids, []byte(id.Source), id.Offset, int64(id.Index))
+		}
+		add(true, "("+one+strings.Repeat(" OR "+one, n-1)+")", ids...)
+	}
 	add(q.Errno != 0, "errno = ?", int64(q.Errno))
 	add(q.Detail != "", "detail = ?", []byte(cut(q.Detail, maxDetailBytes)))
 	add(q.From > 0, "`off` >= ?", q.From)
 	add(q.Until > 0, "`off` < ?", q.Until)
-	if q.Index != nil {
-		add(true, "idx = ?", int64(*q.Index))
-	}
 	add(!q.Since.IsZero(), "created_at >= ?", q.Since.UnixMilli())
 	if a := q.After; a != nil {
 		add(true, "(source > ? OR (source = ? AND (`off` > ? OR (`off` = ? AND idx > ?))))",
 			[]byte(a.Source), []byte(a.Source), a.Offset, a.Offset, int64(a.Index))
 	}
 	return strings.Join(conditions, " AND "), args
+}
+
+func asArgs(names []string) []any {
+	args := make([]any, len(names))
+	for i, n := range names {
+		args[i] = []byte(n)
+	}
+	return args
 }
 
 // scanner is a *sql.Rows.
@@ -182,24 +213,27 @@ func (l *StoredLetter) ID() LetterID {
 	return LetterID{Source: l.Source, Offset: l.Offset, Index: l.Index}
 }
 
-// Discard gives up the open letters that q chooses; q.State, After and Limit have no meaning here. It gives their number.
+// Discard gives up the open letters that q chooses, and gives their number; q.State and After have no meaning here.
 func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
 	text := "UPDATE freshet_dead_letter SET state = 'discarded', updated_at = " + nowMillis + " WHERE " + where + //nolint:gosec // the conditions are constants
 		" ORDER BY source, `off`, idx LIMIT ?"
-	args = append(args, int64(keyChunk))
 	for all := int64(0); ; {
 		var n int64
+		chunk := int64(keyChunk)
+		if q.Limit > 0 {
+			chunk = min(chunk, int64(q.Limit)-all)
+		}
 		err := m.transact(ctx, "discard dead letters", func(ctx context.Context, w *writer) error {
-			res, err := w.conn.ExecContext(ctx, text, args...)
+			res, err := w.conn.ExecContext(ctx, text, append(args[:len(args):len(args)], chunk)...)
 			if err == nil {
 				n, err = res.RowsAffected()
 			}
 			return doing("discard dead letters", "", err)
 		})
 		all += n
-		if err != nil || n < keyChunk {
+		if err != nil || n < keyChunk || all == int64(q.Limit) {
 			return all, err
 		}
 	}
@@ -211,6 +245,29 @@ func (m *MySQL) CountOpen(ctx context.Context, q LetterQuery) (n int64, err erro
 	where, args := q.where()
 	err = m.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM freshet_dead_letter WHERE "+where, args...).Scan(&n)
 	return n, doing("count dead letters", "", err)
+}
+
+// LetterParts gives the parts of a replay that redrives the open letters which q chooses: one for each source that has
+// some; q.State, After and Limit have no meaning here.
+func (m *MySQL) LetterParts(ctx context.Context, q LetterQuery) (parts []JobPart, err error) {
+	q.State, q.After = StateOpen, nil
+	where, args := q.where()
+	text := "SELECT source, MIN(`off`), MAX(`off`) + 1 FROM freshet_dead_letter WHERE " + where + " GROUP BY source ORDER BY source" //nolint:gosec // the conditions are constants
+	rows, err := m.db.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, doing("look for dead letters", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var source []byte
+		var p JobPart
+		if err = rows.Scan(&source, &p.From, &p.End); err != nil {
+			return nil, doing("look for dead letters", "", err)
+		}
+		p.Source = string(source)
+		parts = append(parts, p)
+	}
+	return parts, doing("look for dead letters", "", rows.Err())
 }
 
 // CountLetters counts a dataset's dead letters by state; dataset "" counts all.

@@ -62,45 +62,45 @@ var errLetterMoved = errors.New("dead letter was dealt with meanwhile")
 // that the caller publishes and removes them (RemoveOutgoing). The letters must have their content, and their datasets
 // must be known by Prepare. Errors: a *DatasetError, else an infrastructure fault; then nothing was written.
 func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredLetter) (done []Redriven, out []Outgoing, err error) {
-	for {
-		err = m.transact(ctx, "redrive dead letters", func(ctx context.Context, w *writer) error {
-			done = m.judge(letters)
-			out, err = (&redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: done}).do(ctx, namespace)
+	err = m.redriving(ctx, "redrive dead letters", func(ctx context.Context, w *writer) error {
+		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters)}
+		if err := r.do(ctx); err != nil || r.changed.Len() == 0 {
+			done, out = r.tasks, nil
 			return err
-		})
-		switch {
-		case err == nil:
-			return done, out, nil
-		case !errors.Is(err, errLetterMoved):
-			return nil, nil, err
+		}
+		done = r.tasks
+		out, err = w.addOutgoing(ctx, namespace, r.changed)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return done, out, nil
+}
+
+// redriving is transact for letters, which others may deal with meanwhile.
+func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Context, *writer) error) error {
+	for {
+		if err := m.transact(ctx, what, fn); !errors.Is(err, errLetterMoved) {
+			return err
 		}
 	}
 }
 
 // Judge says what Redrive would make of letters, and changes nothing. Whether a table takes a row only Redrive finds out.
-func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) ([]Redriven, error) {
-	tasks := m.judge(letters)
-	for i := range tasks {
-		t := &tasks[i]
-		if t.change == nil {
-			continue
-		}
-		var version int64
-		err := m.db.QueryRowContext(ctx, t.table.selectVersion, t.table.key(t.change)...).Scan(&version)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-		case err != nil:
-			return nil, doing("read version from", t.table.name, err)
-		case version >= t.Version:
-			t.Outcome = OutcomeStale
-		}
-	}
-	return tasks, nil
+func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) (done []Redriven, err error) {
+	err = m.transact(ctx, "judge dead letters", func(ctx context.Context, w *writer) error {
+		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters), dry: true, seen: map[string]int64{}}
+		done = r.tasks
+		return r.do(ctx)
+	})
+	return done, err
 }
 
 // judge looks at the letters alone: whatever passes is set to OutcomeApplied, with its change.
 func (m *MySQL) judge(letters []StoredLetter) []Redriven {
 	tasks := make([]Redriven, len(letters))
+	var rd letterReader
 	for i := range letters {
 		l := &letters[i]
 		t := &tasks[i]
@@ -109,12 +109,12 @@ func (m *MySQL) judge(letters []StoredLetter) []Redriven {
 			t.Outcome = OutcomeClosed
 			continue
 		}
-		t.judge(l)
+		t.judge(l, &rd)
 	}
 	return tasks
 }
 
-func (t *Redriven) judge(l *StoredLetter) {
+func (t *Redriven) judge(l *StoredLetter, rd *letterReader) {
 	unfit := func(detail string) { t.Outcome, t.Reason, t.Detail = OutcomeUnfit, l.Reason, detail }
 	switch {
 	case t.table == nil:
@@ -127,7 +127,7 @@ func (t *Redriven) judge(l *StoredLetter) {
 		unfit("it keeps no bytes")
 		return
 	}
-	c, err := letterChange(t.table.ds, l)
+	c, err := rd.change(t.table.ds, l)
 	if err != nil {
 		t.Outcome, t.Reason, t.Detail = OutcomeInvalid, schemas.ReasonOf(err), Detail(err)
 		return
@@ -144,10 +144,22 @@ func Detail(err error) string {
 	return "the record cannot be read as an event"
 }
 
-// letterChange reads a letter's event once more. Its version is the stored one, whatever the record would give today.
-func letterChange(ds *schemas.Dataset, l *StoredLetter) (*Change, error) {
-	res, err := cdc.New(cdc.Config{Dataset: ds}).Decode(*l.Record)
-	if err != nil {
+// letterReader reads letters' events once more. One record may have many, so the last one is remembered.
+type letterReader struct {
+	ds     *schemas.Dataset
+	record *schemas.Record
+	res    cdc.Result
+	err    error
+}
+
+// change reads a letter's event. Its version is the stored one, whatever the record would give today.
+func (d *letterReader) change(ds *schemas.Dataset, l *StoredLetter) (*Change, error) {
+	if d.record != l.Record || d.ds != ds {
+		d.ds, d.record = ds, l.Record
+		d.res, d.err = cdc.New(cdc.Config{Dataset: ds}).Decode(*l.Record)
+	}
+	res := d.res
+	if d.err != nil {
 		return nil, &schemas.FieldError{Field: "record", Problem: "cannot be told by events", Reason: schemas.ReasonMalformed}
 	}
 	at := slices.IndexFunc(res.Rows, func(r cdc.Row) bool { return r.Index == l.Index })
@@ -172,10 +184,14 @@ type redrive struct {
 	tasks []Redriven
 	// changed are what the rows that changed made stale.
 	changed schemas.Invalidation
+	// dry looks and writes nothing. known holds the versions that earlier transactions would have written, seen those
+	// that this one would write, by table and key.
+	dry         bool
+	known, seen map[string]int64
 }
 
 // do goes through the letters in the order of their tables and keys, like Apply, and of one record the newest first.
-func (r *redrive) do(ctx context.Context, namespace string) ([]Outgoing, error) {
+func (r *redrive) do(ctx context.Context) error {
 	order := make([]*Redriven, 0, len(r.tasks))
 	var changes []*Change
 	for i := range r.tasks {
@@ -195,17 +211,14 @@ func (r *redrive) do(ctx context.Context, namespace string) ([]Outgoing, error) 
 	})
 	r.parts = r.m.split(changes)
 	if err := r.checkHashes(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	for _, t := range order {
 		if err := r.one(ctx, t); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if r.changed.Len() == 0 {
-		return nil, nil
-	}
-	return r.w.addOutgoing(ctx, namespace, r.changed)
+	return nil
 }
 
 func boolInt(b bool) int {
@@ -229,12 +242,33 @@ func (r *redrive) one(ctx context.Context, t *Redriven) error {
 		t.Outcome = OutcomeClosed
 		return nil
 	}
-	if t.change != nil {
+	switch {
+	case r.dry && t.change != nil:
+		return r.foresee(ctx, t)
+	case r.dry:
+		return nil
+	case t.change != nil:
 		if err := r.apply(ctx, t); err != nil {
 			return err
 		}
 	}
 	return r.mark(ctx, t, id)
+}
+
+// foresee compares the letter's version with the one that the record would have by then.
+func (r *redrive) foresee(ctx context.Context, t *Redriven) error {
+	var version int64
+	err := r.w.queryRow(ctx, t.table.selectVersion, t.table.key(t.change), &version)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return doing("read version from", t.table.name, err)
+	}
+	record := t.table.name + "\x00" + t.Key
+	if max(version, r.known[record], r.seen[record]) >= t.Version {
+		t.Outcome = OutcomeStale
+		return nil
+	}
+	r.seen[record] = t.Version
+	return nil
 }
 
 // apply sends the letter's change under its row's lock.

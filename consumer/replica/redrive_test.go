@@ -95,7 +95,7 @@ func TestRedrive(t *testing.T) {
 	}
 	for _, j := range judged {
 		dry := want[j.Offset]
-		if j.Offset == older.Offset || j.Offset == wild.Offset {
+		if j.Offset == wild.Offset {
 			dry = replica.OutcomeApplied // a dry run tries nothing
 		}
 		if j.Outcome != dry {
@@ -244,6 +244,8 @@ func TestLettersByFilter(t *testing.T) {
 	b.applyLetters(t, one, two, three)
 	b.exec(t, "UPDATE freshet_dead_letter SET created_at = created_at - 3600000 WHERE off = 0")
 	old := b.stateOf(t, one.Offset).Created
+	b.exec(t, "UPDATE freshet_dead_letter SET op = 2 WHERE off = 2")
+	zero, one32 := int32(0), int32(1)
 	for name, tc := range map[string]struct {
 		q    replica.LetterQuery
 		want []int64
@@ -256,6 +258,15 @@ func TestLettersByFilter(t *testing.T) {
 		"range":        {replica.LetterQuery{From: 1, Until: 2}, []int64{1}},
 		"since":        {replica.LetterQuery{Since: old.Add(time.Minute)}, []int64{1, 2}},
 		"both":         {replica.LetterQuery{Dataset: "items", Since: old}, []int64{0, 2}},
+		"topic":        {replica.LetterQuery{Topic: "freshet.items"}, []int64{0, 1, 2}},
+		"other topic":  {replica.LetterQuery{Topic: "freshet.item"}, nil},
+		"partition":    {replica.LetterQuery{Topic: "freshet.items", Partition: &zero, From: 1}, []int64{1, 2}},
+		"no partition": {replica.LetterQuery{Topic: "freshet.items", Partition: &one32}, nil},
+		"keys":         {replica.LetterQuery{Keys: []string{"3", "1", "nobody"}}, []int64{0, 2}},
+		"prefix":       {replica.LetterQuery{Prefix: "n"}, []int64{1}},
+		"no prefix":    {replica.LetterQuery{Prefix: "%"}, nil},
+		"op":           {replica.LetterQuery{Op: schemas.Delete}, []int64{2}},
+		"ids":          {replica.LetterQuery{IDs: []replica.LetterID{{Source: src, Offset: 2}, {Source: src, Offset: 0}, {Source: src, Offset: 1, Index: 1}}}, []int64{0, 2}},
 	} {
 		letters, err := b.Letters(t.Context(), tc.q)
 		if err != nil {
@@ -269,12 +280,20 @@ func TestLettersByFilter(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+	parts, err := b.LetterParts(t.Context(), replica.LetterQuery{Dataset: "items"})
+	if diff := cmp.Diff([]replica.JobPart{{Source: src, From: 0, End: 3}}, parts); err != nil || diff != "" {
+		t.Errorf("parts: %v (-want +got):\n%s", err, diff)
+	}
 	if n, err := b.Discard(t.Context(), replica.LetterQuery{Dataset: "items", From: 1}); err != nil || n != 1 {
 		t.Errorf("discarded %d, %v, want 1", n, err)
 	}
-	if n, err := b.Discard(t.Context(), replica.LetterQuery{Key: "3"}); err != nil || n != 0 {
+	if n, err := b.Discard(t.Context(), replica.LetterQuery{Keys: []string{"3"}}); err != nil || n != 0 {
 		t.Errorf("discarded %d again, %v", n, err)
 	}
+	if n, err := b.Discard(t.Context(), replica.LetterQuery{Limit: 1}); err != nil || n != 1 {
+		t.Errorf("discarded %d of two with limit 1, %v", n, err)
+	}
+	b.exec(t, "UPDATE freshet_dead_letter SET state = 'open' WHERE off = 0")
 	if b.stateOf(t, 2).State != replica.StateDiscarded || b.stateOf(t, 0).State != replica.StateOpen {
 		t.Error("the wrong letter was discarded")
 	}

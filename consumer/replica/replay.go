@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 )
 
 // ReplayBatch is what one transaction of a replay makes durable: rows, what they make stale, and the checkpoint.
@@ -16,7 +18,9 @@ type ReplayBatch struct {
 	From, Next int64
 	// Events are the batch's checked events in the order of their offsets, filtered.
 	Events []*Change
-	// Action is ActionApply, ActionInvalidate, ActionBoth or ActionRebuild; DryRun writes nothing but the checkpoint.
+	// Redrive are, with ActionRedrive, the batch's dead letters with their content; there are no events then.
+	Redrive []StoredLetter
+	// Action is what is done with them; DryRun writes nothing but the checkpoint.
 	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and nobody is told anything.
 	Action JobAction
 	// Letters are, with ActionRebuild, those of the batch's events that are no good: a letter that is kept already stays
@@ -27,7 +31,7 @@ type ReplayBatch struct {
 	Counts JobCounts
 	// Samples are those of the part so far; at most MaxSamples of each outcome are added.
 	Samples []JobSample
-	// Seen holds, in a dry run, the versions that earlier batches would have written, by record key; it is added to.
+	// Seen holds, in a dry run, the versions that earlier batches would have written, by record; it is added to.
 	Seen map[string]int64
 }
 
@@ -54,8 +58,6 @@ type replay struct {
 	redrive
 	rb  *ReplayBatch
 	res ReplayResult
-	// seen are versions that this batch adds to rb.Seen once it is committed.
-	seen map[string]int64
 }
 
 // Replay applies events again by the statements and under the row locks of Apply, moves the checkpoint of the replay, and
@@ -64,8 +66,9 @@ type replay struct {
 // nothing was written.
 func (m *MySQL) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
 	var r *replay
-	err := m.transact(ctx, "replay batch", func(ctx context.Context, w *writer) error {
-		r = &replay{rb: b, seen: map[string]int64{}}
+	err := m.redriving(ctx, "replay batch", func(ctx context.Context, w *writer) error {
+		r = &replay{rb: b}
+		r.dry, r.known, r.seen = b.DryRun, b.Seen, map[string]int64{}
 		r.run = run{m: m, w: w, b: &Batch{Source: b.Source, Next: b.Next}}
 		r.res.Counts, r.res.Samples = b.Counts, slices.Clone(b.Samples)
 		return r.do(ctx)
@@ -73,13 +76,19 @@ func (m *MySQL) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error
 	if err != nil {
 		return ReplayResult{}, err
 	}
-	for k, v := range r.seen {
-		b.Seen[k] = v
+	if b.Seen != nil {
+		maps.Copy(b.Seen, r.seen)
 	}
 	return r.res, nil
 }
 
 func (r *replay) do(ctx context.Context) error {
+	if r.rb.Action == ActionRedrive {
+		if err := r.redriveLetters(ctx); err != nil {
+			return err
+		}
+		return r.finish(ctx)
+	}
 	r.parts = r.m.split(r.newest())
 	if err := r.checkHashes(ctx); err != nil {
 		return err
@@ -100,6 +109,33 @@ func (r *replay) do(ctx context.Context) error {
 		}
 	}
 	return r.finish(ctx)
+}
+
+// redriveLetters counts each letter once, since its state and the checkpoint move together.
+func (r *replay) redriveLetters(ctx context.Context) error {
+	r.tasks = r.m.judge(r.rb.Redrive)
+	if err := r.redrive.do(ctx); err != nil {
+		return err
+	}
+	c := &r.res.Counts
+	for i := range r.tasks {
+		t := &r.tasks[i]
+		c.Events++
+		switch t.Outcome {
+		case OutcomeApplied:
+			c.Applied++
+		case OutcomeStale:
+			c.Stale++
+		case OutcomeInvalid, OutcomeUnfit:
+			c.Invalid++
+		case OutcomeClosed, OutcomePublished:
+			c.Skipped++ // somebody else dealt with it since it was read
+		}
+		r.res.Samples = AddSample(r.res.Samples, JobSample{
+			Outcome: string(t.Outcome), Offset: t.Offset, Key: strings.ToValidUTF8(t.Key, "\uFFFD"), Version: t.Version, Detail: t.Detail,
+		})
+	}
+	return nil
 }
 
 // settle deals with dead letters. What a rebuild cannot apply must not go by in silence: the table of old may have taken

@@ -200,8 +200,9 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset) (n int, 
 			return n, err
 		}
 		var changes []*Change
+		var rd letterReader
 		for i := range letters {
-			if c, err := letterChange(ds, &letters[i]); err == nil {
+			if c, err := rd.change(ds, &letters[i]); err == nil {
 				changes = append(changes, c)
 			}
 		}

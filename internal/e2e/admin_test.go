@@ -26,6 +26,16 @@ func (w *world) serve(name string) (*testenv.Process, string) {
 	return p, listening(w.t, p)
 }
 
+// api starts an admin API in a process of its own, once, and gives its address.
+func (w *world) api() string {
+	w.t.Helper()
+	if w.apiURL == "" {
+		w.admin = testenv.StartProcess(w.t, "admin", w.command(context.Background(), "admin", "--admin-listen", "127.0.0.1:0"))
+		w.apiURL = listening(w.t, w.admin)
+	}
+	return w.apiURL
+}
+
 // ask runs a command against the API and reads its JSON.
 func ask[T any](w *world, url string, wantCode int, args ...string) (out T) {
 	w.t.Helper()
@@ -150,6 +160,7 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 		past, _ := replaySize(t)
 		keys, rate, kills = max(past/versions, 500), max(past/60, 600), 5
 	}
+	w.patient(keys * versions)
 	for v := int64(1); v <= versions; v++ {
 		for from := 0; from < keys; from += 1000 {
 			var evs []schemas.Event
@@ -163,10 +174,9 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	w.reaches(keys, "SELECT COUNT(*) FROM items WHERE _version = 6")
 	w.exec("UPDATE items SET _version = 1, n = 1 WHERE id LIKE '%7'")
 	w.exec("DELETE FROM items WHERE id LIKE '%3'")
-	adm := w.command(context.Background(), "admin", "--admin-listen", "127.0.0.1:0")
-	api := testenv.StartProcess(t, "admin", adm)
-	url := listening(t, api)
+	url := w.api()
 	job := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", strconv.Itoa(rate))
+	began := time.Now()
 	workers := []*testenv.Process{first}
 	for kill := range kills {
 		var before int64
@@ -189,15 +199,17 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	if done.State != "done" || done.Total.Events != int64(keys*versions) || done.Takeovers == 0 {
 		t.Errorf("replay ended as %+v, %s, %d takeovers; each event must count once", done.Total, done.State, done.Takeovers)
 	}
-	t.Logf("%d events of %d counted, %d takeovers in %d kills", done.Total.Events, keys*versions, done.Takeovers, kills)
+	took := time.Since(began).Seconds()
+	t.Logf("%d events counted of %d, %.3f times each; %d applied; %d takeovers in %d kills; %.1f s, %.0f/s", done.Total.Events, keys*versions,
+		float64(done.Total.Events)/float64(keys*versions), done.Total.Applied, done.Takeovers, kills, took, float64(done.Total.Events)/took)
 	w.reaches(keys, "SELECT COUNT(*) FROM items WHERE _version = 6 AND n = 6")
 	w.reaches(kills, "SELECT COUNT(*) FROM items WHERE id LIKE 'live%'")
-	if err := api.Signal(syscall.SIGTERM); err != nil {
+	if err := w.admin.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-api.Done():
-		if err := api.Err(); err != nil {
+	case <-w.admin.Done():
+		if err := w.admin.Err(); err != nil {
 			t.Errorf("the admin API ended with %v", err)
 		}
 	case <-time.After(20 * time.Second):

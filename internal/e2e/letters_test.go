@@ -61,7 +61,7 @@ func (w *world) number(ctx context.Context, query string, args ...any) (n int, e
 // reaches waits until a query gives want.
 func (w *world) reaches(want int, query string, args ...any) {
 	w.t.Helper()
-	testenv.Eventually(w.t, settleLimit, func(ctx context.Context) error {
+	testenv.Eventually(w.t, max(settleLimit, w.patience), func(ctx context.Context) error {
 		n, err := w.number(ctx, query, args...)
 		if err == nil && n != want {
 			err = fmt.Errorf("%s: %d, want %d", query, n, want)
@@ -72,17 +72,13 @@ func (w *world) reaches(want int, query string, args ...any) {
 
 // redriven is what freshet deadletters redrive --json says.
 type redriven struct {
-	Counts map[string]int `json:"counts"`
+	Counts map[string]int `json:"outcomes"`
 	Token  schemas.Token  `json:"token"`
 }
 
 func (w *world) redrive(args ...string) (r redriven) {
 	w.t.Helper()
-	out := w.mustRun(append([]string{"deadletters", "redrive", "--json"}, args...)...)
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		w.t.Fatalf("%v in %s", err, out)
-	}
-	return r
+	return ask[redriven](w, w.api(), 0, append([]string{"deadletters", "redrive"}, args...)...)
 }
 
 // TestPoisonAmongManyIsRedriven: one event of a hundred is refused by the table, on records of their own. Each becomes a
@@ -162,6 +158,9 @@ func TestPoisonAmongManyIsRedriven(t *testing.T) {
 	}
 	if r := w.redrive("--all"); len(r.Counts) != 0 {
 		t.Errorf("redriven once more: %v", r.Counts)
+	}
+	if got := w.number1("SELECT COUNT(*) FROM freshet_audit WHERE action = 'redrive-deadletters' AND outcome = 200"); got != 4 {
+		t.Errorf("audit has %d ends of redrives, want 4", got)
 	}
 }
 
@@ -250,7 +249,7 @@ func TestStormPausesItsDatasetAlone(t *testing.T) {
 	if err != nil || open < 200 {
 		t.Errorf("%d letters, %v", open, err)
 	}
-	if r := w.redrive("--dataset", "items", "--rate", "1000"); r.Counts["applied"] != open {
+	if r := w.redrive("--dataset", "items", "--since", "1h"); r.Counts["applied"] != open {
 		t.Errorf("redriven: %v, want %d", r.Counts, open)
 	}
 	w.reaches(601, "SELECT COUNT(*) FROM items")

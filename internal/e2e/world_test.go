@@ -63,8 +63,11 @@ type world struct {
 	dir      string
 	datasets *schemas.Datasets
 	workers  int
-	env      []string // further settings of commands
-	ownUsers bool     // each child has a database user of its own
+	admin    *testenv.Process // see api
+	apiURL   string
+	patience time.Duration // for what takes its time at full size; settleLimit unless set
+	env      []string      // further settings of commands
+	ownUsers bool          // each child has a database user of its own
 }
 
 // servers are those of a world; the shared ones where nil.
@@ -139,7 +142,7 @@ func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
 func (w *world) run(stdin string, args ...string) (stdout, stderr string, code int) {
 	w.t.Helper()
 	var out, errOut bytes.Buffer
-	ctx, cancel := context.WithTimeout(w.t.Context(), 2*settleLimit)
+	ctx, cancel := context.WithTimeout(w.t.Context(), max(2*settleLimit, w.patience))
 	defer cancel()
 	cmd := w.command(ctx, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut

@@ -1,0 +1,110 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+// mayRebuild refuses a rebuild that would lose something, also in a dry run.
+func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
+	if spec.Action != replica.ActionRebuild {
+		if spec.DropOld {
+			return huma.Error422UnprocessableEntity("drop_old goes with the action rebuild alone")
+		}
+		return nil
+	}
+	whole := (b.From == "" || b.From == "start") && (b.Until == "" || b.Until == "end")
+	if !whole || len(b.Keys)+len(b.Partitions) > 0 || b.Prefix != "" || b.Op != "" || b.Type != "" {
+		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
+	}
+	err := consumer.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
+	var refused *replica.DatasetError
+	if errors.As(err, &refused) {
+		return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Mend)
+	}
+	return s.answerError(ctx, "look whether the table can be rebuilt", err)
+}
+
+// mayRedrive refuses what does not choose letters.
+func mayRedrive(spec *replica.JobSpec) error {
+	if spec.Action != replica.ActionRedrive {
+		return nil
+	}
+	for _, f := range []struct {
+		field string
+		given bool
+	}{
+		{"from", spec.From != "" && spec.From != "start"},
+		{"until", spec.Until != "" && spec.Until != "end"},
+		{"partitions", len(spec.Partitions) > 0},
+		{"type", spec.Type != ""},
+	} {
+		if f.given {
+			return huma.Error422UnprocessableEntity(f.field + " does not go with the action redrive: leave it out; keys, prefix and op choose among the dataset's open letters")
+		}
+	}
+	return nil
+}
+
+func sameJSON(a, b any) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+// replayParts fixes the range: what is published later, or becomes a letter later, is not part of it.
+func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) ([]replica.JobPart, error) {
+	if spec.Action == replica.ActionRedrive {
+		return s.cfg.Replica.LetterParts(ctx, spec.Letters())
+	}
+	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
+	if err != nil {
+		return nil, err
+	}
+	from, err := s.resolveFrom(ctx, d.Topic, b.From, ends)
+	if err != nil {
+		return nil, err
+	}
+	until, err := s.resolveFrom(ctx, d.Topic, b.Until, ends)
+	if err != nil {
+		return nil, err
+	}
+	want := map[int32]bool{}
+	for _, p := range b.Partitions {
+		if _, ok := ends[p]; !ok {
+			return nil, huma.Error422UnprocessableEntity("the topic has no partition " + strconv.Itoa(int(p)))
+		}
+		want[p] = true
+	}
+	// A record lives in one partition, as long as everybody partitions as our producer does: only then the others are
+	// left out.
+	if len(b.Keys) > 0 && len(want) == 0 && d.Format == schemas.FormatCloudEvents {
+		for _, k := range b.Keys {
+			want[kafkalog.PartitionOf([]byte(k), info.Partitions)] = true
+		}
+	}
+	var parts []replica.JobPart
+	for id, o := range ends {
+		if len(want) > 0 && !want[id] {
+			continue
+		}
+		p := replica.JobPart{Source: kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}.Source()}
+		p.From = min(max(from[id], o.First), o.LastStable)
+		p.End = max(p.From, min(until[id], o.LastStable))
+		parts = append(parts, p)
+	}
+	return parts, nil
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consumer/replica"
+)
+
+// lettersChange makes a command that changes the letters it is told to by a filter, through the admin API, which writes
+// the audit log. A forgotten filter must not mean all.
+func (p *program) lettersChange(cmd *cobra.Command, path string, usual int, answered func(raw json.RawMessage) error) *cobra.Command {
+	var f letterFlags
+	var all, dryRun bool
+	var why string
+	cmd.Args = args(cobra.NoArgs)
+	p.apiCommand(cmd, func(ctx context.Context, a *apiClient, _ []string) error {
+		if err := f.check(); err != nil {
+			return err
+		}
+		if (f.LetterFilter == admin.LetterFilter{}) && !all {
+			return usageError{errors.New("choose letters by --dataset, --reason, --key, --topic, --source, --errno, --detail or --since, or say --all")}
+		}
+		if f.limit == 0 {
+			f.limit = usual
+		}
+		body := struct {
+			admin.LetterFilter
+			DryRun bool   `json:"dry_run"`
+			Limit  int    `json:"limit"`
+			Why    string `json:"why"`
+		}{f.LetterFilter, dryRun, f.limit, why}
+		var out json.RawMessage
+		raw, err := a.call(ctx, http.MethodPost, path, body, &out)
+		switch {
+		case err != nil:
+			return err
+		case p.json:
+			return p.printRaw(raw)
+		}
+		return answered(raw)
+	})
+	f.bind(cmd)
+	fs := cmd.Flags()
+	fs.Lookup("limit").Usage = fmt.Sprintf("at most so many letters; 0: %d", usual)
+	fs.BoolVar(&all, "all", false, "all open letters")
+	fs.BoolVar(&dryRun, "dry-run", false, "say what would become of them, and do nothing")
+	fs.StringVar(&why, "why", "by hand", "why; it is kept in the audit log")
+	return cmd
+}
+
+func (p *program) lettersDiscard() *cobra.Command {
+	return p.lettersChange(&cobra.Command{Use: "discard", Short: "Give up open dead letters; they are kept, and count no more"},
+		"/v1/deadletters/discards", 100_000, func(raw json.RawMessage) error {
+			var d admin.Discard
+			if err := json.Unmarshal(raw, &d); err != nil {
+				return fmt.Errorf("read answer: %w", err)
+			}
+			what := "are"
+			if d.DryRun {
+				what = "would be"
+			}
+			fmt.Fprintf(p.out, "%d letters %s discarded\n", d.Letters, what)
+			if d.Left > 0 {
+				fmt.Fprintf(p.out, "%d more are meant and were left out; --limit takes more\n", d.Left)
+			}
+			return nil
+		})
+}
+
+func (p *program) lettersRedrive() *cobra.Command {
+	return p.lettersChange(&cobra.Command{
+		Use: "redrive", Short: "Apply the events of open dead letters again, under the versions that they came with",
+		Long: "Applies each letter's event by the same guarded statements as a worker: one whose record is as new or newer changes nothing\n" +
+			"and is superseded; one that is still bad stays open with the reason of now. Nothing is published to the dataset's topic.\n" +
+			"Cache entries of rows that changed are invalidated through the topic freshet.invalidations.<namespace>.\n\n" +
+			"It is one request. For many letters, or at a limited rate: freshet replay start DATASET --action redrive, which can be\n" +
+			"paused, and which another worker takes over.",
+	}, "/v1/deadletters/redrives", 1000, p.printRedrive)
+}
+
+func (p *program) printRedrive(raw json.RawMessage) error {
+	var r admin.Redrive
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	applied := "applied"
+	if r.DryRun {
+		applied = "would be applied"
+	}
+	n := func(o replica.Outcome) int64 { return r.Outcomes[string(o)] }
+	fmt.Fprintf(p.out, "%d %s, %d stale, %d invalid, %d can never be redriven, %d not open any more\n", n(replica.OutcomeApplied), applied,
+		n(replica.OutcomeStale), n(replica.OutcomeInvalid), n(replica.OutcomeUnfit), n(replica.OutcomeClosed))
+	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	for _, l := range r.Samples {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%q\tversion %d\t%s\t%s\n", l.Outcome, l.ID, l.Dataset, l.Key, l.Version, l.Reason, l.Detail)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if r.Left > 0 {
+		fmt.Fprintf(p.out, "%d more are meant and were left out: freshet replay start DATASET --action redrive takes any number\n", r.Left)
+	}
+	if !r.Token.IsZero() {
+		fmt.Fprintf(p.out, "token %s\n", r.Token)
+	}
+	return nil
+}
