@@ -249,8 +249,8 @@ func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.
 	return nil, huma.Error404NotFound("there is no such letter")
 }
 
-// letterChoice is a request that changes letters.
-type letterChoice struct {
+// LetterChoice is a request that changes letters.
+type LetterChoice struct {
 	LetterFilter
 	IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these letters only"`
 	DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
@@ -261,7 +261,7 @@ type letterChoice struct {
 func dry(v *bool) bool { return v == nil || *v }
 
 // chosen gives the choice of the open letters that a request means, and how many those are.
-func (s *Server) chosen(ctx context.Context, c *letterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
+func (s *Server) chosen(ctx context.Context, c *LetterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
 	note(ctx, "reason", c.Reason)
 	note(ctx, "filter", c.LetterFilter)
 	if len(c.IDs) > 0 {
@@ -308,7 +308,7 @@ type RedriveSample struct {
 
 type redriveInput struct {
 	Body struct {
-		letterChoice
+		LetterChoice
 		Limit int `json:"limit,omitempty" minimum:"1" maximum:"10000" default:"1000" doc:"most letters"`
 	}
 }
@@ -316,7 +316,7 @@ type redriveInput struct {
 type redriveOutput struct{ Body Redrive }
 
 func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redriveOutput, error) {
-	q, n, err := s.chosen(ctx, &in.Body.letterChoice, in.Body.Limit)
+	q, n, err := s.chosen(ctx, &in.Body.LetterChoice, in.Body.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -346,7 +346,7 @@ func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redrive
 
 type discardInput struct {
 	Body struct {
-		letterChoice
+		LetterChoice
 		Limit int `json:"limit,omitempty" minimum:"1" maximum:"1000000" default:"1000" doc:"most letters"`
 	}
 }
@@ -361,7 +361,7 @@ type Discard struct {
 type discardOutput struct{ Body Discard }
 
 func (s *Server) discardLetters(ctx context.Context, in *discardInput) (*discardOutput, error) {
-	q, n, err := s.chosen(ctx, &in.Body.letterChoice, in.Body.Limit)
+	q, n, err := s.chosen(ctx, &in.Body.LetterChoice, in.Body.Limit)
 	if err != nil {
 		return nil, err
 	}
