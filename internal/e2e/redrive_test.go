@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"testing"
 
@@ -18,7 +19,11 @@ func TestRedriveSurvivesKilledWorkers(t *testing.T) {
 	p := w.producer()
 	worker := w.startWorker()
 	n := w.node("n")
-	const all, newer, kills = 1500, 20, 3
+	const all, newer = 1500, 20
+	kills := 1
+	if os.Getenv("FRESHET_TEST_FULL") != "" {
+		kills = 3
+	}
 	var events []schemas.Event
 	for i := range all {
 		events = append(events, upsert("items", fmt.Sprint("k", i), 5, "wild"))
