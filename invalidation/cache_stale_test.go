@@ -109,6 +109,31 @@ func TestStaleIfErrorHasABound(t *testing.T) {
 	}
 }
 
+// The bound also counts from the entry's end, however well the node can prove that nothing made the entry stale.
+func TestStaleIfErrorHasABoundPastTTL(t *testing.T) {
+	t.Parallel()
+	const bound = time.Second
+	r := withLane(t)
+	r.change("1")
+	n := r.join(invalidation.Config{PollInterval: 10 * time.Millisecond})
+	r.current(n)
+	f := &failing{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: f.load, TTL: time.Millisecond, StaleIfError: bound})
+	wantGet(t, c, "1", "1@1")
+	r.gone("1")
+	f.down.Store(true)
+	refused := 0
+	eventually(t, "an entry long past its end is refused while its lane is proved", func() bool {
+		_, err := c.Get(t.Context(), "1")
+		if errors.Is(err, errDown) && n.Stats().Lanes[0].ConfirmAge < bound/2 {
+			refused++ // one refusal alone could come of a proof that was late just then
+		} else {
+			refused = 0
+		}
+		return refused == 20
+	})
+}
+
 // A node that Redis does not answer cannot prove that it saw everything; the bound counts from its last proof.
 func TestStaleIfErrorWithoutProof(t *testing.T) {
 	t.Parallel()

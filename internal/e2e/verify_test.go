@@ -137,7 +137,7 @@ func TestWorkerSeesAStaleEntry(t *testing.T) {
 	if address == nil {
 		t.Fatalf("the worker does not say where it listens:\n%s", log)
 	}
-	res, err := (&http.Client{Timeout: settleLimit}).Get("http://" + address[1] + "/metrics") //nolint:noctx // the client has a limit
+	res, err := (&http.Client{Timeout: settleLimit}).Get("http://" + address[1] + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
