@@ -105,6 +105,9 @@ func (e *Emitter) Check(ctx context.Context) error {
 		if err := fitness(ctx, e.rdb, e.cfg.Sharded, e.log); err != nil {
 			return err
 		}
+		if err := permitted(ctx, e.rdb, e.cfg.Namespace); err != nil {
+			return err
+		}
 	}
 	for n := range e.scripts.Lanes() {
 		if _, err := e.State(ctx, n, nil, nil); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,8 +27,11 @@ func fitness(ctx context.Context, rdb redis.UniversalClient, sharded bool, log *
 
 func masterFitness(ctx context.Context, c redis.Cmdable, sharded bool, log *slog.Logger) error {
 	info := map[string]string{}
-	for _, section := range []string{"server", "memory", "replication"} { // one by one: several at once need Redis 7
+	for _, section := range []string{"server", "memory", "replication", "persistence"} { // one by one: several at once need Redis 7
 		text, err := c.Info(ctx, section).Result()
+		if redis.IsPermissionError(err) {
+			return fmt.Errorf("read INFO %s of Redis: %w: %w: %s", section, err, ErrUnfit, mendACL)
+		}
 		if err != nil {
 			return fmt.Errorf("read INFO %s of Redis: %w", section, err)
 		}
@@ -43,12 +47,65 @@ func masterFitness(ctx context.Context, c redis.Cmdable, sharded bool, log *slog
 	if err := checkEviction(info["maxmemory_policy"], log); err != nil {
 		return err
 	}
+	if info["aof_enabled"] == "0" {
+		log.Info("Redis keeps no append-only file: nothing is lost by that, but after each restart the lanes are emitted again; appendonly yes with appendfsync everysec shortens it")
+	}
 	if info["role"] == "slave" {
 		return errors.New("read INFO replication of Redis: it is a replica, lanes need the master")
 	}
 	// The count of good replicas is shown only where min-replicas-to-write is set.
 	if _, guarded := info["min_slaves_good_slaves"]; !guarded && info["connected_slaves"] != "0" && info["connected_slaves"] != "" {
 		log.Warn("Redis takes writes that no replica has: set min-replicas-to-write 1 and min-replicas-max-lag 10")
+	}
+	return nil
+}
+
+// mendACL is what a Redis user must be allowed.
+const mendACL = "let the Redis user do this: ACL SETUSER <user> ~{fr:* &{fr:* -@all +@read +@write +@connection +eval +evalsha +script|load +publish +subscribe" +
+	" +spublish +ssubscribe +time -@dangerous -@admin +info +cluster|slots +cluster|shards"
+
+// permitted tries every command that the lanes' scripts and the nodes use, under names of the namespace that nobody reads.
+func permitted(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
+	const ttl = time.Second
+	key := "{fr:" + namespace + ":probe}:"
+	hash, stream, text, set, list := key+"hash", key+"stream", key+"text", key+"set", key+"list"
+	pipe := rdb.Pipeline()
+	pipe.HSet(ctx, hash, "a", 1)
+	pipe.HIncrBy(ctx, hash, "a", 1)
+	pipe.HGet(ctx, hash, "a")
+	pipe.HMGet(ctx, hash, "a", "b")
+	pipe.HLen(ctx, hash)
+	pipe.HDel(ctx, hash, "a")
+	pipe.XAdd(ctx, &redis.XAddArgs{Stream: stream, MaxLen: 1, Values: []string{"a", "1"}})
+	pipe.XRangeN(ctx, stream, "-", "+", 1)
+	pipe.Set(ctx, text, "", ttl)
+	pipe.Get(ctx, text)
+	pipe.MGet(ctx, text)
+	pipe.GetRange(ctx, text, 0, 1)
+	pipe.PTTL(ctx, text)
+	pipe.Exists(ctx, text)
+	pipe.SAdd(ctx, set, "a")
+	pipe.SMembers(ctx, set)
+	pipe.SRem(ctx, set, "a")
+	pipe.RPush(ctx, list, "a")
+	pipe.PExpire(ctx, list, ttl)
+	pipe.Time(ctx)
+	pipe.Publish(ctx, key+"ch", "")
+	pipe.Del(ctx, text)
+	pipe.Unlink(ctx, hash, stream, text, set, list)
+	pipe.Eval(ctx, "return 1", []string{text})
+	cmds, err := pipe.Exec(ctx)
+	var refused []string
+	for _, c := range cmds {
+		if redis.IsPermissionError(c.Err()) {
+			refused = append(refused, strings.ToUpper(c.Name()))
+		}
+	}
+	switch {
+	case len(refused) > 0:
+		return fmt.Errorf("redis refuses %s: %w: %s", strings.Join(refused, ", "), ErrUnfit, mendACL)
+	case err != nil && !errors.Is(err, redis.Nil):
+		return fmt.Errorf("try the commands of the lanes: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -275,6 +276,9 @@ func (d *doctor) examineRedis(ctx context.Context) {
 		d.bad("redis-check", "", "let the user run INFO, and connect to the master", "%v", err)
 	default:
 		_ = e.Close() // nothing was done with it
+	}
+	if text, err := rdb.Info(ctx, "persistence").Result(); err == nil && strings.Contains(text, "aof_enabled:0") {
+		d.note("redis-persistence", "", "set appendonly yes and appendfsync everysec", "it keeps no append-only file: nothing is lost by that, but after each restart the lanes are emitted again")
 	}
 }
 
