@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -63,12 +65,27 @@ type LetterFilter struct {
 	Since      string `query:"since" json:"since,omitempty" maxLength:"40" format:"date-time" doc:"written since, RFC 3339"`
 }
 
+// reasons are those that letters have.
+func reasons() []string {
+	var names []string
+	for _, r := range []schemas.Reason{
+		schemas.ReasonMalformed, schemas.ReasonSchema, schemas.ReasonPartial, schemas.ReasonKey, schemas.ReasonVersion,
+		schemas.ReasonDataset, schemas.ReasonTooLarge, schemas.ReasonRefused,
+	} {
+		names = append(names, string(r))
+	}
+	return names
+}
+
 // Query makes the choice of the filter, of letters in one state or, if that is empty, in any.
 func (f LetterFilter) Query(state replica.State) (replica.LetterQuery, error) {
 	since, _ := time.Parse(time.RFC3339, f.Since) // the route checked its form; "" is zero
 	q := replica.LetterQuery{
 		Dataset: f.Dataset, Reason: schemas.Reason(f.Reason), Source: f.Source, Topic: f.Topic, Errno: f.Errno, Detail: f.Detail, Since: since, State: state,
 		From: f.FromOffset, Until: f.ToOffset,
+	}
+	if known := reasons(); f.Reason != "" && !slices.Contains(known, f.Reason) {
+		return q, huma.Error422UnprocessableEntity("reason is none of " + strings.Join(known, ", "))
 	}
 	if f.Key != "" {
 		q.Keys = []string{f.Key}

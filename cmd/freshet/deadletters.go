@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -43,7 +44,7 @@ func (f *letterFlags) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.Dataset, "dataset", "", "only letters of this dataset")
 	fs.StringVar(&f.Key, "key", "", "only letters of the record with this key")
-	fs.StringVar(&f.Reason, "reason", "", "only letters for this reason: malformed, schema, key, version, dataset, too_large, refused, …")
+	fs.StringVar(&f.Reason, "reason", "", "only letters for this reason: malformed, schema, partial, key, version, dataset, too_large or refused")
 	fs.Uint16Var(&f.Errno, "errno", 0, "only letters of refusals with this MySQL error number")
 	fs.StringVar(&f.Detail, "detail", "", "only letters that say exactly this")
 	fs.StringVar(&f.Source, "source", "", "only letters of this source: <topic>/<topic id>/<partition>")
@@ -117,6 +118,9 @@ func (p *program) lettersList() *cobra.Command {
 	}, func(ctx context.Context, s *replicaSession, _ []string) error {
 		if err := f.check(); err != nil {
 			return err
+		}
+		if !slices.Contains([]string{"", "open", "superseded", "redriven", "discarded"}, state) {
+			return usageError{fmt.Errorf("--state %q is none of open, superseded, redriven and discarded", state)}
 		}
 		q, err := f.Query(replica.State(state))
 		if err != nil {

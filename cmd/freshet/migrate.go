@@ -147,13 +147,14 @@ type datasetsReport struct {
 	Problems   []string `json:"problems"`
 }
 
+// runMigrateDatasets prints what it is about to do before it does anything; a JSON report comes at the end.
 func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) error {
 	db, err := openReplica(ctx, c, log)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	ddl, err := replica.Migrate(ctx, db.DB(), set.All(), f.dryRun)
+	ddl, err := replica.Plan(ctx, db.DB(), set.All())
 	if err != nil {
 		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
 	}
@@ -164,13 +165,33 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 	for _, e := range ddl.Problems {
 		report.Problems = append(report.Problems, e.Error())
 	}
-	if !f.noTopics {
-		if report.Topics, err = makeTopics(ctx, c, set, f, log); err != nil {
-			return err
+	kafka, missing, err := missingTopics(ctx, c, set, f, log)
+	if err != nil {
+		return err
+	}
+	if kafka != nil {
+		defer kafka.Close()
+	}
+	for _, spec := range missing {
+		report.Topics = append(report.Topics, spec.Name)
+	}
+	if !p.json {
+		p.printDatasets(report)
+	}
+	if !f.dryRun {
+		if err := ddl.Execute(ctx, db.DB()); err != nil {
+			return fmt.Errorf("%w; the statements before it are done, call it again to go on", err)
+		}
+		if len(missing) > 0 {
+			if err := kafka.CreateTopics(ctx, missing); err != nil {
+				return fmt.Errorf("make topics: %w", err)
+			}
 		}
 	}
-	if err := p.printDatasets(report); err != nil {
-		return err
+	if p.json {
+		if err := p.printJSON(report); err != nil {
+			return err
+		}
 	}
 	if len(report.Problems) > 0 {
 		return errReported
@@ -178,10 +199,7 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 	return nil
 }
 
-func (p *program) printDatasets(r datasetsReport) error {
-	if p.json {
-		return p.printJSON(r)
-	}
+func (p *program) printDatasets(r datasetsReport) {
 	for _, s := range r.Statements {
 		fmt.Fprintln(p.out, s)
 	}
@@ -194,35 +212,26 @@ func (p *program) printDatasets(r datasetsReport) error {
 	if len(r.Statements)+len(r.Topics)+len(r.Problems) == 0 {
 		fmt.Fprintln(p.out, "nothing to do: tables, cache hashes and topics are up to date")
 	}
-	return nil
 }
 
-// makeTopics makes the topics that do not exist and gives their names.
-func makeTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) ([]string, error) {
-	kafka, err := openKafka(c, log)
-	if err != nil {
-		return nil, err
+// missingTopics gives the topics that do not exist, and the client that can make them; nil with f.noTopics.
+func missingTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) (kafka *kafkalog.Client, missing []kafkalog.TopicSpec, err error) {
+	if f.noTopics {
+		return nil, nil, nil
 	}
-	defer kafka.Close()
-	names := []string{}
-	var missing []kafkalog.TopicSpec
+	if kafka, err = openKafka(c, log); err != nil {
+		return nil, nil, err
+	}
 	for _, spec := range wantedTopics(c, set, f) {
 		_, err := kafka.Topic(ctx, spec.Name)
 		switch {
 		case errors.Is(err, kafkalog.ErrNoTopic):
-			names = append(names, spec.Name)
 			missing = append(missing, spec)
 		case err != nil:
-			return nil, fmt.Errorf("look for topic %s: %w", spec.Name, err)
+			return nil, nil, errors.Join(fmt.Errorf("look for topic %s: %w", spec.Name, err), kafka.Close())
 		}
 	}
-	if f.dryRun || len(missing) == 0 {
-		return names, nil
-	}
-	if err := kafka.CreateTopics(ctx, missing); err != nil {
-		return nil, fmt.Errorf("make topics: %w", err)
-	}
-	return names, nil
+	return kafka, missing, nil
 }
 
 // wantedTopics are the datasets' topics, those of their dead letters if they are asked for, and the one of other writers'

@@ -241,17 +241,22 @@ func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset) ([]Statement
 	return []Statement{{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), value, value}}}, nil
 }
 
-// Migrate plans and, unless dryRun, executes. DDL commits by itself, so after an error the statements before it stay;
-// calling Migrate again goes on from there. Problems keep their datasets out and do not stop the others.
+// Migrate plans and, unless dryRun, executes.
 func Migrate(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dryRun bool) (*DDL, error) {
 	ddl, err := Plan(ctx, db, datasets)
 	if err != nil || dryRun {
 		return ddl, err
 	}
-	for _, s := range ddl.Statements {
+	return ddl, ddl.Execute(ctx, db)
+}
+
+// Execute runs the statements of a plan. DDL commits by itself, so after an error the statements before it stay; a new
+// plan goes on from there. Problems keep their datasets out and do not stop the others.
+func (d *DDL) Execute(ctx context.Context, db *sql.DB) error {
+	for _, s := range d.Statements {
 		if _, err := db.ExecContext(ctx, s.SQL, s.args...); err != nil {
-			return ddl, doing("migrate dataset", s.Dataset, err)
+			return doing("migrate dataset", s.Dataset, err)
 		}
 	}
-	return ddl, nil
+	return nil
 }

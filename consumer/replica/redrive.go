@@ -62,8 +62,12 @@ var errLetterMoved = errors.New("dead letter was dealt with meanwhile")
 // that the caller publishes and removes them (RemoveOutgoing). The letters must have their content, and their datasets
 // must be known by Prepare. Errors: a *DatasetError, else an infrastructure fault; then nothing was written.
 func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredLetter) (done []Redriven, out []Outgoing, err error) {
+	topics, err := m.topicsOf(ctx, letters)
+	if err != nil {
+		return nil, nil, err
+	}
 	err = m.redriving(ctx, "redrive dead letters", func(ctx context.Context, w *writer) error {
-		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters)}
+		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters, topics)}
 		if err := r.do(ctx); err != nil || r.changed.Len() == 0 {
 			done, out = r.tasks, nil
 			return err
@@ -89,8 +93,12 @@ func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Cont
 
 // Judge says what Redrive would make of letters, and changes nothing. Whether a table takes a row only Redrive finds out.
 func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) (done []Redriven, err error) {
+	topics, err := m.topicsOf(ctx, letters)
+	if err != nil {
+		return nil, err
+	}
 	err = m.transact(ctx, "judge dead letters", func(ctx context.Context, w *writer) error {
-		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters), dry: true, seen: map[string]int64{}}
+		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters, topics), dry: true, seen: map[string]int64{}}
 		done = r.tasks
 		return r.do(ctx)
 	})
@@ -98,9 +106,9 @@ func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) (done []Redri
 }
 
 // judge looks at the letters alone: whatever passes is set to OutcomeApplied, with its change.
-func (m *MySQL) judge(letters []StoredLetter) []Redriven {
+func (m *MySQL) judge(letters []StoredLetter, topics map[string]Topic) []Redriven {
 	tasks := make([]Redriven, len(letters))
-	var rd letterReader
+	rd := letterReader{topics: topics}
 	for i := range letters {
 		l := &letters[i]
 		t := &tasks[i]
@@ -144,8 +152,30 @@ func Detail(err error) string {
 	return "the record cannot be read as an event"
 }
 
+// topicsOf gives, by dataset, what is remembered of the topics of letters that a capture tool wrote: over several
+// partitions some of their records have no order, and a redrive must refuse them as the worker did.
+func (m *MySQL) topicsOf(ctx context.Context, letters []StoredLetter) (map[string]Topic, error) {
+	topics := map[string]Topic{}
+	for i := range letters {
+		t := m.tableByName(letters[i].Dataset)
+		if t == nil || t.ds.Format == schemas.FormatCloudEvents {
+			continue
+		}
+		if _, known := topics[t.ds.Name]; known {
+			continue
+		}
+		topic, _, err := m.Topic(ctx, t.ds.Topic)
+		if err != nil {
+			return nil, err
+		}
+		topics[t.ds.Name] = topic
+	}
+	return topics, nil
+}
+
 // letterReader reads letters' events once more. One record may have many, so the last one is remembered.
 type letterReader struct {
+	topics map[string]Topic // by dataset
 	ds     *schemas.Dataset
 	record *schemas.Record
 	res    cdc.Result
@@ -156,7 +186,8 @@ type letterReader struct {
 func (d *letterReader) change(ds *schemas.Dataset, l *StoredLetter) (*Change, error) {
 	if d.record != l.Record || d.ds != ds {
 		d.ds, d.record = ds, l.Record
-		d.res, d.err = cdc.New(cdc.Config{Dataset: ds}).Decode(*l.Record)
+		topic := d.topics[ds.Name]
+		d.res, d.err = cdc.New(cdc.Config{Dataset: ds, Epoch: topic.Epoch, Partitions: topic.Partitions}).Decode(*l.Record)
 	}
 	res := d.res
 	if d.err != nil {

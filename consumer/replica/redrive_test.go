@@ -183,6 +183,38 @@ func (b *bed) checkOutbox(t *testing.T, want []replica.Outgoing) {
 }
 
 // TestRedriveRacesWithNewerChanges: whoever is first, the row has the newer version and no letter stays open.
+// TestRedriveRefusesWhatHasNoOrder: a record without the dataset's key may lie in any partition, so its position says
+// nothing against that of a row from another one.
+func TestRedriveRefusesWhatHasNoOrder(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	ds, _ := b.set.Get("captured")
+	l := b.letter("captured", "7", 5)
+	l.Reason = schemas.ReasonKey
+	l.Record = &schemas.Record{Offset: l.Offset, Time: 777, Value: []byte(`{"op":"u","before":null,"after":{"id":7,"name":"old"}}`)}
+	b.applyLetters(t, l)
+	for _, c := range []struct {
+		partitions int32
+		want       replica.Outcome
+	}{{2, replica.OutcomeInvalid}, {1, replica.OutcomeApplied}} {
+		b.exec(t, "DELETE FROM freshet_topic")
+		if _, err := b.Observe(t.Context(), ds.Topic, "kR3a_x", c.partitions); err != nil {
+			t.Fatal(err)
+		}
+		letters, err := b.Letters(t.Context(), replica.LetterQuery{Content: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		would, err := b.Judge(t.Context(), letters)
+		if err != nil || would[0].Outcome != c.want {
+			t.Errorf("of %d partitions: would be %+v, want %s (%v)", c.partitions, would, c.want, err)
+		}
+		done, _ := b.redrive(t)
+		if got := done[l.Offset]; got.Outcome != c.want {
+			t.Errorf("of %d partitions: %+v, want %s", c.partitions, got, c.want)
+		}
+	}
+}
+
 func TestRedriveRacesWithNewerChanges(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	const n = 60

@@ -56,8 +56,9 @@ const (
 // replay is one try at the transaction of a batch.
 type replay struct {
 	redrive
-	rb  *ReplayBatch
-	res ReplayResult
+	rb     *ReplayBatch
+	topics map[string]Topic // of rb.Redrive, by dataset
+	res    ReplayResult
 }
 
 // Replay applies events again by the statements and under the row locks of Apply, moves the checkpoint of the replay, and
@@ -65,9 +66,13 @@ type replay struct {
 // consumer group are not touched, and no row goes back. ErrJobMoved: the replay has another owner, state or checkpoint;
 // nothing was written.
 func (m *MySQL) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
+	topics, err := m.topicsOf(ctx, b.Redrive)
+	if err != nil {
+		return ReplayResult{}, err
+	}
 	var r *replay
-	err := m.redriving(ctx, "replay batch", func(ctx context.Context, w *writer) error {
-		r = &replay{rb: b}
+	err = m.redriving(ctx, "replay batch", func(ctx context.Context, w *writer) error {
+		r = &replay{rb: b, topics: topics}
 		r.dry, r.known, r.seen = b.DryRun, b.Seen, map[string]int64{}
 		r.run = run{m: m, w: w, b: &Batch{Source: b.Source, Next: b.Next}}
 		r.res.Counts, r.res.Samples = b.Counts, slices.Clone(b.Samples)
@@ -113,7 +118,7 @@ func (r *replay) do(ctx context.Context) error {
 
 // redriveLetters counts each letter once, since its state and the checkpoint move together.
 func (r *replay) redriveLetters(ctx context.Context) error {
-	r.tasks = r.m.judge(r.rb.Redrive)
+	r.tasks = r.m.judge(r.rb.Redrive, r.topics)
 	if err := r.redrive.do(ctx); err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ func declared(t testing.TB) *schemas.Datasets {
 			"order":{"type":"string","maxLength":20},"long":{"type":"string"},"price":{"type":"string","x-decimal":"12,2","maxLength":14},
 			"ratio":{"type":"number"},"on":{"type":"boolean"},"tags":{"type":"array"},"at":{"type":"string","format":"date-time"},
 			"day":{"type":"string","format":"date"}}}`)},
+		"captured.yaml": {Data: []byte("dataset: captured\nschema: kept.json\nkey: [id]\nformat: debezium\nreplica: {table: captured}\n")},
 	}
 	set, err := schemas.LoadDatasets(fsys)
 	if err != nil {

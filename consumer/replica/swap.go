@@ -199,8 +199,12 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset) (n int, 
 		if err != nil || len(letters) == 0 {
 			return n, err
 		}
+		topics, err := m.topicsOf(ctx, letters)
+		if err != nil {
+			return n, err
+		}
 		var changes []*Change
-		var rd letterReader
+		rd := letterReader{topics: topics}
 		for i := range letters {
 			if c, err := rd.change(ds, &letters[i]); err == nil {
 				changes = append(changes, c)

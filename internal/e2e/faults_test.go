@@ -352,3 +352,12 @@ func (w *world) userDSN(name string) string {
 	cfg.User, cfg.Passwd = name, ""
 	return cfg.FormatDSN()
 }
+
+func (w *world) database() string {
+	w.t.Helper()
+	cfg, err := mysql.ParseDSN(w.dsn)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return cfg.DBName
+}

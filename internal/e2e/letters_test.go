@@ -273,7 +273,14 @@ func TestDatasetIsPausedByHand(t *testing.T) {
 	}
 	w.mustRun("datasets", "resume", "items")
 	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'b'")
-	for _, args := range [][]string{{"datasets", "pause", "items"}, {"datasets", "pause", "nothing", "--reason", "x"}, {"deadletters", "redrive"}, {"deadletters", "discard"}} {
+	for _, args := range [][]string{
+		{"datasets", "pause", "items"},
+		{"datasets", "pause", "nothing", "--reason", "x"},
+		{"deadletters", "redrive"},
+		{"deadletters", "discard"},
+		{"deadletters", "list", "--state", "opened"},
+		{"deadletters", "list", "--reason", "refusd"},
+	} {
 		if _, _, code := w.run("", args...); code != 2 {
 			t.Errorf("freshet %v: exit code %d, want 2", args, code)
 		}

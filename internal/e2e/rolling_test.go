@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,16 @@ func TestNewPropertyRollsOut(t *testing.T) {
 	}
 	if n, err := w.number(t.Context(), columns); err != nil || n != 0 {
 		t.Errorf("the dry run made %d columns, %v", n, err)
+	}
+	// What is about to be done is printed before it is done, also when the server then refuses it.
+	reader := *newer
+	const name = "cannot_alter"
+	reader.env = append(slices.Clone(newer.env), "FRESHET_MYSQL__DSN="+w.userDSN(name))
+	for _, host := range []string{"localhost", "%"} {
+		w.exec(fmt.Sprintf("REVOKE ALTER ON %s.* FROM '%s'@'%s'", w.database(), name, host))
+	}
+	if out, errOut, code := reader.run("", "migrate", "datasets"); code != 1 || !strings.Contains(out, "ADD COLUMN `nick`") || !strings.Contains(errOut, "1142") {
+		t.Errorf("without the right to ALTER: exit code %d\n%s%s", code, out, errOut)
 	}
 	newer.mustRun("migrate", "datasets")
 	w.reaches(2, columns+" AND is_nullable = 'YES'")
