@@ -168,6 +168,9 @@ func TestRedriveFilters(t *testing.T) {
 		{map[string]any{"prefix": "k3", "op": "upsert"}, 11, 2},
 		{map[string]any{"op": "delete"}, 0, 0},
 		{map[string]any{"keys": []string{"k5"}, "prefix": "k6"}, 0, 0},
+		{map[string]any{"letter_reason": "refused"}, 40, 2},
+		{map[string]any{"letter_reason": "schema"}, 0, 0},
+		{map[string]any{"errno": 1406}, 0, 0},
 	} {
 		if got := r.await(r.redrive(maps.Clone(tc.filter)).ID, "done"); got.Total.Events != tc.want || len(got.Parts) != tc.parts {
 			t.Errorf("%v: %+v over %d parts, want %d over %d", tc.filter, got.Total, len(got.Parts), tc.want, tc.parts)
@@ -179,6 +182,7 @@ func TestRedriveFilters(t *testing.T) {
 			t.Errorf("%s: %s", field, a.body)
 		}
 	}
+	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "errno": 1406})
 	r.want(403, "viewer", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "action": "redrive"})
 }
 

@@ -34,9 +34,12 @@ func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *repli
 	return s.answerError(ctx, "look whether the table can be rebuilt", err)
 }
 
-// mayRedrive refuses what does not choose letters.
+// mayRedrive refuses what does not choose letters, and what chooses nothing else.
 func mayRedrive(spec *replica.JobSpec) error {
 	if spec.Action != replica.ActionRedrive {
+		if spec.LetterReason != "" || spec.Errno != 0 {
+			return huma.Error422UnprocessableEntity("letter_reason and errno go with the action redrive alone")
+		}
 		return nil
 	}
 	for _, f := range []struct {
@@ -49,7 +52,7 @@ func mayRedrive(spec *replica.JobSpec) error {
 		{"type", spec.Type != ""},
 	} {
 		if f.given {
-			return huma.Error422UnprocessableEntity(f.field + " does not go with the action redrive: leave it out; keys, prefix and op choose among the dataset's open letters")
+			return huma.Error422UnprocessableEntity(f.field + " does not go with the action redrive: leave it out; keys, prefix, op, letter_reason and errno choose among the dataset's open letters")
 		}
 	}
 	return nil

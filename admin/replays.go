@@ -109,7 +109,7 @@ func (s *Server) replayRoutes() {
 // replayRequest is what a replay is to do.
 type replayRequest struct {
 	Dataset          string   `json:"dataset" maxLength:"64"`
-	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate,redrive,rebuild" default:"apply" doc:"redrive: apply the open dead letters that dataset, keys, prefix and op choose; rebuild: fill a new table from the whole topic and put it in the place of the dataset's; it takes no range and no filter"`
+	Action           string   `json:"action,omitempty" enum:"apply,invalidate,apply+invalidate,redrive,rebuild" default:"apply" doc:"redrive: apply the open dead letters that dataset, keys, prefix, op, letter_reason and errno choose; rebuild: fill a new table from the whole topic and put it in the place of the dataset's; it takes no range and no filter"`
 	From             string   `json:"from,omitempty" maxLength:"64" default:"start" doc:"start, end-N, an offset, or a time in RFC 3339"`
 	Until            string   `json:"until,omitempty" maxLength:"64" default:"end" doc:"end, an offset, or a time in RFC 3339; not included"`
 	Partitions       []int32  `json:"partitions,omitempty" maxItems:"10000" doc:"absent: all"`
@@ -117,6 +117,8 @@ type replayRequest struct {
 	Prefix           string   `json:"prefix,omitempty" maxLength:"512"`
 	Op               string   `json:"op,omitempty" enum:"upsert,delete"`
 	Type             string   `json:"type,omitempty" maxLength:"200" doc:"event type"`
+	LetterReason     string   `json:"letter_reason,omitempty" maxLength:"32" doc:"with redrive: only letters for this reason, such as refused or schema"`
+	Errno            uint16   `json:"errno,omitempty" doc:"with redrive: only letters of refusals with this MySQL error number"`
 	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
 	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the former table; else it is kept under another name"`
 	Rate             int      `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000"`
@@ -145,7 +147,7 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	}
 	spec := replica.JobSpec{
 		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld,
-		From: b.From, Until: b.Until, Partitions: b.Partitions,
+		From: b.From, Until: b.Until, Partitions: b.Partitions, LetterReason: schemas.Reason(b.LetterReason), Errno: b.Errno,
 	}
 	note(ctx, "spec", spec)
 	if spec.Action == replica.ActionInvalidate && d.Cache == nil {

@@ -77,8 +77,8 @@ func (p *program) replayStart() *cobra.Command {
 		Use: "start DATASET", Short: "Start a replay; a dry run that only counts, unless --apply is given",
 		Long: "Start a replay of a dataset's topic. Without --apply it is a dry run: it counts what would be applied, what is stale and\n" +
 			"what is invalid, and changes nothing. No row goes back, and the positions of live traffic do not move.\n\n" +
-			"With --action redrive the dataset's open dead letters are applied, under the versions that they keep; --key, --prefix and --op\n" +
-			"choose among them.\n\n" +
+			"With --action redrive the dataset's open dead letters are applied, under the versions that they keep; --key, --prefix, --op,\n" +
+			"--letter-reason and --errno choose among them.\n\n" +
 			"With --rebuild the whole topic is read into a new table, which then takes the place of the dataset's one: for a table that\n" +
 			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic goes on meanwhile.",
 		Args: args(cobra.ExactArgs(1)),
@@ -94,6 +94,8 @@ func (p *program) replayStart() *cobra.Command {
 	prefix := fs.String("prefix", "", "only records whose keys begin so")
 	op := fs.String("op", "", "only upsert or delete")
 	typ := fs.String("type", "", "only this event type")
+	letterReason := fs.String("letter-reason", "", "with --action redrive: only letters for this reason, such as refused or schema")
+	errno := fs.Uint16("errno", 0, "with --action redrive: only letters of refusals with this MySQL error number")
 	rate := fs.Int("rate", 0, "events a second; 0: 5000")
 	names := fs.Int("invalidation-rate", 0, "names a second; 0: no limit of their own")
 	reason := fs.String("reason", "by hand", "why; it is kept in the audit log")
@@ -115,10 +117,13 @@ func (p *program) replayStart() *cobra.Command {
 		} {
 			body[name] = v
 		}
-		for name, v := range map[string]string{"prefix": *prefix, "op": *op, "type": *typ} {
+		for name, v := range map[string]string{"prefix": *prefix, "op": *op, "type": *typ, "letter_reason": *letterReason} {
 			if v != "" {
 				body[name] = v
 			}
+		}
+		if *errno != 0 {
+			body["errno"] = *errno
 		}
 		if len(*partitions) > 0 {
 			body["partitions"] = *partitions

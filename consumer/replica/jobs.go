@@ -57,6 +57,9 @@ type JobSpec struct {
 	Prefix string   `json:"prefix,omitempty"`
 	Op     string   `json:"op,omitempty"`
 	Type   string   `json:"type,omitempty"`
+	// LetterReason and Errno choose letters of a redrive by what was wrong with them; empty means all.
+	LetterReason schemas.Reason `json:"letter_reason,omitempty"`
+	Errno        uint16         `json:"errno,omitempty"`
 	// DropOld drops the former table after a rebuild; else it stays under another name.
 	DropOld bool   `json:"drop_old,omitempty"`
 	Reason  string `json:"reason"`
@@ -64,7 +67,7 @@ type JobSpec struct {
 
 // Letters is the choice of a redrive.
 func (s *JobSpec) Letters() LetterQuery {
-	q := LetterQuery{Dataset: s.Dataset, Keys: s.Keys, Prefix: s.Prefix}
+	q := LetterQuery{Dataset: s.Dataset, Keys: s.Keys, Prefix: s.Prefix, Reason: s.LetterReason, Errno: s.Errno}
 	switch s.Op {
 	case schemas.Upsert.String():
 		q.Op = schemas.Upsert
