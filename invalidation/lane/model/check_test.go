@@ -1,6 +1,9 @@
 package model_test
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // checker knows the truth and is never consulted by the protocol.
 type checker struct {
@@ -32,6 +35,17 @@ func (k *checker) changed(s *sim, key int, before, after row, p, off, idx int) {
 				if a == b {
 					k.touches[c] = append(k.touches[c], t)
 				}
+			}
+		}
+	}
+}
+
+// published sets where the invalidation of these changes lies; before, nobody can wait for it.
+func (k *checker) published(idx []int, off int) {
+	for c := range k.touches {
+		for i := range k.touches[c] {
+			if t := &k.touches[c][i]; t.off == unpublished && slices.Contains(idx, t.idx) {
+				t.off = off
 			}
 		}
 	}

@@ -8,6 +8,9 @@
 // The world is small on purpose: 8 cache keys, 2 partitions, 2 lanes with Redis states of their own, 3 nodes. Many short
 // runs reach more interleavings than few long ones. FRESHET_MODEL_SEEDS sets the number of seeds of the full protocol.
 //
+// A third of the seeds also has dead letters, writers that redrive them beside the workers through the outbox and the topic
+// of other writers' invalidations, and transactions that wait long for their locks.
+//
 // Not modelled: deletion of rows, overflow of the tag table, flush with hold, a change of hold or of the number of lanes,
 // foreign keys, eviction, clock skew between servers, slot migration.
 package model

@@ -48,8 +48,15 @@ const (
 	hold0Split                       // hold-0 namespace: UNLINK in a script of its own before the append
 	hold0AppendFirst                 // hold-0 namespace: UNLINK in a script of its own after the append
 	hold0LeaseStays                  // hold-0 namespace: emit deletes values but not leases
+	otherEmits                       // other writers: emit what they made stale themselves, without the topic
+	outboxAfter                      // other writers: the outbox row is written after the row's transaction, not in it
+	outboxNoSweep                    // other writers: nobody publishes for one that died
+	noPlaceholder                    // worker: the old row is read without a lock where there is none yet
 
-	lastMut = hold0LeaseStays
+	lastMut = noPlaceholder
+
+	// needOthers are the rules about other writers; with one of them switched off every seed has such writers.
+	needOthers = otherEmits | outboxAfter | outboxNoSweep | noPlaceholder
 
 	// allHold0 switches no rule off: every seed is in hold-0 mode, else a quarter is.
 	allHold0 mut = 1 << 63
@@ -66,6 +73,7 @@ var mutName = map[mut]string{
 	l1NoHold: "l1NoHold", followerNoPoll: "followerNoPoll", followerNoGuard: "followerNoGuard",
 	floorLowered: "floorLowered", oneFloorHash: "oneFloorHash", rotateEarly: "rotateEarly", hold0Lagging: "hold0Lagging", hold0Split: "hold0Split",
 	hold0AppendFirst: "hold0AppendFirst", hold0LeaseStays: "hold0LeaseStays",
+	otherEmits: "otherEmits", outboxAfter: "outboxAfter", outboxNoSweep: "outboxNoSweep", noPlaceholder: "noPlaceholder",
 }
 
 // allMutations lists the sets that must be caught.

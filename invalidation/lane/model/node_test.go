@@ -44,6 +44,14 @@ type node struct {
 
 const never = -1 << 20
 
+// nowhere is the position of a node that knows nothing.
+func nowhere() (pos [nParts]int) {
+	for p := range pos {
+		pos[p] = -1
+	}
+	return pos
+}
+
 func newNode(s *sim, i int) *node {
 	n := &node{n: i, simple: s.follower && i == nNodes-1}
 	for c := range n.slotT {
@@ -73,7 +81,7 @@ func (n *node) adopt(s *sim, l int) {
 	v, a := &n.lane[l], s.lanes[l]
 	n.flush(s, l)
 	if !a.exists {
-		v.last, v.seq, v.pos = -1, 0, [nParts]int{-1, -1}
+		v.last, v.seq, v.pos = -1, 0, nowhere()
 		return
 	}
 	v.last, v.seq, v.pos = a.last, a.seq, a.wm
@@ -118,7 +126,7 @@ func (n *node) receive(s *sim, l int) {
 	case s.has(seqOnly) && e.seq <= v.seq:
 	case n.simple:
 		n.flush(s, l)
-		v.pos = [nParts]int{-1, -1}
+		v.pos = nowhere()
 		n.advance(v, e)
 	default:
 		n.sync(s, l)

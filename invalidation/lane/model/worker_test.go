@@ -26,6 +26,8 @@ type worker struct {
 	tombLane    int
 	changed     map[int]bool
 	memory      map[int][]int // noPending mutation: displaced keys in memory only
+	ready       int           // when a transaction that waits for locks gets them
+	absent      [nRec]bool    // noPlaceholder mutation: the old row was looked for, not found, and so not locked
 	lane        int           // lane under repair
 	resume      phase
 	reCursor    int // next offset to emit again, -1 before the lane was looked at
@@ -46,13 +48,27 @@ func (w *worker) dead() bool { return w.phase == died }
 func (w *worker) emission(s *sim, l, from, to int) (items []item, tags []int) {
 	for off := from; off <= to; off++ {
 		e := s.log[w.p][off]
+		if !s.has(tagOneLane) || l == 0 {
+			tags = append(tags, e.tags...)
+		}
+		for _, c := range e.names {
+			if laneOf[c] == l {
+				items = append(items, item{c, 0})
+			}
+		}
+		if w.p == invPart {
+			continue
+		}
 		if s.has(skipUnchanged) && !w.changed[off] {
 			continue
 		}
-		if laneOf[e.key] == l {
-			items = append(items, item{e.key, e.ver})
+		var ds []int
+		if !e.bad { // of a letter, what is displaced at its offset is all
+			if laneOf[e.key] == l {
+				items = append(items, item{e.key, e.ver})
+			}
+			ds = derived(e.key, row{e.ver, e.mail})
 		}
-		ds := derived(e.key, row{e.ver, e.mail})
 		if s.has(noPending) {
 			ds = append(ds, w.memory[off]...)
 		} else {
@@ -63,7 +79,7 @@ func (w *worker) emission(s *sim, l, from, to int) (items []item, tags []int) {
 				items = append(items, item{d, 0})
 			}
 		}
-		if !s.has(tagOneLane) || l == 0 {
+		if !e.bad && (!s.has(tagOneLane) || l == 0) {
 			tags = append(tags, eventTags(e.key)...)
 		}
 	}
@@ -123,6 +139,13 @@ func (w *worker) stepIdle(s *sim) {
 	w.from = w.read
 	w.to = w.from + s.r.Intn(min(3, len(s.log[w.p])-w.from))
 	w.phase = applying
+	for off := w.from; off <= w.to && w.p != invPart; off++ {
+		k := s.log[w.p][off].key
+		w.absent[k] = s.db[k].ver == 0
+	}
+	if s.others != nil {
+		w.ready = s.now + []int{0, 0, 0, 100}[s.r2.Intn(4)]
+	}
 	if s.has(commitFirst) {
 		s.committed[w.p] = max(s.committed[w.p], w.to+1)
 	}
@@ -146,10 +169,20 @@ func (w *worker) purge(s *sim) {
 
 // stepApply is the MySQL transaction: guarded upserts, displaced derived keys, position row.
 func (w *worker) stepApply(s *sim) {
+	if s.now < w.ready && s.faults {
+		return
+	}
 	for off := w.from; off <= w.to; off++ {
 		e := s.log[w.p][off]
 		if _, ok := s.dbTime[w.p][off]; !ok {
 			s.dbTime[w.p][off] = s.now
+		}
+		if w.p == invPart {
+			continue
+		}
+		if e.bad {
+			w.refuse(s, off, e)
+			continue
 		}
 		old := s.db[e.key]
 		if e.ver <= old.ver {
@@ -158,7 +191,7 @@ func (w *worker) stepApply(s *sim) {
 		w.changed[off] = true
 		row := row{e.ver, e.mail}
 		for _, d := range derived(e.key, old) {
-			if s.has(oldKeyMissed) {
+			if s.has(oldKeyMissed) || s.has(noPlaceholder) && w.absent[e.key] {
 				break
 			}
 			w.memory[off] = append(w.memory[off], d)
@@ -174,6 +207,16 @@ func (w *worker) stepApply(s *sim) {
 		return
 	}
 	w.startEmit(s)
+}
+
+// refuse makes a letter of an event, once, and displaces its record's key: the letter's version is one that no load gives.
+func (w *worker) refuse(s *sim, off int, e event) {
+	if len(s.displaced[w.p][off]) > 0 || off <= s.purged[w.p] {
+		return
+	}
+	w.memory[off] = append(w.memory[off], e.key)
+	s.displaced[w.p][off] = append(s.displaced[w.p][off], e.key)
+	s.others.letters = append(s.others.letters, e)
 }
 
 func (w *worker) startEmit(s *sim) {

@@ -14,7 +14,9 @@ const (
 	firstDer          = nRec
 	firstPage         = nRec + nDer
 	nKeys             = nRec + nDer + nPage
-	nParts            = 2
+	dataParts         = 2
+	invPart           = dataParts // the topic of other writers' invalidations
+	nParts            = dataParts + 1
 	nLanes            = 2
 	nNodes            = 3
 	nTags             = 2
@@ -30,10 +32,15 @@ var tagsOf = [nKeys][]int{6: {0}, 7: {0, 1}}
 // row is a replica row. mail 0 or 1 selects a derived key, 2 selects none.
 type row struct{ ver, mail int }
 
-// event is a Kafka record: the full new row of one record key.
-type event struct{ key, ver, mail int }
+// event is a Kafka record: the full new row of one record key; bad: the table refuses it, so that it becomes a letter.
+// In invPart it is what another writer made stale instead.
+type event struct {
+	key, ver, mail int
+	bad            bool
+	names, tags    []int
+}
 
-func partOf(k int) int { return k % nParts }
+func partOf(k int) int { return k % dataParts }
 
 // derived returns the derived cache keys of a row. Records 0 and 1 (different partitions) share them.
 func derived(k int, r row) []int {
@@ -93,6 +100,11 @@ type sim struct {
 	r   *rand.Rand
 	now int
 
+	// Other writers draw from r2, so that the seeds without them play as if there were none.
+	r2     *rand.Rand
+	parts  int // partitions in use: dataParts, or all
+	others *others
+
 	// randomised per seed
 	lag, tombTTL, leaseTTL, valTTL, writes, keep int
 	quietFrom                                    int   // no writes after this tick: late faults then hit last writes
@@ -142,7 +154,7 @@ func (s *sim) tr(f string, a ...any) {
 }
 
 func newSim(seed int64, m mut) *sim {
-	s := &sim{m: m, r: rand.New(rand.NewSource(seed)), faults: true}
+	s := &sim{m: m, r: rand.New(rand.NewSource(seed)), r2: rand.New(rand.NewSource(seed ^ 0x5deece66d)), faults: true}
 	s.lag = []int{0, 20, 60, 200}[s.r.Intn(4)]
 	s.lagRate = []int{8, 32, 1000}[s.r.Intn(3)]
 	s.quietFrom = []int{150, 1 << 20}[s.r.Intn(2)]
@@ -162,6 +174,10 @@ func newSim(seed int64, m mut) *sim {
 	s.l1only = s.r.Intn(4) == 0
 	s.follower = s.r.Intn(2) == 0
 	s.hold0 = s.r.Intn(4) == 0 || s.has(allHold0)
+	s.parts = dataParts
+	if s.r2.Intn(3) == 0 || s.m&needOthers != 0 {
+		s.parts, s.others = nParts, &others{}
+	}
 	if s.hold0 {
 		s.tombTTL = 0
 		if !s.has(hold0Lagging) {
@@ -197,7 +213,9 @@ func (s *sim) write() {
 	}
 	s.srcRow[k].ver++
 	s.srcRow[k].mail = s.r.Intn(nDer + 1)
-	s.log[partOf(k)] = append(s.log[partOf(k)], event{k, s.srcRow[k].ver, s.srcRow[k].mail})
+	e := event{key: k, ver: s.srcRow[k].ver, mail: s.srcRow[k].mail}
+	e.bad = s.others != nil && s.r2.Intn(3) == 0
+	s.log[partOf(k)] = append(s.log[partOf(k)], e)
 }
 
 // replicate moves the secondary forward; no change stays invisible there for more than s.lag.
@@ -213,6 +231,9 @@ func (s *sim) replicate() {
 func (s *sim) step() {
 	s.now++
 	s.replicate()
+	if s.others != nil && s.r2.Intn(8) == 0 {
+		s.others.step(s)
+	}
 	n := s.nodes[s.r.Intn(nNodes)]
 	l := s.r.Intn(nLanes)
 	switch x := s.r.Intn(100); {
@@ -221,7 +242,7 @@ func (s *sim) step() {
 			s.write()
 		}
 	case x < 33:
-		s.workers[s.r.Intn(nParts)].step(s)
+		s.workers[s.r.Intn(s.parts)].step(s)
 	case x < 36:
 		if len(s.zombies) > 0 {
 			j := s.r.Intn(len(s.zombies))
@@ -256,10 +277,10 @@ func (s *sim) step() {
 func (s *sim) fault(n *node, l int) {
 	switch s.r.Intn(14) {
 	case 0, 1: // worker crash, new owner
-		p := s.r.Intn(nParts)
+		p := s.r.Intn(s.parts)
 		s.workers[p] = newWorker(s, p)
 	case 2, 3: // rebalance while the old owner still runs its batch
-		p := s.r.Intn(nParts)
+		p := s.r.Intn(s.parts)
 		z := *s.workers[p]
 		z.zombie = true
 		if z.phase != idle && z.phase != repairing {
@@ -315,7 +336,10 @@ func run(seed int64, ticks int, m mut, trace func(string)) (*sim, []string) {
 		s.step()
 	}
 	for range 12 {
-		for _, w := range s.workers {
+		if s.others != nil {
+			s.others.finish(s)
+		}
+		for _, w := range s.workers[:s.parts] {
 			for range 150 {
 				w.step(s)
 			}
