@@ -25,7 +25,7 @@ test: ## install and start the real servers, then run all tests
 	$(SERVE) $(GO) test $(TESTS) $(ARGS) $(PKGS)
 
 faults: ## fault campaigns at full length: kills at each point, zombies, storms, dying servers (FRESHET_FAULTS_SEED repeats one)
-	FRESHET_FAULTS=full $(SERVE) $(GO) test $(TESTS) -timeout 90m -v -run 'KilledAtEach|ZombieWakes|RebalanceStorm|DatabaseDies|DeadlocksAnd|BrokerRestarts|RedisStandsStill|NodeProcessStandsStill' $(ARGS) ./internal/e2e ./invalidation
+	FRESHET_FAULTS=full $(SERVE) $(GO) test $(TESTS) -timeout 90m -v -run 'KilledAtEach|ZombieWakes|RebalanceStorm|DatabaseDies|DeadlocksAnd|BrokerRestarts|RedisStandsStill|NodeProcessStandsStill|PoisonAmong|BacklogStays' $(ARGS) ./internal/e2e ./invalidation ./internal/kafkalog
 
 race: ## all tests under the race detector
 	$(SERVE) $(GO) test -race $(TESTS) $(ARGS) $(PKGS)

@@ -84,10 +84,7 @@ func (w *world) redrive(args ...string) (r redriven) {
 // TestPoisonAmongManyIsRedriven: one event of a hundred is refused by the table, on records of their own. Each becomes a
 // letter, all others are applied, and once the table is mended a redrive applies them and tells the nodes.
 func TestPoisonAmongManyIsRedriven(t *testing.T) {
-	all := 20_000
-	if os.Getenv("FRESHET_TEST_FULL") != "" {
-		all = 100_000
-	}
+	all := times(20_000, 100_000)
 	poison := all / 100
 	topic := testenv.Kafka(t).Topic(t)
 	w := newWorld(t, testenv.Redis(t), map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema})

@@ -269,6 +269,30 @@ func TestDecodeStreamsBeyondTheLimit(t *testing.T) {
 	}
 }
 
+// What a compressed batch unfolds to is charged to the budget, and a batch far above a partition's share is not unfolded at once.
+func TestPullUnfoldsWithinTheShare(t *testing.T) {
+	const each, share = 100_000, 256 << 10
+	g := with(plain(0, 100), func(g *goldenBatch) {
+		g.attributes |= int16(compress.Zstd)
+		g.value = func(int64) []byte { return make([]byte, each) }
+	})
+	run := g.bytes(t)
+	f := newFetcher(&Client{}, share, []Start{{Partition: Partition{Topic: "t"}}})
+	d := f.feeds[0]
+	d.queue, d.held = []chunk{{run: run, next: 100}}, len(run)
+	got := 0
+	for b := f.pull(d, 1000, share); b != nil; b = f.pull(d, 1000, share) {
+		if d.held < len(b.Records)*each || d.held > share+2*each+len(run) {
+			t.Fatalf("%d bytes are held for %d records of a batch of %d bytes, with a share of %d", d.held, len(b.Records), 100*each, share)
+		}
+		got += len(b.Records)
+		b.Release()
+	}
+	if got != 100 || d.held != 0 {
+		t.Errorf("%d of 100 records; %d bytes are held behind the last", got, d.held)
+	}
+}
+
 // A few kilobytes that unfold to more than the stream limit must end in an error with flat memory.
 func TestDecodeBomb(t *testing.T) {
 	if testing.Short() {

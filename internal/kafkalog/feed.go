@@ -123,7 +123,7 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *Batch {
 		}
 		before := d.dec.unfolded
 		done, err := d.dec.fill(s, maxRecords, maxBytes)
-		f.grow(d, d.dec.unfolded-before)
+		charge += f.grow(d, d.dec.unfolded-before)
 		next = d.dec.next
 		highWater, logStart = d.cur.highWater, d.cur.logStart
 		if err != nil {
@@ -163,18 +163,18 @@ func (f *fetcher) open(d *feed) bool {
 	d.charged = len(d.cur.run)
 	d.dec = newDecoder(d.cur.run, d.delivered, d.cur.aborted)
 	d.dec.next = max(d.delivered, d.cur.from)
+	d.dec.limit = int64(max(f.share, leastWhole))
 	return true
 }
 
-// grow charges what decompression added.
-func (f *fetcher) grow(d *feed, n int) {
-	if n == 0 {
-		return
+// grow charges what decompression added to a batch, which gives it back.
+func (f *fetcher) grow(d *feed, n int) int {
+	if n > 0 {
+		f.mu.Lock()
+		d.held += n
+		f.mu.Unlock()
 	}
-	f.mu.Lock()
-	d.held += n
-	d.charged += n
-	f.mu.Unlock()
+	return n
 }
 
 func (f *fetcher) release(d *feed, n int) {

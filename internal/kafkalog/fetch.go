@@ -1,6 +1,7 @@
 package kafkalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type fetchWant struct {
 	epoch     int32 // the leader's, -1 unknown
 }
 
-// fetchPart is one partition's part of a reply. The bytes are slices of the reply, which belongs to the caller.
+// fetchPart is one partition's part of a reply.
 type fetchPart struct {
 	topic                           string
 	partition                       int32
@@ -63,7 +64,6 @@ func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration,
 	if err != nil {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
-	k.buf = nil // the reply lives on in the parts
 	code, parts, err := parseFetch(b)
 	if err != nil {
 		return nil, fmt.Errorf("fetch from broker %s: %w", k.addr, err)
@@ -71,7 +71,21 @@ func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration,
 	if code != 0 {
 		return nil, fmt.Errorf("fetch from broker %s: %w", k.addr, kafka.Error(code))
 	}
+	k.part(parts)
 	return parts, nil
+}
+
+// part gives each partition bytes of its own: one that waits for its writer must not keep alive what the others got in the
+// same reply, and have used up long ago. Only a part that is nearly the whole reply keeps it.
+func (k *conn) part(parts []fetchPart) {
+	whole := len(k.buf)
+	for i := range parts {
+		if 2*len(parts[i].run) > whole {
+			k.buf = nil
+			continue
+		}
+		parts[i].run = bytes.Clone(parts[i].run)
+	}
 }
 
 // parseFetch reads a reply of version 11.

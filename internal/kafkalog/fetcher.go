@@ -20,6 +20,8 @@ const (
 	// leastShare and greatestShare bound a partition's part of the budget.
 	leastShare    = 128 << 10
 	greatestShare = 8 << 20
+	// leastWhole is how much of a compressed batch is unfolded at once also where a share is less: nearly every producer's.
+	leastWhole = 1 << 20
 	// leastPart is the least that is asked for of a partition at a time.
 	leastPart = 64 << 10
 )
