@@ -172,16 +172,16 @@ type resumeOutput struct {
 }
 
 func (s *Server) resumeDataset(ctx context.Context, in *datasetInput) (*resumeOutput, error) {
-	d, err := s.dataset(in.Dataset)
-	if err != nil {
-		return nil, err
-	}
 	note(ctx, "reason", in.Body.Reason)
 	out := &resumeOutput{}
-	if out.Body.Resumed, err = s.cfg.Replica.Resume(ctx, d.Name); err != nil {
+	var err error
+	if out.Body.Resumed, err = s.cfg.Replica.Resume(ctx, in.Dataset); err != nil {
 		return nil, s.answerError(ctx, "resume dataset", err)
 	}
-	return out, nil
+	if !out.Body.Resumed { // one that is not declared any more may still have a pause to remove
+		_, err = s.dataset(in.Dataset)
+	}
+	return out, err
 }
 
 func (s *Server) listLag(ctx context.Context, _ *empty) (*listed[Partition], error) {

@@ -1,18 +1,19 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
+	"net/http"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/schemas"
@@ -72,102 +73,82 @@ func (s *replicaSession) dataset(name string) (*schemas.Dataset, error) {
 	return d, nil
 }
 
-// datasetLine is one dataset as datasets list prints it.
-type datasetLine struct {
-	Dataset string         `json:"dataset"`
-	Topic   string         `json:"topic"`
-	Table   string         `json:"table"`
-	Open    int64          `json:"open_letters"`
-	Paused  *replica.Pause `json:"paused,omitempty"`
-}
-
 func (p *program) datasetsList() *cobra.Command {
-	return p.onReplica(&cobra.Command{
+	return p.apiCommand(&cobra.Command{
 		Use: "list", Short: "Say which datasets are declared, paused, and have open dead letters", Args: args(cobra.NoArgs),
-	}, func(ctx context.Context, s *replicaSession, _ []string) error {
-		pauses, err := s.Pauses(ctx)
+	}, func(ctx context.Context, a *apiClient, _ []string) error {
+		var out struct {
+			Items []admin.DatasetState `json:"items"`
+		}
+		raw, err := a.call(ctx, http.MethodGet, "/v1/datasets", nil, &out)
 		if err != nil {
 			return err
 		}
-		lines := []datasetLine{}
-		for _, d := range s.datasets.All() {
-			counts, err := s.CountLetters(ctx, d.Name)
-			if err != nil {
-				return err
-			}
-			l := datasetLine{Dataset: d.Name, Topic: d.Topic, Table: d.Replica.Table, Open: counts[replica.StateOpen]}
-			if pause, ok := pauses[d.Name]; ok {
-				l.Paused = &pause
-			}
-			lines = append(lines, l)
-		}
 		if p.json {
-			return p.printJSON(lines)
+			return p.printRaw(raw)
 		}
 		w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "DATASET\tTOPIC\tTABLE\tOPEN LETTERS\tPAUSED")
-		for _, l := range lines {
+		for _, d := range out.Items {
 			paused := "-"
-			if l.Paused != nil {
-				paused = fmt.Sprintf("since %s by %s: %s", l.Paused.Since.Format(time.RFC3339), l.Paused.Who, l.Paused.Why)
+			if d.Pause != nil {
+				paused = fmt.Sprintf("since %s by %s: %s", d.Pause.Since.Format(time.RFC3339), d.Pause.Who, d.Pause.Why)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", l.Dataset, l.Topic, l.Table, l.Open, paused)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", d.Name, d.Topic, d.Table, d.Letters[string(replica.StateOpen)], paused)
 		}
 		return w.Flush()
 	})
 }
 
 func (p *program) datasetsPause() *cobra.Command {
-	var why, who string
-	cmd := p.onReplica(&cobra.Command{
-		Use: "pause DATASET", Short: "Set a dataset aside on all workers until it is resumed, also beyond their restart", Args: args(cobra.ExactArgs(1)),
-	}, func(ctx context.Context, s *replicaSession, a []string) error {
-		d, err := s.dataset(a[0])
-		switch {
-		case err != nil:
-			return err
-		case why == "":
-			return usageError{errors.New("say why: --reason '…' is shown to everybody who wonders")}
+	return p.datasetsChange(&cobra.Command{
+		Use: "pause DATASET", Short: "Set a dataset aside on all workers until it is resumed, also beyond their restart",
+	}, "pause", "", func(name string, raw json.RawMessage) error {
+		var pause replica.Pause
+		if err := json.Unmarshal(raw, &pause); err != nil {
+			return fmt.Errorf("read answer: %w", err)
 		}
-		pause, err := s.Pause(ctx, d.Name, cmp.Or(who, whoami()), why)
-		if err != nil {
-			return err
-		}
-		if p.json {
-			return p.printJSON(pause)
-		}
-		fmt.Fprintf(p.out, "dataset %s is paused since %s by %s: %s\n", d.Name, pause.Since.Format(time.RFC3339), pause.Who, pause.Why)
+		fmt.Fprintf(p.out, "dataset %s is paused since %s by %s: %s\n", name, pause.Since.Format(time.RFC3339), pause.Who, pause.Why)
 		return nil
 	})
-	cmd.Flags().StringVar(&why, "reason", "", "why; shown in readiness and by datasets list")
-	cmd.Flags().StringVar(&who, "who", "", "who pauses it; empty: user and host")
-	return cmd
 }
 
 func (p *program) datasetsResume() *cobra.Command {
-	return p.onReplica(&cobra.Command{
-		Use: "resume DATASET", Short: "Let a paused dataset go on; workers notice within seconds", Args: args(cobra.ExactArgs(1)),
-	}, func(ctx context.Context, s *replicaSession, a []string) error {
-		// A dataset that is not declared any more may still have a pause to remove.
-		was, err := s.Resume(ctx, a[0])
-		if err != nil {
-			return err
+	return p.datasetsChange(&cobra.Command{
+		Use: "resume DATASET", Short: "Let a paused dataset go on; workers notice within seconds",
+	}, "resume", "by hand", func(name string, raw json.RawMessage) error {
+		var out struct {
+			Resumed bool `json:"resumed"`
 		}
-		if p.json {
-			return p.printJSON(map[string]any{"dataset": a[0], "was_paused": was})
+		if err := json.Unmarshal(raw, &out); err != nil {
+			return fmt.Errorf("read answer: %w", err)
 		}
-		if !was {
-			fmt.Fprintf(p.out, "dataset %s was not paused\n", a[0])
+		if !out.Resumed {
+			fmt.Fprintf(p.out, "dataset %s was not paused\n", name)
 			return nil
 		}
-		fmt.Fprintf(p.out, "dataset %s goes on\n", a[0])
+		fmt.Fprintf(p.out, "dataset %s goes on\n", name)
 		return nil
 	})
 }
 
-// whoami names the user and the host, as far as they are known.
-func whoami() string {
-	host, _ := os.Hostname()
-	parts := slices.DeleteFunc([]string{cmp.Or(os.Getenv("USER"), os.Getenv("LOGNAME")), host}, func(s string) bool { return s == "" })
-	return cmp.Or(strings.Join(parts, "@"), "somebody")
+// datasetsChange makes a command that does to a dataset what the verb says, through the admin API, which writes the audit log.
+func (p *program) datasetsChange(cmd *cobra.Command, verb, reason string, done func(name string, raw json.RawMessage) error) *cobra.Command {
+	cmd.Args = args(cobra.ExactArgs(1))
+	p.apiCommand(cmd, func(ctx context.Context, a *apiClient, args []string) error {
+		if reason == "" {
+			return usageError{errors.New("say why: --reason '…' is shown to everybody who wonders")}
+		}
+		var out json.RawMessage
+		raw, err := a.call(ctx, http.MethodPost, "/v1/datasets/"+url.PathEscape(args[0])+"/"+verb, map[string]string{"reason": reason}, &out)
+		switch {
+		case err != nil:
+			return err
+		case p.json:
+			return p.printRaw(raw)
+		}
+		return done(args[0], raw)
+	})
+	cmd.Flags().StringVar(&reason, "reason", reason, "why; it is kept in the audit log, and a pause's is shown in readiness and by datasets list")
+	return cmd
 }

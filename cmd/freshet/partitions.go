@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -109,4 +111,11 @@ func findRestart(ctx context.Context, kafka *kafkalog.Client, s *replicaSession,
 		}
 	}
 	return r, nil
+}
+
+// whoami names the user and the host, as far as they are known.
+func whoami() string {
+	host, _ := os.Hostname()
+	parts := slices.DeleteFunc([]string{cmp.Or(os.Getenv("USER"), os.Getenv("LOGNAME")), host}, func(s string) bool { return s == "" })
+	return cmp.Or(strings.Join(parts, "@"), "somebody")
 }

@@ -121,7 +121,7 @@ func TestPoisonAmongManyIsRedriven(t *testing.T) {
 	if letters := w.count("freshet_dead_letter"); letters != poison {
 		t.Errorf("%d letters, want %d", letters, poison)
 	}
-	if out := w.mustRun("datasets", "list", "--json"); strings.Contains(out, `"paused":`) {
+	if out := w.mustRun("datasets", "list", "--json", "--client-url", w.api()); strings.Contains(out, `"pause":`) {
 		t.Errorf("letters that are spread are no storm: %s", out)
 	}
 
@@ -234,12 +234,12 @@ func TestStormPausesItsDatasetAlone(t *testing.T) {
 	if n, err := w.number(t.Context(), "SELECT COUNT(*) FROM items WHERE id = 'good'"); err != nil || n != 0 {
 		t.Errorf("the paused dataset was read (%d rows, %v)", n, err)
 	}
-	if out := w.mustRun("datasets", "list"); !strings.Contains(out, "dead letters within 10s") {
+	if out := w.mustRun("datasets", "list", "--client-url", w.api()); !strings.Contains(out, "dead letters within 10s") {
 		t.Errorf("the list does not say why:\n%s", out)
 	}
 
 	w.exec("ALTER TABLE items DROP CONSTRAINT tame")
-	w.mustRun("datasets", "resume", "items")
+	w.mustRun("datasets", "resume", "items", "--client-url", w.api())
 	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'good'")
 	w.saysPaused(second, false)
 	open, err := w.number(t.Context(), "SELECT COUNT(*) FROM freshet_dead_letter WHERE state = 'open'")
@@ -259,20 +259,20 @@ func TestDatasetIsPausedByHand(t *testing.T) {
 	worker := w.startWorker()
 	publish(t, p, upsert("items", "a", 1, "x"))
 	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'a'")
-	w.mustRun("datasets", "pause", "items", "--reason", "maintenance", "--who", "ann")
+	w.mustRun("datasets", "pause", "items", "--reason", "maintenance", "--client-url", w.api())
 	w.saysPaused(worker, true)
 	publish(t, p, upsert("items", "b", 1, "x"))
-	if out := w.mustRun("datasets", "list"); !strings.Contains(out, "by ann: maintenance") {
+	if out := w.mustRun("datasets", "list", "--client-url", w.api()); !strings.Contains(out, "by local: maintenance") {
 		t.Errorf("list:\n%s", out)
 	}
 	if n, err := w.number(t.Context(), "SELECT COUNT(*) FROM items WHERE id = 'b'"); err != nil || n != 0 {
 		t.Errorf("the paused dataset was read (%d rows, %v)", n, err)
 	}
-	w.mustRun("datasets", "resume", "items")
+	w.mustRun("datasets", "resume", "items", "--client-url", w.api())
 	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'b'")
 	for _, args := range [][]string{
 		{"datasets", "pause", "items"},
-		{"datasets", "pause", "nothing", "--reason", "x"},
+		{"datasets", "pause"},
 		{"deadletters", "redrive"},
 		{"deadletters", "discard"},
 		{"deadletters", "list", "--state", "opened"},

@@ -31,7 +31,7 @@ func TestRedriveSurvivesKilledWorkers(t *testing.T) {
 	publish(t, p, events...)
 	w.reaches(1, "SELECT COUNT(*) FROM freshet_meta WHERE name = 'pause:items'") // a storm
 	w.exec("ALTER TABLE items DROP CONSTRAINT tame")
-	w.mustRun("datasets", "resume", "items")
+	w.mustRun("datasets", "resume", "items", "--client-url", w.api())
 	open := 0
 	testenv.Eventually(t, settleLimit, func(ctx context.Context) (err error) {
 		rows, err := w.number(ctx, "SELECT COUNT(*) FROM items WHERE _version > 0")
