@@ -41,6 +41,8 @@ func TestEventsComeInEveryMode(t *testing.T) {
 	post(202, "application/cloudevents-batch+json", "["+cloudEvent("a", 2)+","+cloudEvent("b", 1)+"]")
 	post(202, "application/json", `{"id":"ü c"}`, "ce-specversion", "1.0", "ce-id", "e9", "ce-source", "//shop", "ce-type", "io.freshet.row.upsert.v1",
 		"ce-subject", "items/%C3%BC%20c", "ce-partitionkey", "%C3%BC%20c", "ce-sequence", "3")
+	// A deletion has no data, so in binary mode it has no body.
+	r.want(202, "publisher", "POST", "/v1/events", nil, "ce-specversion", "1.0", "ce-id", "e8", "ce-source", "//shop", "ce-type", "io.freshet.row.delete.v1", "ce-subject", "items/b", "ce-sequence", "2")
 	got := map[string]int64{}
 	for _, m := range r.messages("from=start") {
 		if m.Problem != "" || m.Data != nil {
@@ -48,7 +50,7 @@ func TestEventsComeInEveryMode(t *testing.T) {
 		}
 		got[m.Key] = max(got[m.Key], m.Version)
 	}
-	if len(got) != 3 || got["a"] != 2 || got["b"] != 1 || got["ü c"] != 3 {
+	if len(got) != 3 || got["a"] != 2 || got["b"] != 2 || got["ü c"] != 3 {
 		t.Errorf("the topic has %v", got)
 	}
 	for name, body := range map[string]string{
@@ -59,7 +61,8 @@ func TestEventsComeInEveryMode(t *testing.T) {
 	}
 	post(422, "application/cloudevents-batch+json", "["+cloudEvent("a", 4)+",{}]")
 	post(422, "application/cloudevents-batch+json", "[]")
-	if n := len(r.messages("from=start")); n != 4 {
+	r.want(422, "publisher", "POST", "/v1/events", nil)
+	if n := len(r.messages("from=start")); n != 5 {
 		t.Errorf("refused requests published something: %d messages", n)
 	}
 	var tok struct{ Token schemas.Token }
@@ -90,6 +93,11 @@ func TestMessagesAreChosen(t *testing.T) {
 	r.want(403, "viewer", "GET", "/v1/messages?dataset=items&data=true", nil)
 	r.want(422, "viewer", "GET", "/v1/messages?dataset=items&from=nonsense", nil)
 	r.want(404, "viewer", "GET", "/v1/messages?dataset=__consumer_offsets", nil)
+	for _, path := range []string{"/v1/messages", "/v1/messages/follow"} {
+		if a := r.want(422, "viewer", "GET", path+"?dataset=items&partition=2", nil); !strings.Contains(string(a.body), "no partition 2; it has 2") {
+			t.Errorf("%s of a partition that is not there: %s", path, a.body)
+		}
+	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -41,7 +41,7 @@ func noTopic(err error) bool { return errors.Is(err, kafkalog.ErrNoTopic) }
 func (s *Server) dataset(name string) (*schemas.Dataset, error) {
 	d, ok := s.cfg.Datasets.Get(name)
 	if !ok {
-		return nil, huma.Error404NotFound("dataset is not declared")
+		return nil, huma.Error404NotFound("dataset is not declared; GET /v1/datasets lists those that are")
 	}
 	return d, nil
 }

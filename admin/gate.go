@@ -104,8 +104,8 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 		return
 	}
 	switch {
-	case pattern == "": // the mux says what is wrong with the path or the method
-		g.mux.ServeHTTP(w, r)
+	case pattern == "":
+		g.noRoute(w, r)
 	case !known:
 		problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
 	case !who.Role.may(ru.least):
@@ -114,6 +114,34 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 		g.serve(w, r.WithContext(withPrincipal(r.Context(), who)), ru, pattern)
 	}
 }
+
+// noRoute says what is wrong with the path or the method, which the mux knows.
+func (g *gate) noRoute(w http.ResponseWriter, r *http.Request) {
+	said := &silent{header: http.Header{}}
+	g.mux.ServeHTTP(said, r)
+	if said.status != http.StatusMethodNotAllowed {
+		problem(w, http.StatusNotFound, "there is no such route; GET /openapi.json lists all")
+		return
+	}
+	allow := said.header.Get("Allow")
+	w.Header().Set("Allow", allow)
+	problem(w, said.status, "this route does not take the method "+r.Method+"; it takes "+allow)
+}
+
+// silent keeps the head of an answer and drops its body.
+type silent struct {
+	header http.Header
+	status int
+}
+
+// Header is the answer's.
+func (s *silent) Header() http.Header { return s.header }
+
+// WriteHeader notes the status.
+func (s *silent) WriteHeader(status int) { s.status = status }
+
+// Write drops b.
+func (s *silent) Write(b []byte) (int, error) { return len(b), nil }
 
 // identify says who makes the request, or the status of its refusal.
 func (g *gate) identify(r *http.Request) (Principal, int) {

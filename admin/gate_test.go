@@ -121,8 +121,13 @@ func TestWhatIsNotThereIsNotTold(t *testing.T) {
 			t.Errorf("%s with a token: got 200", path)
 		}
 	}
-	if got := r.do("viewer", "DELETE", "/v1/lag", nil).status; got != 405 {
-		t.Errorf("DELETE /v1/lag: got %d, want 405", got)
+	got := r.want(404, "viewer", "GET", "/v1/nothing", nil)
+	if got.header.Get("Content-Type") != "application/problem+json" || !strings.Contains(string(got.body), "GET /openapi.json") {
+		t.Errorf("GET /v1/nothing: %v %s", got.header, got.body)
+	}
+	got = r.want(405, "viewer", "DELETE", "/v1/lag", nil)
+	if got.header.Get("Content-Type") != "application/problem+json" || got.header.Get("Allow") != "GET, HEAD" || !strings.Contains(string(got.body), "GET, HEAD") {
+		t.Errorf("DELETE /v1/lag: %v %s", got.header, got.body)
 	}
 	r.want(200, "", "GET", "/livez", nil)
 	r.want(200, "", "GET", "/readyz", nil)

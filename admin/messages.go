@@ -186,9 +186,12 @@ func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *Browse) ([]p
 	if err != nil {
 		return nil, err
 	}
-	from, err := s.resolveFrom(ctx, d.Topic, b.From, ends)
+	from, err := s.resolve(ctx, d.Topic, "from", b.From, ends)
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := ends[b.Partition]; !ok && b.Partition >= 0 {
+		return nil, noPartition(b.Partition, ends)
 	}
 	var out []place
 	for id, o := range ends {
@@ -201,7 +204,8 @@ func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *Browse) ([]p
 	return out, nil
 }
 
-func (s *Server) resolveFrom(ctx context.Context, topic, from string, ends map[int32]kafkalog.Offsets) (map[int32]int64, error) {
+// resolve gives the offset that a text means in each partition; field names the text in the refusal.
+func (s *Server) resolve(ctx context.Context, topic, field, from string, ends map[int32]kafkalog.Offsets) (map[int32]int64, error) {
 	out := map[int32]int64{}
 	back, isBack := strings.CutPrefix(from, "end-")
 	n, err := strconv.ParseInt(back, 10, 64)
@@ -225,7 +229,7 @@ func (s *Server) resolveFrom(ctx context.Context, topic, from string, ends map[i
 	default:
 		at, err := time.Parse(time.RFC3339, from)
 		if err != nil {
-			return nil, huma.Error422UnprocessableEntity("from is an offset, start, end, end-N, or a time in RFC 3339")
+			return nil, huma.Error422UnprocessableEntity(field + " is an offset, start, end, end-N, or a time in RFC 3339")
 		}
 		return s.cfg.Kafka.OffsetsAt(ctx, topic, at)
 	}

@@ -25,6 +25,8 @@ func (s *Server) publishRoutes() {
 			"The extension attributes partitionkey (the record's key) and sequence (its version) are needed; the dataset comes from ?dataset= or from the subject <dataset>/<key>. All events are checked before the first is sent.",
 		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxPublishBody, SkipValidateBody: true,
 	}, s.publishEvents)
+	// A deletion in binary mode has no body. What misses one is told by what reads the events.
+	s.api.OpenAPI().Paths["/v1/events"].Post.RequestBody.Required = false
 	huma.Register(s.api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/invalidations", OperationID: "publish-invalidation", Summary: "Make cached entries stale",
 		DefaultStatus: http.StatusAccepted,

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
+	"fmt"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -77,18 +77,18 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 	if err != nil {
 		return nil, err
 	}
-	from, err := s.resolveFrom(ctx, d.Topic, b.From, ends)
+	from, err := s.resolve(ctx, d.Topic, "from", b.From, ends)
 	if err != nil {
 		return nil, err
 	}
-	until, err := s.resolveFrom(ctx, d.Topic, b.Until, ends)
+	until, err := s.resolve(ctx, d.Topic, "until", b.Until, ends)
 	if err != nil {
 		return nil, err
 	}
 	want := map[int32]bool{}
 	for _, p := range b.Partitions {
 		if _, ok := ends[p]; !ok {
-			return nil, huma.Error422UnprocessableEntity("the topic has no partition " + strconv.Itoa(int(p)))
+			return nil, noPartition(p, ends)
 		}
 		want[p] = true
 	}
@@ -100,14 +100,25 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 		}
 	}
 	var parts []replica.JobPart
+	backward := 0
 	for id, o := range ends {
 		if len(want) > 0 && !want[id] {
 			continue
+		}
+		if b.Until != "end" && until[id] < from[id] {
+			backward++
 		}
 		p := replica.JobPart{Source: kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}.Source()}
 		p.From = min(max(from[id], o.First), o.LastStable)
 		p.End = max(p.From, min(until[id], o.LastStable))
 		parts = append(parts, p)
 	}
+	if backward == len(parts) {
+		return nil, huma.Error422UnprocessableEntity("until comes before from, so the range is empty: exchange them, or leave until out")
+	}
 	return parts, nil
+}
+
+func noPartition(p int32, ends map[int32]kafkalog.Offsets) error {
+	return huma.Error422UnprocessableEntity(fmt.Sprintf("the topic has no partition %d; it has %d, from 0", p, len(ends)))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ type Replay struct {
 	Created          time.Time         `json:"created"`
 	Updated          time.Time         `json:"updated"`
 	Total            replica.JobCounts `json:"total"`
-	Parts            []ReplayPart      `json:"parts"`
+	Parts            []ReplayPart      `json:"parts" doc:"empty in a list"`
 }
 
 // ReplayPart is one partition of a replay.
@@ -49,14 +50,13 @@ type ReplayPart struct {
 func (s *Server) replayOf(j replica.Job) Replay {
 	out := Replay{
 		ID: j.ID, Spec: j.Spec, State: string(j.State), Actor: j.Actor, Owner: j.Owner, Problem: j.Problem, Takeovers: j.Takeovers,
-		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Parts: []ReplayPart{},
+		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Total: j.Total, Parts: []ReplayPart{},
 	}
 	for _, p := range j.Parts {
 		_, _, n, err := schemas.ParseSource(p.Source)
 		if err != nil {
 			continue
 		}
-		out.Total.Add(p.JobCounts)
 		rp := ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: p.JobCounts, Done: 1, Samples: p.Samples}
 		if p.End > p.From {
 			rp.Done = float64(p.Next-p.From) / float64(p.End-p.From)
@@ -174,7 +174,7 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	}
 	id, made, err := s.cfg.Replica.AddJob(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
 	if errors.Is(err, replica.ErrOverlap) {
-		return nil, huma.Error409Conflict("another replay of this dataset is not over; wait for it or cancel it")
+		return nil, huma.Error409Conflict("replay " + id + " of this dataset is not over; wait for it or cancel it")
 	}
 	if err != nil {
 		return nil, s.answerError(ctx, "start replay", err)
@@ -276,7 +276,7 @@ func (s *Server) moveReplay(ctx context.Context, in *replayAction, from []replic
 		err := s.cfg.Replica.SetJob(ctx, in.ID, f, to)
 		if errors.Is(err, replica.ErrJobMoved) {
 			if i == len(from)-1 {
-				return nil, huma.Error409Conflict("the replay is not in a state in which it can become " + string(to))
+				return nil, s.cannotBecome(ctx, in.ID, from, to)
 			}
 			continue
 		}
@@ -288,23 +288,44 @@ func (s *Server) moveReplay(ctx context.Context, in *replayAction, from []replic
 	return s.showReplay(ctx, &in.ReplayID)
 }
 
+// cannotBecome says why a replay does not get another state.
+func (s *Server) cannotBecome(ctx context.Context, id string, from []replica.JobState, to replica.JobState) error {
+	j, err := s.job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(from, j.State) {
+		return huma.Error409Conflict("the rebuild's table is in its place already, so it can only be finished")
+	}
+	return huma.Error409Conflict("the replay is " + string(j.State) + ", so it cannot become " + string(to))
+}
+
 type limitInput struct {
 	ReplayID
 	Body struct {
-		Rate             int `json:"rate" minimum:"0" maximum:"1000000"`
-		InvalidationRate int `json:"invalidation_rate" minimum:"0" maximum:"1000000"`
+		Rate             *int `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000; absent: as it is"`
+		InvalidationRate *int `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own; absent: as it is"`
 	}
 }
 
 func (s *Server) limitReplay(ctx context.Context, in *limitInput) (*replayOutput, error) {
-	note(ctx, "rate", in.Body.Rate)
-	note(ctx, "invalidation_rate", in.Body.InvalidationRate)
-	if _, err := s.job(ctx, in.ID); err != nil {
+	b := &in.Body
+	if b.Rate == nil && b.InvalidationRate == nil {
+		return nil, huma.Error422UnprocessableEntity("no limit is given; give rate, invalidation_rate or both")
+	}
+	if b.Rate != nil {
+		note(ctx, "rate", *b.Rate)
+	}
+	if b.InvalidationRate != nil {
+		note(ctx, "invalidation_rate", *b.InvalidationRate)
+	}
+	j, err := s.job(ctx, in.ID)
+	if err != nil {
 		return nil, err
 	}
-	err := s.cfg.Replica.LimitJob(ctx, in.ID, in.Body.Rate, in.Body.InvalidationRate)
+	err = s.cfg.Replica.LimitJob(ctx, in.ID, b.Rate, b.InvalidationRate)
 	if errors.Is(err, replica.ErrJobMoved) {
-		return nil, huma.Error409Conflict("the replay is over")
+		return nil, huma.Error409Conflict("the replay is " + string(j.State) + ", so it has no limits any more")
 	}
 	if err != nil {
 		return nil, s.answerError(ctx, "limit replay", err)

@@ -171,6 +171,16 @@ func TestReplayFilters(t *testing.T) {
 	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "partitions": []int{7}})
 	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "from": "yesterday"})
 	r.want(404, "operator", "POST", "/v1/replays", map[string]any{"dataset": "nothing", "reason": "a test"})
+	for _, tc := range []struct{ from, until, want string }{
+		{"start", "tomorrow", "until is an offset"}, {"10", "2", "until comes before from"}, {"9999", "end", ""}, {"start", "0", ""},
+	} {
+		body := map[string]any{"dataset": "items", "reason": "a test", "from": tc.from, "until": tc.until}
+		if tc.want == "" {
+			r.want(202, "operator", "POST", "/v1/replays", body)
+		} else if a := r.want(422, "operator", "POST", "/v1/replays", body); !strings.Contains(string(a.body), tc.want) {
+			t.Errorf("from %s until %s: %s", tc.from, tc.until, a.body)
+		}
+	}
 }
 
 func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
@@ -182,7 +192,9 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 	}
 	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "another body", "dry_run": false}, "Idempotency-Key", "one")
 	r.want(422, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "dry_run": false, "rate": 200, "from": "end-1"}, "Idempotency-Key", "one")
-	r.want(409, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "dry_run": false})
+	if a := r.want(409, "operator", "POST", "/v1/replays", map[string]any{"dataset": "items", "reason": "a test", "dry_run": false}); !strings.Contains(string(a.body), first.ID) {
+		t.Errorf("the refusal does not name the other replay: %s", a.body)
+	}
 	r.replayer("w1", nil)
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
 		if got := r.replay(first.ID); got.Total.Events == 0 {
@@ -197,13 +209,33 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 	if paused.Total.Events >= 2000 {
 		t.Fatalf("the pause came too late to show anything: %+v", paused.Total)
 	}
-	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/limits", map[string]int{"rate": 100_000, "invalidation_rate": 0})
+	limits := func(status int, body map[string]int) (out admin.Replay) {
+		t.Helper()
+		r.want(status, "operator", "POST", "/v1/replays/"+first.ID+"/limits", body).into(t, &out)
+		return out
+	}
+	if got := limits(200, map[string]int{"invalidation_rate": 90_000}); got.Rate != 200 || got.InvalidationRate != 90_000 {
+		t.Errorf("one limit was given: %+v", got)
+	}
+	if got := limits(200, map[string]int{"rate": 100_000}); got.Rate != 100_000 || got.InvalidationRate != 90_000 {
+		t.Errorf("the other limit was given: %+v", got)
+	}
+	limits(422, nil)
+	limits(422, map[string]int{"rate": -1})
 	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/resume", why)
 	done := r.await(first.ID, "done")
 	if done.Total.Events != 2000 || done.Total.Applied != 2000 || done.Parts[0].Done != 1 {
 		t.Errorf("after pause and resume: %+v", done.Total)
 	}
-	r.want(409, "operator", "POST", "/v1/replays/"+first.ID+"/cancel", why)
+	if a := r.want(409, "operator", "POST", "/v1/replays/"+first.ID+"/cancel", why); !strings.Contains(string(a.body), "the replay is done") {
+		t.Errorf("the refusal does not name the state: %s", a.body)
+	}
+	limits(409, map[string]int{"rate": 1})
+	var history struct{ Items []admin.Replay }
+	r.want(200, "viewer", "GET", "/v1/replays", nil).into(t, &history)
+	if len(history.Items) != 1 || history.Items[0].Total != done.Total {
+		t.Errorf("the history has %+v, want %+v", history.Items, done.Total)
+	}
 	second := r.start(map[string]any{"dry_run": false, "rate": 10})
 	r.want(200, "operator", "POST", "/v1/replays/"+second.ID+"/cancel", why)
 	if got := r.await(second.ID, "cancelled"); got.Total.Events == 2000 {

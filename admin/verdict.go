@@ -41,7 +41,27 @@ func verdict(r *Record) (text string, fresh bool) {
 		}
 		return fmt.Sprintf("%s version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", who, old[0].Version, row), false
 	}
+	if who, version := ahead(r, row); version > 0 {
+		has := fmt.Sprintf("the replica has %d", row)
+		if r.Row == nil {
+			has = "the replica has no row"
+		}
+		return fmt.Sprintf("%s version %d while %s: its loader reads a source that is ahead of the topic, or the row is gone; publish the record again if this stays.", who, version, has), true
+	}
 	return agreed(r, row), true
+}
+
+// ahead gives the newest copy that is served and newer than the row; version 0 if there is none.
+func ahead(r *Record, row int64) (who string, version int64) {
+	if s := r.Shared; s != nil && s.State == "value" && s.Valid && s.Version > row {
+		who, version = "The shared entry has", s.Version
+	}
+	for _, n := range r.Nodes {
+		if n.Served && n.Version > max(row, version) {
+			who, version = fmt.Sprintf("Node %s serves", n.Node), n.Version
+		}
+	}
+	return who, version
 }
 
 func agreed(r *Record, row int64) string {

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -55,9 +56,20 @@ func (x *replayRun) limit(j *replica.Job) {
 	}
 	x.events.SetLimit(rate.Limit(perSecond))
 	if j.InvalidationRate > 0 {
+		x.names.SetBurst(j.InvalidationRate) // before the limit: without one the burst is 0, which nobody gets through
 		x.names.SetLimit(rate.Limit(j.InvalidationRate))
-		x.names.SetBurst(max(j.InvalidationRate, 1))
 	} else {
 		x.names.SetLimit(rate.Inf)
 	}
+}
+
+// waitFor waits for n tokens, one by one: more than the burst may be needed, and a limit that changes meanwhile counts at
+// once.
+func waitFor(ctx context.Context, l *rate.Limiter, n int) error {
+	for range n {
+		if err := l.Wait(ctx); err != nil {
+			return fmt.Errorf("wait for the rate: %w", err)
+		}
+	}
+	return nil
 }

@@ -343,8 +343,8 @@ func matches(s *replica.JobSpec, ev *schemas.Event) bool {
 // the run rests as long as that took: live batches come first.
 func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.JobPart) error {
 	if n := len(rb.Events) + len(rb.Redrive); n > 0 && !x.hurry {
-		if err := x.events.WaitN(ctx, min(n, x.events.Burst())); err != nil {
-			return fmt.Errorf("wait for the rate: %w", err)
+		if err := waitFor(ctx, x.events, n); err != nil {
+			return err
 		}
 	}
 	if x.seen != nil {
@@ -379,10 +379,8 @@ func (x *replayRun) write(ctx context.Context, rb *replica.ReplayBatch, p *repli
 		if _, err := x.out.publish(ctx, x.r.cfg.Log, res.Outgoing); err != nil {
 			x.log.Warn("invalidations of a replay are left to the workers", "error", err)
 		}
-		if n := int(res.Counts.Invalidated); n > 0 && x.names.Limit() != rate.Inf {
-			if err := x.names.WaitN(ctx, min(n, x.names.Burst())); err != nil {
-				return fmt.Errorf("wait for the rate: %w", err)
-			}
+		if err := waitFor(ctx, x.names, int(res.Counts.Invalidated)); err != nil {
+			return err
 		}
 	}
 	if x.job.Spec.DryRun || x.hurry {

@@ -1,13 +1,14 @@
 package schemas
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // FormatKey makes the canonical key of the key properties' values, in the order of Dataset.Key. A string property takes
-// a string, an integer property any Go integer, a boolean property a bool, or the values that ParseKey gives.
+// a string, an integer property any Go integer or json.Number, a boolean property a bool, or the values that ParseKey gives.
 //
 // The key of a single property is the plain value. In a key of several the components are percent-encoded ("%", "," and
 // control bytes) and joined by commas.
@@ -37,7 +38,7 @@ func (f keyForm) format(values []any) (string, error) {
 	for i, v := range values {
 		text, ok := keyText(f[i].Property.Kind, v)
 		if !ok {
-			return "", keyError("component "+strconv.Itoa(i+1)+" has the wrong type", "")
+			return "", keyError("component "+strconv.Itoa(i+1)+" has the wrong type", "give "+f.names()+" as the schema has it")
 		}
 		if len(values) == 1 {
 			buf = append(buf, text...)
@@ -275,6 +276,8 @@ func integerText(v any) (string, bool) {
 		return unsigned(uint64(v))
 	case uint64:
 		return unsigned(v)
+	case json.Number:
+		return v.String(), true // whether it is canonical is seen with the whole key
 	}
 	return "", false
 }

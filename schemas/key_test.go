@@ -3,6 +3,7 @@ package schemas_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -32,6 +33,8 @@ func TestFormatAndParseKey(t *testing.T) {
 	}{
 		{"s", []any{"a,b%c d"}, "a,b%c d", []any{"a,b%c d"}},
 		{"n", []any{42}, "42", []any{int64(42)}},
+		{"n", []any{json.Number("42")}, "42", []any{int64(42)}},
+		{"u", []any{json.Number("18446744073709551615")}, "18446744073709551615", []any{uint64(1<<64 - 1)}},
 		{"n", []any{int64(-1 << 63)}, "-9223372036854775808", []any{int64(-1 << 63)}},
 		{"u", []any{uint64(1<<64 - 1)}, "18446744073709551615", []any{uint64(1<<64 - 1)}},
 		{"b", []any{true}, "true", []any{int64(1)}},
@@ -78,7 +81,7 @@ func TestKeyRefuses(t *testing.T) {
 		}
 	}
 	d := load(t, "dataset: d\nschema: s.json\nkey: [s, n]\n", keySchema)
-	for _, values := range [][]any{{}, {"a"}, {"a", "1"}, {1, 1}, {"a", 1.0}, {"a", nil}, {"a", true}, {"\xff", 1}, {strings.Repeat(",", 400), 1}} {
+	for _, values := range [][]any{{}, {"a"}, {"a", "1"}, {1, 1}, {"a", 1.0}, {"a", nil}, {"a", true}, {"a", json.Number("1.0")}, {"a", json.Number("1e3")}, {json.Number("1"), 1}, {"\xff", 1}, {strings.Repeat(",", 400), 1}} {
 		if k, err := d.FormatKey(values...); err == nil {
 			t.Errorf("%v: formatted as %q", values, k)
 		}

@@ -56,10 +56,20 @@ func (p *program) replayOne(verb, short string, do func(ctx context.Context, a *
 
 func (p *program) replayLimit() *cobra.Command {
 	var rate, names int
-	cmd := p.apiCommand(&cobra.Command{Use: "limit ID", Short: "Change the limits of a replay while it runs", Args: args(cobra.ExactArgs(1))},
+	var cmd *cobra.Command
+	cmd = p.apiCommand(&cobra.Command{Use: "limit ID", Short: "Change the limits of a replay while it runs", Args: args(cobra.ExactArgs(1))},
 		func(ctx context.Context, a *apiClient, args []string) error {
+			body := map[string]int{}
+			for field, v := range map[string]int{"rate": rate, "invalidation_rate": names} {
+				if cmd.Flags().Changed(strings.ReplaceAll(field, "_", "-")) {
+					body[field] = v
+				}
+			}
+			if len(body) == 0 {
+				return usageError{errors.New("give --rate, --invalidation-rate or both; what is not given stays as it is")}
+			}
 			var r admin.Replay
-			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+url.PathEscape(args[0])+"/limits", map[string]int{"rate": rate, "invalidation_rate": names}, &r)
+			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+url.PathEscape(args[0])+"/limits", body, &r)
 			return p.printReplay(raw, &r, err)
 		})
 	cmd.Flags().IntVar(&rate, "rate", 0, "events a second; 0: 5000")
@@ -160,13 +170,13 @@ func (p *program) replayList() *cobra.Command {
 				return p.printJSON(map[string]any{"items": out})
 			}
 			w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tDATASET\tACTION\tSTATE\tBY\tCREATED\tREASON")
+			fmt.Fprintln(w, "ID\tDATASET\tACTION\tSTATE\tEVENTS\tAPPLIED\tBY\tCREATED\tREASON")
 			for _, r := range out {
 				action := string(r.Spec.Action)
 				if r.Spec.DryRun {
 					action += " (dry run)"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Spec.Dataset, action, r.State, r.Actor, r.Created.Format("2006-01-02 15:04:05"), r.Spec.Reason)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", r.ID, r.Spec.Dataset, action, r.State, r.Total.Events, r.Total.Applied, r.Actor, r.Created.Format("2006-01-02 15:04:05"), r.Spec.Reason)
 			}
 			return w.Flush()
 		})

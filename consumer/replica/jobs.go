@@ -128,7 +128,9 @@ type Job struct {
 	// Problem is why it failed, or what it waits for.
 	Problem          string
 	Created, Updated time.Time
-	Parts            []JobPart
+	// Total is the sum of Parts, which Jobs leaves out.
+	Total JobCounts
+	Parts []JobPart
 }
 
 // Errors of jobs.
@@ -154,7 +156,7 @@ const (
 	sqlLeave   = "UPDATE freshet_replay SET owner = '', lease_until = 0 WHERE id = ? AND owner = ?"
 	sqlEndJob  = "UPDATE freshet_replay SET state = ?, problem = ?, updated_at = " + nowMillis + " WHERE id = ? AND owner = ? AND state = 'running'"
 	sqlSetJob  = "UPDATE freshet_replay SET state = ?, updated_at = " + nowMillis + " WHERE id = ? AND state = ?"
-	sqlLimit   = "UPDATE freshet_replay SET rate = ?, invalidation_rate = ?, updated_at = " + nowMillis + " WHERE id = ? AND state IN ('running', 'paused')"
+	sqlLimit   = "UPDATE freshet_replay SET rate = COALESCE(?, rate), invalidation_rate = COALESCE(?, invalidation_rate), updated_at = " + nowMillis + " WHERE id = ? AND state IN ('running', 'paused')"
 	sqlByIdem  = "SELECT id FROM freshet_replay WHERE idem = ?"
 	sqlRunning = "SELECT id FROM freshet_replay WHERE state = 'running' AND (owner = '' OR lease_until < " + nowMillis + ") ORDER BY created_at LIMIT 10"
 	// The position of the part is compared, so that a batch is counted once whoever repeats it.
@@ -164,7 +166,7 @@ const (
 )
 
 // AddJob makes a replay that is ready to run. idem, if not empty, makes it once: for a repetition the first one's id is
-// given with made false. ErrOverlap: another replay of the dataset, dry runs aside, is not over.
+// given with made false. ErrOverlap: another replay of the dataset, dry runs aside, is not over; id is that one's.
 func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made bool, err error) {
 	spec, err := json.Marshal(j.Spec)
 	if err != nil {
@@ -190,7 +192,9 @@ func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made
 			}
 		}
 		if !j.Spec.DryRun {
-			if err := w.overlaps(ctx, j.Spec.Dataset); err != nil {
+			other, err := w.overlaps(ctx, j.Spec.Dataset)
+			if err != nil {
+				id = other
 				return err
 			}
 		}
@@ -208,103 +212,24 @@ func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made
 	return id, made, err
 }
 
-// overlaps gives ErrOverlap if another replay writes the dataset.
-func (w *writer) overlaps(ctx context.Context, dataset string) error {
-	rows, err := w.conn.QueryContext(ctx, "SELECT spec FROM freshet_replay WHERE state IN ('running', 'paused')")
+// overlaps gives ErrOverlap and the id if another replay writes the dataset.
+func (w *writer) overlaps(ctx context.Context, dataset string) (string, error) {
+	rows, err := w.conn.QueryContext(ctx, "SELECT id, spec FROM freshet_replay WHERE state IN ('running', 'paused')")
 	if err != nil {
-		return doing("read replays", "", err)
+		return "", doing("read replays", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
-		var text []byte
+		var id, text []byte
 		var s JobSpec
-		if err := rows.Scan(&text); err != nil {
-			return doing("read replays", "", err)
+		if err := rows.Scan(&id, &text); err != nil {
+			return "", doing("read replays", "", err)
 		}
 		if json.Unmarshal(text, &s) != nil || s.Dataset == dataset && !s.DryRun {
-			return ErrOverlap
+			return string(id), ErrOverlap
 		}
 	}
-	return doing("read replays", "", rows.Err())
-}
-
-// Job reads a replay with its parts. Errors: ErrNoJob.
-func (m *MySQL) Job(ctx context.Context, id string) (Job, error) {
-	jobs, err := m.jobs(ctx, sqlJobs+" WHERE id = ?", []byte(id))
-	if err != nil {
-		return Job{}, err
-	}
-	if len(jobs) == 0 {
-		return Job{}, ErrNoJob
-	}
-	j := jobs[0]
-	j.Parts, err = m.jobParts(ctx, id)
-	return j, err
-}
-
-// Jobs reads replays without their parts, newest first; after is the id of the last one of the page before, "" begins at
-// the newest. ErrNoJob: there is no replay after.
-func (m *MySQL) Jobs(ctx context.Context, after string, limit int) ([]Job, error) {
-	const newestFirst = " ORDER BY created_at DESC, id LIMIT ?"
-	if after == "" {
-		return m.jobs(ctx, sqlJobs+newestFirst, limit)
-	}
-	var at int64
-	err := m.db.QueryRowContext(ctx, "SELECT created_at FROM freshet_replay WHERE id = ?", []byte(after)).Scan(&at)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ErrNoJob
-	}
-	if err != nil {
-		return nil, doing("read replays", "", err)
-	}
-	return m.jobs(ctx, sqlJobs+" WHERE created_at < ? OR (created_at = ? AND id > ?)"+newestFirst, at, at, []byte(after), limit)
-}
-
-func (m *MySQL) jobs(ctx context.Context, text string, args ...any) (out []Job, err error) {
-	rows, err := m.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, doing("read replays", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var j Job
-		var id, spec, state, actor, owner, problem []byte
-		var created, updated int64
-		if err := rows.Scan(&id, &spec, &state, &actor, &j.Rate, &j.InvalidationRate, &owner, &j.Takeovers, &problem, &created, &updated); err != nil {
-			return nil, doing("read replays", "", err)
-		}
-		if err := json.Unmarshal(spec, &j.Spec); err != nil {
-			return nil, fmt.Errorf("read replay %s: %w", id, err)
-		}
-		j.ID, j.State, j.Actor, j.Owner, j.Problem = string(id), JobState(state), string(actor), string(owner), string(problem)
-		j.Created, j.Updated = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
-		out = append(out, j)
-	}
-	return out, doing("read replays", "", rows.Err())
-}
-
-func (m *MySQL) jobParts(ctx context.Context, id string) (out []JobPart, err error) {
-	rows, err := m.db.QueryContext(ctx, sqlParts, []byte(id))
-	if err != nil {
-		return nil, doing("read replay", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var p JobPart
-		var source, samples []byte
-		c := &p.JobCounts
-		if err := rows.Scan(&source, &p.From, &p.Next, &p.End, &c.Events, &c.Applied, &c.Stale, &c.Invalid, &c.Skipped, &c.Invalidated, &samples); err != nil {
-			return nil, doing("read replay", "", err)
-		}
-		p.Source = string(source)
-		if len(samples) > 0 {
-			if err := json.Unmarshal(samples, &p.Samples); err != nil {
-				return nil, fmt.Errorf("read replay: %w", err)
-			}
-		}
-		out = append(out, p)
-	}
-	return out, doing("read replay", "", rows.Err())
+	return "", doing("read replays", "", rows.Err())
 }
 
 // ClaimJob makes owner the runner of a replay that is to run and that nobody alive runs, for the lease's time.
@@ -389,7 +314,7 @@ func (m *MySQL) SetJob(ctx context.Context, id string, from, to JobState) error 
 	})
 }
 
-// LimitJob changes the limits of a replay that is not over.
-func (m *MySQL) LimitJob(ctx context.Context, id string, rate, invalidationRate int) error {
+// LimitJob changes the limits of a replay that is not over; nil leaves one as it is. ErrJobMoved: it is over.
+func (m *MySQL) LimitJob(ctx context.Context, id string, rate, invalidationRate *int) error {
 	return m.moved(ctx, "limit replay", sqlLimit, rate, invalidationRate, []byte(id))
 }
