@@ -47,6 +47,14 @@ func (c *Cache[V]) answered(f *flight[V], token string, r lane.GetReply, err err
 	case r.Status == lane.GetNoLane:
 		signal(f.lane.now)
 		a.bypass = bypassNoLane
+	case r.Status == lane.GetLease && r.Root != f.lane.view.rootNow():
+		// The lane was made anew or flushed since this node last looked, perhaps for other cache sections: what it loads
+		// could bear another record's name, or lack a tag. The lease is used once the node has looked.
+		signal(f.lane.now)
+		c.orphan(f.name, token)
+		a.bypass = bypassNewRoot
+	case !c.dataset.lanes[f.lane.n].agreed.Load(): // it has looked meanwhile
+		a.bypass = bypassDataset
 	}
 	return a
 }
@@ -95,7 +103,8 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	}
 	switch {
 	case a.bypass != noBypass:
-		return c.bypass(ctx, f, a.bypass)
+		c.stats.bypassed[a.bypass].Add(1)
+		return c.unguarded(ctx, f, a.reply.Floor)
 	case a.reply.Status == lane.GetBusy:
 		c.stats.bypassed[bypassBusy].Add(1)
 		return c.unguarded(ctx, f, a.reply.Floor)

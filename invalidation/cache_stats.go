@@ -9,6 +9,7 @@ import (
 const (
 	bypassUnconfirmed = iota // the local tier only
 	bypassNoLane
+	bypassNewRoot
 	bypassDataset
 	bypassRedis
 	bypassBusy
@@ -85,7 +86,8 @@ type CacheStats struct {
 	Unreadable int64
 	// Dropped counts local entries that became stale by key.
 	Dropped int64
-	// Bypasses by reason: unconfirmed (the local tier only), no_lane, dataset, redis, busy, codec.
+	// Bypasses by reason: unconfirmed (the local tier only), no_lane, new_root (the lane was flushed since this node last
+	// looked), dataset, redis, busy, codec.
 	Bypasses map[string]int64
 	// Refusals counts values that were not kept, or were loaded again from the primary, by reason: guard, lost, stale,
 	// primary, redis, codec, invalid. Sustained stale means that the loaders' source lags.
@@ -106,7 +108,7 @@ func (c *Cache[V]) Stats() CacheStats {
 		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.store.EstimatedSize(),
 		LocalHits: s.localHits.load(), SharedHits: s.sharedHits.Load(), Loads: s.loads.Load(),
 		PrimaryLoads: s.primaryLoads.Load(), LoadErrors: s.loadErrors.Load(), Joined: s.joined.Load(), Dropped: s.dropped.Load(),
-		Bypasses: counts([]string{"unconfirmed", "no_lane", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
+		Bypasses: counts([]string{"unconfirmed", "no_lane", "new_root", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
 		Refusals: counts([]string{"guard", "lost", "stale", "primary", "redis", "codec", "invalid"}, s.refused[:]),
 	}
 }

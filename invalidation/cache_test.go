@@ -466,3 +466,38 @@ func TestCacheKeepsNothingThatWasRefused(t *testing.T) {
 	}
 	wantGet(t, c, "42", "42@2")
 }
+
+// A worker gave the lane other cache sections, and the node has not heard of it: what it loads may bear another record's
+// name by now, or lack a tag, and must not be shared under the new root.
+func TestCacheSharesNothingUnderARootItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	r.change("42")
+	var cb cable
+	n := r.joinBy(cb.client(t, r.server), invalidation.Config{PollInterval: time.Minute, MaxStaleness: time.Hour})
+	c := r.cache(n)
+	r.current(n)
+	r.change("43")
+	r.change("44")
+	r.current(n)
+	shared := func(key string) bool {
+		b, err := r.rdb.Get(t.Context(), lane.KeysOf(r.ns, 0).Value("user:"+key)).Bytes()
+		_, isValue := lane.ParseValue(b)
+		return err == nil && isValue
+	}
+	cb.deaf.Store(true)
+	r.setRoot(nil) // the same sections: the node looks, and then uses the lease that it has
+	wantGet(t, c, "43", "43@1")
+	eventually(t, "the record is shared again", func() bool { get(t, c, "43"); return shared("43") })
+	r.setRoot(map[string]string{"users": "another"})
+	for range 20 {
+		wantGet(t, c, "44", "44@1")
+	}
+	if shared("44") {
+		t.Error("the record was shared under a root whose cache sections the node does not have")
+	}
+	eventually(t, "the node looks", func() bool { return len(n.Stats().Disagreeing) == 1 })
+	if s := c.Stats(); s.Bypasses["new_root"] < 2 {
+		t.Errorf("stats: %+v", s)
+	}
+}

@@ -312,6 +312,13 @@ func (v *view) confirmAt(p probe) {
 	}
 }
 
+// rootNow is the lane's root as of the last look at it.
+func (v *view) rootNow() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.root
+}
+
 // end is the newest entry of the chain.
 func (v *view) end() entryID {
 	v.mu.Lock()
