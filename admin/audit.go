@@ -26,7 +26,7 @@ type Entry struct {
 	Action  string         `json:"action" doc:"operation id"`
 	Target  string         `json:"target" doc:"path of the request"`
 	Outcome int            `json:"outcome,omitempty" doc:"HTTP status; absent in a beginning"`
-	Detail  map[string]any `json:"detail,omitempty" doc:"reason, filters, dry-run evidence"`
+	Detail  map[string]any `json:"detail,omitempty" doc:"reason, filters, outcomes; of a replay what the newest dry run of the same choice counted"`
 }
 
 const maxTarget = 1000

@@ -122,3 +122,24 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 func noPartition(p int32, ends map[int32]kafkalog.Offsets) error {
 	return huma.Error422UnprocessableEntity(fmt.Sprintf("the topic has no partition %d; it has %d, from 0", p, len(ends)))
 }
+
+// evidenceAmong is how many of the newest replays are looked through for a dry run.
+const evidenceAmong = 100
+
+// noteEvidence adds to the audit log what the newest dry run of the same choice counted, or that there was none.
+func (s *Server) noteEvidence(ctx context.Context, spec replica.JobSpec) {
+	jobs, err := s.cfg.Replica.Jobs(ctx, "", evidenceAmong)
+	if err != nil {
+		s.log.WarnContext(ctx, "dry run of a replay is missing from the audit log", "error", err)
+		return
+	}
+	spec.DryRun = true
+	for i := range jobs {
+		j := &jobs[i]
+		if spec.Reason = j.Spec.Reason; j.State == replica.JobDone && sameJSON(j.Spec, spec) {
+			note(ctx, "dry_run", map[string]any{"replay": j.ID, "ended": j.Updated, "counts": j.Total})
+			return
+		}
+	}
+	note(ctx, "dry_run", "none of this choice came before")
+}

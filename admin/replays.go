@@ -180,6 +180,9 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 		return nil, s.answerError(ctx, "start replay", err)
 	}
 	note(ctx, "replay", id)
+	if made && !spec.DryRun {
+		s.noteEvidence(ctx, spec)
+	}
 	j, err := s.cfg.Replica.Job(ctx, id)
 	if err != nil {
 		return nil, s.answerError(ctx, "read replay", err)

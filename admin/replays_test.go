@@ -132,6 +132,18 @@ func TestReplayRestoresWhatIsMissing(t *testing.T) {
 		t.Errorf("after damage: dry %+v, real %+v", dry.Total, done.Total)
 	}
 	newest["k1"] = 99
+	var evidence []any
+	for _, e := range r.audit() {
+		if e.Outcome == 202 && e.Detail["dry_run"] != nil {
+			evidence = append(evidence, e.Detail["dry_run"])
+		}
+	}
+	if len(evidence) != 2 {
+		t.Fatalf("two replays were started for real, the audit log has evidence of %d", len(evidence))
+	}
+	if got, ok := evidence[0].(map[string]any); !ok || got["replay"] != dry.ID || got["counts"].(map[string]any)["applied"] != float64(dry.Total.Applied) {
+		t.Errorf("the audit log has %v of dry run %s", evidence[0], dry.ID)
+	}
 	if got := r.rows(); !maps.Equal(got, newest) {
 		t.Errorf("after damage: rows %v, want %v", got, newest)
 	}
@@ -231,6 +243,9 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 		t.Errorf("the refusal does not name the state: %s", a.body)
 	}
 	limits(409, map[string]int{"rate": 1})
+	if a := r.want(200, "operator", "GET", "/v1/audit", nil); !strings.Contains(string(a.body), "none of this choice came before") {
+		t.Errorf("the audit log does not say that nobody counted first: %s", a.body)
+	}
 	var history struct{ Items []admin.Replay }
 	r.want(200, "viewer", "GET", "/v1/replays", nil).into(t, &history)
 	if len(history.Items) != 1 || history.Items[0].Total != done.Total {
