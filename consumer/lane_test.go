@@ -267,3 +267,36 @@ func TestAnotherCacheHashPausesTheDatasetOnly(t *testing.T) {
 		return nil
 	})
 }
+
+// A worker whose declaration lost its cache section writes nothing of that dataset while the database still knows one. Once
+// somebody says that the section may go, it flows, and the lanes tell nodes that still have it.
+func TestCacheSectionThatIsGonePausesTheDatasetOnly(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	bare := b.bare() // others has no section here
+	first := b.start(nil)
+	b.putMany("others", 1)
+	b.awaitDone("others")
+	first.stop()
+	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = bare })
+	b.put("others", "k0", 2)
+	b.putMany("items", 5)
+	b.awaitDone("items")
+	awaitReason(t, w, "dataset others is paused", "cache section", "freshet migrate datasets --drop-cache others")
+	if v := b.version(t.Context(), "others", "k0"); v != 1 {
+		t.Errorf("others k0 has version %d: nobody tells the nodes of it", v)
+	}
+	root := b.root()
+	if ddl, err := replica.Migrate(t.Context(), b.db, bare.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {
+		t.Fatalf("migrate datasets: %v, %v", err, ddl)
+	}
+	b.awaitRow("others", "k0", 2)
+	awaitReady(t, w)
+	testenv.Eventually(t, patience, func(ctx context.Context) error {
+		h, err := b.rdb.HGet(ctx, b.keys().Meta, "d:others").Result()
+		if err != nil || h == b.dataset("others").CacheHash() || b.root() == root {
+			return fmt.Errorf("nodes with the section still find it in the lane: %q, %w", h, err)
+		}
+		return nil
+	})
+}

@@ -70,8 +70,18 @@ func TestTopicMadeAnewWhileLanesAreAway(t *testing.T) {
 	}
 }
 
-// mixed declares items with a cache section, and others without.
+// mixed declares items with a cache section, and others without, and migrates to that.
 func (b *bed) mixed() *schemas.Datasets {
+	b.t.Helper()
+	set := b.bare()
+	if ddl, err := replica.Migrate(b.t.Context(), b.db, set.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {
+		b.t.Fatalf("migrate datasets: %v, %v", err, ddl)
+	}
+	return set
+}
+
+// bare declares items with a cache section, and others without.
+func (b *bed) bare() *schemas.Datasets {
 	b.t.Helper()
 	fsys := fstest.MapFS{"s.json": {Data: []byte(itemSchema)}}
 	for name, cache := range map[string]string{"items": "cache: {key: \"items:{id}\"}\n", "others": ""} {

@@ -14,6 +14,10 @@ import (
 // errLaneMoved says that a lane changed under a repair; the repair begins again.
 var errLaneMoved = errors.New("lane changed meanwhile")
 
+// noSection is noted in a lane for a dataset whose cache section was removed. It is nobody's hash, so nodes that still have
+// the section do not cache the dataset.
+const noSection = "-"
+
 // repairTurn bounds how long one partition's repair may hold up the check of the others.
 const repairTurn = 5 * time.Second
 
@@ -103,8 +107,8 @@ func (w *Worker) checkPartition(ctx context.Context, v *laneView, st *lane.State
 	return w.repair(turn, p, v.n)
 }
 
-// adoptLane makes a missing lane, and copies the cache hashes that the operator set and this worker agrees with. A
-// changed hash comes with a new root and a hold, since entries made under other templates are not invalidated by ours.
+// adoptLane makes a missing lane, and copies the cache hashes that the operator set and this worker agrees with, or that
+// there is none any more. A changed hash comes with a new root and a hold, since entries made under other templates are not invalidated by ours.
 func (w *Worker) adoptLane(ctx context.Context, v *laneView) error {
 	st, err := w.state(ctx, v, nil)
 	if err != nil {
@@ -122,8 +126,12 @@ func (w *Worker) adoptLane(ctx context.Context, v *laneView) error {
 	}
 	want := map[string]string{}
 	for _, d := range w.cfg.Datasets.All() {
-		if h := d.CacheHash(); h != "" && set[d.Name] == h {
+		h, known := d.CacheHash(), st.Hashes[d.Name]
+		switch {
+		case h != "" && set[d.Name] == h:
 			want[d.Name] = h
+		case h == "" && set[d.Name] == "" && known != "":
+			want[d.Name] = noSection
 		}
 	}
 	req := lane.RootRequest{Expected: st.Root, Group: w.cfg.Group, Hashes: want}
@@ -323,11 +331,10 @@ func (w *Worker) state(ctx context.Context, v *laneView, parts []*partition) (la
 	for i, p := range parts {
 		sources[i] = p.source
 	}
-	var names []string
-	for _, d := range w.cfg.Datasets.All() {
-		if d.Cache != nil {
-			names = append(names, d.Name)
-		}
+	all := w.cfg.Datasets.All()
+	names := make([]string, len(all))
+	for i, d := range all {
+		names[i] = d.Name
 	}
 	sent := w.now()
 	st, err := w.cfg.Emitter.State(ctx, v.n, sources, names)

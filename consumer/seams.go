@@ -70,7 +70,7 @@ type TopicLog interface {
 // HashLog reads the hashes of the datasets' cache sections as `freshet migrate datasets` noted them. A worker copies
 // them to the lanes only where it agrees with them.
 type HashLog interface {
-	// Hashes gives dataset → hash; datasets that were never noted are absent.
+	// Hashes gives dataset → hash; datasets that were never noted, or have no cache section, are absent.
 	Hashes(ctx context.Context) (map[string]string, error)
 }
 

@@ -222,9 +222,11 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 	}
 	for _, ds := range d.set.All() {
 		switch have, want := hashes[ds.Name], ds.CacheHash(); {
-		case want == "" || have == want:
+		case have == want:
 		case have == "":
 			d.bad("cache-unregistered", ds.Name, "run freshet migrate datasets", "its cache section is not registered in the database")
+		case want == "":
+			d.bad("cache-differs", ds.Name, "put the section back, or take it from the nodes and then run freshet migrate datasets --drop-cache "+ds.Name, "its cache section is gone, but the database still knows one")
 		default:
 			d.bad("cache-differs", ds.Name, "run freshet migrate datasets with these declarations, or use the registered ones", "its cache section is not the one that the database knows")
 		}

@@ -108,6 +108,7 @@ func (p *program) printSteps(steps []migrations.Step, what, none string) error {
 // datasetFlags are the flags of migrate datasets.
 type datasetFlags struct {
 	dryRun, noTopics        bool
+	dropCache               []string
 	partitions, replication int
 }
 
@@ -117,7 +118,8 @@ func (p *program) migrateDatasets() *cobra.Command {
 		Use:   "datasets",
 		Short: "Make or extend the datasets' tables, note their cache hashes, and make missing topics",
 		Long: "Only ever adds: tables, nullable columns, an index, length, topics. What would drop or narrow is reported as a problem\n" +
-			"and left alone; the exit code is then 1.",
+			"and left alone; the exit code is then 1. So is a cache section that is gone, unless --drop-cache names its dataset: nodes\n" +
+			"that have it yet would not be told of changes any more.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, log, err := p.load(cmd)
@@ -128,15 +130,32 @@ func (p *program) migrateDatasets() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := f.check(set); err != nil {
+				return usageError{err}
+			}
 			return p.runMigrateDatasets(cmd.Context(), l.Config, set, f, log)
 		},
 	}
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print what would be done and do nothing")
 	cmd.Flags().BoolVar(&f.noTopics, "no-topics", false, "leave Kafka alone")
+	cmd.Flags().StringSliceVar(&f.dropCache, "drop-cache", nil, "let the cache section of this dataset go, which no node may have any more; several by commas")
 	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of topics that are made")
 	cmd.Flags().IntVar(&f.replication, "replication-factor", 0, "replication of topics that are made; 0: the broker's default")
 	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "log")
 	return cmd
+}
+
+// check refuses names of datasets whose cache section is not to go.
+func (f datasetFlags) check(set *schemas.Datasets) error {
+	for _, name := range f.dropCache {
+		switch d, ok := set.Get(name); {
+		case !ok:
+			return fmt.Errorf("--drop-cache %s: no such dataset is declared", name)
+		case d.Cache != nil:
+			return fmt.Errorf("--drop-cache %s: the dataset still has a cache section; take it out of its file first", name)
+		}
+	}
+	return nil
 }
 
 // datasetsReport is what migrate datasets prints with --json.
@@ -154,7 +173,7 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		return err
 	}
 	defer db.Close()
-	ddl, err := replica.Plan(ctx, db.DB(), set.All())
+	ddl, err := replica.Plan(ctx, db.DB(), set.All(), f.dropCache...)
 	if err != nil {
 		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
 	}

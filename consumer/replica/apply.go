@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	sqlHash = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
 
 	// GREATEST, and no condition on next_offset: redelivered batches lie below it and must pass.
 	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ? AND fence = ?"
@@ -139,38 +138,6 @@ func (r *run) do(ctx context.Context) error {
 	}
 	return nil
 }
-
-// checkHashes is step 0. The lock keeps `freshet migrate datasets` waiting until this transaction has ended.
-func (r *run) checkHashes(ctx context.Context) error {
-	tables := make([]*table, 0, len(r.parts)+1)
-	for _, p := range r.parts {
-		tables = append(tables, p.t)
-	}
-	for _, l := range r.b.Letters {
-		if t := r.m.tableByName(l.Dataset); t != nil && !slices.Contains(tables, t) {
-			tables = append(tables, t)
-		}
-	}
-	slices.SortFunc(tables, func(a, b *table) int { return cmp.Compare(a.metaName, b.metaName) })
-	for _, t := range tables {
-		if t.metaName == "" {
-			continue
-		}
-		var hash []byte
-		err := r.w.queryRow(ctx, sqlHash, []any{t.metaName}, &hash)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return &DatasetError{Dataset: t.ds.Name, Problem: "its cache section is not registered in the database", Mend: mendMigrate}
-		case err != nil:
-			return doing("read cache hash of dataset", t.ds.Name, err)
-		case string(hash) != t.hash:
-			return &DatasetError{Dataset: t.ds.Name, Problem: "its cache section is not the one that the database knows", Mend: mendMigrate}
-		}
-	}
-	return nil
-}
-
-const mendMigrate = "run freshet migrate datasets with this program's declarations, or start a program that has the registered ones"
 
 // move is step 1.
 func (r *run) move(ctx context.Context) error {

@@ -238,25 +238,3 @@ func TestBrokenDataset(t *testing.T) {
 		})
 	}
 }
-
-func TestCacheHash(t *testing.T) {
-	b := newBed(t, replica.Config{})
-	wantBroken := func(t *testing.T) {
-		t.Helper()
-		_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "x")))
-		var de *replica.DatasetError
-		if !errors.As(err, &de) || !strings.Contains(de.Mend, "freshet migrate datasets") {
-			t.Fatalf("error %v, want a DatasetError with its mend", err)
-		}
-		b.wantRow(t, 1, "none")
-	}
-	b.exec(t, "UPDATE freshet_meta SET value = 'another' WHERE name = 'dataset:items'")
-	wantBroken(t)
-	b.exec(t, "DELETE FROM freshet_meta WHERE name = 'dataset:items'")
-	wantBroken(t)
-	if _, err := replica.Migrate(t.Context(), b.db, b.set.All(), false); err != nil {
-		t.Fatal(err)
-	}
-	b.apply(t, b.item(t, 1, 1, "x"))
-	b.wantRow(t, 1, "1:x")
-}

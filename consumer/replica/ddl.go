@@ -3,8 +3,8 @@ package replica
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -131,8 +131,9 @@ func LiveView(ds *schemas.Dataset) string {
 }
 
 // Plan compares datasets with the database and gives what is missing, without changing anything. Freshet's own tables
-// must be there already.
-func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset) (*DDL, error) {
+// must be there already. A cache section that the database knows and the declaration lacks is a problem, unless dropCache
+// names the dataset: somebody says that no node caches it any more.
+func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCache ...string) (*DDL, error) {
 	dialect, err := DetectDialect(ctx, db)
 	if err != nil {
 		return nil, err
@@ -144,16 +145,18 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset) (*DDL, e
 			return nil, err
 		}
 		statements, problem := planTable(ds, dialect, f)
+		if problem == nil {
+			var hash []Statement
+			if hash, problem, err = planHash(ctx, db, ds, slices.Contains(dropCache, ds.Name)); err != nil {
+				return nil, err
+			}
+			statements = append(statements, hash...)
+		}
 		if problem != nil {
 			ddl.Problems = append(ddl.Problems, problem)
 			continue
 		}
 		ddl.Statements = append(ddl.Statements, statements...)
-		hash, err := planHash(ctx, db, ds)
-		if err != nil {
-			return nil, err
-		}
-		ddl.Statements = append(ddl.Statements, hash...)
 	}
 	return ddl, nil
 }
@@ -217,33 +220,9 @@ func (w want) asFound() foundColumn {
 	return c
 }
 
-const sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = ?"
-
-// planHash registers the hash of a dataset's cache section. It is changed here and nowhere else, and the row's lock
-// makes the change wait for running batches.
-func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset) ([]Statement, error) {
-	if ds.Cache == nil {
-		return nil, nil
-	}
-	var hash []byte
-	err := db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaDataset(ds.Name))).Scan(&hash)
-	note := "its cache section is new"
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-	case err != nil:
-		return nil, doing("read cache hash of dataset", ds.Name, err)
-	case string(hash) == ds.CacheHash():
-		return nil, nil
-	default:
-		note = "its cache section changed"
-	}
-	value := []byte(ds.CacheHash())
-	return []Statement{{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), value, value}}}, nil
-}
-
-// Migrate plans and, unless dryRun, executes.
-func Migrate(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dryRun bool) (*DDL, error) {
-	ddl, err := Plan(ctx, db, datasets)
+// Migrate plans and, unless dryRun, executes. dropCache as in Plan.
+func Migrate(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dryRun bool, dropCache ...string) (*DDL, error) {
+	ddl, err := Plan(ctx, db, datasets, dropCache...)
 	if err != nil || dryRun {
 		return ddl, err
 	}

@@ -15,19 +15,6 @@ const (
 	sqlRemovePause = "DELETE FROM freshet_meta WHERE name = ?"
 )
 
-// Hashes gives dataset → hash of its cache section, as `freshet migrate datasets` noted them.
-func (m *MySQL) Hashes(ctx context.Context) (map[string]string, error) {
-	values, err := m.metaOf(ctx, metaDataset(""))
-	if err != nil {
-		return nil, doing("read cache hashes", "", err)
-	}
-	hashes := make(map[string]string, len(values))
-	for dataset, value := range values {
-		hashes[dataset] = string(value)
-	}
-	return hashes, nil
-}
-
 // metaOf reads the values whose names begin with prefix, under the rest of their names. prefix holds no wildcard.
 func (m *MySQL) metaOf(ctx context.Context, prefix string) (values map[string][]byte, err error) {
 	rows, err := m.db.QueryContext(ctx, sqlMetaOf, []byte(prefix+"%"))

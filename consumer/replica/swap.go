@@ -73,8 +73,8 @@ func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lea
 	return doing("commit", "", tx.Commit())
 }
 
-// holdHash is the dataset's lock against redrives and changes of templates. Datasets without a cache section have no such
-// row.
+// holdHash is the dataset's lock against redrives and changes of templates. Datasets without a cache section have neither
+// templates nor a row for sure.
 func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
 	if ds.Cache == nil {
 		return nil
@@ -84,8 +84,8 @@ func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return doing("lock cache hash of dataset", ds.Name, err)
 	}
-	if string(hash) != ds.CacheHash() {
-		return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not the one that the database knows", Mend: mendMigrate}
+	if problem := differs(ds, string(hash)); problem != nil {
+		return problem
 	}
 	return nil
 }

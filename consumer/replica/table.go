@@ -27,24 +27,27 @@ type table struct {
 	// ladder holds the sizes of prepared statements in rows, greatest first, down to 1. Few sizes keep the number of
 	// prepared statements small; a batch is split greedily.
 	ladder []int
-	// hash is the dataset's cache hash, metaName its name in freshet_meta; "" without a cache section.
-	hash, metaName string
-	dialect        Dialect
-	names          []int // columns beside the key that names are made of
-	selectRow      string
-	selectVersion  string
+	// metaName is the name of the dataset's cache hash in freshet_meta; "" for a shadow of a dataset that has one: what is
+	// written there is told to nobody yet, and the swap holds the hash's row.
+	metaName      string
+	dialect       Dialect
+	names         []int // columns beside the key that names are made of
+	selectRow     string
+	selectVersion string
 }
 
 func newTable(ds *schemas.Dataset, d Dialect) *table {
 	r := ds.Replica
 	t := &table{ds: ds, name: quote(r.Table), dialect: d}
+	if ds.Cache != nil || ds.CacheHash() == "" {
+		t.metaName = metaDataset(ds.Name)
+	}
 	for _, rows := range []int{1000, 500, 100, 10, 1} {
 		if rows*(len(r.Columns)+ownColumns) <= maxPlaceholders || rows == 1 {
 			t.ladder = append(t.ladder, rows)
 		}
 	}
 	if ds.Cache != nil {
-		t.hash, t.metaName = ds.CacheHash(), metaDataset(ds.Name)
 		t.names = ds.NameColumns()
 	}
 	var cols, where []string
@@ -59,9 +62,6 @@ func newTable(ds *schemas.Dataset, d Dialect) *table {
 	t.selectVersion = "SELECT " + colVersion + from
 	return t
 }
-
-// metaDataset is the name under which freshet_meta keeps a dataset's cache hash.
-func metaDataset(dataset string) string { return "dataset:" + dataset }
 
 func (t *table) upsertSQL(rows int) string { return UpsertSQL(t.ds, t.dialect, rows) }
 

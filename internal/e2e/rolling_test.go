@@ -256,3 +256,23 @@ func (w *world) serves(n *node, model map[string]state) {
 		return nil
 	})
 }
+
+// TestCacheSectionDoesNotGoInSilence: a folder without a cache section that the database knows is refused, by name and with
+// what to do, until somebody says that it may go.
+func TestCacheSectionDoesNotGoInSilence(t *testing.T) {
+	topic := testenv.Kafka(t).Topic(t)
+	files := map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema}
+	w := newWorld(t, testenv.Redis(t), files)
+	files["items.yaml"], _, _ = strings.Cut(files["items.yaml"], "cache:")
+	bare := w.withFolder(files)
+	out, _, code := bare.run("", "migrate", "datasets")
+	if code != 1 || !strings.Contains(out, "PROBLEM dataset items: its cache section is gone") || !strings.Contains(out, "--drop-cache items") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if out = bare.mustRun("migrate", "datasets", "--drop-cache", "items"); !strings.Contains(out, "items: its cache section is gone; its hash is noted") {
+		t.Errorf("it does not say what it did:\n%s", out)
+	}
+	if out = bare.mustRun("migrate", "datasets"); !strings.Contains(out, "nothing to do") {
+		t.Errorf("not settled:\n%s", out)
+	}
+}

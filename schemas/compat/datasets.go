@@ -67,12 +67,12 @@ func (w *walk) renamed(a, b *schemas.Dataset) {
 	}
 }
 
-// cache compares the cache sections. A changed one is guarded by its hash; a removed one is not: nobody would tell the
-// nodes that still cache.
+// cache compares the cache sections. Both a changed and a removed one are guarded by the hash, but of a removed one nobody
+// would tell the nodes that still cache.
 func (w *walk) cache(a, b *schemas.CacheRules) {
 	switch {
 	case a != nil && b == nil:
-		w.add(Breaking, "cache", "is removed: take it from the nodes first, then from the workers")
+		w.add(Breaking, "cache", "is removed: take it from the nodes first, then run `freshet migrate datasets --drop-cache`, then from the workers")
 	case a == nil && b != nil:
 		w.add(Safe, "cache", "is new: run `freshet migrate datasets`, then roll out workers and nodes")
 	case !reflect.DeepEqual(a, b):

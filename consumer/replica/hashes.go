@@ -1,0 +1,119 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// The hash of each dataset's cache section is noted in freshet_meta, "" without one. Whoever writes rows of a dataset under
+// another section would name entries otherwise than nodes do, or not at all, and must not write.
+
+const (
+	sqlHash    = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
+	sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = ?"
+)
+
+// metaDataset is the name under which freshet_meta keeps a dataset's cache hash.
+func metaDataset(dataset string) string { return "dataset:" + dataset }
+
+// Hashes gives dataset → hash of its cache section, as `freshet migrate datasets` noted them. Datasets without a section are
+// absent.
+func (m *MySQL) Hashes(ctx context.Context) (map[string]string, error) {
+	values, err := m.metaOf(ctx, metaDataset(""))
+	if err != nil {
+		return nil, doing("read cache hashes", "", err)
+	}
+	hashes := make(map[string]string, len(values))
+	for dataset, value := range values {
+		if len(value) > 0 {
+			hashes[dataset] = string(value)
+		}
+	}
+	return hashes, nil
+}
+
+// checkHashes is step 0. The lock keeps `freshet migrate datasets` waiting until this transaction has ended.
+func (r *run) checkHashes(ctx context.Context) error {
+	tables := make([]*table, 0, len(r.parts)+1)
+	for _, p := range r.parts {
+		tables = append(tables, p.t)
+	}
+	for _, l := range r.b.Letters {
+		if t := r.m.tableByName(l.Dataset); t != nil && !slices.Contains(tables, t) {
+			tables = append(tables, t)
+		}
+	}
+	slices.SortFunc(tables, func(a, b *table) int { return cmp.Compare(a.metaName, b.metaName) })
+	for _, t := range tables {
+		if t.metaName == "" {
+			continue
+		}
+		var hash []byte
+		err := r.w.queryRow(ctx, sqlHash, []any{t.metaName}, &hash)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return doing("read cache hash of dataset", t.ds.Name, err)
+		}
+		if problem := differs(t.ds, string(hash)); problem != nil {
+			return problem
+		}
+	}
+	return nil
+}
+
+// differs says how a dataset's cache section is not the one that the database knows by its hash, "" for none.
+func differs(ds *schemas.Dataset, known string) *DatasetError {
+	switch want := ds.CacheHash(); {
+	case known == want:
+		return nil
+	case known == "":
+		return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not registered in the database", Mend: mendMigrate}
+	case want == "":
+		return sectionGone(ds)
+	}
+	return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not the one that the database knows", Mend: mendMigrate}
+}
+
+// sectionGone is about a declaration without the cache section that the database knows.
+func sectionGone(ds *schemas.Dataset) *DatasetError {
+	return &DatasetError{
+		Dataset: ds.Name,
+		Problem: "its cache section is gone, and nobody would tell nodes of changes that may still cache it",
+		Mend: "put the section back; or take it from the nodes first, restart them, and then run freshet migrate datasets --drop-cache " +
+			ds.Name,
+	}
+}
+
+const mendMigrate = "run freshet migrate datasets with this program's declarations, or start a program that has the registered ones"
+
+// planHash registers the hash of a dataset's cache section, "" without one. It is changed here and nowhere else, and the
+// row's lock makes the change wait for running batches.
+func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset, drop bool) ([]Statement, *DatasetError, error) {
+	var hash []byte
+	err := db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaDataset(ds.Name))).Scan(&hash)
+	unknown := errors.Is(err, sql.ErrNoRows)
+	if err != nil && !unknown {
+		return nil, nil, doing("read cache hash of dataset", ds.Name, err)
+	}
+	want := ds.CacheHash()
+	var note string
+	switch known := string(hash); {
+	case unknown && want == "":
+		note = "it has no cache section"
+	case known == want:
+		return nil, nil, nil
+	case want == "" && !drop:
+		return nil, sectionGone(ds), nil
+	case want == "":
+		note = "its cache section is gone"
+	case known == "":
+		note = "its cache section is new"
+	default:
+		note = "its cache section changed"
+	}
+	return []Statement{{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), []byte(want), []byte(want)}}}, nil, nil
+}
