@@ -145,10 +145,16 @@ func TestReadyFollowsTheProcess(t *testing.T) {
 	if got := r.want(503, "viewer", "GET", "/readyz", nil); !strings.Contains(string(got.body), "consumer group") {
 		t.Errorf("the reason is not told to a viewer: %s", got.body)
 	}
+	r.want(503, "", "GET", "/readyz?role=worker", nil)
+	r.want(200, "", "GET", "/readyz?role=admin", nil)
+	r.want(422, "", "GET", "/readyz?role=king", nil)
 	why = nil
+	r.want(200, "", "GET", "/readyz?role=worker", nil)
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	r.want(503, "", "GET", "/readyz", nil)
+	for _, role := range []string{"", "?role=admin", "?role=worker"} {
+		r.want(503, "", "GET", "/readyz"+role, nil)
+	}
 	r.want(200, "", "GET", "/livez", nil)
 }

@@ -21,13 +21,22 @@ type prober struct {
 	sick []string
 }
 
-// notReady lists why this process cannot do its work.
-func (s *Server) notReady(ctx context.Context) []string {
+// The roles of a process that can be asked for in /readyz.
+const (
+	roleAdmin  = "admin"
+	roleWorker = "worker"
+)
+
+// notReady lists why this process cannot do its work in a role; "" means in any.
+func (s *Server) notReady(ctx context.Context, role string) []string {
 	if s.draining.Err() != nil {
 		return []string{"draining: this process ends"}
 	}
-	why := append([]string(nil), s.sickServers(ctx)...)
-	if s.cfg.NotReady != nil {
+	var why []string
+	if role != roleWorker {
+		why = append(why, s.sickServers(ctx)...)
+	}
+	if role != roleAdmin && s.cfg.NotReady != nil {
 		why = append(why, s.cfg.NotReady()...)
 	}
 	return why
@@ -65,7 +74,16 @@ func (s *Server) sickServers(ctx context.Context) []string {
 
 // serveReady says whether the process is ready. Why not is told to those who may look: it names what is behind.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
-	why := s.notReady(r.Context())
+	role := r.URL.Query().Get("role")
+	switch {
+	case role == roleWorker && s.cfg.NotReady == nil: // nothing is known of one
+		problem(w, http.StatusNotFound, "this process has no worker; ask the worker's own /readyz")
+		return
+	case role != "" && role != roleAdmin && role != roleWorker:
+		problem(w, http.StatusUnprocessableEntity, "role is admin or worker; leave it out for both")
+		return
+	}
+	why := s.notReady(r.Context(), role)
 	status := http.StatusOK
 	if len(why) > 0 {
 		status = http.StatusServiceUnavailable

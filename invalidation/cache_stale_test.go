@@ -3,6 +3,7 @@ package invalidation_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -154,6 +155,9 @@ func TestStaleIfErrorWithoutProof(t *testing.T) {
 			wantGet(t, c, "1", "1@1")
 			cb.mute.Store(true)
 			eventually(t, "node is not fresh", func() bool { return !n.Stats().Lanes[0].Fresh })
+			if why := n.NotReady(); len(why) != 1 || !strings.Contains(why[0], "saw everything in lane 0") {
+				t.Errorf("not ready: %q", why)
+			}
 			f.down.Store(true)
 			if tc.want {
 				wantGet(t, c, "1", "1@1")

@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -55,6 +56,28 @@ func (n *Node) Stats() NodeStats {
 		s.Lanes = append(s.Lanes, f.stats(n.now()))
 	}
 	return s
+}
+
+// NotReady lists why the node serves nothing from memory; empty: it does. Its caches answer correctly all the same, by the
+// shared tier and their loaders. A service that shall not be asked then puts the list into its readiness, so that a
+// balancer turns to others.
+func (n *Node) NotReady() []string {
+	n.mu.Lock()
+	closed := n.closed
+	n.mu.Unlock()
+	if closed {
+		return []string{"the node is closed"}
+	}
+	var out []string
+	for _, f := range n.lanes {
+		switch l := f.stats(n.now()); {
+		case !l.Exists:
+			out = append(out, fmt.Sprintf("lane %d of namespace %s does not exist; workers make lanes: start one", l.Lane, n.cfg.Namespace))
+		case !l.Fresh:
+			out = append(out, fmt.Sprintf("the node cannot show that it saw everything in lane %d; look at its link to Redis", l.Lane))
+		}
+	}
+	return out
 }
 
 func (f *follower) stats(now int64) LaneStats {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,12 +103,24 @@ func TestNodeWithoutLane(t *testing.T) {
 	if l := n.Stats().Lanes[0]; l.Exists || l.Fresh || l.ConfirmAge != -1 {
 		t.Errorf("lane: %+v, want none", l)
 	}
+	if why := n.NotReady(); len(why) != 1 || !strings.Contains(why[0], "does not exist") {
+		t.Errorf("not ready: %q", why)
+	}
 	r.setRoot(nil)
 	r.current(n)
+	if why := n.NotReady(); len(why) != 0 {
+		t.Errorf("not ready with a lane: %q", why)
+	}
 	wantGet(t, cache, "1", "1@1")
 	wantGet(t, cache, "1", "1@1")
 	if s := cache.Stats(); s.LocalHits != 1 {
 		t.Errorf("cache: %+v, want a hit once the lane is there", s)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if why := n.NotReady(); len(why) != 1 || !strings.Contains(why[0], "closed") {
+		t.Errorf("not ready after its end: %q", why)
 	}
 }
 
