@@ -49,15 +49,14 @@ func (w *writer) bare(ctx context.Context, t *table, rows []*Change) error {
 	if t.chunk(rows) == len(rows) {
 		return w.upsertChunks(ctx, t, rows)
 	}
-	tx, err := w.conn.BeginTx(ctx, nil)
-	if err != nil {
+	if err := w.begin(ctx); err != nil {
 		return err
 	}
 	if err := w.upsertChunks(ctx, t, rows); err != nil {
-		_ = tx.Rollback()
+		_ = w.rollback(ctx)
 		return err
 	}
-	return tx.Commit()
+	return w.commit(ctx)
 }
 
 func (w *writer) upsertChunks(ctx context.Context, t *table, rows []*Change) error {

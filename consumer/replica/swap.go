@@ -47,9 +47,8 @@ func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lea
 	if _, err := w.conn.ExecContext(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", int(swapIdle/time.Second))); err != nil {
 		return doing("set up session", "", err)
 	}
-	tx, err := w.conn.BeginTx(ctx, nil)
-	if err != nil {
-		return doing("begin transaction", "", err)
+	if err := w.begin(ctx); err != nil {
+		return err
 	}
 	if err := w.holdHash(ctx, b.Dataset); err != nil {
 		return err
@@ -70,7 +69,7 @@ func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lea
 	if err := m.rename(ctx, b); err != nil {
 		return err
 	}
-	return doing("commit", "", tx.Commit())
+	return w.commit(ctx)
 }
 
 // holdHash is the dataset's lock against redrives and changes of templates. Datasets without a cache section have neither

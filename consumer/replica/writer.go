@@ -206,22 +206,41 @@ func (m *MySQL) inTx(ctx context.Context, fn func(context.Context, *writer) erro
 	}
 	broken := true // also when fn panics
 	defer func() { m.release(w, broken) }()
-	// The statements are prepared on the connection and not on the transaction, which would prepare them once more;
-	// they run inside it all the same, since the connection is ours alone.
-	tx, err := w.conn.BeginTx(ctx, nil)
-	if err != nil {
-		return doing("begin transaction", "", err)
+	if err = w.begin(ctx); err != nil {
+		return err
 	}
 	if err = fn(ctx, w); err == nil {
-		if err = tx.Commit(); err != nil {
-			return doing("commit", "", err)
+		if err = w.commit(ctx); err != nil {
+			return err
 		}
 		broken = false
 		return nil
 	}
-	rollbackErr := tx.Rollback()
+	rollbackErr := w.rollback(ctx)
 	broken = rollbackErr != nil || ended(ctx, err) || classify(err) == classConnection
 	return err
+}
+
+// begin starts a transaction by hand. A sql.Tx holds a lock of its Conn until it ends, and a statement that is prepared on
+// the Conn, as ours are, waits for that lock when it finds the connection bad: for ever, with a server that became
+// read-only. (Statements of the Tx itself would be prepared anew each time.)
+func (w *writer) begin(ctx context.Context) error {
+	_, err := w.conn.ExecContext(ctx, "START TRANSACTION")
+	return doing("begin transaction", "", err)
+}
+
+// commit is not cut off by ctx once it is under way.
+func (w *writer) commit(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return doing("commit", "", context.Cause(ctx))
+	}
+	_, err := w.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+	return doing("commit", "", err)
+}
+
+func (w *writer) rollback(ctx context.Context) error {
+	_, err := w.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	return doing("roll back", "", err)
 }
 
 // transact is inTx, again after conflicts and once after a broken connection. Its bounds leave the long patience to the
