@@ -119,16 +119,17 @@ func TestWaitingEmissionLeavesOtherRepairsAlone(t *testing.T) {
 	awaitReady(t, w)
 }
 
-// waitingEmitter answers nothing of one source until then.
+// waitingEmitter answers nothing of one source until then, or nothing but emissions that name something.
 type waitingEmitter struct {
 	consumer.Emitter
 
-	source string
-	until  chan struct{}
+	source     string
+	watermarks bool
+	until      chan struct{}
 }
 
 func (e *waitingEmitter) Emit(ctx context.Context, n int, root string, start int64, em lane.Emission) (lane.Reply, error) {
-	if em.Source == e.source {
+	if em.Source == e.source && (!e.watermarks || len(em.Items)+len(em.Tags) == 0) {
 		select {
 		case <-e.until:
 		case <-ctx.Done():
@@ -136,4 +137,29 @@ func (e *waitingEmitter) Emit(ctx context.Context, n int, root string, start int
 		}
 	}
 	return e.Emitter.Emit(ctx, n, root, start, em)
+}
+
+// A lane that does not answer when a watermark is moved holds up the commit of that partition alone.
+func TestWaitingWatermarkLeavesOtherCommitsAlone(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	stuck := make(chan struct{})
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Emitter = &waitingEmitter{Emitter: c.Emitter, source: b.source("items"), watermarks: true, until: stuck}
+	})
+	b.produce(b.dataset("items").Topic, 0, nil, []byte("{"), nil) // has no name, so only the watermark moves
+	testenv.Eventually(t, patience, func(ctx context.Context) error {
+		if next, err := b.next(ctx, "items"); err != nil || next != 1 {
+			return fmt.Errorf("next offset %d, %w", next, err)
+		}
+		return nil
+	})
+	b.putMany("others", 10)
+	b.awaitDone("others")
+	if at, err := b.committed(t.Context(), "items"); err != nil || at > 0 {
+		t.Errorf("committed to %d, %v, although the lane does not know", at, err)
+	}
+	close(stuck)
+	b.awaitDone("items")
+	awaitReady(t, w)
 }

@@ -169,27 +169,39 @@ func (w *Worker) emitUntilDone(ctx context.Context, p *partition, n int, e lane.
 
 // Settle says what may be committed to Kafka: what every lane acknowledged. A lane that had nothing to tell gets its
 // watermark moved first. Before the lanes were checked for the first time nothing is known of what they acknowledged.
+// Partitions that are not done with within settleBound, or when ctx ends, wait for the next call; in a map each comes first
+// now and then.
 func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error) {
 	w := (*Worker)(h)
+	ctx, cancel := context.WithTimeoutCause(ctx, settleBound, errLanesSilent)
+	defer cancel()
 	out := make(map[kafkalog.Partition]int64, len(done))
+	late := 0
 	for id, next := range done {
 		p := w.partition(id)
 		if p == nil || !p.checked() {
 			continue
 		}
 		at, err := w.settle(ctx, p, next)
-		if err != nil {
-			if ctx.Err() != nil {
-				return out, context.Cause(ctx)
-			}
+		switch {
+		case err == nil:
+			out[id] = at
+		case ctx.Err() != nil:
+			late++
+		default:
 			w.log.Warn("offset is not committed yet", "topic", id.Topic, "partition", id.ID, "error", err)
-			continue
 		}
-		out[id] = at
+	}
+	if late > 0 {
+		w.log.Warn("offsets are not committed yet", "partitions", late, "error", context.Cause(ctx))
 	}
 	w.cfg.Failpoint(PointBeforeCommit)
 	return out, nil
 }
+
+// settleBound bounds one call of Settle, so that a lane that does not answer holds up the commits of the partitions that
+// need nothing of it only so long.
+const settleBound = 2 * time.Second
 
 // settleWait bounds how long one partition's emission may hold up the commits of the others.
 const settleWait = 250 * time.Millisecond
