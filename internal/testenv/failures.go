@@ -18,6 +18,10 @@ type failures struct {
 // failureLines are those of a failed or hanging test, without the logs of processes that it started.
 var failureLines = regexp.MustCompile(`^(\s*--- FAIL|FAIL\t|panic: |WARNING: DATA RACE|\s+\w+_test\.go:\d+: |\t\tTest\w)`)
 
+// chatter are lines of a test's log that are not about its failure: what the parts that it runs say by slog, and what testenv
+// does with servers.
+var chatter = regexp.MustCompile(`^\s+\w+_test\.go:\d+: (time=\S+ level=|\{"time":|testenv: )`)
+
 const maxFailureLines, maxFailureLine = 60, 400
 
 // Write passes p on.
@@ -28,7 +32,7 @@ func (f *failures) Write(p []byte) (int, error) {
 		if !whole {
 			break
 		}
-		if failureLines.Match(line) && len(f.kept) < maxFailureLines {
+		if failureLines.Match(line) && !chatter.Match(line) && len(f.kept) < maxFailureLines {
 			f.kept = append(f.kept, string(line[:min(len(line), maxFailureLine)]))
 		}
 		f.part = rest
