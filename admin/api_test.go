@@ -172,7 +172,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	r.want(403, "viewer", "GET", path+"?data=true", nil)
 	var shown admin.ShownLetter
 	r.want(200, "operator", "GET", path+"?data=true", nil).into(t, &shown)
-	if string(shown.Event) != `{"id":"k/1","n":1}` || shown.Row != nil || shown.Headers["ce_id"] != "e1" || shown.Shared == nil {
+	if string(shown.Event) != `{"id":"k/1","n":1}` || shown.Row != nil || shown.Headers["ce_id"] != "e1" || shown.Shared == nil || shown.EventBase64 != nil {
 		t.Errorf("shown: %+v", shown)
 	}
 	body := map[string]any{"ids": []string{list.Items[0].ID}, "why": "a test"}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -33,6 +34,7 @@ type Letter struct {
 	// Successor is set once an edit was published.
 	Successor string    `json:"successor,omitempty" doc:"id of the corrected event that was published in its place"`
 	Size      int64     `json:"size"`
+	Time      time.Time `json:"time" doc:"of the event, by the broker"`
 	Created   time.Time `json:"created"`
 	Updated   time.Time `json:"updated"`
 }
@@ -45,6 +47,9 @@ func letterOf(l *replica.StoredLetter) Letter {
 	}
 	if l.Op != 0 {
 		out.Op = l.Op.String()
+	}
+	if l.Record != nil {
+		out.Time = time.UnixMilli(l.Record.Time).UTC()
 	}
 	return out
 }
@@ -158,48 +163,6 @@ func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*listed[Let
 	return listOf(out), nil
 }
 
-// LetterGroup are open letters with one thing wrong.
-type LetterGroup struct {
-	Dataset string    `json:"dataset"`
-	Reason  string    `json:"reason"`
-	Errno   int       `json:"errno,omitempty"`
-	Detail  string    `json:"detail"`
-	Count   int64     `json:"count"`
-	First   time.Time `json:"first"`
-	Last    time.Time `json:"last"`
-}
-
-const sqlGroups = "SELECT dataset, reason, COALESCE(errno, 0), detail, COUNT(*), MIN(created_at), MAX(created_at) FROM freshet_dead_letter" +
-	" WHERE state = 'open' GROUP BY dataset, reason, COALESCE(errno, 0), detail ORDER BY COUNT(*) DESC LIMIT 500"
-
-func (s *Server) groupLetters(ctx context.Context, _ *empty) (*listed[LetterGroup], error) {
-	groups, err := s.letterGroups(ctx)
-	if err != nil {
-		return nil, s.answerError(ctx, "group dead letters", err)
-	}
-	return listOf(groups), nil
-}
-
-func (s *Server) letterGroups(ctx context.Context) (groups []LetterGroup, err error) {
-	rows, err := s.cfg.Replica.DB().QueryContext(ctx, sqlGroups)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var g LetterGroup
-		var dataset, reason, detail []byte
-		var first, last int64
-		if err := rows.Scan(&dataset, &reason, &g.Errno, &detail, &g.Count, &first, &last); err != nil {
-			return nil, err
-		}
-		g.Dataset, g.Reason, g.Detail = text(dataset), text(reason), text(detail)
-		g.First, g.Last = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
-		groups = append(groups, g)
-	}
-	return groups, rows.Err()
-}
-
 type letterInput struct {
 	ID   string `path:"id" maxLength:"400"`
 	Data bool   `query:"data" doc:"show content"`
@@ -208,10 +171,11 @@ type letterInput struct {
 // ShownLetter is a letter, its event, and its record's row and shared entry as they are now.
 type ShownLetter struct {
 	Letter
-	Headers map[string]string   `json:"headers,omitempty"`
-	Event   json.RawMessage     `json:"event,omitempty" doc:"the record's bytes; a JSON string if they are no JSON"`
-	Row     *RowSide            `json:"row,omitempty"`
-	Shared  *consistency.Shared `json:"shared,omitempty"`
+	Headers     map[string]string   `json:"headers,omitempty"`
+	Event       json.RawMessage     `json:"event,omitempty" doc:"the record's bytes; a JSON string if they are no JSON"`
+	EventBase64 []byte              `json:"event_base64,omitempty" doc:"the record's bytes if they are no text"`
+	Row         *RowSide            `json:"row,omitempty"`
+	Shared      *consistency.Shared `json:"shared,omitempty"`
 }
 
 type shownOutput struct{ Body ShownLetter }
@@ -226,7 +190,12 @@ func (s *Server) showLetter(ctx context.Context, in *letterInput) (*shownOutput,
 	}
 	out := &shownOutput{ShownLetter{Letter: letterOf(l)}}
 	if in.Data && l.Record != nil {
-		out.Body.Event, out.Body.Headers = jsonOf(l.Record.Value), map[string]string{}
+		if utf8.Valid(l.Record.Value) {
+			out.Body.Event = jsonOf(l.Record.Value)
+		} else {
+			out.Body.EventBase64 = l.Record.Value
+		}
+		out.Body.Headers = map[string]string{}
 		for _, h := range l.Record.Headers {
 			out.Body.Headers[text([]byte(h.Key))] = text(h.Value)
 		}

@@ -1,35 +1,38 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/schemas"
 )
 
 func (p *program) deadlettersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deadletters",
-		Short: "List, show, edit, redrive and discard dead letters",
+		Short: "List, group, show, edit, redrive and discard dead letters",
 		Long: "A dead letter is an event that could not be applied as it was. It keeps everything of the event and its reason until it\n" +
 			"is redriven, discarded, or superseded by a newer event of its record.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s list, show, edit, redrive or discard", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s list, groups, show, edit, redrive or discard", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.lettersList(), p.lettersShow(), p.lettersEdit(), p.lettersRedrive(), p.lettersDiscard())
+	cmd.AddCommand(p.lettersList(), p.lettersGroups(), p.lettersShow(), p.lettersEdit(), p.lettersRedrive(), p.lettersDiscard())
 	return cmd
 }
 
@@ -75,164 +78,156 @@ func (f *letterFlags) check() error {
 	return nil
 }
 
-// letterLine is a letter as it is printed. Key and payload are the record's: only show --data prints the payload.
-type letterLine struct {
-	ID        string        `json:"id"`
-	Source    string        `json:"source"`
-	Offset    int64         `json:"offset"`
-	Index     int           `json:"index"`
-	Dataset   string        `json:"dataset"`
-	Key       string        `json:"key"`
-	Version   int64         `json:"version"`
-	Op        string        `json:"op,omitempty"`
-	EventID   string        `json:"event_id,omitempty"`
-	Reason    string        `json:"reason"`
-	Errno     uint16        `json:"errno,omitempty"`
-	Detail    string        `json:"detail"`
-	State     replica.State `json:"state"`
-	Attempts  int           `json:"attempts"`
-	Successor string        `json:"successor,omitempty"`
-	Size      int64         `json:"size"`
-	Time      time.Time     `json:"time"`
-	Created   time.Time     `json:"created"`
-	Updated   time.Time     `json:"updated"`
+// query gives the filter as the API takes it in a path: its members have the same names there as in a body.
+func (f *letterFlags) query() (url.Values, error) {
+	text, err := json.Marshal(f.LetterFilter)
+	if err != nil {
+		return nil, fmt.Errorf("write filter: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var members map[string]any
+	if err := dec.Decode(&members); err != nil {
+		return nil, fmt.Errorf("write filter: %w", err)
+	}
+	q := url.Values{}
+	for name, v := range members {
+		q.Set(name, fmt.Sprint(v))
+	}
+	return q, nil
 }
 
-func lineOf(l *replica.StoredLetter) letterLine {
-	line := letterLine{
-		ID: l.ID().String(), Source: l.Source, Offset: l.Offset, Index: l.Index, Dataset: l.Dataset, Key: l.Key, Version: l.Version, EventID: l.EventID,
-		Reason: string(l.Reason), Errno: l.Errno, Detail: l.Detail, State: l.State, Attempts: l.Attempts, Successor: l.Successor, Size: l.Size,
-		Time: time.UnixMilli(l.Record.Time).UTC(), Created: l.Created, Updated: l.Updated,
-	}
-	if l.Op != 0 {
-		line.Op = l.Op.String()
-	}
-	return line
-}
+const (
+	// letterPage is the most that the API gives at once.
+	letterPage = 1000
+	// usualLetters is how many list shows unless told otherwise.
+	usualLetters = 100
+)
 
 func (p *program) lettersList() *cobra.Command {
 	var f letterFlags
-	var state string
-	cmd := p.onReplica(&cobra.Command{
+	var state, after string
+	cmd := p.apiCommand(&cobra.Command{
 		Use: "list", Short: "List dead letters, oldest offset first", Args: args(cobra.NoArgs),
-	}, func(ctx context.Context, s *replicaSession, _ []string) error {
+	}, func(ctx context.Context, a *apiClient, _ []string) error {
 		if err := f.check(); err != nil {
 			return err
 		}
 		if !slices.Contains([]string{"", "open", "superseded", "redriven", "discarded"}, state) {
 			return usageError{fmt.Errorf("--state %q is none of open, superseded, redriven and discarded", state)}
 		}
-		q, err := f.Query(replica.State(state))
-		if err != nil {
+		if _, err := f.Query(replica.State(state)); err != nil {
 			return usageError{err}
 		}
-		q.Limit = f.limit
-		letters, err := s.Letters(ctx, q)
+		if f.limit == 0 {
+			f.limit = usualLetters
+		}
+		out, err := f.read(ctx, a, state, after)
 		if err != nil {
 			return err
-		}
-		counts, err := s.CountLetters(ctx, f.Dataset)
-		if err != nil {
-			return err
-		}
-		lines := make([]letterLine, len(letters))
-		for i := range letters {
-			lines[i] = lineOf(&letters[i])
 		}
 		if p.json {
-			return p.printJSON(map[string]any{"letters": lines, "counts": counts})
+			return p.printJSON(map[string]any{"items": out})
 		}
 		w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "SOURCE\tOFFSET\tIDX\tDATASET\tKEY\tVERSION\tREASON\tERRNO\tSTATE\tTRIES\tWRITTEN")
-		for _, l := range lines {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%q\t%d\t%s\t%d\t%s\t%d\t%s\n", l.Source, l.Offset, l.Index, l.Dataset, l.Key, l.Version,
-				l.Reason, l.Errno, l.State, l.Attempts, l.Created.Format(time.RFC3339))
+		fmt.Fprintln(w, "ID\tDATASET\tKEY\tVERSION\tREASON\tERRNO\tSTATE\tTRIES\tWRITTEN")
+		for _, l := range out {
+			fmt.Fprintf(w, "%s\t%s\t%q\t%d\t%s\t%d\t%s\t%d\t%s\n", l.ID, l.Dataset, l.Key, l.Version, l.Reason, l.Errno, l.State, l.Attempts, l.Created.Format(time.RFC3339))
 		}
 		if err := w.Flush(); err != nil {
 			return err
 		}
-		fmt.Fprintf(p.out, "%d shown; in all %d open, %d superseded, %d redriven, %d discarded\n", len(lines),
-			counts[replica.StateOpen], counts[replica.StateSuperseded], counts[replica.StateRedriven], counts[replica.StateDiscarded])
+		if len(out) == f.limit {
+			fmt.Fprintf(p.out, "%d shown; there may be more: --limit, or --after with the last id\n", len(out))
+		}
 		return nil
 	})
 	f.bind(cmd)
+	cmd.Flags().Lookup("limit").Usage = fmt.Sprintf("at most so many letters; 0: %d", usualLetters)
 	cmd.Flags().StringVar(&state, "state", "", "only letters in this state: open, superseded, redriven or discarded")
+	cmd.Flags().StringVar(&after, "after", "", "begin after the letter with this id")
 	return cmd
 }
 
-// letterWhole is a letter with its record. Bytes that are no UTF-8 are in base64.
-type letterWhole struct {
-	letterLine
-	Headers []letterHeader `json:"headers,omitempty"`
-	Data    *string        `json:"data,omitempty"`
-	Base64  []byte         `json:"data_base64,omitempty"`
+// read reads letters page by page.
+func (f *letterFlags) read(ctx context.Context, a *apiClient, state, after string) ([]admin.Letter, error) {
+	q, err := f.query()
+	if err != nil {
+		return nil, err
+	}
+	if state != "" {
+		q.Set("state", state)
+	}
+	out := []admin.Letter{}
+	for {
+		page := min(letterPage, f.limit-len(out))
+		q.Set("limit", strconv.Itoa(page))
+		if after != "" {
+			q.Set("after", after)
+		}
+		var got struct{ Items []admin.Letter }
+		if _, err := a.call(ctx, http.MethodGet, "/v1/deadletters?"+q.Encode(), nil, &got); err != nil {
+			return nil, err
+		}
+		out = append(out, got.Items...)
+		if len(got.Items) < page || len(out) == f.limit {
+			return out, nil
+		}
+		after = got.Items[len(got.Items)-1].ID
+	}
 }
 
-type letterHeader struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+func (p *program) lettersGroups() *cobra.Command {
+	return p.apiCommand(&cobra.Command{
+		Use: "groups", Short: "Say what is wrong with the open dead letters, most frequent first", Args: args(cobra.NoArgs),
+	}, func(ctx context.Context, a *apiClient, _ []string) error {
+		var out struct{ Items []admin.LetterGroup }
+		raw, err := a.call(ctx, http.MethodGet, "/v1/deadletters/groups", nil, &out)
+		if err != nil {
+			return err
+		}
+		if p.json {
+			return p.printRaw(raw)
+		}
+		w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "LETTERS\tDATASET\tREASON\tERRNO\tFIRST\tLAST\tDETAIL")
+		for _, g := range out.Items {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", g.Count, g.Dataset, g.Reason, g.Errno, g.First.Format(time.RFC3339), g.Last.Format(time.RFC3339), g.Detail)
+		}
+		return w.Flush()
+	})
 }
 
 func (p *program) lettersShow() *cobra.Command {
 	var data bool
-	cmd := p.onReplica(&cobra.Command{
-		Use: "show ID | SOURCE OFFSET [INDEX]", Short: "Show one dead letter; its headers and payload only with --data", Args: args(cobra.RangeArgs(1, 3)),
-	}, func(ctx context.Context, s *replicaSession, a []string) error {
-		id, err := letterIDOf(a)
+	cmd := p.apiCommand(&cobra.Command{
+		Use: "show ID | SOURCE OFFSET [INDEX]", Short: "Show one dead letter beside its record's row and shared entry; content only with --data", Args: args(cobra.RangeArgs(1, 3)),
+	}, func(ctx context.Context, a *apiClient, args []string) error {
+		id, err := letterIDOf(args)
 		if err != nil {
 			return err
 		}
-		l, err := findLetter(ctx, s.MySQL, id)
+		var l admin.ShownLetter
+		raw, err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/deadletters/%s?data=%t", url.PathEscape(id.String()), data), nil, &l)
 		if err != nil {
 			return err
-		}
-		whole := letterWhole{letterLine: lineOf(l)}
-		if data {
-			whole.fill(l.Record)
 		}
 		if p.json {
-			return p.printJSON(whole)
+			return p.printRaw(raw)
 		}
-		return p.printLetter(whole)
+		return p.printLetter(&l)
 	})
-	cmd.Flags().BoolVar(&data, "data", false, "show the record's headers and payload too")
+	cmd.Flags().BoolVar(&data, "data", false, "show headers and content too; needs the role operator")
 	return cmd
 }
 
-func findLetter(ctx context.Context, db *replica.MySQL, id replica.LetterID) (*replica.StoredLetter, error) {
-	letters, err := db.Letters(ctx, replica.LetterQuery{Source: id.Source, From: id.Offset, Until: id.Offset + 1, Limit: 10_000, Content: true})
-	if err != nil {
-		return nil, err
-	}
-	for i := range letters {
-		if letters[i].ID() == id {
-			return &letters[i], nil
-		}
-	}
-	return nil, fmt.Errorf("there is no dead letter of %s at offset %d, index %d; freshet deadletters list shows them", id.Source, id.Offset, id.Index)
-}
-
-func (l *letterWhole) fill(rec *schemas.Record) {
-	for _, h := range rec.Headers {
-		l.Headers = append(l.Headers, letterHeader{h.Key, string(h.Value)})
-	}
-	if utf8.Valid(rec.Value) && rec.Value != nil {
-		text := string(rec.Value)
-		l.Data = &text
-		return
-	}
-	l.Base64 = rec.Value
-}
-
-func (p *program) printLetter(l letterWhole) error {
+func (p *program) printLetter(l *admin.ShownLetter) error {
 	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	for _, f := range []struct {
 		name  string
 		value any
 	}{
-		{"source", l.Source},
-		{"offset", l.Offset},
-		{"index", l.Index},
+		{"id", l.ID},
 		{"dataset", l.Dataset},
 		{"key", strconv.Quote(l.Key)},
 		{"version", l.Version},
@@ -251,17 +246,16 @@ func (p *program) printLetter(l letterWhole) error {
 	} {
 		fmt.Fprintf(w, "%s\t%v\n", f.name, f.value)
 	}
-	for _, h := range l.Headers {
-		fmt.Fprintf(w, "header %s\t%q\n", h.Name, h.Value)
-	}
-	if err := w.Flush(); err != nil {
-		return err
+	for _, name := range slices.Sorted(maps.Keys(l.Headers)) {
+		fmt.Fprintf(w, "header %s\t%q\n", name, l.Headers[name])
 	}
 	switch {
-	case l.Data != nil:
-		fmt.Fprintln(p.out, *l.Data)
-	case l.Base64 != nil:
-		fmt.Fprintln(p.out, base64.StdEncoding.EncodeToString(l.Base64))
+	case l.Event != nil:
+		fmt.Fprintf(w, "event\t%s\n", l.Event)
+	case l.EventBase64 != nil:
+		fmt.Fprintf(w, "event, base64\t%s\n", base64.StdEncoding.EncodeToString(l.EventBase64))
 	}
-	return nil
+	printRow(w, l.Row)
+	printShared(w, l.Shared)
+	return w.Flush()
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"text/tabwriter"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/consistency"
 )
 
 func (p *program) lagCommand() *cobra.Command {
@@ -71,7 +73,7 @@ func (p *program) nodesCommand() *cobra.Command {
 			return p.printRaw(raw)
 		}
 		w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(w, "NODE\tHOST\tSTATE\tLANE\tPROOF AGE\tENTRIES\tHIT RATIO")
+		fmt.Fprintln(w, "NODE\tHOST\tSTATE\tLANE\tPROOF AGE\tFLUSHES\tENTRIES\tHIT RATIO")
 		for _, n := range out.Nodes {
 			state := "serves"
 			if n.Suspect {
@@ -83,7 +85,11 @@ func (p *program) nodesCommand() *cobra.Command {
 				hits = max(hits, c.HitRatio)
 			}
 			for _, l := range n.Lanes {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d at %s\t%.1f s\t%d\t%.3f\n", n.ID, n.Host, state, l.Lane, l.Position, l.ProofAge, entries, hits)
+				flushes := int64(0)
+				for _, f := range l.Flushes {
+					flushes += f
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d at %s\t%.1f s\t%d\t%d\t%.3f\n", n.ID, n.Host, state, l.Lane, l.Position, l.ProofAge, flushes, entries, hits)
 			}
 		}
 		fmt.Fprintln(w, "\nWORKER\tVERSION\tSTATE\tPARTITIONS\tSEEN\tADDRESS\t")
@@ -163,14 +169,8 @@ func (p *program) printRecord(r *admin.Record) error {
 		fmt.Fprintf(w, "kafka %s/%d\toffset %d\tversion %d\t%s\t%s %s\n", r.Topic, e.Partition, e.Offset, e.Version, e.Op, e.Time.Format(time.RFC3339), e.Problem)
 	}
 	fmt.Fprintf(w, "kafka %s/%d\tgroup at %d\tlooked through %d … %d\n", r.Topic, r.Partition, r.Kafka.Committed, r.Kafka.From, r.Kafka.To)
-	if r.Row == nil {
-		fmt.Fprintln(w, "replica\tno row")
-	} else {
-		fmt.Fprintf(w, "replica\tversion %d\tdeleted %t\t%s\t%s\n", r.Row.Version, r.Row.Deleted, r.Row.At.Format(time.RFC3339), r.Row.Data)
-	}
-	if s := r.Shared; s != nil {
-		fmt.Fprintf(w, "shared %s\t%s\tversion %d\tvalid %t\tttl %.0f s\tfloor %d\n", s.Name, s.State, s.Version, s.Valid, s.TTL, s.Floor)
-	}
+	printRow(w, r.Row)
+	printShared(w, r.Shared)
 	for _, n := range r.Nodes {
 		fmt.Fprintf(w, "node %s\theld %t\tversion %d\tserved %t\n", n.Node, n.Held, n.Version, n.Served)
 	}
@@ -178,4 +178,18 @@ func (p *program) printRecord(r *admin.Record) error {
 		fmt.Fprintf(w, "dead letter %s\tversion %d\t%s\t%s\n", l.ID, l.Version, l.Reason, l.Detail)
 	}
 	return w.Flush()
+}
+
+func printRow(w io.Writer, row *admin.RowSide) {
+	if row == nil {
+		fmt.Fprintln(w, "replica\tno row")
+		return
+	}
+	fmt.Fprintf(w, "replica\tversion %d\tdeleted %t\t%s\t%s\n", row.Version, row.Deleted, row.At.Format(time.RFC3339), row.Data)
+}
+
+func printShared(w io.Writer, s *consistency.Shared) {
+	if s != nil {
+		fmt.Fprintf(w, "shared %s\t%s\tversion %d\tvalid %t\tttl %.0f s\tfloor %d\n", s.Name, s.State, s.Version, s.Valid, s.TTL, s.Floor)
+	}
 }

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,10 +30,11 @@ func TestLetterIsEditedByCommand(t *testing.T) {
 	w.reaches(2, "SELECT COUNT(*) FROM freshet_dead_letter WHERE state = 'open' AND reason = 'schema' AND version = 5")
 	ids := map[string]string{}
 	for _, l := range fromJSON[struct {
-		Letters []struct{ ID, Key string }
-	}](t, w.mustRun("deadletters", "list", "--json")).Letters {
+		Items []struct{ ID, Key string }
+	}](t, w.mustRun("deadletters", "list", "--json", "--client-url", url)).Items {
 		ids[l.Key] = l.ID
 	}
+	lettersLookRight(t, w, url, d.Topic, ids["a"])
 	edit := func(stdin string, code int, args ...string) (e admin.Edit) {
 		t.Helper()
 		stdout, stderr, got := w.run(stdin, append(append([]string{"deadletters", "edit"}, args...), "--json", "--client-url", url)...)
@@ -74,4 +76,47 @@ func fromJSON[T any](t *testing.T, text string) (v T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	return v
+}
+
+// lettersLookRight reads two open letters as a person does, of whom one is of record a.
+func lettersLookRight(t *testing.T, w *world, url, topic, a string) {
+	t.Helper()
+	type items struct{ Items []admin.Letter }
+	list := func(args ...string) []admin.Letter {
+		t.Helper()
+		return ask[items](w, url, 0, append([]string{"deadletters", "list"}, args...)...).Items
+	}
+	first := list("--limit", "1", "--dataset", "items", "--reason", "schema", "--since", "1h")
+	if len(first) != 1 {
+		t.Fatalf("first page: %+v", first)
+	}
+	if rest := list("--after", first[0].ID); len(rest) != 1 || rest[0].ID == first[0].ID {
+		t.Errorf("after %s come %+v", first[0].ID, rest)
+	}
+	if all := list("--limit", "5000"); len(all) != 2 {
+		t.Errorf("all: %+v", all)
+	}
+	source := strings.Split(first[0].ID, "@")[0]
+	place := []string{"--topic", topic, "--partition", source[strings.LastIndex(source, "/")+1:], "--from", strings.Split(strings.Split(first[0].ID, "@")[1], ".")[0]}
+	if got := list(append(place, "--limit", "1")...); len(got) != 1 || got[0].ID != first[0].ID {
+		t.Errorf("%v: %+v, want %s", place, got, first[0].ID)
+	}
+	if got := list("--state", "discarded"); len(got) != 0 {
+		t.Errorf("discarded: %+v", got)
+	}
+	if got := ask[struct{ Items []admin.LetterGroup }](w, url, 0, "deadletters", "groups").Items; len(got) != 1 || got[0].Count != 2 || got[0].Reason != "schema" {
+		t.Errorf("groups: %+v", got)
+	}
+	if out := w.mustRun("deadletters", "groups", "--client-url", url); !strings.Contains(out, "schema") {
+		t.Errorf("groups: %s", out)
+	}
+	shown := w.mustRun("deadletters", "show", a, "--data", "--client-url", url)
+	for _, want := range []string{a, `{"id":"a","n":"five"}`, "replica", "no row", "shared", "header ce_id"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("show does not have %q:\n%s", want, shown)
+		}
+	}
+	if out := w.mustRun("deadletters", "show", a, "--client-url", url); strings.Contains(out, "five") || strings.Contains(out, "header") {
+		t.Errorf("content without --data:\n%s", out)
+	}
 }
