@@ -19,6 +19,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -133,6 +134,7 @@ type Server struct {
 	drain    context.CancelFunc
 	probe    prober
 	looks    looks
+	stale    staleHub
 
 	mu   sync.Mutex
 	addr string // guarded by mu
@@ -146,6 +148,11 @@ func New(cfg Config) (*Server, error) {
 	s, err := layOut(cfg)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Redis != nil {
+		if s.stale.lanes, err = lane.New(cfg.Redis, lane.Config{Namespace: cfg.Namespace, Lanes: cfg.Lanes}); err != nil {
+			return nil, fmt.Errorf("%w: Namespace, Lanes: %w", ErrConfig, err)
+		}
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	guard := http.NewCrossOriginProtection()

@@ -66,16 +66,15 @@ func (s *Server) followStale(ctx context.Context, in *staleInput) (*huma.StreamR
 	if s.cfg.Redis == nil {
 		return nil, huma.Error409Conflict("no dataset has a cache section, so nothing becomes stale")
 	}
-	lanes, err := lane.New(s.cfg.Redis, lane.Config{Namespace: s.cfg.Namespace, Lanes: s.cfg.Lanes})
-	if err != nil {
-		return nil, s.answerError(ctx, "follow lanes", err)
-	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
-		f := &staleStream{lanes: lanes, out: newStream(w), at: positions(in.LastEventID, s.cfg.Lanes), confirmed: make([]time.Time, s.cfg.Lanes)}
+		run, leave := s.stale.join()
+		defer leave()
+		lanes := run.lanes.Lanes()
+		f := &staleStream{run: run, out: newStream(w), at: positions(in.LastEventID, lanes), confirmed: make([]time.Time, lanes)}
 		g, gctx := errgroup.WithContext(r.Context())
 		g.Go(func() error { return f.prove(gctx) })
-		for n := range s.cfg.Lanes {
+		for n := range lanes {
 			g.Go(func() error { return f.follow(gctx, n) })
 		}
 		if err := g.Wait(); err != nil && r.Context().Err() == nil {
@@ -99,73 +98,82 @@ func positions(id string, lanes int) []string {
 	return strings.Split(strings.Repeat(noPosition+",", lanes-1)+noPosition, ",")
 }
 
-// staleStream follows the lanes for one client, as a node does for its caches.
+// staleStream tells one client what is new in the lanes, as a node follows them for its caches.
 type staleStream struct {
-	lanes *lane.Scripts
-	out   *stream
+	run *staleRun
+	out *stream
 
 	mu        sync.Mutex // guards what follows, and that ids are written in the order of what they say
 	at        []string   // per lane, the newest entry that was told
 	confirmed []time.Time
 }
 
-// follow looks at lane n until ctx ends or the client is gone.
+// follow tells what is new in lane n until ctx ends or the client is gone.
 func (f *staleStream) follow(ctx context.Context, n int) error {
-	t := time.NewTicker(stalePoll)
-	defer t.Stop()
+	var seen *staleRound
 	for {
-		if err := f.look(ctx, n); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
+		if seen = f.run.after(ctx, n, seen); seen == nil {
 			return nil
-		case <-t.C:
+		}
+		if err := f.look(ctx, n, seen); err != nil {
+			return err
 		}
 	}
 }
 
-// look tells what is new in lane n. Its error is the client's; a lane that cannot be read is not confirmed, which the
-// proofs tell.
-func (f *staleStream) look(ctx context.Context, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, staleWait)
-	defer cancel()
-	asked, from := time.Now(), f.position(n)
-	st, err := f.lanes.State(ctx, n, nil, nil)
+// look tells what a look at lane n brought. Its error is the client's; a lane that cannot be read is not confirmed, which
+// the proofs tell.
+func (f *staleStream) look(ctx context.Context, n int, x *staleRound) error {
+	at := f.position(n)
 	switch {
-	case err != nil:
+	case x.err != nil:
 		return nil
-	case !st.Exists || st.Lanes != f.lanes.Lanes():
-		if from == noPosition {
+	case !x.exists(f.run.lanes):
+		if at == noPosition {
 			return nil
 		}
 		return f.flush(n, noPosition)
-	case from == noPosition:
-		if err := f.flush(n, st.Last); err != nil {
+	case at == noPosition:
+		if err := f.flush(n, x.end); err != nil {
 			return err
 		}
-	case from != st.Last:
-		var sent error
-		err := f.lanes.Range(ctx, n, from, maxStaleCatchUp, func(e lane.Entry) {
-			if sent == nil {
-				sent = f.tell(n, &e)
-			}
-		})
-		switch {
-		case sent != nil:
-			return sent
-		case errors.Is(err, lane.ErrGap) || errors.Is(err, lane.ErrBehind):
-			if err := f.flush(n, st.Last); err != nil {
+	case at == x.end:
+	case at == x.from:
+		for i := range x.entries {
+			if err := f.tell(n, &x.entries[i]); err != nil {
 				return err
 			}
-		case err != nil:
-			return nil
+		}
+	default:
+		known, err := f.catchUp(ctx, n, at, x)
+		if err != nil || !known {
+			return err
 		}
 	}
 	f.mu.Lock()
-	f.confirmed[n] = asked
+	f.confirmed[n] = x.asked
 	f.mu.Unlock()
 	return nil
+}
+
+// catchUp tells what follows a position that is another one than the look began with; known is false if the lane could not
+// be read.
+func (f *staleStream) catchUp(ctx context.Context, n int, at string, x *staleRound) (known bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, staleWait)
+	defer cancel()
+	var sent error
+	err = f.run.lanes.Range(ctx, n, at, maxStaleCatchUp, func(e lane.Entry) {
+		if sent == nil {
+			sent = f.tell(n, &e)
+		}
+	})
+	switch {
+	case sent != nil:
+		return false, sent
+	case errors.Is(err, lane.ErrGap) || errors.Is(err, lane.ErrBehind):
+		return true, f.flush(n, x.end)
+	}
+	return err == nil, nil
 }
 
 func (f *staleStream) position(n int) string {

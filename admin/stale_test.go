@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -203,4 +206,70 @@ func TestInvalidationsAreFollowedWithoutGaps(t *testing.T) {
 		c.wantFlush(2)
 		c.end()
 	}
+}
+
+// countCalls counts the scripts that a client runs.
+type countCalls struct{ n atomic.Int64 }
+
+func (c *countCalls) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *countCalls) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if strings.HasPrefix(cmd.Name(), "eval") {
+			c.n.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (c *countCalls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// Streams share the looks at the lanes; each of them is told everything, also one that comes later.
+func TestStreamsShareTheLooks(t *testing.T) {
+	const streams = 20
+	var calls countCalls
+	r := newRig(t, func(c *admin.Config) {
+		c.Lanes = 2
+		c.Redis.AddHook(&calls)
+	})
+	w := r.laneWriter(t)
+	names := w.ofLane(0, 30)
+	var all []*staleClient
+	for range streams {
+		c := r.followStale(t, "")
+		c.wantFlush(2)
+		all = append(all, c)
+	}
+	began := time.Now()
+	before := calls.n.Load()
+	for i, name := range names {
+		w.emit(name)
+		if i == len(names)/2 {
+			late := r.followStale(t, all[0].last) // it has been told nothing yet
+			late.wantStale(names[:i+1]...)
+			all = append(all, late)
+		}
+	}
+	for i, c := range all {
+		if i == streams {
+			c.wantStale(names[len(names)/2+1:]...)
+		} else {
+			c.wantStale(names...)
+		}
+		c.next(true)
+	}
+	// Two lanes are looked at every 200 ms, whatever the number of streams; twice that leaves room for what is slow.
+	if looks, most := calls.n.Load()-before, 2*2*(int64(time.Since(began)/(200*time.Millisecond))+2); looks > most {
+		t.Errorf("%d streams cost %d looks in %s, more than %d", len(all), looks, time.Since(began), most)
+	}
+	for _, c := range all {
+		c.end()
+	}
+	again := r.followStale(t, "") // a new run begins when all are gone
+	again.wantFlush(2)
+	w.emit(names[0])
+	again.wantStale(names[0])
+	again.end()
 }
