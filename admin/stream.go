@@ -19,16 +19,17 @@ const (
 
 // stream writes server-sent events. Several goroutines may send.
 type stream struct {
-	mu  sync.Mutex // guards w
-	w   http.ResponseWriter
-	ctl *http.ResponseController
+	mu   sync.Mutex // guards w
+	w    http.ResponseWriter
+	ctl  *http.ResponseController
+	wait time.Duration // of one write
 }
 
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	s := &stream{w: w, ctl: http.NewResponseController(w)}
+	s := &stream{w: w, ctl: http.NewResponseController(w), wait: sendWait}
 	_ = s.write(": here\n\n") // the next write tells
 	return s
 }
@@ -36,7 +37,8 @@ func newStream(w http.ResponseWriter) *stream {
 func (s *stream) write(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.ctl.SetWriteDeadline(time.Now().Add(sendWait)) // a writer without deadlines has none
+	_ = s.ctl.SetWriteDeadline(time.Now().Add(s.wait))         // a writer without deadlines has none
+	defer func() { _ = s.ctl.SetWriteDeadline(time.Time{}) }() // one that passes in silence ends a stream of HTTP/2
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return fmt.Errorf("write stream: %w", err)
 	}
