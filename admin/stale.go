@@ -127,7 +127,7 @@ func (f *staleStream) look(ctx context.Context, n int, x *staleRound) error {
 	at := f.position(n)
 	switch {
 	case x.err != nil:
-		return nil
+		return nil //nolint:nilerr // it is the look's, and the proofs tell it
 	case !x.exists(f.run.lanes):
 		if at == noPosition {
 			return nil
