@@ -71,6 +71,15 @@ func TestEventsComeInEveryMode(t *testing.T) {
 		t.Error("an invalidation gave no token")
 	}
 	r.want(422, "publisher", "POST", "/v1/invalidations", map[string]any{})
+	for want, a := range map[string]answer{
+		"give dataset too":  r.want(422, "publisher", "POST", "/v1/invalidations", map[string]any{"keys": []string{"a"}}),
+		"keys[1]: key":      r.want(422, "publisher", "POST", "/v1/invalidations", map[string]any{"dataset": "items", "keys": []string{"a", ""}}),
+		"no ce-specversion": post(422, "application/json", cloudEvent("a", 5)),
+	} {
+		if !strings.Contains(string(a.body), want) {
+			t.Errorf("answer %s does not have %q", a.body, want)
+		}
+	}
 	r.want(404, "publisher", "POST", "/v1/invalidations", map[string]any{"dataset": "nothing", "keys": []string{"a"}})
 }
 
@@ -192,6 +201,8 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 		t.Errorf("redriven again: %+v", done)
 	}
 	r.want(422, "operator", "POST", "/v1/deadletters/redrives", map[string]any{"ids": []string{"nonsense"}, "why": "a test"})
+	r.want(404, "operator", "POST", "/v1/deadletters/redrives", map[string]any{"dataset": "itmes", "why": "a test"})
+	r.want(404, "operator", "POST", "/v1/deadletters/discards", map[string]any{"dataset": "itmes", "why": "a test", "dry_run": false})
 	r.want(422, "operator", "POST", "/v1/deadletters/discards", map[string]any{"from_offset": 1, "why": "a test"})
 	var gone struct{ Letters int64 }
 	r.want(200, "operator", "POST", "/v1/deadletters/discards", map[string]any{"dataset": "items", "why": "a test", "dry_run": false}).into(t, &gone)

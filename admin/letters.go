@@ -267,6 +267,11 @@ func (s *Server) chosen(ctx context.Context, c *LetterChoice, limit int) (q repl
 	if n, err = s.cfg.Replica.CountOpen(ctx, q); err != nil {
 		return q, 0, s.answerError(ctx, "count dead letters", err)
 	}
+	if n == 0 && c.Dataset != "" { // letters of a dataset that is not declared any more can be dealt with
+		if _, err := s.dataset(c.Dataset); err != nil {
+			return q, 0, err
+		}
+	}
 	q.Limit = limit
 	return q, n, nil
 }

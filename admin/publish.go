@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -130,6 +131,9 @@ func (s *Server) binary(in *eventsInput) ([]schemas.Event, error) {
 			subject = string(h.Value)
 		}
 	}
+	if !slices.ContainsFunc(in.headers, func(h schemas.Header) bool { return h.Key == "ce_specversion" }) {
+		return nil, malformed("is no CloudEvent: it has no ce-specversion header, and its content type is not application/cloudevents+json", "send the one or the other")
+	}
 	rec := schemas.Record{Headers: in.headers, Value: in.RawBody}
 	if len(in.RawBody) == 0 {
 		rec.Value = nil
@@ -206,6 +210,9 @@ func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput)
 	b := &in.Body
 	names := b.Names
 	note(ctx, "reason", b.Reason)
+	if len(b.Keys) > 0 && b.Dataset == "" {
+		return nil, huma.Error422UnprocessableEntity("keys are records of a dataset: give dataset too; cache keys go into names")
+	}
 	if len(b.Keys) > 0 {
 		d, err := s.dataset(b.Dataset)
 		if err != nil {
@@ -214,10 +221,10 @@ func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput)
 		if d.Cache == nil {
 			return nil, huma.Error409Conflict("the dataset has no cache section, so nothing of it is cached")
 		}
-		for _, k := range b.Keys {
+		for i, k := range b.Keys {
 			name, err := d.CacheKey(k)
 			if err != nil {
-				return nil, s.answerError(ctx, "read keys", err)
+				return nil, s.answerError(ctx, "read keys", fmt.Errorf("keys[%d]: %w", i, err))
 			}
 			names = append(names, name)
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -159,9 +160,9 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	if err := mayRedrive(&spec); err != nil {
 		return nil, err
 	}
-	for _, k := range b.Keys {
+	for i, k := range b.Keys {
 		if _, err := d.ParseKey(k); err != nil {
-			return nil, s.answerError(ctx, "read keys", err)
+			return nil, s.answerError(ctx, "read keys", fmt.Errorf("keys[%d]: %w", i, err))
 		}
 	}
 	parts, err := s.replayParts(ctx, d, &spec, b)
@@ -252,6 +253,8 @@ func (s *Server) followReplay(ctx context.Context, in *ReplayID) (*huma.StreamRe
 			j, err := s.cfg.Replica.Job(r.Context(), in.ID)
 			if err == nil {
 				err = st.send("replay", strconv.Itoa(n), s.replayOf(j))
+			} else { // MySQL may be back with the next look
+				j.State, err = replica.JobRunning, st.write(": the replay cannot be read just now\n\n")
 			}
 			if err != nil || !j.State.Live() {
 				return
