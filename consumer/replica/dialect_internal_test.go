@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -22,6 +23,20 @@ func golden(keep bool) *schemas.Dataset {
 			{Name: "name", Property: schemas.Property{Name: "name", Kind: schemas.KindString, MaxLength: 10}},
 		},
 	}}
+}
+
+// loaded is a dataset of the same columns as programs have it: newTable asks for parts that loading prepares.
+func loaded(t *testing.T) *schemas.Dataset {
+	t.Helper()
+	set, err := schemas.LoadDatasets(fstest.MapFS{
+		"t.yaml": {Data: []byte("dataset: t\nschema: t.json\nkey: [id]\n")},
+		"t.json": {Data: []byte(`{"type":"object","properties":{"id":{"type":"integer"},"name":{"type":"string","maxLength":10}},"required":["id","name"]}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, _ := set.Get("t")
+	return ds
 }
 
 func TestUpsertSQL(t *testing.T) {
@@ -77,7 +92,7 @@ func TestDialectOf(t *testing.T) {
 }
 
 func TestLadder(t *testing.T) {
-	ds := golden(false)
+	ds := loaded(t)
 	tab := newTable(ds, MariaDB)
 	rows := make([]*Change, 1237)
 	for i := range rows {
@@ -116,7 +131,7 @@ func TestLadder(t *testing.T) {
 }
 
 func TestSortRows(t *testing.T) {
-	ds := golden(false)
+	ds := loaded(t)
 	ds.Replica.KeyColumns = 2
 	tab := newTable(ds, MariaDB)
 	var rows []*Change
