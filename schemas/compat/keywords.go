@@ -266,7 +266,7 @@ func (n *nodes) compareObjects() {
 	must, had := textsOf(n.was["required"]), textsOf(n.is["required"])
 	for _, name := range had {
 		if !slices.Contains(must, name) {
-			n.breaks("required/"+escape(name), "was optional")
+			n.breaks("required/"+escape(name), "was not required: events without it were valid")
 		}
 	}
 	for _, name := range must {
