@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
 )
 
 // Apply makes a batch durable in MySQL. A fault of the infrastructure is waited out; the worker stays a member.
@@ -170,5 +171,49 @@ func (w *Worker) awaitLanes(ctx context.Context, p *partition) error {
 		}
 	}
 	w.healed(what)
+	return w.awaitSection(ctx, p)
+}
+
+// awaitSection lets a transaction begin only if every lane was told of the dataset's cache section: the nodes of a former one
+// would not hear of what it makes stale under their names. The transaction then holds the database to it.
+func (w *Worker) awaitSection(ctx context.Context, p *partition) error {
+	if p.dataset == nil {
+		return nil
+	}
+	const what = "redis: lanes must know the cache section before a batch is applied"
+	for _, v := range w.lanes {
+		if v.carries(p.dataset) {
+			continue
+		}
+		err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+			if err := w.adoptLane(ctx, v); err != nil {
+				return err
+			}
+			if _, err := w.state(ctx, v, nil); err != nil || v.carries(p.dataset) {
+				return err
+			}
+			known, err := w.cfg.Hashes.Hashes(ctx)
+			if err != nil {
+				return fmt.Errorf("read cache hashes: %w", err)
+			}
+			if problem := replica.CheckSection(p.dataset, known[p.dataset.Name]); problem != nil {
+				w.pause(p, problem)
+				return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, problem))
+			}
+			return errUntold
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.healed(what)
 	return nil
+}
+
+var errUntold = errors.New("a lane changed meanwhile")
+
+// carries says whether the lane, as it last said, has d's cache section.
+func (v *laneView) carries(d *schemas.Dataset) bool {
+	sections := v.sections.Load()
+	return sections != nil && (*sections)[d.Name] == d.CacheHash()
 }

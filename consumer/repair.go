@@ -24,6 +24,8 @@ const repairTurn = 5 * time.Second
 var (
 	errBusy = errors.New("an emission is under way")
 	errTurn = errors.New("the repair is not done yet")
+
+	errOtherSection = errors.New("the lane has another cache section of the dataset: start a program that has it")
 )
 
 // checkLanes is the watermark check: per lane one read of its meta hash for all partitions, then repairs where a lane is
@@ -60,11 +62,14 @@ func (w *Worker) checkLanes(ctx context.Context) {
 		switch err := failed[p]; {
 		case errors.Is(err, errBusy):
 			continue
+		case errors.Is(err, errOtherSection):
+			w.fault(what, err) // awaitSection says the rest
 		case err != nil:
 			w.fault(what, err)
 			continue
+		default:
+			w.healed(what)
 		}
-		w.healed(what)
 		p.markReady()
 	}
 }
@@ -145,6 +150,16 @@ func (w *Worker) adoptLane(ctx context.Context, v *laneView) error {
 			return nil
 		}
 		req.HoldMillis = w.cfg.Hold.Milliseconds()
+	} else if w.cfg.Hold > 0 {
+		// A worker of the former section noted the names of old rows under its templates: to emit its work again does not
+		// cover ours, and loads may lack that work yet.
+		changed, err := w.cfg.Hashes.HashChanged(ctx, w.cfg.Hold)
+		if err != nil {
+			return fmt.Errorf("read when cache hashes changed: %w", err)
+		}
+		if changed {
+			req.HoldMillis = w.cfg.Hold.Milliseconds()
+		}
 	}
 	r, err := w.cfg.Emitter.Root(ctx, v.n, req)
 	if err != nil {
@@ -194,6 +209,9 @@ func (w *Worker) repairOnce(ctx context.Context, p *partition, n int) error {
 	}
 	if next > s.acked {
 		return nil // the lane knows all that it acknowledged; what follows is on its way
+	}
+	if d := p.dataset; d != nil && st.Hashes[d.Name] != d.CacheHash() {
+		return errOtherSection // a worker that has it wrote some of those rows: this one does not know their names
 	}
 	w.counts.regressions.Add(1)
 	w.log.Warn("lane lost what it had acknowledged; it is emitted again",
@@ -342,6 +360,7 @@ func (w *Worker) state(ctx context.Context, v *laneView, parts []*partition) (la
 		return st, fmt.Errorf("read lane %d: %w", v.n, err)
 	}
 	v.saw(sent)
+	v.sections.Store(&st.Hashes)
 	return st, nil
 }
 

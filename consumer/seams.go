@@ -72,6 +72,8 @@ type TopicLog interface {
 type HashLog interface {
 	// Hashes gives dataset → hash; datasets that were never noted, or have no cache section, are absent.
 	Hashes(ctx context.Context) (map[string]string, error)
+	// HashChanged says whether one of them was changed within the time before now, by the database's clock.
+	HashChanged(ctx context.Context, within time.Duration) (bool, error)
 }
 
 // PauseLog keeps the pauses that hold for all workers and outlive them. It lives in MySQL.

@@ -46,6 +46,8 @@ type laneView struct {
 	n int
 	// answered is when the newest request that the lane answered was sent, in nanoseconds since the worker was made.
 	answered atomic.Int64
+	// sections are the hashes of the lane's cache sections as it last said; nil before, and while it is missing.
+	sections atomic.Pointer[map[string]string]
 	governor *governor
 }
 

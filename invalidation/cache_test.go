@@ -501,3 +501,28 @@ func TestCacheSharesNothingUnderARootItDoesNotKnow(t *testing.T) {
 		t.Errorf("stats: %+v", s)
 	}
 }
+
+// A flush may be for other cache sections. Until the node has looked which, it keeps nothing, also where it needs no Redis
+// for it: it would not hear of changes under the names that it has.
+func TestCacheKeepsNothingAfterAFlushBeforeALook(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	var cb cable
+	n := r.joinBy(cb.client(t, r.server), invalidation.Config{PollInterval: time.Minute, MaxStaleness: time.Hour})
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{LocalOnly: true, Load: r.db.load})
+	r.change("42")
+	r.current(n)
+	wantGet(t, c, "42", "42@1")
+	wantGet(t, c, "42", "42@1")
+	if s := c.Stats(); s.LocalHits != 1 {
+		t.Fatalf("stats: %+v, want a local hit", s)
+	}
+	cb.blind.Store(true)
+	r.setRoot(map[string]string{"users": "another"})
+	eventually(t, "the flush arrives", func() bool { return n.Stats().Lanes[0].Flushes["flag"] == 1 })
+	wantGet(t, c, "42", "42@1")
+	wantGet(t, c, "42", "42@1")
+	if s := c.Stats(); s.LocalHits != 1 || s.Bypasses["dataset"] != 2 {
+		t.Errorf("stats: %+v, want two loads that were not kept", s)
+	}
+}

@@ -149,6 +149,7 @@ type agreement struct {
 	agreed atomic.Bool
 	// since is the logical time since when it has been agreed: entries from before are void.
 	since atomic.Int64
+	told  bool // that it is agreed; the follower's lock guards it
 }
 
 // Join makes a node and begins to follow the lanes. It returns once each lane was looked at, or after Config.JoinWait: a

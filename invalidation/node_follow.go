@@ -60,6 +60,9 @@ type follower struct {
 
 	syncCount, failed, subscriptions atomic.Int64
 
+	agreeing sync.Mutex    // guards the node's agreements about this lane
+	doubts   atomic.Uint64 // how often they were taken back
+
 	mu      sync.Mutex // guards what follows
 	refusal error
 	ps      *redis.PubSub // the subscription; nil between two
@@ -196,6 +199,9 @@ func (f *follower) subscription() (confirmed bool) {
 // something new), asks for a sync.
 func (f *follower) frame(text string) {
 	fr, err := lane.ParseFrame(text)
+	if fr.Payload.Flush {
+		f.doubt()
+	}
 	complete := f.view.message(parseID(fr.Prev), parseID(fr.ID), &fr.Payload, err != nil)
 	if !complete || fr.Payload.Flush {
 		signal(f.now)
@@ -297,6 +303,7 @@ func (f *follower) compare(ctx context.Context) error {
 	for range 3 { // more entries may come while the missing ones are read
 		drift := n.drift()
 		p := f.view.probe(n.now())
+		doubts := f.doubts.Load()
 		st, err := n.reader.State(ctx, f.n, n.waits.sources(), n.names)
 		if err != nil {
 			return fmt.Errorf("sync: %w", err)
@@ -313,7 +320,7 @@ func (f *follower) compare(ctx context.Context) error {
 		if parted(drift, n.drift()) {
 			f.view.suspect() // suspended between asking and now
 		}
-		f.agree(&st)
+		f.agree(&st, doubts)
 		if f.view.settle(p, &st) {
 			return nil
 		}
@@ -335,6 +342,9 @@ func (f *follower) catchUp(ctx context.Context) error {
 	prev := f.view.end()
 	err := f.node.reader.Range(ctx, f.n, prev.String(), maxCatchUp, func(e lane.Entry) {
 		id := parseID(e.ID)
+		if e.Payload.Flush {
+			f.doubt()
+		}
 		f.view.message(prev, id, &e.Payload, e.Err != nil)
 		f.view.caught.Add(1)
 		prev = id
@@ -343,31 +353,6 @@ func (f *follower) catchUp(ctx context.Context) error {
 		return fmt.Errorf("catch up: %w", err)
 	}
 	return nil
-}
-
-// agree compares the lane's cache sections with the node's.
-func (f *follower) agree(st *lane.State) {
-	for name, d := range f.node.datasets {
-		a := &d.lanes[f.n]
-		got, ok := st.Hashes[name]
-		agreed := ok && got == d.hash
-		if agreed == a.agreed.Load() {
-			continue
-		}
-		if agreed {
-			a.since.Store(f.node.clock.now.Add(1)) // keys may have been named otherwise until now
-		}
-		a.agreed.Store(agreed)
-		switch {
-		case agreed:
-			f.log.Info("cache section agrees with the lane", "dataset", name)
-		case !st.Exists: // the lane's absence is told elsewhere
-		case ok:
-			f.log.Warn("cache section differs from the lane's; the dataset is not cached until they agree", "dataset", name)
-		default:
-			f.log.Warn("lane does not know the dataset; it is not cached until a worker has told", "dataset", name)
-		}
-	}
 }
 
 // watchClocks takes the confirmation back when the machine was suspended.

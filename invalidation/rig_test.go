@@ -296,9 +296,9 @@ func (r *rig) current(n *invalidation.Node) {
 
 // cable lets a test disturb a client's connections.
 type cable struct {
-	// deaf swallows what arrives on connections that subscribed; mute swallows everything that arrives.
-	deaf, mute atomic.Bool
-	swallowed  atomic.Int64 // bytes
+	// deaf swallows what arrives on connections that subscribed, blind what arrives on the others; mute swallows everything.
+	deaf, blind, mute atomic.Bool
+	swallowed         atomic.Int64 // bytes
 }
 
 // client is one over the cable.
@@ -332,10 +332,15 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
+func (w *wire) swallows() bool {
+	c := w.cable
+	return c.mute.Load() || c.deaf.Load() && w.subscribed.Load() || c.blind.Load() && !w.subscribed.Load()
+}
+
 func (w *wire) Read(p []byte) (int, error) {
 	for {
 		n, err := w.Conn.Read(p)
-		if err != nil || !w.cable.mute.Load() && (!w.cable.deaf.Load() || !w.subscribed.Load()) {
+		if err != nil || !w.swallows() {
 			return n, err
 		}
 		w.cable.swallowed.Add(int64(n))

@@ -5,7 +5,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/freshet/freshet/schemas"
 )
@@ -15,11 +17,27 @@ import (
 
 const (
 	sqlHash    = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
-	sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = ?"
+	sqlNewHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)"
+	sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?), (?, UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE value = VALUES(value)"
+
+	sqlHashChanged = "SELECT COUNT(*) FROM freshet_meta WHERE name LIKE 'changed:%' AND value + 0 >= UNIX_TIMESTAMP() - ?"
 )
 
 // metaDataset is the name under which freshet_meta keeps a dataset's cache hash.
 func metaDataset(dataset string) string { return "dataset:" + dataset }
+
+// metaChanged is the name under which freshet_meta keeps when that was, by the database's clock.
+func metaChanged(dataset string) string { return "changed:" + dataset }
+
+// HashChanged says whether the hash of some dataset's cache section was changed within the time before now.
+func (m *MySQL) HashChanged(ctx context.Context, within time.Duration) (bool, error) {
+	var n int
+	err := m.db.QueryRowContext(ctx, sqlHashChanged, int64(math.Ceil(within.Seconds()))).Scan(&n)
+	if err != nil {
+		return false, doing("read when cache hashes changed", "", err)
+	}
+	return n > 0, nil
+}
 
 // Hashes gives dataset → hash of its cache section, as `freshet migrate datasets` noted them. Datasets without a section are
 // absent.
@@ -58,15 +76,15 @@ func (r *run) checkHashes(ctx context.Context) error {
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return doing("read cache hash of dataset", t.ds.Name, err)
 		}
-		if problem := differs(t.ds, string(hash)); problem != nil {
+		if problem := CheckSection(t.ds, string(hash)); problem != nil {
 			return problem
 		}
 	}
 	return nil
 }
 
-// differs says how a dataset's cache section is not the one that the database knows by its hash, "" for none.
-func differs(ds *schemas.Dataset, known string) *DatasetError {
+// CheckSection says how a dataset's cache section is not the one that the database knows by its hash, "" for none; nil: it is.
+func CheckSection(ds *schemas.Dataset, known string) *DatasetError {
 	switch want := ds.CacheHash(); {
 	case known == want:
 		return nil
@@ -115,5 +133,9 @@ func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset, drop bool) (
 	default:
 		note = "its cache section changed"
 	}
-	return []Statement{{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), []byte(want), []byte(want)}}}, nil, nil
+	s := Statement{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), []byte(want), []byte(metaChanged(ds.Name))}}
+	if unknown {
+		s.SQL, s.args = sqlNewHash, s.args[:2]
+	}
+	return []Statement{s}, nil, nil
 }

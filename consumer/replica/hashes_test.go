@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
@@ -52,6 +53,9 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 		_, err := old.Apply(t.Context(), &replica.Batch{Source: src, Fence: pos[0].Fence, Next: b.off.Load(), Changes: []*replica.Change{c}})
 		return err
 	}
+	if changed, err := b.HashChanged(t.Context(), time.Hour); err != nil || changed {
+		t.Errorf("the first registration counts as a change: %v, %v", changed, err)
+	}
 	var de *replica.DatasetError
 	if err := apply(1); !errors.As(err, &de) || de.Dataset != "items" || !strings.Contains(de.Mend, "--drop-cache items") {
 		t.Fatalf("error %v, want a DatasetError with its mend", err)
@@ -77,6 +81,13 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantRow(t, 1, "1:x")
+	if changed, err := b.HashChanged(t.Context(), time.Minute); err != nil || !changed {
+		t.Errorf("changed lately: %v, %v", changed, err)
+	}
+	b.exec(t, "UPDATE freshet_meta SET value = value - 61 WHERE name = 'changed:items'")
+	if changed, err := b.HashChanged(t.Context(), time.Minute); err != nil || changed {
+		t.Errorf("changed a minute ago: %v, %v", changed, err)
+	}
 	hashes, err := b.Hashes(t.Context())
 	if _, ok := hashes["items"]; ok || err != nil {
 		t.Errorf("hashes %v, %v: items has no section", hashes, err)

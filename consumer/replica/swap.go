@@ -83,7 +83,7 @@ func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return doing("lock cache hash of dataset", ds.Name, err)
 	}
-	if problem := differs(ds, string(hash)); problem != nil {
+	if problem := CheckSection(ds, string(hash)); problem != nil {
 		return problem
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 
 // checker knows the truth and is never consulted by the protocol.
 type checker struct {
-	touches [nKeys][]touch        // every change that altered a cache key's true value
+	touches [2][nKeys][]touch     // by section: every change that altered a cache key's true value
 	emitAt  [nLanes][nParts][]int // per offset: time at which the lane's watermark first covered it, 0 = not yet
 	losses  int                   // Redis failovers and flushes
 	stale   int                   // bounded-staleness violations
@@ -19,21 +19,24 @@ type checker struct {
 // changed records which cache keys a row change alters, from the row before and after, independent of what the worker emits.
 func (k *checker) changed(s *sim, key int, before, after row, p, off, idx int) {
 	t := touch{p, off, idx}
-	k.touches[key] = append(k.touches[key], t)
-	ds := derived(key, before)
-	for _, d := range derived(key, after) {
-		if len(ds) == 0 || ds[0] != d {
-			ds = append(ds, d)
+	for sec := range k.touches {
+		touches := &k.touches[sec]
+		touches[key] = append(touches[key], t)
+		ds := derived(sec, key, before)
+		for _, d := range derived(sec, key, after) {
+			if len(ds) == 0 || ds[0] != d {
+				ds = append(ds, d)
+			}
 		}
-	}
-	for _, d := range ds {
-		k.touches[d] = append(k.touches[d], t)
-	}
-	for c := firstPage; c < nKeys; c++ {
-		for _, a := range tagsOf[c] {
-			for _, b := range eventTags(key) {
-				if a == b {
-					k.touches[c] = append(k.touches[c], t)
+		for _, d := range ds {
+			touches[d] = append(touches[d], t)
+		}
+		for c := firstPage; c < nKeys; c++ {
+			for _, a := range tagsOf(sec, c) {
+				for _, b := range eventTags(sec, key) {
+					if a == b {
+						touches[c] = append(touches[c], t)
+					}
 				}
 			}
 		}
@@ -42,10 +45,12 @@ func (k *checker) changed(s *sim, key int, before, after row, p, off, idx int) {
 
 // published sets where the invalidation of these changes lies; before, nobody can wait for it.
 func (k *checker) published(idx []int, off int) {
-	for c := range k.touches {
-		for i := range k.touches[c] {
-			if t := &k.touches[c][i]; t.off == unpublished && slices.Contains(idx, t.idx) {
-				t.off = off
+	for sec := range k.touches {
+		for _, touches := range k.touches[sec] {
+			for i := range touches {
+				if t := &touches[i]; t.off == unpublished && slices.Contains(idx, t.idx) {
+					t.off = off
+				}
 			}
 		}
 	}
@@ -60,14 +65,15 @@ func (k *checker) emitted(s *sim, l, p, to int) {
 
 // served checks an L1 read: everything emitted before the node's confirmation is visible, and everything up to the
 // node's read-your-writes position. Both bounds are promised only while no Redis state was lost.
-func (k *checker) served(s *sim, n *node, c, asOf int) {
+func (k *checker) served(s *sim, n *node, c int, e local) {
+	asOf := e.asOf
 	k.serves++
-	if k.losses > 0 {
+	if k.mixed(s, n, c, e.sec) || k.losses > 0 {
 		return
 	}
 	l := laneOf[c]
 	v := &n.lane[l]
-	for _, t := range k.touches[c] {
+	for _, t := range k.touches[n.sec][c] {
 		if t.idx <= asOf {
 			continue
 		}
@@ -82,12 +88,13 @@ func (k *checker) served(s *sim, n *node, c, asOf int) {
 }
 
 // hit checks a shared-tier read against the node's read-your-writes position.
-func (k *checker) hit(s *sim, n *node, c, asOf int) {
+func (k *checker) hit(s *sim, n *node, c int, v kv) {
+	asOf := v.asOf
 	k.hits++
-	if k.losses > 0 {
+	if k.mixed(s, n, c, v.sec) || k.losses > 0 {
 		return
 	}
-	for _, t := range k.touches[c] {
+	for _, t := range k.touches[n.sec][c] {
 		if t.idx > asOf && t.off <= n.lane[laneOf[c]].pos[t.p] {
 			k.ryw++
 			s.tr("RYW violation shared n%d k%d asOf %d missing %+v", n.n, c, asOf, t)
@@ -114,16 +121,14 @@ func (s *sim) verdict() (bad []string) {
 		}
 	}
 	for c := range nKeys {
-		want := eval(c, &s.db)
-		if !s.l1only {
-			a := s.lanes[laneOf[c]]
-			v := s.key(a, c)
-			if v.kind == value && v.root == a.root && s.tagsValid(a, c, v.g) && v.val != want {
+		if a := s.lanes[laneOf[c]]; !s.l1only && a.sec != unknown {
+			v, want := s.key(a, c), eval(a.sec, c, &s.db)
+			if v.kind == value && v.root == a.root && s.tagsValid(a, v.sec, c, v.g) && v.val != want {
 				add("shared k%d %d want %d", c, v.val, want)
 			}
 		}
 		for i, n := range s.nodes {
-			if n.usable(c) && n.cache[c].val != want {
+			if want := eval(n.sec, c, &s.db); n.usable(c) && n.cache[c].val != want {
 				add("local n%d k%d %d want %d", i, c, n.cache[c].val, want)
 			}
 		}

@@ -22,6 +22,7 @@ type kv struct {
 	tok         int
 	root, g, at int // lane root, lane seq and time at lease time
 	val, asOf   int // asOf is for the checker only
+	sec         int // section of who filled it: of its tags, which are stored, and else for the checker
 }
 
 type item struct{ key, ver int } // ver 0: always delete
@@ -39,6 +40,8 @@ type lane struct {
 	kv     [nKeys]kv
 	fl     [2][nKeys]int // the two floor hashes P:f0 and P:f1; 0 = no floor
 	until  [2]int        // meta f0, f1: each is needed until then
+	hold   int           // meta fa: until then every lease may be filled from the primary only
+	sec    int           // meta d:<dataset>
 	exists bool
 	root   int
 	seq    int
@@ -215,8 +218,8 @@ func (s *sim) newRoot(l int, flush bool, p, startAt int) {
 	}
 }
 
-func (s *sim) tagsValid(a *lane, c int, g int) bool {
-	for _, t := range tagsOf[c] {
+func (s *sim) tagsValid(a *lane, sec, c, g int) bool {
+	for _, t := range tagsOf(sec, c) {
 		if a.tagSeq[t] > g && !s.has(noTagCheck) {
 			return false
 		}
@@ -241,7 +244,7 @@ func (s *sim) get(l, c int) (kv, getReply) {
 	}
 	v := s.key(a, c)
 	sameRoot := v.root == a.root || s.has(noRootCheck)
-	if v.kind == value && sameRoot && s.tagsValid(a, c, v.g) {
+	if v.kind == value && sameRoot && s.tagsValid(a, v.sec, c, v.g) {
 		return *v, gotHit
 	}
 	if v.kind == leased && sameRoot {
@@ -249,6 +252,9 @@ func (s *sim) get(l, c int) (kv, getReply) {
 	}
 	n := kv{kind: leased, tok: s.id(), root: a.root, g: a.seq, at: s.now, exp: s.now + s.leaseTTL}
 	n.floor = s.floorOf(a, c)
+	if a.hold > s.now {
+		n.floor = primaryOnly
+	}
 	*v = n
 	s.tr("lease k%d tok %d floor %d", c, n.tok, n.floor)
 	return n, gotLease
@@ -263,7 +269,8 @@ const (
 )
 
 // fill is fill.lua.
-func (s *sim) fill(l, c, tok, ver, val, asOf int, primary bool) fillReply {
+func (s *sim) fill(f *fillJob) fillReply {
+	l, c, ver, primary := laneOf[f.key], f.key, f.ver, f.primary
 	a := s.lanes[l]
 	if !a.exists {
 		return fillLost
@@ -273,7 +280,7 @@ func (s *sim) fill(l, c, tok, ver, val, asOf int, primary bool) fillReply {
 		if v.kind == value && v.ver >= ver && ver > 0 {
 			return fillLost
 		}
-	} else if v.kind != leased || v.tok != tok || (v.root != a.root && !s.has(noRootCheck)) {
+	} else if v.kind != leased || v.tok != f.tok || (v.root != a.root && !s.has(noRootCheck)) {
 		s.chk.rejLease++
 		return fillLost
 	}
@@ -293,19 +300,19 @@ func (s *sim) fill(l, c, tok, ver, val, asOf int, primary bool) fillReply {
 	if s.has(tagStampFill) || s.has(noLease) {
 		g = a.seq
 	}
-	if !s.tagsValid(a, c, g) {
+	if !s.tagsValid(a, f.sec, c, g) {
 		return fillLost
 	}
-	for _, t := range tagsOf[c] {
+	for _, t := range tagsOf(f.sec, c) {
 		if !primary && a.tagSeq[t] > 0 && at-a.tagAt[t] < s.tombTTL && !s.has(noTagHold) {
 			s.chk.rejFloor++
 			return fillPrimary
 		}
 	}
-	*v = kv{kind: value, ver: ver, val: val, asOf: asOf, root: a.root, g: g, exp: s.now + s.valTTL}
+	*v = kv{kind: value, ver: ver, val: f.val, asOf: f.asOf, sec: f.sec, root: a.root, g: g, exp: s.now + s.valTTL}
 	if s.has(ttlDropsFloor) {
 		a.fl[0][c], a.fl[1][c] = 0, 0
 	}
-	s.tr("fill k%d ver %d val %d asOf %d primary %v g %d", c, ver, val, asOf, primary, g)
+	s.tr("fill k%d ver %d val %d asOf %d primary %v g %d", c, ver, f.val, f.asOf, primary, g)
 	return fillOK
 }

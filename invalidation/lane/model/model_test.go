@@ -90,6 +90,9 @@ func TestLongRunsClean(t *testing.T) { clean(t, 0, 1_000_000, 250, 1500) }
 // TestHold0Clean: every seed in a namespace without hold, in which every load reads the primary.
 func TestHold0Clean(t *testing.T) { clean(t, allHold0, 2_000_000, 500, 400) }
 
+// TestRolloutClean: every seed has a change of the cache section, with workers and nodes of both sections side by side.
+func TestRolloutClean(t *testing.T) { clean(t, allRollout, 3_000_000, 500, 400) }
+
 // limit is the number of seeds that a mutation may take to be seen when its known bad seed shows nothing any more.
 func limit(m mut) int {
 	if m == purgeNoFlush {
@@ -118,7 +121,7 @@ func TestMutationsCaught(t *testing.T) {
 			seed, ok := known[m.String()]
 			if ok {
 				if _, bad := run(seed, 400, m, nil); len(bad) > 0 {
-					if _, bad := run(seed, 400, 0, nil); len(bad) > 0 {
+					if _, bad := run(seed, 400, m.scenario(), nil); len(bad) > 0 {
 						t.Fatalf("seed %d is bad without the mutation: %v", seed, bad)
 					}
 					return

@@ -52,14 +52,29 @@ const (
 	outboxAfter                      // other writers: the outbox row is written after the row's transaction, not in it
 	outboxNoSweep                    // other writers: nobody publishes for one that died
 	noPlaceholder                    // worker: the old row is read without a lock where there is none yet
+	workerNoHash                     // worker: writes although MySQL knows another cache section
+	adoptLate                        // worker: writes under a new cache section before every lane has it
+	adoptNoFlush                     // worker: a lane gets another cache section, and keeps its entries
+	adoptNoHold                      // worker: the flush for another cache section has no hold
+	createNoHold                     // worker: a lane that is made anew right after a change of the cache section has no hold
+	repairOther                      // worker: emits again into a lane that has another cache section
+	nodeNoHash                       // node: caches although a lane has another cache section
+	fillUnlooked                     // node: fills under a root that it has not looked at
 
-	lastMut = noPlaceholder
+	flushUnlooked // node: caches after a flush before it looked what the lane's cache section is
+
+	lastMut = flushUnlooked
 
 	// needOthers are the rules about other writers; with one of them switched off every seed has such writers.
 	needOthers = otherEmits | outboxAfter | outboxNoSweep | noPlaceholder
 
+	// needRollout are the rules about cache sections; with one of them switched off the section changes in every seed.
+	needRollout = workerNoHash | adoptLate | adoptNoFlush | adoptNoHold | createNoHold | repairOther | nodeNoHash | fillUnlooked | flushUnlooked
+
 	// allHold0 switches no rule off: every seed is in hold-0 mode, else a quarter is.
 	allHold0 mut = 1 << 63
+	// allRollout likewise: the cache section changes in every seed, else in some.
+	allRollout mut = 1 << 62
 )
 
 var mutName = map[mut]string{
@@ -74,6 +89,16 @@ var mutName = map[mut]string{
 	floorLowered: "floorLowered", oneFloorHash: "oneFloorHash", rotateEarly: "rotateEarly", hold0Lagging: "hold0Lagging", hold0Split: "hold0Split",
 	hold0AppendFirst: "hold0AppendFirst", hold0LeaseStays: "hold0LeaseStays",
 	otherEmits: "otherEmits", outboxAfter: "outboxAfter", outboxNoSweep: "outboxNoSweep", noPlaceholder: "noPlaceholder",
+	workerNoHash: "workerNoHash", adoptLate: "adoptLate", adoptNoFlush: "adoptNoFlush", adoptNoHold: "adoptNoHold",
+	createNoHold: "createNoHold", repairOther: "repairOther", nodeNoHash: "nodeNoHash", fillUnlooked: "fillUnlooked", flushUnlooked: "flushUnlooked",
+}
+
+// scenario is the full protocol in the seeds in which m is looked for.
+func (m mut) scenario() mut {
+	if m&needRollout != 0 {
+		return allRollout
+	}
+	return 0
 }
 
 // allMutations lists the sets that must be caught.

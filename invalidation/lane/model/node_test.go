@@ -7,6 +7,7 @@ type local struct {
 	ver, val int
 	asOf     int // checker only
 	stamp    int // logical clock when the fill began
+	sec      int // section of its tags
 }
 
 type laneView struct {
@@ -19,20 +20,25 @@ type laneView struct {
 	pos       [nParts]int // read-your-writes position
 	inbox     []entry
 	connected bool
-	want      int // simple follower: head seen by the last poll and not yet received
-	wantT     int // when that poll was sent
+	want      int  // simple follower: head seen by the last poll and not yet received
+	wantT     int  // when that poll was sent
+	root      int  // as of the last look at the lane
+	agreed    bool // the lane had the node's section then
+	since     int  // logical clock of when that began
 }
 
 type fillJob struct {
 	key, t0, step, tok int
 	ver, val, asOf     int
 	primary, shared    bool
-	gen                int
+	gen, sec           int
 }
 
 type node struct {
 	n      int
 	simple bool // simple follower: flush on any mismatch
+	rolls  bool // the section may change in this run
+	sec    int  // section of its declarations
 	lc     int
 	slot   [nKeys]int // logical clock of the last invalidation per key stripe
 	slotT  [nKeys]int // local time of it (L1-only mode)
@@ -53,7 +59,7 @@ func nowhere() (pos [nParts]int) {
 }
 
 func newNode(s *sim, i int) *node {
-	n := &node{n: i, simple: s.follower && i == nNodes-1}
+	n := &node{n: i, simple: s.follower && i == nNodes-1, rolls: s.roll != nil}
 	for c := range n.slotT {
 		n.slotT[c] = never
 	}
@@ -68,10 +74,11 @@ func newNode(s *sim, i int) *node {
 // restart: subscribe, adopt the lane heads, then allow fills.
 func (n *node) restart(s *sim) {
 	n.gen++
+	n.sec = s.roll.section()
 	n.cache = [nKeys]local{}
 	for l := range n.lane {
 		v := &n.lane[l]
-		v.inbox, v.connected, v.confirm, v.want = nil, true, s.now, 0
+		v.inbox, v.connected, v.confirm, v.want, v.agreed = nil, true, s.now, 0, false
 		n.adopt(s, l)
 	}
 }
@@ -80,6 +87,7 @@ func (n *node) restart(s *sim) {
 func (n *node) adopt(s *sim, l int) {
 	v, a := &n.lane[l], s.lanes[l]
 	n.flush(s, l)
+	n.look(s, l)
 	if !a.exists {
 		v.last, v.seq, v.pos = -1, 0, nowhere()
 		return
@@ -97,6 +105,9 @@ func (n *node) flush(s *sim, l int) {
 func (n *node) apply(s *sim, l int, e entry) {
 	if e.flush {
 		n.flush(s, l)
+		if !s.has(flushUnlooked) {
+			n.lane[l].agreed = false // until the next look: perhaps it is a flush for another section
+		}
 	}
 	for _, it := range e.items {
 		n.lc++
@@ -164,6 +175,7 @@ func (n *node) poll(s *sim, l int) {
 // received by the next poll means a lost message.
 func (n *node) pollSimple(s *sim, l int) {
 	v, a := &n.lane[l], s.lanes[l]
+	n.look(s, l)
 	switch {
 	case s.has(followerNoPoll):
 	case !a.exists:
@@ -182,6 +194,7 @@ func (n *node) pollSimple(s *sim, l int) {
 func (n *node) sync(s *sim, l int) {
 	s.chk.syncs++
 	v, a := &n.lane[l], s.lanes[l]
+	defer n.look(s, l) // once what it missed is applied
 	if !a.exists {
 		n.adopt(s, l)
 		return
@@ -211,10 +224,10 @@ func (n *node) sync(s *sim, l int) {
 // usable: no flush of the lane and no invalidation of a tag since the fill began.
 func (n *node) usable(c int) bool {
 	e, v := n.cache[c], &n.lane[laneOf[c]]
-	if !e.ok || e.stamp < v.flushedAt {
+	if !e.ok || e.stamp < v.flushedAt || n.bypasses(laneOf[c]) || e.stamp < v.since {
 		return false
 	}
-	for _, t := range tagsOf[c] {
+	for _, t := range tagsOf(e.sec, c) {
 		if v.tagAt[t] > e.stamp {
 			return false
 		}
@@ -225,10 +238,13 @@ func (n *node) usable(c int) bool {
 // read serves from L1 or starts a fill.
 func (n *node) read(s *sim, c int) {
 	if n.usable(c) {
-		s.chk.served(s, n, c, n.cache[c].asOf)
+		s.chk.served(s, n, c, n.cache[c])
 		return
 	}
-	f := &fillJob{key: c, t0: n.lc, gen: n.gen}
+	if n.bypasses(laneOf[c]) {
+		return
+	}
+	f := &fillJob{key: c, t0: n.lc, gen: n.gen, sec: n.sec}
 	if s.l1only {
 		f.step, f.primary = 1, n.mustReadPrimary(s, c)
 	}
@@ -246,7 +262,7 @@ func (n *node) mustReadPrimary(s *sim, c int) bool {
 	if n.simple || recent(n.slotT[c]) || recent(v.flushedT) {
 		return true
 	}
-	for _, t := range tagsOf[c] {
+	for _, t := range tagsOf(n.sec, c) {
 		if v.tagAt[t] > 0 && recent(v.tagT[t]) {
 			return true
 		}
@@ -259,12 +275,21 @@ func (n *node) stepFill(s *sim, i int) {
 	done := func() { n.fills = append(n.fills[:i:i], n.fills[i+1:]...) }
 	switch f.step {
 	case 0:
+		if n.rolls && (f.gen != n.gen || n.bypasses(l)) {
+			done()
+			return
+		}
 		v, st := s.get(l, f.key)
+		if n.rolls && st == gotLease && v.root != n.lane[l].root && !s.has(fillUnlooked) {
+			done() // flushed, perhaps for another section
+			return
+		}
 		switch st {
 		case gotHit:
 			f.ver, f.val, f.asOf, f.step, f.shared = v.ver, v.val, v.asOf, 3, true
+			f.sec = v.sec // tags come with the value
 			if f.gen == n.gen {
-				s.chk.hit(s, n, f.key, v.asOf)
+				s.chk.hit(s, n, f.key, v)
 			}
 		case gotLease:
 			f.tok, f.step = v.tok, 1
@@ -278,14 +303,14 @@ func (n *node) stepFill(s *sim, i int) {
 		if f.primary || s.hold0 && !s.has(hold0Lagging) || s.r.Intn(s.prim) == 0 {
 			db, f.asOf, f.primary = &s.db, len(s.changes), true
 		}
-		f.val = eval(f.key, db)
+		f.val = eval(f.sec, f.key, db)
 		if f.key < firstDer {
 			f.ver = db[f.key].ver
 		}
 		f.step = 2
 	case 2:
 		if !s.l1only {
-			switch s.fill(l, f.key, f.tok, f.ver, f.val, f.asOf, f.primary) {
+			switch s.fill(f) {
 			case fillOK:
 			case fillLost:
 				if !s.has(localAnyway) {
@@ -326,7 +351,7 @@ func (n *node) insert(s *sim, f *fillJob) {
 		stamp = n.lc
 	}
 	if c := &n.cache[f.key]; !n.usable(f.key) || c.ver <= f.ver {
-		*c = local{true, f.ver, f.val, f.asOf, stamp}
+		*c = local{true, f.ver, f.val, f.asOf, stamp, f.sec}
 		s.tr("node %d insert k%d ver %d val %d asOf %d stamp %d", n.n, f.key, f.ver, f.val, f.asOf, stamp)
 	}
 }

@@ -51,8 +51,8 @@ func (o *others) redrive(s *sim, i int) {
 	s.tr("redrive k%d %+v -> %+v", e.key, old, now)
 	s.changes = append(s.changes, change{e.key, now, s.now, invPart, unpublished})
 	s.chk.changed(s, e.key, old, now, invPart, unpublished, len(s.changes))
-	n := &note{names: append([]int{e.key}, derived(e.key, old)...), tags: eventTags(e.key), idx: []int{len(s.changes)}}
-	n.names = append(n.names, derived(e.key, now)...)
+	n := &note{names: append([]int{e.key}, derived(0, e.key, old)...), tags: eventTags(0, e.key), idx: []int{len(s.changes)}}
+	n.names = append(n.names, derived(0, e.key, now)...)
 	n.orphan = s.faults && s.r2.Intn(3) == 0
 	switch {
 	case s.has(otherEmits):

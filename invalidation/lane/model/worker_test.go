@@ -21,6 +21,8 @@ type worker struct {
 	read        int         // next offset to process
 	acked       [nLanes]int // highest offset each lane acknowledged to me
 	root        [nLanes]int // root I know for each lane
+	sec         int         // section of its declarations
+	met         [nLanes]int // that of each lane as of the last look
 	todo        [nLanes]bool
 	half        bool // first half of a split batch was emitted
 	tombLane    int
@@ -35,9 +37,9 @@ type worker struct {
 
 // newWorker is an assignment: nothing is known but the committed offset.
 func newWorker(s *sim, p int) *worker {
-	w := &worker{p: p, read: s.committed[p], changed: map[int]bool{}, memory: map[int][]int{}}
+	w := &worker{p: p, read: s.committed[p], sec: s.roll.section(), changed: map[int]bool{}, memory: map[int][]int{}}
 	for l := range w.acked {
-		w.acked[l] = w.read - 1
+		w.acked[l], w.met[l] = w.read-1, unknown
 	}
 	return w
 }
@@ -67,7 +69,7 @@ func (w *worker) emission(s *sim, l, from, to int) (items []item, tags []int) {
 			if laneOf[e.key] == l {
 				items = append(items, item{e.key, e.ver})
 			}
-			ds = derived(e.key, row{e.ver, e.mail})
+			ds = derived(w.sec, e.key, row{e.ver, e.mail})
 		}
 		if s.has(noPending) {
 			ds = append(ds, w.memory[off]...)
@@ -80,7 +82,7 @@ func (w *worker) emission(s *sim, l, from, to int) (items []item, tags []int) {
 			}
 		}
 		if !e.bad && (!s.has(tagOneLane) || l == 0) {
-			tags = append(tags, eventTags(e.key)...)
+			tags = append(tags, eventTags(w.sec, e.key)...)
 		}
 	}
 	return
@@ -156,7 +158,7 @@ func (w *worker) stepIdle(s *sim) {
 
 func (w *worker) laneBehind(s *sim, l int) bool {
 	a := s.lanes[l]
-	return !a.exists || s.next(l, w.p) <= w.acked[l]
+	return !a.exists || s.next(l, w.p) <= w.acked[l] || s.roll != nil && a.sec != w.sec && s.roll.set == w.sec
 }
 
 // purge drops displaced rows that are committed and older than the retention.
@@ -169,7 +171,7 @@ func (w *worker) purge(s *sim) {
 
 // stepApply is the MySQL transaction: guarded upserts, displaced derived keys, position row.
 func (w *worker) stepApply(s *sim) {
-	if s.now < w.ready && s.faults {
+	if s.now < w.ready && s.faults || !w.mayApply(s) {
 		return
 	}
 	for off := w.from; off <= w.to; off++ {
@@ -190,7 +192,7 @@ func (w *worker) stepApply(s *sim) {
 		}
 		w.changed[off] = true
 		row := row{e.ver, e.mail}
-		for _, d := range derived(e.key, old) {
+		for _, d := range derived(w.sec, e.key, old) {
 			if s.has(oldKeyMissed) || s.has(noPlaceholder) && w.absent[e.key] {
 				break
 			}
@@ -335,9 +337,13 @@ func (w *worker) stepRepair(s *sim) {
 	l := w.lane
 	if w.reCursor < 0 {
 		if !s.lanes[l].exists {
-			s.newRoot(l, false, w.p, 0)
+			w.create(s, l)
 			return
 		}
+		if w.adopt(s, l) {
+			return
+		}
+		w.met[l] = s.lanes[l].sec
 		root := s.lanes[l].root
 		if _, ok := s.start[w.p][l][root]; !ok { // first contact with this root: durable note before the first emit
 			st := w.windowStart(s, s.lag+400)
@@ -348,10 +354,17 @@ func (w *worker) stepRepair(s *sim) {
 		}
 		w.root[l] = root
 		next := s.next(l, w.p)
+		if w.mustLeave(s, l, next) {
+			w.phase = w.resume
+			return
+		}
 		if next <= s.purged[w.p] && next < w.read && !s.has(purgeNoFlush) {
 			// displaced keys of that range are gone: invalidate the whole lane instead
 			st := w.windowStart(s, s.lag+20)
 			s.newRoot(l, true, w.p, st)
+			if s.roll != nil {
+				s.lanes[l].hold = s.now + s.tombTTL
+			}
 			s.start[w.p][l][s.lanes[l].root] = st
 			s.chk.laneFlushes++
 			return

@@ -26,8 +26,10 @@ const (
 // laneOf plays the role of crc32(key) mod L. Records of one partition lie in different lanes.
 var laneOf = [nKeys]int{0, 1, 1, 0, 0, 1, 0, 1}
 
-// tagsOf gives the tags an entry carries: page 6 has tag 0, page 7 has tags 0 and 1.
-var tagsOf = [nKeys][]int{6: {0}, 7: {0, 1}}
+// tagsOf gives the tags an entry carries under a section: page 6 has tag 0 (under section 1 tag 1), page 7 has both.
+func tagsOf(sec, c int) []int { return pageTags[sec][c] }
+
+var pageTags = [2][nKeys][]int{{6: {0}, 7: {0, 1}}, {6: {1}, 7: {0, 1}}}
 
 // row is a replica row. mail 0 or 1 selects a derived key, 2 selects none.
 type row struct{ ver, mail int }
@@ -42,27 +44,27 @@ type event struct {
 
 func partOf(k int) int { return k % dataParts }
 
-// derived returns the derived cache keys of a row. Records 0 and 1 (different partitions) share them.
-func derived(k int, r row) []int {
+// derived returns the derived cache keys of a row. Records 0 and 1 (different partitions) share them. Section 1 swaps them.
+func derived(sec, k int, r row) []int {
 	if k < 2 && r.ver > 0 && r.mail < nDer {
-		return []int{firstDer + r.mail}
+		return []int{firstDer + (r.mail ^ sec)}
 	}
 	return nil
 }
 
 // eventTags returns the tags that a change of record k invalidates.
-func eventTags(k int) []int {
+func eventTags(sec, k int) []int {
 	switch k {
 	case 3:
-		return []int{0}
+		return []int{sec}
 	case 2:
-		return []int{1}
+		return []int{1 - sec}
 	}
 	return nil
 }
 
 // eval is what a loader computes for cache key c from a database state.
-func eval(c int, db *[nRec]row) int {
+func eval(sec, c int, db *[nRec]row) int {
 	switch {
 	case c < firstDer:
 		return db[c].ver
@@ -70,7 +72,7 @@ func eval(c int, db *[nRec]row) int {
 		v := 0
 		for k := range 2 {
 			v *= 1000
-			for _, d := range derived(k, db[k]) {
+			for _, d := range derived(sec, k, db[k]) {
 				if d == c {
 					v += db[k].ver
 				}
@@ -104,6 +106,7 @@ type sim struct {
 	r2     *rand.Rand
 	parts  int // partitions in use: dataParts, or all
 	others *others
+	roll   *rollout // a change of the cache section; nil in most seeds
 
 	// randomised per seed
 	lag, tombTTL, leaseTTL, valTTL, writes, keep int
@@ -178,6 +181,18 @@ func newSim(seed int64, m mut) *sim {
 	if s.r2.Intn(3) == 0 || s.m&needOthers != 0 {
 		s.parts, s.others = nParts, &others{}
 	}
+	r3 := rand.New(rand.NewSource(seed ^ 0x2545f491))
+	if m&^allHold0 == 0 && s.others == nil && r3.Intn(3) == 0 || m&(needRollout|allRollout) != 0 {
+		s.roll = &rollout{r: r3}
+		s.parts, s.others = dataParts, nil
+		for k := range dataParts { // rows whose events are older than the window: to emit it again does not name them
+			s.srcRow[k] = row{1, r3.Intn(nDer)}
+			s.db[k], s.sec[k] = s.srcRow[k], s.srcRow[k]
+		}
+		if r3.Intn(3) == 0 { // the secondary still lacks what the former section's workers wrote
+			s.lag, s.lagRate, s.tombTTL, s.keep = 200, 1000, 205, max(s.keep, 230)
+		}
+	}
 	if s.hold0 {
 		s.tombTTL = 0
 		if !s.has(hold0Lagging) {
@@ -233,6 +248,9 @@ func (s *sim) step() {
 	s.replicate()
 	if s.others != nil && s.r2.Intn(8) == 0 {
 		s.others.step(s)
+	}
+	if s.roll != nil && s.faults && s.roll.r.Intn(10) == 0 {
+		s.roll.step(s)
 	}
 	n := s.nodes[s.r.Intn(nNodes)]
 	l := s.r.Intn(nLanes)
@@ -312,11 +330,15 @@ func (s *sim) fault(n *node, l int) {
 		}
 	case 13: // FLUSHALL on this lane's master
 		if s.r.Intn(s.lossy) == 0 {
-			s.lanes[l], s.snaps[l] = &lane{n: l}, nil
-			s.chk.losses++
-			s.tr("FLUSHALL lane %d", l)
+			s.wipe(l)
 		}
 	}
+}
+
+func (s *sim) wipe(l int) {
+	s.lanes[l], s.snaps[l] = &lane{n: l}, nil
+	s.chk.losses++
+	s.tr("FLUSHALL lane %d", l)
 }
 
 // run plays a fault phase, a calm phase and a deterministic drain, then checks equality everywhere.
@@ -338,6 +360,9 @@ func run(seed int64, ticks int, m mut, trace func(string)) (*sim, []string) {
 	for range 12 {
 		if s.others != nil {
 			s.others.finish(s)
+		}
+		if s.roll != nil {
+			s.roll.finish(s)
 		}
 		for _, w := range s.workers[:s.parts] {
 			for range 150 {

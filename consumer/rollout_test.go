@@ -1,0 +1,91 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
+)
+
+// A worker that waited for its cache section to be registered writes nothing under it before the lanes were told: nodes of
+// the former section would not hear of it under their names.
+func TestLanesAreToldOfASectionBeforeItsFirstRow(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	first := b.start(nil)
+	b.put("items", "k0", 1)
+	b.awaitDone("items")
+	first.stop()
+	next := b.declare("-next")
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Datasets, c.CheckInterval, c.ProbeInterval = next, time.Hour, 100*time.Millisecond
+	})
+	b.put("items", "k0", 2)
+	awaitReason(t, w, "dataset items is paused", "freshet migrate datasets")
+	b.migrate(next)
+	b.awaitRow("items", "k0", 2)
+	want, _ := next.Get("items")
+	if got, err := b.rdb.HGet(t.Context(), b.keys().Meta, "d:items").Result(); err != nil || got != want.CacheHash() {
+		t.Errorf("a row is written and the lane has section %q, %v", got, err)
+	}
+}
+
+// A worker of a former section does not emit again what a lane lost: of some of it, it would not know the names.
+func TestAFormerSectionEmitsNothingAgain(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	w := b.start(nil)
+	b.putMany("items", 5)
+	b.awaitDone("items")
+	next := b.declare("-next")
+	b.migrate(next)
+	b.rdb.HSet(t.Context(), b.keys().Meta, "d:items", "another", "wm:"+b.source("items"), 1)
+	awaitReason(t, w, "another cache section")
+	if n := w.Stats().Reemitted; n != 0 {
+		t.Errorf("%d names were emitted again", n)
+	}
+	b.migrate(b.datasets)
+	testenv.Eventually(t, patience, func(context.Context) error {
+		if n := w.Stats().Reemitted; n == 0 {
+			return fmt.Errorf("nothing is emitted again although the section is the worker's again")
+		}
+		return nil
+	})
+	b.awaitDone("items")
+	awaitReady(t, w)
+}
+
+// A lane that is made anew right after a change of a section lets only the primary fill: what a worker of the former one wrote
+// is not emitted under all names of the new one, and a lagging source may lack it.
+func TestLaneMadeAfterAChangeOfSectionHolds(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	first := b.start(nil)
+	b.putMany("items", 5)
+	b.awaitDone("items")
+	held := func() bool {
+		ok, err := b.rdb.HExists(t.Context(), b.keys().Meta, "fa").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if held() {
+		t.Error("the first lane of a namespace has a hold")
+	}
+	first.stop()
+	next := b.declare("-next")
+	b.migrate(next)
+	b.rdb.Del(t.Context(), b.keys().Meta)
+	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = next })
+	b.put("items", "k1", 2)
+	b.awaitDone("items")
+	awaitReady(t, w)
+	if !held() {
+		t.Error("the lane was made without a hold")
+	}
+}
