@@ -83,5 +83,6 @@ func TestLocalOnlyReadsThePrimaryWithinTheHold(t *testing.T) {
 	r.db.change("1", false)
 	r.setRoot(nil)
 	r.current(n)
+	eventually(t, "agreement about the new root", func() bool { return len(n.Stats().Disagreeing) == 0 })
 	primary("1", "1@2", 1)
 }
