@@ -28,6 +28,11 @@ type CacheConfig[V any] struct {
 	// answer lacks is a record that does not exist where it was told to read; if it cannot read there, it fails. Its error
 	// goes to the readers of all these keys.
 	LoadMany func(ctx context.Context, keys []string, from Source) (map[string]Loaded[V], error)
+	// OnLoad is told of every call of Load and LoadMany once it has returned, refreshes included: how long it took, from
+	// where, and its error, for a histogram of any metrics library. Stats counts everything else. It runs where the loader
+	// ran, with no lock held and several at a time; the readers of the record wait for it, so it must not block. nil: nobody is
+	// told, at no cost.
+	OnLoad func(LoadInfo)
 	// MaxEntries bounds the local tier; 0 means DefaultMaxEntries, with Cost no bound.
 	MaxEntries int
 	// MaxCost bounds the sum of what Cost says of the local entries. 0: no such bound, and Cost must be nil.

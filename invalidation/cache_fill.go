@@ -291,7 +291,11 @@ func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V]
 	if from == Primary {
 		c.stats.primaryLoads.Add(1)
 	}
-	l, err := c.cfg.Load(ctx, key, from)
+	var l Loaded[V]
+	err := c.loading(from, 1, func() (err error) {
+		l, err = c.cfg.Load(ctx, key, from)
+		return err
+	})
 	if err != nil {
 		return l, c.loadError("load record", err)
 	}

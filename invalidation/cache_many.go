@@ -212,7 +212,10 @@ func (c *Cache[V]) loadMany(ctx context.Context, flights []*flight[V], from Sour
 				text = c.panicText(r)
 			}
 		}()
-		loaded, err = c.cfg.LoadMany(ctx, keys, from)
+		err = c.loading(from, len(keys), func() (err error) {
+			loaded, err = c.cfg.LoadMany(ctx, keys, from)
+			return err
+		})
 		return ""
 	}()
 	if err != nil {
