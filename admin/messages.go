@@ -176,17 +176,21 @@ type place struct {
 	from, until int64
 }
 
+// topicFrom gives a dataset's topic, the ends of its partitions, and where each begins for a reader that says from.
+func (s *Server) topicFrom(ctx context.Context, d *schemas.Dataset, from string) (info kafkalog.TopicInfo, ends map[int32]kafkalog.Offsets, at map[int32]int64, err error) {
+	if info, err = s.cfg.Kafka.Topic(ctx, d.Topic); err != nil {
+		return info, nil, nil, err
+	}
+	if ends, err = s.cfg.Kafka.Offsets(ctx, d.Topic); err != nil {
+		return info, nil, nil, err
+	}
+	at, err = s.resolve(ctx, d.Topic, "from", from, ends)
+	return info, ends, at, err
+}
+
 // places resolves From for the partitions.
 func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *Browse) ([]place, error) {
-	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
-	if err != nil {
-		return nil, err
-	}
-	from, err := s.resolve(ctx, d.Topic, "from", b.From, ends)
+	info, ends, from, err := s.topicFrom(ctx, d, b.From)
 	if err != nil {
 		return nil, err
 	}

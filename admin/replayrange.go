@@ -69,15 +69,7 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 	if spec.Action == replica.ActionRedrive {
 		return s.cfg.Replica.LetterParts(ctx, spec.Letters())
 	}
-	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
-	if err != nil {
-		return nil, err
-	}
-	from, err := s.resolve(ctx, d.Topic, "from", b.From, ends)
+	info, ends, from, err := s.topicFrom(ctx, d, b.From)
 	if err != nil {
 		return nil, err
 	}

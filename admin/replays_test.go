@@ -259,15 +259,14 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 	r.want(404, "operator", "POST", "/v1/replays/nothing/cancel", why)
 }
 
-func TestReplayGoesOnElsewhere(t *testing.T) {
-	r := newRig(t, nil)
-	newest := r.publish(250, 8)
-	job := r.start(map[string]any{"dry_run": false, "rate": 2000})
+// threeDeaths lets three workers die in the middle of a replay, each after it has done some of it, and a fourth end it.
+func (r *rig) threeDeaths(id string) admin.Replay {
+	r.t.Helper()
 	for n := range 3 {
-		before := r.replay(job.ID).Total.Events
+		before := r.replay(id).Total.Events
 		stop := r.replayer(fmt.Sprintf("w%d", n), deadJobs{r.cfg.Replica})
-		testenv.Eventually(t, 20*time.Second, func(context.Context) error {
-			if got := r.replay(job.ID); got.Total.Events <= before {
+		testenv.Eventually(r.t, 20*time.Second, func(context.Context) error {
+			if got := r.replay(id); got.Total.Events <= before {
 				return fmt.Errorf("w%d did nothing yet: %+v", n, got)
 			}
 			return nil
@@ -275,7 +274,14 @@ func TestReplayGoesOnElsewhere(t *testing.T) {
 		stop()
 	}
 	r.replayer("last", nil)
-	got := r.await(job.ID, "done")
+	return r.await(id, "done")
+}
+
+func TestReplayGoesOnElsewhere(t *testing.T) {
+	r := newRig(t, nil)
+	newest := r.publish(250, 8)
+	job := r.start(map[string]any{"dry_run": false, "rate": 2000})
+	got := r.threeDeaths(job.ID)
 	if got.Total.Events != 2000 || got.Total.Applied != 2000 || got.Takeovers < 1 {
 		t.Errorf("after three deaths: %+v, %d takeovers; each event must count once", got.Total, got.Takeovers)
 	}
