@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -15,8 +14,6 @@ import (
 
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
-	"github.com/freshet/freshet/schemas"
 )
 
 func (p *program) datasetsCommand() *cobra.Command {
@@ -30,47 +27,6 @@ func (p *program) datasetsCommand() *cobra.Command {
 	}
 	cmd.AddCommand(p.datasetsList(), p.datasetsPause(), p.datasetsResume())
 	return cmd
-}
-
-// onReplica makes a command that works on the replica database and the declared datasets.
-func (p *program) onReplica(cmd *cobra.Command, do func(ctx context.Context, s *replicaSession, a []string) error, groups ...string) *cobra.Command {
-	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		l, log, err := p.load(cmd)
-		if err != nil {
-			return err
-		}
-		set, err := loadDatasets(l.Config)
-		if err != nil {
-			return err
-		}
-		db, err := openReplica(cmd.Context(), l.Config, log)
-		if err != nil {
-			return err
-		}
-		defer db.Close()
-		return do(cmd.Context(), &replicaSession{MySQL: db, config: l.Config, datasets: set}, a)
-	}
-	config.Bind(cmd.Flags(), append(groups, "datasets", "mysql", "log")...)
-	return cmd
-}
-
-// replicaSession is what such a command has at hand.
-type replicaSession struct {
-	*replica.MySQL
-	config   config.Config
-	datasets *schemas.Datasets
-}
-
-func (s *replicaSession) dataset(name string) (*schemas.Dataset, error) {
-	d, ok := s.datasets.Get(name)
-	if !ok {
-		var names []string
-		for _, d := range s.datasets.All() {
-			names = append(names, d.Name)
-		}
-		return nil, usageError{fmt.Errorf("dataset %q is not declared; there are %s", name, strings.Join(names, ", "))}
-	}
-	return d, nil
 }
 
 func (p *program) datasetsList() *cobra.Command {

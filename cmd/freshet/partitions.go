@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -51,17 +53,26 @@ func (p *program) partitionsRestart() *cobra.Command {
 			"every lane and goes on there within seconds. A partition that does not stand still is left alone.",
 		Args: args(cobra.ExactArgs(1)),
 	}
-	p.onReplica(cmd, func(ctx context.Context, s *replicaSession, a []string) error {
-		kafka, err := openKafka(s.config, slog.New(slog.DiscardHandler))
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		l, log, err := p.load(cmd)
+		if err != nil {
+			return err
+		}
+		db, err := openReplica(cmd.Context(), l.Config, log)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		kafka, err := openKafka(l.Config, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
 		defer kafka.Close()
-		r, err := findRestart(ctx, kafka, s, a[0], at)
+		r, err := findRestart(cmd.Context(), kafka, db, a[0], at)
 		if err != nil {
 			return err
 		}
-		if err := s.NoteRestart(ctx, r.Source, r.At, cmp.Or(who, whoami())); err != nil {
+		if err := db.NoteRestart(cmd.Context(), r.Source, r.At, cmp.Or(who, whoami())); err != nil {
 			return err
 		}
 		if p.json {
@@ -69,14 +80,15 @@ func (p *program) partitionsRestart() *cobra.Command {
 		}
 		fmt.Fprintf(p.out, "%s stands at offset %d and the log has %d to %d; it goes on at %d as soon as its worker sees this\n", a[0], r.Next, r.First, r.Last, r.At)
 		return nil
-	}, "kafka")
+	}
+	config.Bind(cmd.Flags(), "kafka", "mysql", "log")
 	cmd.Flags().StringVar(&at, "at", "", "where: first (the oldest record that Kafka has), last (what comes next), or an offset")
 	cmd.Flags().StringVar(&who, "who", "", "who decides it; empty: user and host")
 	return cmd
 }
 
 // findRestart learns where the partition stands and where it shall go on.
-func findRestart(ctx context.Context, kafka *kafkalog.Client, s *replicaSession, name, at string) (r restartReport, err error) {
+func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.MySQL, name, at string) (r restartReport, err error) {
 	topic, number, ok := strings.Cut(name, "/")
 	id, perr := strconv.ParseInt(number, 10, 32)
 	if !ok || perr != nil {
@@ -95,7 +107,7 @@ func findRestart(ctx context.Context, kafka *kafkalog.Client, s *replicaSession,
 		return r, usageError{fmt.Errorf("topic %s has no partition %d; it has %d", topic, id, info.Partitions)}
 	}
 	r = restartReport{Source: schemas.SourceName(topic, info.ID, int32(id)), First: o.First, Last: o.HighWater}
-	if r.Next, err = s.Next(ctx, r.Source); err != nil {
+	if r.Next, err = db.Next(ctx, r.Source); err != nil {
 		return r, err
 	}
 	switch at {

@@ -165,7 +165,7 @@ func (p *program) schemaDDL() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ds, err := (&replicaSession{datasets: set}).dataset(a[0])
+		ds, err := declared(set, a[0])
 		if err != nil {
 			return err
 		}

@@ -88,10 +88,12 @@ func (v *verification) run(ctx context.Context, c config.Config, log *slog.Logge
 	}
 	which := set.All()
 	if len(names) > 0 {
-		which = slices.DeleteFunc(slices.Clone(which), func(d *schemas.Dataset) bool { return !slices.Contains(names, d.Name) })
-		if len(which) != len(names) {
-			return consistency.Report{}, usageError{fmt.Errorf("a dataset is unknown or named twice; `freshet schema lint` lists them")}
+		for _, name := range names {
+			if _, err := declared(set, name); err != nil {
+				return consistency.Report{}, err
+			}
 		}
+		which = slices.DeleteFunc(slices.Clone(which), func(d *schemas.Dataset) bool { return !slices.Contains(names, d.Name) })
 	}
 	if !slices.ContainsFunc(which, func(d *schemas.Dataset) bool { return d.Cache != nil }) {
 		return consistency.Report{}, usageError{fmt.Errorf("no dataset has a cache section, so nothing of them is cached")}

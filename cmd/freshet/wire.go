@@ -40,6 +40,19 @@ func loadDatasets(c config.Config) (*schemas.Datasets, error) {
 	return set, nil
 }
 
+// declared gives the dataset of a name that a user gave.
+func declared(set *schemas.Datasets, name string) (*schemas.Dataset, error) {
+	d, ok := set.Get(name)
+	if !ok {
+		var names []string
+		for _, d := range set.All() {
+			names = append(names, d.Name)
+		}
+		return nil, usageError{fmt.Errorf("dataset %q is not declared; there are %s", name, strings.Join(names, ", "))}
+	}
+	return d, nil
+}
+
 func kafkaTLS(c config.TLS) (*tls.Config, error) {
 	if !c.Enabled {
 		return nil, nil
