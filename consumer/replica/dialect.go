@@ -79,6 +79,10 @@ const ownColumns = 3
 //
 // Assignments run from left to right, so _version must come last: were it first, the later ones would compare the new
 // version with itself and keep old values under it.
+//
+// The server may find a row by any unique index, also by one that was added since the table was checked, or by a collation
+// that takes two keys for equal. If the row that it finds has another key, the last assignment overflows, which every
+// sql_mode refuses (error 1690), and the whole statement is undone.
 func UpsertSQL(ds *schemas.Dataset, d Dialect, rows int) string {
 	r := ds.Replica
 	names := make([]string, 0, len(r.Columns)+ownColumns)
@@ -104,23 +108,36 @@ func UpsertSQL(ds *schemas.Dataset, d Dialect, rows int) string {
 		incoming = func(col string) string { return "n." + col }
 		current = func(col string) string { return quote(r.Table) + "." + col }
 	}
-	newer := incoming(quote(colVersion)) + " > " + current(quote(colVersion))
+	version := quote(colVersion)
+	newer := incoming(version) + " > " + current(version)
 	b.WriteString(" ON DUPLICATE KEY UPDATE ")
-	for i, name := range names {
-		if i < r.KeyColumns {
-			continue
-		}
+	for i, name := range names[r.KeyColumns : len(names)-1] {
 		when := newer
-		if ds.KeepOnDelete && i < len(r.Columns) {
+		if ds.KeepOnDelete && i+r.KeyColumns < len(r.Columns) {
 			when += " AND " + incoming(quote(colDeleted)) + " = 0"
 		}
-		b.WriteString(name + " = IF(" + when + ", " + incoming(name) + ", " + current(name) + ")")
-		if i < len(names)-1 {
-			b.WriteString(", ")
-		}
+		b.WriteString(name + " = IF(" + when + ", " + incoming(name) + ", " + current(name) + "), ")
 	}
+	b.WriteString(version + " = IF(" + sameKey(r, incoming, current) + ", IF(" + newer + ", " + incoming(version) + ", " + current(version) + "), " +
+		incoming(version) + " + 9223372036854775807)")
 	return b.String()
 }
+
+// sameKey compares the keys of two rows. Strings are compared as bytes: the column's collation may have changed.
+func sameKey(r *schemas.Replica, incoming, current func(string) string) string {
+	var same []string
+	for _, c := range r.Columns[:r.KeyColumns] {
+		was, is := current(quote(c.Name)), incoming(quote(c.Name))
+		if c.Property.Kind == schemas.KindString {
+			was, is = "CAST("+was+" AS BINARY)", "CAST("+is+" AS BINARY)"
+		}
+		same = append(same, was+" = "+is)
+	}
+	return strings.Join(same, " AND ")
+}
+
+// overwrites reports whether an upsert was refused because it found another record's row.
+func overwrites(number uint16) bool { return number == 1690 }
 
 // quote makes an identifier of a name from a dataset declaration.
 func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }

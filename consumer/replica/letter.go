@@ -45,6 +45,9 @@ func refusedLetter(source string, t *table, c *Change, number uint16) *letter {
 		Reason: schemas.ReasonRefused, Errno: number, Record: c.Record, CacheKey: c.CacheKey,
 		Detail: fmt.Sprintf("table %s refused the row with mysql error %d", t.ds.Replica.Table, number),
 	}
+	if overwrites(number) {
+		l.Detail = "a unique index of table " + t.ds.Replica.Table + " finds another record's row; drop the index, then redrive"
+	}
 	if c.Deleted {
 		l.Op = schemas.Delete
 	}
