@@ -35,12 +35,13 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	if err := w.gate(ctx, p); err != nil {
 		return err
 	}
-	batch := &replica.Batch{Source: p.source, Fence: p.fence, Next: b.Next, Changes: pr.changes, Letters: pr.letters}
+	batch := &replica.Batch{Source: p.source, Fence: p.fence, From: b.From, Next: b.Next, Changes: pr.changes, Letters: pr.letters}
 	started := time.Now()
 	res, err := w.applyUntilDone(ctx, p, batch)
 	if err != nil {
 		return err
 	}
+	p.reached.Store(b.Next)
 	w.counts.applied(pr, res, time.Since(started))
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
@@ -68,6 +69,9 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 		var broken *replica.DatasetError
 		switch {
 		case errors.Is(err, replica.ErrFenced):
+			if errors.Is(err, replica.ErrBehind) {
+				w.wentBack(p, batch.From)
+			}
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrRejoin, err))
 		case errors.As(err, &broken):
 			w.pause(p, broken)

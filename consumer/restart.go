@@ -69,6 +69,7 @@ func (w *Worker) restart(ctx context.Context, p *partition, st kafkalog.Partitio
 		if err := w.cfg.Restarts.Rewind(ctx, p.source, p.fence, at); err != nil {
 			return false, fmt.Errorf("restart partition: %w", err)
 		}
+		p.reached.Store(at)
 		if err := p.lock.acquire(ctx); err != nil {
 			return false, err
 		}

@@ -44,6 +44,8 @@ type Stats struct {
 	TopicsRenewed, TopicsRepartitioned uint64
 	// Generations counts assignments.
 	Generations uint64
+	// DatabaseWentBack counts how often the database was found behind what this worker had committed.
+	DatabaseWentBack uint64
 	// Storms counts datasets set aside because their letters came in a storm.
 	Storms uint64
 	// BadInvalidations counts records of the invalidation topic and rows of the outbox that cannot be read; ForeignSkipped
@@ -74,7 +76,7 @@ type counters struct {
 	items, emitRetries, watermarkWrites         atomic.Uint64
 	regressions, reemitted                      atomic.Uint64
 	laneRoots, laneFlushes, losses, generations atomic.Uint64
-	renewed, repartitioned                      atomic.Uint64
+	renewed, repartitioned, wentBack            atomic.Uint64
 	storms, badInvalidations, foreignSkipped    atomic.Uint64
 	outboxPublished, deadCopies                 atomic.Uint64
 	foreignUnlinked, foreignOversize, governed  atomic.Uint64
@@ -115,7 +117,7 @@ func (w *Worker) Stats() Stats {
 		EmitRetries: c.emitRetries.Load(), WatermarkWrites: c.watermarkWrites.Load(), Regressions: c.regressions.Load(),
 		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
 		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
-		TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
+		DatabaseWentBack: c.wentBack.Load(), TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
 		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),

@@ -49,6 +49,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
 		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
 		taken[a.Partition].oldest = a.LogStart
+		taken[a.Partition].generation = generation
 	}
 	w.mu.Lock()
 	w.parts = taken
@@ -110,6 +111,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 		p.unfit = topic.unfit(d)
 	}
 	p.renewal = topic.renewal
+	p.reached.Store(pos.Next)
 	if !p.cached() {
 		p.markReady()
 		return p

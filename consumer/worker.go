@@ -63,7 +63,11 @@ type partition struct {
 	stopped bool
 	// restarted: somebody's decision to go on elsewhere was carried out. Only the watch uses it.
 	restarted bool
-	fence     int64
+	// generation is the group's, which took this partition under fence.
+	generation int32
+	fence      int64
+	// reached is the position that the database is known to have had: where it was taken, or the end of a committed batch.
+	reached atomic.Int64
 	// over is closed when the generation that gave this partition ends: batches under way finish, nothing new is begun.
 	over chan struct{}
 	// fresh is the next_offset that was taken: what lies at or above it was never committed to MySQL before.
@@ -192,6 +196,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.checkLanes(ctx)
 		case <-probe.C:
 			w.probePaused(ctx)
+			w.checkPositions(ctx)
 		case <-purge.C:
 			w.purge(ctx)
 		}

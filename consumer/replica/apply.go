@@ -12,8 +12,9 @@ import (
 
 const (
 
-	// GREATEST, and no condition on next_offset: redelivered batches lie below it and must pass.
-	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ? AND fence = ?"
+	// GREATEST, and no upper bound on next_offset: redelivered batches lie below it and must pass. A position below the
+	// batch must not move, or what lies in between would never be read again.
+	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ? AND fence = ? AND next_offset >= ?"
 	sqlPosition = "SELECT next_offset FROM freshet_position WHERE source = ? AND fence = ? FOR UPDATE"
 	sqlNote     = "INSERT INTO freshet_position_history (source, `off`, committed_at) VALUES (?, ?, " + nowMillis + ") ON DUPLICATE KEY UPDATE source = source"
 )
@@ -47,7 +48,8 @@ type run struct {
 //
 //	BEGIN
 //	0  the cache hash of each dataset is locked and compared, so that a change of templates waits for running batches
-//	1  the position moves if the fence is still ours; the row stays locked, so a new owner's Take waits for this batch
+//	1  the position moves if the fence is still ours and the position has reached the batch; the row stays locked, so a
+//	   new owner's Take waits for this batch
 //	2  where names depend on more than the key, the rows are locked and what they were is read
 //	3  guarded upserts, tables in a fixed order, rows in key order; rows that the table refuses become letters
 //	4  dead letters; the names that letters and changes make stale; letters that a newer change overtook
@@ -146,7 +148,7 @@ func (r *run) move(ctx context.Context) error {
 			return err
 		}
 	}
-	found, err := r.w.exec(ctx, sqlMove, r.b.Next, r.b.Source, r.b.Fence)
+	found, err := r.w.exec(ctx, sqlMove, r.b.Next, r.b.Source, r.b.Fence, r.b.From)
 	if err != nil {
 		return doing("move position", "", err)
 	}
@@ -156,8 +158,11 @@ func (r *run) move(ctx context.Context) error {
 	// A connection without clientFoundRows counts changed rows only, and a repeated batch may change nothing.
 	var next int64
 	err = r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next)
-	if errors.Is(err, sql.ErrNoRows) {
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		return ErrFenced
+	case err == nil && next < r.b.From:
+		return ErrBehind
 	}
 	return doing("read position", "", err)
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 const (
 	sqlClaim   = "INSERT INTO freshet_position (source, grp, owner) VALUES (?, ?, '') ON DUPLICATE KEY UPDATE source = source"
 	sqlForeign = "SELECT COUNT(*) FROM freshet_position WHERE grp <> ?"
 	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
+	sqlStands  = "SELECT source, fence, next_offset FROM freshet_position WHERE source IN (?"
 	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
 )
 
@@ -118,4 +120,37 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 		return Position{}, doing("take", source, err)
 	}
 	return p, nil
+}
+
+// Stands reads the fence and position of each source, in no order. Sources without a row are absent.
+func (m *MySQL) Stands(ctx context.Context, sources []string) ([]Position, error) {
+	out := make([]Position, 0, len(sources))
+	for chunk := range slices.Chunk(sources, keyChunk) {
+		args := make([]any, len(chunk))
+		for i, s := range chunk {
+			args[i] = []byte(s)
+		}
+		rows, err := m.db.QueryContext(ctx, sqlStands+strings.Repeat(", ?", len(chunk)-1)+")", args...)
+		if err != nil {
+			return nil, doing("read positions", "", err)
+		}
+		if out, err = scanStands(rows, out); err != nil {
+			return nil, doing("read positions", "", err)
+		}
+	}
+	return out, nil
+}
+
+func scanStands(rows *sql.Rows, out []Position) ([]Position, error) {
+	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
+	for rows.Next() {
+		var p Position
+		var source []byte
+		if err := rows.Scan(&source, &p.Fence, &p.Next); err != nil {
+			return nil, err
+		}
+		p.Source = string(source)
+		out = append(out, p)
+	}
+	return out, rows.Err()
 }

@@ -4,14 +4,18 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/freshet/freshet/schemas"
 )
 
 // Errors that the worker decides by. Every other error of this package is an infrastructure fault: wait and try again.
 var (
-	// ErrFenced: the fence of a source moved (or its row is gone): another owner took it. Nothing was written.
-	ErrFenced = errors.New("fenced: another worker owns this partition")
+	// ErrFenced is returned when the fence of a source moved or its row is gone: another owner took it. Nothing was written.
+	ErrFenced = errors.New("fenced: the database does not accept this worker's batches of the partition")
+	// ErrBehind wraps ErrFenced. It is returned when the position of a source is below the batch: the database went back,
+	// because it was restored or a standby that lagged became the primary. What lies in between must be read again.
+	ErrBehind = fmt.Errorf("%w: its position is below what was committed, as after a failover to a standby that lagged", ErrFenced)
 	// ErrLate: Take came with an older generation than the owner that is alive, or Observe with a topic id that another
 	// has replaced.
 	ErrLate = errors.New("late: a newer generation owns this partition")
@@ -122,8 +126,9 @@ type Letter struct {
 type Batch struct {
 	Source string
 	Fence  int64
-	// Next is the offset after the batch.
-	Next int64
+	// From is where the batch begins, which is where the one before ended, and Next the offset after it. A position below
+	// From refuses the batch.
+	From, Next int64
 	// Changes has the newest change of each record, older ones linked behind it; any order.
 	Changes []*Change
 	Letters []*Letter

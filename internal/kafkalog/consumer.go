@@ -300,6 +300,16 @@ func (c *Consumer) Restart(p Partition, offset int64) bool {
 	return s != nil && s.restart(p, offset)
 }
 
+// Rejoin ends a generation, if it still runs, because of cause; the member joins again and takes its partitions anew.
+func (c *Consumer) Rejoin(generation int32, cause error) {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s != nil && s.gen.ID == generation {
+		s.end(cause)
+	}
+}
+
 func (c *Consumer) lost(l Loss) {
 	c.mu.Lock()
 	c.losses++

@@ -1,0 +1,148 @@
+package consumer_test
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
+)
+
+// pair is a primary and its standby, two databases of one server, behind one address.
+type pair struct {
+	b       *bed
+	proxy   *testenv.Proxy
+	standby string // DSN
+	leader  atomic.Pointer[replica.Config]
+}
+
+func newPair(b *bed) *pair {
+	p := &pair{b: b, proxy: testenv.NewProxy(b.t, b.mysql.Addr), standby: b.mysql.NewDatabase(b.t)}
+	p.lead(b.dsn)
+	return p
+}
+
+func (p *pair) Driver() driver.Driver { return mysql.MySQLDriver{} }
+
+func (p *pair) Connect(ctx context.Context) (driver.Conn, error) {
+	cfg, err := p.leader.Load().DriverConfig()
+	if err != nil {
+		return nil, err
+	}
+	c, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return c.Connect(ctx)
+}
+
+func database(b *bed, dsn string) string {
+	b.t.Helper()
+	c, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return c.DBName
+}
+
+func (p *pair) lead(dsn string) {
+	p.leader.Store(&replica.Config{DSN: p.b.mysql.TCP(p.proxy.Addr, database(p.b, dsn))})
+}
+
+// replicate copies the primary to the standby as it is now.
+func (p *pair) replicate() {
+	p.b.t.Helper()
+	to := database(p.b, p.standby)
+	rows, err := p.b.db.QueryContext(p.b.t.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()")
+	if err != nil {
+		p.b.t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	var copies []string
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			p.b.t.Fatal(err)
+		}
+		copies = append(copies, fmt.Sprintf("CREATE TABLE %s.%s LIKE %[2]s", to, table), fmt.Sprintf("INSERT INTO %s.%s SELECT * FROM %[2]s", to, table))
+	}
+	if err := rows.Err(); err != nil || len(copies) == 0 {
+		p.b.t.Fatal(err, copies)
+	}
+	for _, stmt := range copies {
+		p.b.exec(stmt)
+	}
+}
+
+// failover makes the standby the primary, as a proxy in front of both does.
+func (p *pair) failover() {
+	p.b.t.Helper()
+	p.lead(p.standby)
+	p.b.db = p.b.mysql.Open(p.b.t, p.standby)
+	p.proxy.Cut()
+}
+
+// A standby that lagged becomes the primary while the worker runs: what it lacks is read from Kafka again, with or without
+// further records, and what it made stale is emitted again.
+func TestFailoverToAStandbyThatLagged(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]int{"busy": 10, "quiet": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, servers{})
+			p := newPair(b)
+			w := b.start(func(_ *consumer.Config, rc *replica.Config) { rc.DSN, rc.Connector = "", p })
+			b.putMany("items", 10)
+			b.put("others", "k1", 1) // both partitions have a position
+			b.awaitDone("items")
+			b.awaitDone("others")
+			p.replicate()
+			for i := 10; i < 19; i++ {
+				b.put("items", fmt.Sprint("k", i), 1)
+			}
+			b.put("items", "k5", 2)
+			b.awaitDone("items")
+			p.failover()
+			gone := b.hold("items", "k5", 1) // as loaded from the standby
+			for i := 20; i < 20+more; i++ {
+				b.put("items", fmt.Sprint("k", i), 1)
+			}
+			b.awaitRow("items", "k5", 2)
+			b.awaitDone("items")
+			if n := b.count("items"); n != 19+more {
+				t.Errorf("%d rows, want %d", n, 19+more)
+			}
+			if !gone() {
+				t.Error("the entry that was loaded from the standby stays")
+			}
+			awaitStats(t, w, "counted", func(s consumer.Stats) bool { return s.DatabaseWentBack > 0 })
+			awaitReady(t, w)
+		})
+	}
+}
+
+// A worker that had taken its partitions after the standby's last update notices it by the fence, before the first record.
+func TestFailoverToAStandbyFromBeforeTheTake(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	p := newPair(b)
+	behind := func(_ *consumer.Config, rc *replica.Config) { rc.DSN, rc.Connector = "", p }
+	w := b.start(behind)
+	b.putMany("items", 3)
+	b.awaitDone("items")
+	w.stop()
+	p.replicate()
+	w = b.start(behind)
+	awaitReady(t, w)
+	p.failover()
+	awaitStats(t, w, "counted", func(s consumer.Stats) bool { return s.DatabaseWentBack > 0 })
+	b.put("items", "k1", 2)
+	b.awaitRow("items", "k1", 2)
+	awaitReady(t, w)
+}
