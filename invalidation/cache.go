@@ -75,7 +75,7 @@ type Cache[V any] struct {
 
 	mu      sync.Mutex // guards flights and orphans
 	flights map[string]*flight[V]
-	orphans map[string]string // by name: the token whose lease outlived a failed load
+	orphans map[string]string // by name: the token whose lease was not used
 
 	watchers watchers
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// maxOrphans bounds the leases of failed loads that a cache remembers.
+// maxOrphans bounds the unused leases that a cache remembers.
 const maxOrphans = 1024
 
 // noBypass: the shared tier can be asked, or was.
@@ -53,6 +53,9 @@ func (c *Cache[V]) answered(f *flight[V], token string, r lane.GetReply, err err
 		signal(f.lane.now)
 		c.orphan(f.name, token)
 		a.bypass = bypassNewRoot
+	case r.Status == lane.GetHit && r.Root != f.lane.view.rootNow():
+		signal(f.lane.now) // likewise: the node that stored it may have another cache section
+		a.bypass = bypassNewRoot
 	case !c.dataset.lanes[f.lane.n].agreed.Load(): // it has looked meanwhile
 		a.bypass = bypassDataset
 	}
@@ -67,10 +70,15 @@ func (c *Cache[V]) passed(f *flight[V]) int {
 	case !c.dataset.lanes[f.lane.n].agreed.Load():
 		return bypassDataset
 	}
-	if !f.lane.fresh(c.node.now()) {
-		c.stats.bypassed[bypassUnconfirmed].Add(1) // the local tier only
-	}
-	if f.lane.trouble.Load() >= maxTrouble && !c.cfg.LocalOnly {
+	switch {
+	case c.cfg.LocalOnly:
+		if !f.lane.fresh(c.node.now()) {
+			c.stats.bypassed[bypassUnconfirmed].Add(1) // what is loaded is kept, and served once the lane is confirmed
+		}
+		return noBypass
+	case !f.lane.fresh(c.node.now()): // nothing proves that what the shared tier answers is within the bound
+		return bypassUnconfirmed
+	case f.lane.trouble.Load() >= maxTrouble:
 		return bypassRedis
 	}
 	return noBypass
@@ -129,8 +137,8 @@ func (c *Cache[V]) replace(ctx context.Context, f *flight[V], why error) {
 	f.asked = &a
 }
 
-// token names a fill attempt. After a load that failed it is the one that still holds the lease: otherwise nobody could
-// share the record until the lease ends. That lease is as good as a new one, since any invalidation would have ended it.
+// token names a fill attempt. After a load that failed or was not shared it is the one that still holds the lease: otherwise
+// no process could share the record until the lease ends. That lease is as good as a new one, since any invalidation would have ended it.
 func (c *Cache[V]) token(name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,11 +182,14 @@ func (c *Cache[V]) shared(ctx context.Context, name, token string) (lane.GetRepl
 
 // lease loads under a lease and shares the result.
 func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor int64) (Loaded[V], error) {
-	l, err := c.loadAtLeast(ctx, f, floor)
-	if err != nil {
-		if !c.cfg.LocalOnly {
+	spent := c.cfg.LocalOnly
+	defer func() { // Also when the loader panics: a lease that nothing uses would keep the record from being shared until it ends.
+		if !spent {
 			c.orphan(f.name, token)
 		}
+	}()
+	l, err := c.loadAtLeast(ctx, f, floor)
+	if err != nil {
 		return l, err
 	}
 	if c.primaryOnly(floor) && l.From != Primary {
@@ -192,7 +203,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 	if err != nil {
 		c.stats.refused[refusedCodec].Add(1)
 		c.warn(warnEncode, nil)
-		return l, nil //nolint:nilerr // the reader gets its value; that it is not kept is counted
+		return l, nil // the reader gets its value; that it is not kept is counted
 	}
 	for {
 		s, err := c.node.scripts.Fill(ctx, lane.FillRequest{
@@ -208,9 +219,11 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 			c.stats.refused[refusedRedis].Add(1)
 			return c.unshared(ctx, f.key, l)
 		case s == lane.FillOK:
+			spent = true
 			c.keep(f, l)
 			return l, nil
 		case s == lane.FillLost:
+			spent = true
 			c.stats.refused[refusedLost].Add(1)
 			return c.unshared(ctx, f.key, l)
 		case s == lane.FillStale:
@@ -227,7 +240,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 		}
 		if data, err = c.encode(l); err != nil {
 			c.stats.refused[refusedCodec].Add(1)
-			return l, nil //nolint:nilerr // as above
+			return l, nil // as above
 		}
 	}
 }

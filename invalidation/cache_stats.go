@@ -7,7 +7,7 @@ import (
 
 // Why a tier was passed by.
 const (
-	bypassUnconfirmed = iota // the local tier only
+	bypassUnconfirmed = iota
 	bypassNoLane
 	bypassNewRoot
 	bypassDataset
@@ -86,8 +86,8 @@ type CacheStats struct {
 	Unreadable int64
 	// Dropped counts local entries that became stale by key.
 	Dropped int64
-	// Bypasses by reason: unconfirmed (the local tier only), no_lane, new_root (the lane was flushed since this node last
-	// looked), dataset, redis, busy, codec.
+	// Bypasses by reason: unconfirmed (nothing proves within MaxStaleness that the lane is complete), no_lane, new_root (the lane was
+	// flushed since this node last looked), dataset, redis, busy, codec.
 	Bypasses map[string]int64
 	// Refusals counts values that were not kept, or were loaded again from the primary, by reason: guard, lost, stale,
 	// primary, redis, codec, invalid. Sustained stale means that the loaders' source lags.

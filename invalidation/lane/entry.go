@@ -43,7 +43,9 @@ type GetReply struct {
 	Tags    []string
 	// Floor is the least version that may fill; PrimaryOnly: only a load from the primary may. 0: any.
 	Floor int64
-	Root  string
+	// Root is the lane's root, with GetHit and GetLease. A caller that last saw another one must not use the reply before it has read the
+	// lane's state again: the lane was flushed since, perhaps for other cache sections.
+	Root string
 }
 
 // FillStatus is the fill script's answer.
@@ -76,7 +78,7 @@ type FillRequest struct {
 }
 
 // Get looks up the shared entry of a cache key, or takes the lease to fill it. token is unique per fill attempt, 1 to
-// MaxToken bytes.
+// MaxToken bytes. Only a master that takes writes answers; a replica, or a master that lost its replicas, returns an error.
 func (s *Scripts) Get(ctx context.Context, key, token string) (GetReply, error) {
 	keys, args, err := s.getCall(key, token)
 	if err != nil {
@@ -89,8 +91,8 @@ func (s *Scripts) Get(ctx context.Context, key, token string) (GetReply, error) 
 func getReply(f []string) (r GetReply, ok bool) {
 	var err error
 	switch {
-	case len(f) == 4 && f[0] == "HIT":
-		r = GetReply{Status: GetHit, Value: []byte(f[2]), Tags: splitTags(f[3])}
+	case len(f) == 5 && f[0] == "HIT":
+		r = GetReply{Status: GetHit, Value: []byte(f[2]), Tags: splitTags(f[3]), Root: f[4]}
 		r.Version, err = strconv.ParseInt(f[1], 10, 64)
 	case len(f) == 3 && f[0] == "LEASE":
 		r = GetReply{Status: GetLease, Root: f[2]}

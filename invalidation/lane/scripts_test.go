@@ -130,7 +130,7 @@ func (c *exact) roundTrip(t *testing.T, version int64, value string, tags []stri
 func (c *exact) hit(t *testing.T, version int64, value string, tags []string) {
 	t.Helper()
 	g, err := c.s.Get(t.Context(), c.key, "other")
-	if d := cmp.Diff(lane.GetReply{Status: lane.GetHit, Version: version, Value: []byte(value), Tags: tags}, g); err != nil || d != "" {
+	if d := cmp.Diff(lane.GetReply{Status: lane.GetHit, Version: version, Value: []byte(value), Tags: tags, Root: longestRoot}, g); err != nil || d != "" {
 		t.Fatal(err, d)
 	}
 }

@@ -182,7 +182,7 @@ func (s *shadow) get(key, token string) lane.GetReply {
 		case h.lease:
 			return lane.GetReply{Status: lane.GetBusy, Floor: h.floor}
 		case len(h.tags) == 0 || !s.stamped(h.tags, func(st stamp) bool { return st.seq > h.seq }):
-			return lane.GetReply{Status: lane.GetHit, Version: h.version, Value: []byte(h.value), Tags: h.tags}
+			return lane.GetReply{Status: lane.GetHit, Version: h.version, Value: []byte(h.value), Tags: h.tags, Root: h.root}
 		}
 	}
 	var floor int64

@@ -104,7 +104,7 @@ func (p *player) play(t *testing.T, st step) ([]string, error) {
 		floor := strconv.FormatInt(g.Floor, 10)
 		switch g.Status {
 		case lane.GetHit:
-			return []string{"HIT", strconv.FormatInt(g.Version, 10), string(g.Value), strings.Join(g.Tags, ",")}, err
+			return []string{"HIT", strconv.FormatInt(g.Version, 10), string(g.Value), strings.Join(g.Tags, ","), g.Root}, err
 		case lane.GetLease:
 			return []string{"LEASE", floor, g.Root}, err
 		case lane.GetBusy:

@@ -12,6 +12,7 @@ type checker struct {
 	losses  int                   // Redis failovers and flushes
 	stale   int                   // bounded-staleness violations
 	ryw     int                   // read-your-writes violations
+	foreign int                   // hits on what a node of another section stored
 
 	serves, hits, syncs, flushes, laneFlushes, reemits, rejGuard, rejFloor, rejLease int
 }
@@ -91,6 +92,10 @@ func (k *checker) served(s *sim, n *node, c int, e local) {
 func (k *checker) hit(s *sim, n *node, c int, v kv) {
 	asOf := v.asOf
 	k.hits++
+	if v.sec != n.sec { // perhaps another record's
+		k.foreign++
+		s.tr("foreign hit n%d k%d", n.n, c)
+	}
 	if k.mixed(s, n, c, v.sec) || k.losses > 0 {
 		return
 	}
@@ -138,6 +143,9 @@ func (s *sim) verdict() (bad []string) {
 	}
 	if s.chk.ryw > 0 {
 		add("ryw x%d", s.chk.ryw)
+	}
+	if s.chk.foreign > 0 {
+		add("foreign hits x%d", s.chk.foreign)
 	}
 	return bad
 }

@@ -15,6 +15,10 @@
 // new one while workers and nodes of both run side by side, which name and tag the same records otherwise. It is changed
 // once in a run: back and forth within a loss of Redis is not modelled.
 //
-// Not modelled: deletion of rows, overflow of the tag table, a change of hold or of the number of lanes,
+// In a third of the seeds, masters that were replaced, with or without a loss, go on answering reads as replicas do, and a node's connections
+// for reads may lead to them for a while.
+//
+// Not modelled: that a node leaves the shared tier alone while its lane is not confirmed (it bounds what two masters that both take writes
+// could do, which the protocol assumes away), deletion of rows, overflow of the tag table, a change of hold or of the number of lanes,
 // foreign keys, eviction, clock skew between servers, slot migration.
 package model

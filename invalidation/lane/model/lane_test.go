@@ -234,6 +234,7 @@ const (
 	gotLease
 	gotBusy
 	gotNoLane
+	gotRefused // by a server that takes no writes
 )
 
 // get is get.lua: HIT, or LEASE (token, floor carried), or BUSY, or NOLANE.

@@ -62,14 +62,16 @@ const (
 	fillUnlooked                     // node: fills under a root that it has not looked at
 
 	flushUnlooked // node: caches after a flush before it looked what the lane's cache section is
+	hitUnproved   // shared tier: a server that takes no writes answers hits
+	hitUnlooked   // node: uses a hit under a root that it has not looked at
 
-	lastMut = flushUnlooked
+	lastMut = hitUnlooked
 
 	// needOthers are the rules about other writers; with one of them switched off every seed has such writers.
 	needOthers = otherEmits | outboxAfter | outboxNoSweep | noPlaceholder
 
 	// needRollout are the rules about cache sections; with one of them switched off the section changes in every seed.
-	needRollout = workerNoHash | adoptLate | adoptNoFlush | adoptNoHold | createNoHold | repairOther | nodeNoHash | fillUnlooked | flushUnlooked
+	needRollout = workerNoHash | adoptLate | adoptNoFlush | adoptNoHold | createNoHold | repairOther | nodeNoHash | fillUnlooked | flushUnlooked | hitUnlooked
 
 	// allHold0 switches no rule off: every seed is in hold-0 mode, else a quarter is.
 	allHold0 mut = 1 << 63
@@ -91,6 +93,7 @@ var mutName = map[mut]string{
 	otherEmits: "otherEmits", outboxAfter: "outboxAfter", outboxNoSweep: "outboxNoSweep", noPlaceholder: "noPlaceholder",
 	workerNoHash: "workerNoHash", adoptLate: "adoptLate", adoptNoFlush: "adoptNoFlush", adoptNoHold: "adoptNoHold",
 	createNoHold: "createNoHold", repairOther: "repairOther", nodeNoHash: "nodeNoHash", fillUnlooked: "fillUnlooked", flushUnlooked: "flushUnlooked",
+	hitUnproved: "hitUnproved", hitUnlooked: "hitUnlooked",
 }
 
 // scenario is the full protocol in the seeds in which m is looked for.

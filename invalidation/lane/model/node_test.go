@@ -20,6 +20,7 @@ type laneView struct {
 	pos       [nParts]int // read-your-writes position
 	inbox     []entry
 	connected bool
+	former    bool // connections for reads lead to the lane's former master
 	want      int  // simple follower: head seen by the last poll and not yet received
 	wantT     int  // when that poll was sent
 	root      int  // as of the last look at the lane
@@ -279,9 +280,9 @@ func (n *node) stepFill(s *sim, i int) {
 			done()
 			return
 		}
-		v, st := s.get(l, f.key)
-		if n.rolls && st == gotLease && v.root != n.lane[l].root && !s.has(fillUnlooked) {
-			done() // flushed, perhaps for another section
+		v, st := n.ask(s, l, f.key)
+		if n.strange(s, l, v, st) {
+			done()
 			return
 		}
 		switch st {
@@ -294,7 +295,7 @@ func (n *node) stepFill(s *sim, i int) {
 		case gotLease:
 			f.tok, f.step = v.tok, 1
 			f.primary = v.floor == primaryOnly
-		default: // BUSY or NOLANE: served from the database, never cached
+		default: // BUSY, NOLANE or refused: served from the database, never cached
 			done()
 		}
 	case 1:
