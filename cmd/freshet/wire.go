@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
@@ -115,7 +114,7 @@ func openMigrations(c config.Config) (*sql.DB, error) {
 		return nil, usageError{err}
 	}
 	dc.ParseTime = true
-	connector, err := mysql.NewConnector(dc)
+	connector, err := replica.NewConnector(dc)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}

@@ -28,9 +28,6 @@ const (
 	connIdle     = time.Minute
 )
 
-// strictMode makes the server refuse what it would otherwise bend in silence.
-const strictMode = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION"
-
 // Config of a MySQL. One of DSN, Addr and Connector says where the database is; everything else may be zero.
 type Config struct {
 	// DSN in the driver's form, "user:password@tcp(host:3306)/database". Not with Addr or Connector. Parameters that
@@ -64,8 +61,8 @@ type Config struct {
 	LockWait time.Duration
 	// HistoryEvery is the time between two notes of a source's position; 0 means DefaultHistoryEvery.
 	HistoryEvery time.Duration
-	// PlainSession leaves out the session settings (sql_mode, time_zone, isolation level, lock wait), for embedded
-	// servers that do not know them. A real server needs them: without strict mode bad values are bent in silence.
+	// PlainSession leaves the session variables as the server sets them (see NewConnector), for embedded servers that do
+	// not know them. A real server needs them: without strict mode, for example, it changes bad values silently.
 	PlainSession bool
 	// BeforeCommit, if not nil, is called inside each batch's transaction when everything is written; fault tests stop the
 	// process there. It is nil in production.
@@ -112,8 +109,8 @@ func orElse[T comparable](v, def T) T {
 	return v
 }
 
-// DriverConfig is the driver's configuration that c asks for, with every setting that the replica needs. Open uses it;
-// other parts of a program that need the same database (migrations, outbox) may too.
+// DriverConfig returns the driver's configuration that c asks for, with every driver setting that the replica needs. Open
+// uses it; other parts of a program that need the same database (migrations, outbox) open it with NewConnector.
 func (c Config) DriverConfig() (*mysql.Config, error) {
 	cfg := mysql.NewConfig()
 	if c.DSN != "" {
@@ -152,27 +149,23 @@ func (c Config) DriverConfig() (*mysql.Config, error) {
 	cfg.WriteTimeout = orElse(cfg.WriteTimeout, ioTimeout)
 	cfg.ConnectionAttributes = "program_name:freshet"
 	cfg.Logger = &mysql.NopLogger{} // what it would say comes back as errors too
-	if !c.PlainSession {
-		if cfg.Params == nil {
-			cfg.Params = map[string]string{}
-		}
-		cfg.Params["time_zone"] = "'+00:00'"
-		cfg.Params["sql_mode"] = "'" + strictMode + "'"
-	}
 	return cfg, nil
 }
 
+// connector returns the connector of c: with the session variables of Freshet unless PlainSession is set.
 func (c Config) connector() (driver.Connector, error) {
-	if c.Connector != nil {
-		return c.Connector, nil
+	inner := c.Connector
+	if inner == nil {
+		cfg, err := c.DriverConfig()
+		if err != nil {
+			return nil, err
+		}
+		if inner, err = mysql.NewConnector(cfg); err != nil {
+			return nil, fmt.Errorf("replica: make connector: %w", err)
+		}
 	}
-	cfg, err := c.DriverConfig()
-	if err != nil {
-		return nil, err
+	if c.PlainSession {
+		return inner, nil
 	}
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("replica: make connector: %w", err)
-	}
-	return connector, nil
+	return sessionConnector{inner}, nil
 }

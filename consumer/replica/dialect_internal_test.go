@@ -213,13 +213,10 @@ func TestDriverConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !cfg.ClientFoundRows || !cfg.RejectReadOnly || cfg.ParseTime || cfg.MaxAllowedPacket != 0 || cfg.Collation != "utf8mb4_bin" ||
-		cfg.ReadTimeout == 0 || cfg.WriteTimeout == 0 || cfg.Timeout == 0 || cfg.Passwd != "p@:/?" || !strings.Contains(cfg.Params["sql_mode"], "STRICT_ALL_TABLES") {
+		cfg.ReadTimeout == 0 || cfg.WriteTimeout == 0 || cfg.Timeout == 0 || cfg.Passwd != "p@:/?" {
 		t.Errorf("driver configuration %+v", cfg)
 	}
 	if cfg, err = (Config{DSN: "u:p@tcp(h:1)/d?parseTime=true&clientFoundRows=false"}).DriverConfig(); err != nil || cfg.ParseTime || !cfg.ClientFoundRows {
 		t.Errorf("the DSN has its way: %+v, %v", cfg, err)
-	}
-	if cfg, err = (Config{Addr: "h:1", Database: "d", PlainSession: true}).DriverConfig(); err != nil || len(cfg.Params) != 0 {
-		t.Errorf("plain session has %v, %v", cfg.Params, err)
 	}
 }

@@ -65,17 +65,13 @@ func (m *MySQL) newWriter(ctx context.Context) (*writer, error) {
 	if m.cfg.PlainSession {
 		return w, nil
 	}
-	for _, set := range []string{
-		// A process that stands still, or whose machine is gone, inside a transaction keeps its row locks for as long as the
-		// server waits for its next statement: eight hours by default, in which nobody could take its sources.
-		fmt.Sprintf("SET SESSION sql_mode = '%s', time_zone = '+00:00', innodb_lock_wait_timeout = %[2]d, lock_wait_timeout = %[2]d, wait_timeout = %d",
-			strictMode, int(m.cfg.LockWait/time.Second), int(2*m.idle()/time.Second)),
-		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-	} {
-		if _, err := conn.ExecContext(ctx, set); err != nil {
-			w.close()
-			return nil, doing("set up session", "", err)
-		}
+	// A process that is suspended, or whose machine is gone, inside a transaction keeps its row locks for as long as the
+	// server waits for its next statement: eight hours by default, in which no other worker could take its sources.
+	set := fmt.Sprintf("SET SESSION innodb_lock_wait_timeout = %[1]d, lock_wait_timeout = %[1]d, wait_timeout = %d",
+		int(m.cfg.LockWait/time.Second), int(2*m.idle()/time.Second))
+	if _, err := conn.ExecContext(ctx, set); err != nil {
+		w.close()
+		return nil, doing("set up session", "", err)
 	}
 	return w, nil
 }

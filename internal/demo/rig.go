@@ -88,7 +88,7 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 	if err != nil {
 		return err
 	}
-	if r.Replica, err = replica.Open(ctx, replica.Config{Connector: connector, ReadConns: 8, Logger: cfg.Logger}); err != nil {
+	if r.Replica, err = replica.Open(ctx, replica.Config{Connector: connector, PlainSession: true, ReadConns: 8, Logger: cfg.Logger}); err != nil {
 		return err
 	}
 	// The migrations' lock would need a connection that parses times, and this process has the database to itself.
@@ -174,7 +174,7 @@ func (w *stackWorker) open(
 		return fmt.Errorf("make connector: %w", err)
 	}
 	session := orElse(cfg.Session, DefaultSession)
-	w.replica, err = replica.Open(ctx, replica.Config{Connector: connector, SessionTimeout: session, Logger: cfg.Logger})
+	w.replica, err = replica.Open(ctx, replica.Config{Connector: connector, PlainSession: true, SessionTimeout: session, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
