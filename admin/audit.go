@@ -80,7 +80,7 @@ func (l auditLog) read(ctx context.Context, below int64, limit int) (entries []E
 		if err := rows.Scan(&e.ID, &e.Of, &at, &actor, &role, &action, &target, &e.Outcome, &detail); err != nil {
 			return nil, fmt.Errorf("read audit log: %w", err)
 		}
-		e.At, e.Actor, e.Role, e.Action, e.Target = time.UnixMilli(at).UTC(), string(actor), string(role), string(action), string(target)
+		e.At, e.Actor, e.Role, e.Action, e.Target = instant(at), string(actor), string(role), string(action), string(target)
 		if len(detail) > 0 {
 			if err := json.Unmarshal(detail, &e.Detail); err != nil {
 				return nil, fmt.Errorf("read audit log: line %d: %w", e.ID, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -45,3 +46,6 @@ func (s *Server) dataset(name string) (*schemas.Dataset, error) {
 	}
 	return d, nil
 }
+
+// instant is a stored or received Unix time in ms as the API shows it: in UTC, within what JSON can carry.
+func instant(ms int64) time.Time { return time.UnixMilli(schemas.ClampTime(ms)).UTC() }

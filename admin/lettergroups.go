@@ -41,7 +41,7 @@ func (s *Server) letterGroups(ctx context.Context) (groups []LetterGroup, err er
 			return nil, err
 		}
 		g.Dataset, g.Reason, g.Detail = text(dataset), text(reason), text(detail)
-		g.First, g.Last = time.UnixMilli(first).UTC(), time.UnixMilli(last).UTC()
+		g.First, g.Last = instant(first), instant(last)
 		groups = append(groups, g)
 	}
 	return groups, rows.Err()

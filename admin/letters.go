@@ -49,7 +49,7 @@ func letterOf(l *replica.StoredLetter) Letter {
 		out.Op = l.Op.String()
 	}
 	if l.Record != nil {
-		out.Time = time.UnixMilli(l.Record.Time).UTC()
+		out.Time = instant(l.Record.Time)
 	}
 	return out
 }

@@ -55,7 +55,7 @@ func (s *Server) looker(ctx context.Context, d *schemas.Dataset) (*looker, error
 
 // messagesOf reads a record's events. Content is copied, so the record's buffers may go.
 func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) []Message {
-	base := Message{Partition: partition, Offset: rec.Offset, Time: time.UnixMilli(rec.Time).UTC(), Key: text(rec.Key), Size: rec.Size()}
+	base := Message{Partition: partition, Offset: rec.Offset, Time: instant(rec.Time), Key: text(rec.Key), Size: rec.Size()}
 	if content {
 		base.Headers = map[string]string{}
 		for _, h := range rec.Headers {

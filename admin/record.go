@@ -174,7 +174,7 @@ func (s *Server) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInpu
 	if err != nil || !row.Found {
 		return err
 	}
-	r.Row = &RowSide{Version: row.Version, Deleted: row.Deleted, At: time.UnixMilli(row.At).UTC()}
+	r.Row = &RowSide{Version: row.Version, Deleted: row.Deleted, At: instant(row.At)}
 	if in.Data {
 		r.Row.Data, err = json.Marshal(row.Properties(d))
 	}

@@ -193,7 +193,7 @@ func (f *staleStream) tell(n int, e *lane.Entry) error {
 		s.Names = append(s.Names, StaleName{Name: it.Key, Version: it.Version})
 	}
 	if p.Time > 0 {
-		at := time.UnixMilli(p.Time).UTC()
+		at := instant(p.Time)
 		s.At = &at
 	}
 	return f.send(n, e.ID, "stale", s)

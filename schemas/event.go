@@ -72,6 +72,14 @@ type Header struct {
 	Value []byte
 }
 
+// MaxTime is the greatest time of a record in Unix ms: the last one of the year 9999. JSON and RFC 3339 cannot write a
+// later one.
+const MaxTime int64 = 253_402_300_799_999
+
+// ClampTime returns the time of a record, in Unix ms, within the bounds of Record.Time. A producer may write any number
+// there; -1 is Kafka's "no time".
+func ClampTime(ms int64) int64 { return min(max(ms, 0), MaxTime) }
+
 // Record is a Kafka record as the codec sees it. Key, Value and the header values may be slices of a shared buffer: copy
 // what must outlive its owner.
 type Record struct {
@@ -80,7 +88,7 @@ type Record struct {
 	// Value is nil for a tombstone, which is not the same as empty.
 	Value   []byte
 	Headers []Header
-	// Time is the broker's time of the record in Unix ms.
+	// Time is the broker's time of the record in Unix ms, from 0 to MaxTime; 0 is unknown.
 	Time int64
 	// Offset is the record's place in its partition; 0 for a record that was not read from Kafka.
 	Offset int64

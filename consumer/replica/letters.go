@@ -199,7 +199,7 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	if errno != nil {
 		l.Errno = uint16(*errno) // what was written from a uint16
 	}
-	l.Record = &schemas.Record{Key: kafkaKey, Value: data, Time: at, Offset: l.Offset}
+	l.Record = &schemas.Record{Key: kafkaKey, Value: data, Time: schemas.ClampTime(at), Offset: l.Offset}
 	if !content || headers == nil {
 		return l, nil
 	}

@@ -288,7 +288,7 @@ func (d *decoder) record(s *slab) error {
 	case offset < d.next:
 		return nil
 	}
-	rec := schemas.Record{Time: at, Offset: offset}
+	rec := schemas.Record{Time: schemas.ClampTime(at), Offset: offset}
 	if size > len(b) {
 		rec.Oversize = size // above the limit for sure: its bytes were skipped
 	} else if err := readFields(&w, &rec, s); err != nil {
