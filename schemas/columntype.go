@@ -27,13 +27,27 @@ func typeBase(name string) string {
 		"blob", "mediumblob", "longblob", "enum", "set", "json", "geometry", "point", "linestring", "polygon", "multipoint",
 		"multilinestring", "multipolygon", "geometrycollection", "uuid", "inet4", "inet6":
 		return name
-	case "integer":
+	case "integer", "int4":
 		return "int"
+	case "int1":
+		return "tinyint"
+	case "int2":
+		return "smallint"
+	case "int3", "middleint":
+		return "mediumint"
+	case "int8":
+		return "bigint"
+	case "float4":
+		return "float"
+	case "character", "nchar":
+		return "char"
+	case "varcharacter", "nvarchar", "national":
+		return "varchar"
 	case "bool", "boolean":
 		return "tinyint"
 	case "numeric", "dec", "fixed":
 		return "decimal"
-	case "real":
+	case "real", "float8":
 		return "double"
 	case "geomcollection":
 		return "geometrycollection"
@@ -141,6 +155,15 @@ func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 func (t ColumnType) IsInteger() bool {
 	switch t.Base {
 	case "tinyint", "smallint", "mediumint", "int", "bigint":
+		return true
+	}
+	return false
+}
+
+// IsText reports whether its values are text of the column's character set.
+func (t ColumnType) IsText() bool {
+	switch t.Base {
+	case "char", "varchar", "tinytext", "text", "mediumtext", "longtext":
 		return true
 	}
 	return false

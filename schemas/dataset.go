@@ -63,6 +63,9 @@ type Property struct {
 	Precision, Scale int
 	// Unsigned: a KindInteger whose minimum is ≥ 0 and whose maximum is above 2^63−1.
 	Unsigned bool
+	// Signed: a KindInteger whose minimum is below 0. Without it a negative number need not be meant: some tools write the
+	// upper half of BIGINT UNSIGNED that way.
+	Signed bool
 }
 
 // Column is one column of a replica table and the property that fills it. Freshet's own columns (_version, _deleted,

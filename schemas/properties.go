@@ -48,6 +48,8 @@ func readProperty(name string, declared any) (p Property, problem, mend string) 
 	case "integer":
 		p.Kind = KindInteger
 		p.Unsigned = isUnsigned(decl)
+		least := bound(decl, "minimum")
+		p.Signed = least != nil && least.Sign() < 0
 	case "number":
 		p.Kind = KindNumber
 	case "boolean":

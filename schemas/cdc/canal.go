@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -11,7 +12,10 @@ import (
 type canalMessage struct {
 	typ, database, table string
 	isDDL                bool
-	data, old, types     schemas.JSON
+	data, old            schemas.JSON
+	types, sqlTypes      schemas.JSON
+	keys                 []string // pkNames
+	keyOnly              bool
 }
 
 // canal reads a flat message: several rows, every value a text, and of the old row the changed columns alone.
@@ -20,6 +24,39 @@ func (r *reading) canal() error {
 		return malformed("value", "is missing: Canal writes none without")
 	}
 	var m canalMessage
+	if err := m.read(r); err != nil {
+		return err
+	}
+	switch m.typ {
+	case "QUERY": // MariaDB's annotations name no table, and their text is that of any statement of any database
+		if m.isDDL {
+			return r.ignore(SchemaChange)
+		}
+		return r.ignore(Statement)
+	case "INSERT", "INIT", "UPDATE", "DELETE", "TRUNCATE", "ERASE":
+		ours, err := r.d.belongs(origin{database: m.database, table: m.table})
+		switch {
+		case err != nil:
+			return err
+		case !ours:
+			return r.ignore(OtherTable)
+		case m.typ == "TRUNCATE" || m.typ == "ERASE":
+			return r.emptied()
+		}
+		return r.canalRows(&m)
+	case "TIDB_WATERMARK":
+		return r.ignore(Heartbeat)
+	case "CREATE", "ALTER", "RENAME", "CINDEX", "DINDEX", "INIT_DDL":
+		return r.ignore(SchemaChange)
+	}
+	if m.isDDL {
+		return r.ignore(SchemaChange)
+	}
+	return malformed("type", "is none that Canal writes")
+}
+
+// read reads the members of a message.
+func (m *canalMessage) read(r *reading) error {
 	var es, ts schemas.JSON
 	err := schemas.WalkObject(r.text, func(name string, v schemas.JSON) error {
 		switch name {
@@ -37,6 +74,12 @@ func (r *reading) canal() error {
 			m.old = v
 		case "mysqlType":
 			m.types = v
+		case "sqlType":
+			m.sqlTypes = v
+		case "pkNames":
+			return m.readKeys(v)
+		case "_tidb":
+			return m.readTiDB(v)
 		case "es":
 			es = v
 		case "ts":
@@ -44,42 +87,58 @@ func (r *reading) canal() error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
 	r.setTime(ts)
 	r.setTime(es)
-	ours := m.database+"."+m.table == r.d.rules.Table
-	switch m.typ {
-	case "QUERY": // MariaDB's annotations name no table, and their text is that of any statement of any database
-		if m.isDDL {
-			return r.ignore(SchemaChange)
-		}
-		return r.ignore(Statement)
-	case "INSERT", "INIT", "UPDATE", "DELETE":
-		if !ours {
-			return r.ignore(OtherTable)
-		}
-		return r.canalRows(&m)
-	case "TRUNCATE", "ERASE":
-		if !ours {
-			return r.ignore(OtherTable)
-		}
-		return r.emptied()
-	case "CREATE", "ALTER", "RENAME", "CINDEX", "DINDEX", "INIT_DDL":
-		return r.ignore(SchemaChange)
+	return err
+}
+
+func (m *canalMessage) readKeys(v schemas.JSON) error {
+	names, err := items(v)
+	for _, name := range names {
+		m.keys = append(m.keys, name.Text)
 	}
-	if m.isDDL {
-		return r.ignore(SchemaChange)
+	return err
+}
+
+// readTiDB reads TiCDC's extension: a row above Kafka's limit is sent with its key alone, and perhaps a place where the
+// rest is.
+func (m *canalMessage) readTiDB(v schemas.JSON) error {
+	if v.Kind != schemas.JSONObject {
+		return nil
 	}
-	return malformed("type", "is none that Canal writes")
+	return schemas.WalkObject(v.Text, func(name string, v schemas.JSON) error {
+		switch name {
+		case "onlyHandleKey":
+			m.keyOnly = m.keyOnly || v.Text == "true"
+		case "claimCheckLocation":
+			m.keyOnly = m.keyOnly || v.Text != "" && v.Kind == schemas.JSONString
+		}
+		return nil
+	})
+}
+
+// unfit is what is wrong with every row of a message.
+func (m *canalMessage) unfit(d *Decoder) error {
+	if len(m.keys) > 0 {
+		if err := d.sameKey(m.keys); err != nil {
+			return err
+		}
+	}
+	if m.keyOnly && m.typ != "DELETE" {
+		return &schemas.FieldError{
+			Field: "data", Problem: "is the row's key alone, as the record says", Reason: schemas.ReasonPartial,
+			Mend: "let the tool send whole rows: raise Kafka's max.message.bytes, and leave large-message-handle-option out",
+		}
+	}
+	return nil
 }
 
 func (r *reading) canalRows(m *canalMessage) error {
-	desc, err := r.d.mysqlTypes(m.types)
+	desc, err := r.d.mysqlTypes(m.types, m.sqlTypes)
 	if err != nil {
 		return err
 	}
+	unfit := m.unfit(r.d)
 	r.convert = r.canalConverter(desc)
 	rows, err := items(m.data)
 	if err != nil {
@@ -95,11 +154,13 @@ func (r *reading) canalRows(m *canalMessage) error {
 	for i, row := range rows {
 		if m.typ == "DELETE" {
 			st := r.read(row, false, nil)
+			st.err = cmp.Or(unfit, st.err)
 			r.finishKey(&st)
 			r.add(schemas.Delete, &st)
 			continue
 		}
 		st := r.read(row, true, nil)
+		st.err = cmp.Or(unfit, st.err)
 		r.whole(&st, desc.hasType)
 		r.finishKey(&st)
 		var before *state
@@ -122,44 +183,6 @@ func items(v schemas.JSON) ([]schemas.JSON, error) {
 		return nil
 	})
 	return list, err
-}
-
-// mysqlTypes reads the column types of a message; some variants leave them out.
-func (d *Decoder) mysqlTypes(v schemas.JSON) (*described, error) {
-	if v.Kind != schemas.JSONObject {
-		return &described{}, nil
-	}
-	if last := d.types.Load(); last != nil && last.text == v.Text {
-		return last, nil
-	}
-	desc := &described{text: v.Text, types: map[string]schemas.ColumnType{}}
-	err := schemas.WalkObject(v.Text, func(name string, v schemas.JSON) error {
-		desc.types[name], _ = schemas.ParseColumnType(v.Text)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	d.types.Store(desc)
-	return desc, nil
-}
-
-// canalConverter converts texts by the type that the message names, else by the declared one.
-func (r *reading) canalConverter(desc *described) func(*column, schemas.JSON) (cell, error) {
-	return func(c *column, v schemas.JSON) (cell, error) {
-		t, told := desc.types[c.Name]
-		if !told || t.Base == "" {
-			t = c.typ
-		}
-		switch v.Kind {
-		case schemas.JSONNull:
-			return cell{}, nil
-		case schemas.JSONArray, schemas.JSONObject:
-			return cell{}, c.mismatch()
-		default:
-		}
-		return r.canalValue(c, v.Text, t)
-	}
 }
 
 func (r *reading) canalValue(c *column, text string, t schemas.ColumnType) (cell, error) {

@@ -12,6 +12,8 @@ type field struct {
 	typ   string // "int64", "bytes", "string" …
 	name  string // what the value means: "io.debezium.time.MicroTimestamp" …
 	scale int
+	// source is the captured column's type, "" unless column.propagate.source.type is set.
+	source schemas.ColumnType
 }
 
 // unwrap takes apart Connect's {schema, payload}; without the wrapper the value is the payload and schema is "".
@@ -118,7 +120,12 @@ func readFields(list string, fn func(name string, f field, inner schemas.JSON) e
 
 func (f *field) readParameters(text string) error {
 	return schemas.WalkObject(text, func(name string, v schemas.JSON) error {
-		if name != "scale" {
+		switch name {
+		case "__debezium.source.column.type":
+			f.source, _ = schemas.ParseColumnType(v.Text)
+			return nil
+		case "scale":
+		default:
 			return nil
 		}
 		n, err := strconv.Atoi(v.Text)

@@ -102,13 +102,17 @@ func (r *reading) debezium() error {
 }
 
 func (r *reading) envelope(e *envelope, desc *described) error {
-	ours, err := r.readSource(e.source)
+	from, err := r.readSource(e.source)
 	if err != nil {
 		return err
 	}
-	switch {
-	case e.op == "m":
+	if e.op == "m" {
 		return r.ignore(Message)
+	}
+	ours, err := r.d.belongs(from)
+	switch {
+	case err != nil:
+		return err
 	case !ours:
 		return r.ignore(OtherTable)
 	case e.op == "t":
@@ -141,11 +145,11 @@ func (r *reading) debeziumDelete(e *envelope) error {
 	if err != nil {
 		return err
 	}
-	st := state{keys: recordKey}
+	st := state{keys: recordKey.values}
 	if e.before.Kind == schemas.JSONObject {
 		st = r.read(e.before, false, nil)
 		// REPLICA IDENTITY DEFAULT leaves everything but the key null or out.
-		for i, v := range recordKey {
+		for i, v := range recordKey.values {
 			if st.keys[i] == nil {
 				st.keys[i] = v
 			}
@@ -166,30 +170,66 @@ func (r *reading) tombstone() error {
 	if r.convert == nil {
 		r.convert = r.debeziumConverter(nil)
 	}
+	if ours, err := r.tombstoneBelongs(); err != nil || r.res.Ignored != NotIgnored || !ours {
+		return err
+	}
 	key, err := r.recordKey()
 	if err != nil {
 		return err
 	}
-	st := state{keys: key}
+	st := state{keys: key.values, err: key.err}
 	r.finishKey(&st)
 	r.add(schemas.Delete, &st)
 	return nil
 }
 
-// recordKey reads the key properties of the record's key; nil where it does not have them.
-func (r *reading) recordKey() ([]any, error) {
+// tombstoneBelongs reports whether a record without a value is of the declared table, or notes why it is ignored. Its key
+// seldom says so, and a key of another table may equal one of ours.
+func (r *reading) tombstoneBelongs() (bool, error) {
+	if r.d.rules.Table == "" {
+		return true, nil
+	}
+	from, err := r.keyOrigin()
+	if err != nil {
+		return false, err
+	}
+	if !from.stated() {
+		if r.d.ds.Format == schemas.FormatDebezium || r.d.rules.RewrittenDeletes {
+			return false, r.ignore(Tombstone) // the delete before it names its table and did the work
+		}
+		return false, &schemas.FieldError{
+			Field: "key", Problem: "names no table, which cdc.table asks for, so the deletion may be of another table's row", Reason: schemas.ReasonKey,
+			Mend: "write keys with schemas, set delete.tombstone.handling.mode to rewrite, or leave cdc.table out if the topic carries one table",
+		}
+	}
+	ours, err := r.d.belongs(from)
+	if err == nil && !ours {
+		err = r.ignore(OtherTable)
+	}
+	return ours, err
+}
+
+// recordKey is what a record's key says: the values of the key properties, nil where it does not have them, and what is
+// wrong with its columns.
+type recordKey struct {
+	values []any
+	err    error
+}
+
+// recordKey reads the record's key.
+func (r *reading) recordKey() (recordKey, error) {
 	keys := make([]any, len(r.d.ds.Key))
 	if r.rec.Key == nil {
-		return keys, nil
+		return recordKey{values: keys}, nil
 	}
 	text := string(r.rec.Key)
 	v, err := schemas.ReadJSON(text)
 	if err != nil {
-		return nil, &schemas.FieldError{Field: "key", Problem: "of the record is no JSON", Mend: "use Connect's JsonConverter for keys", Reason: schemas.ReasonKey}
+		return recordKey{}, &schemas.FieldError{Field: "key", Problem: "of the record is no JSON", Mend: "use Connect's JsonConverter for keys", Reason: schemas.ReasonKey}
 	}
 	if v.Kind == schemas.JSONObject {
 		if v, _, err = unwrap(text); err != nil {
-			return nil, err
+			return recordKey{}, err
 		}
 	}
 	one := func(c *column, v schemas.JSON) error {
@@ -202,39 +242,43 @@ func (r *reading) recordKey() ([]any, error) {
 	}
 	if v.Kind != schemas.JSONObject {
 		if len(keys) == 1 { // a transform took the only field out of its object
-			return keys, one(&r.d.columns[0], v)
+			return recordKey{values: keys}, one(&r.d.columns[0], v)
 		}
-		return keys, nil
+		return recordKey{values: keys}, nil
 	}
-	return keys, schemas.WalkObject(v.Text, func(name string, v schemas.JSON) error {
+	var columns []string
+	err = schemas.WalkObject(v.Text, func(name string, v schemas.JSON) error {
+		if name == physicalTable {
+			return nil
+		}
+		columns = append(columns, name)
 		if i, known := r.d.byName[name]; known && r.d.columns[i].key >= 0 {
 			return one(&r.d.columns[i], v)
 		}
 		return nil
 	})
+	return recordKey{values: keys, err: r.d.sameKey(columns)}, err
 }
 
-// readSource reads the time, and says whether the table is the dataset's.
-func (r *reading) readSource(source schemas.JSON) (ours bool, err error) {
+// readSource reads the time, and where the row comes from.
+func (r *reading) readSource(source schemas.JSON) (from origin, err error) {
 	if source.Kind != schemas.JSONObject {
-		return r.d.rules.Table == "", nil
+		return origin{}, nil
 	}
-	var db, schema, table string
 	err = schemas.WalkObject(source.Text, func(name string, v schemas.JSON) error {
 		switch name {
 		case "db":
-			db = v.Text
+			from.database = v.Text
 		case "schema":
-			schema = v.Text
+			from.schema = v.Text
 		case "table":
-			table = v.Text
+			from.table = v.Text
 		case "ts_ms":
 			r.setTime(v)
 		}
 		return nil
 	})
-	want := r.d.rules.Table
-	return want == "" || want == db+"."+table || want == schema+"."+table, err
+	return from, err
 }
 
 // setTime takes a time of Unix seconds or milliseconds.

@@ -54,7 +54,7 @@ func (r *reading) bySchema(c *column, v schemas.JSON, f field) (cell, error) {
 	case "io.debezium.time.NanoTime":
 		return c.clock(v, time.Nanosecond)
 	case "io.debezium.time.Year":
-		return c.integer(v, r.d.rules.PreciseDecimals)
+		return c.integer(v, r.d.rules.PreciseDecimals, wide{told: true})
 	case "io.debezium.data.Bits":
 		return c.bits(v)
 	case "io.debezium.data.Enum":
@@ -71,8 +71,14 @@ func (r *reading) bySchema(c *column, v schemas.JSON, f field) (cell, error) {
 			return cell{}, c.mismatch()
 		}
 		return padded(b, c.typ), nil
-	case "int8", "int16", "int32", "int64":
-		return c.integer(v, r.d.rules.PreciseDecimals)
+	case "int8", "int16", "int32":
+		return c.integer(v, r.d.rules.PreciseDecimals, wide{told: true})
+	case "int64":
+		w := c.wide()
+		if f.source.Base != "" && !c.declared {
+			w = wide{told: true, unsigned: f.source.Base == "bigint" && f.source.Unsigned}
+		}
+		return c.integer(v, r.d.rules.PreciseDecimals, w)
 	}
 	return r.byType(c, v)
 }
@@ -83,7 +89,7 @@ func (r *reading) byType(c *column, v schemas.JSON) (cell, error) {
 	case v.Kind == schemas.JSONObject && t.Base != "json" && t.Base != "":
 		return c.variableScale(v)
 	case t.IsInteger():
-		return c.integer(v, r.d.rules.PreciseDecimals)
+		return c.integer(v, r.d.rules.PreciseDecimals, c.wide())
 	case t.IsBinary():
 		b, ok := readBinary(v.Text, r.d.rules.Binary)
 		if v.Kind != schemas.JSONString || !ok {
@@ -102,7 +108,7 @@ func (r *reading) byBase(c *column, v schemas.JSON) (cell, error) {
 	}
 	switch c.typ.Base {
 	case "year":
-		return c.integer(v, r.d.rules.PreciseDecimals)
+		return c.integer(v, r.d.rules.PreciseDecimals, wide{told: true})
 	case "bit":
 		return c.bits(v)
 	case "decimal":
@@ -137,7 +143,7 @@ func (r *reading) byBase(c *column, v schemas.JSON) (cell, error) {
 		if v.Kind == schemas.JSONString && c.Kind == schemas.KindDateTime {
 			return c.isoMoment(v.Text)
 		}
-		if v.Kind != schemas.JSONString {
+		if v.Kind != schemas.JSONString || strings.Contains(v.Text, `\,`) { // text, or a label of an enum with a comma
 			return cell{}, c.undeclared()
 		}
 	}
@@ -147,10 +153,24 @@ func (r *reading) byBase(c *column, v schemas.JSON) (cell, error) {
 	return cell{cellText, v.Text}, nil
 }
 
+// wide is what is known of a column that Debezium writes as a 64-bit integer.
+type wide struct {
+	// unsigned: it is BIGINT UNSIGNED, whose upper half comes as negative numbers.
+	unsigned bool
+	// told: something says whether it is, so that a negative number is one.
+	told bool
+}
+
+// wide is what the declaration says of the column. A property alone says it by its bounds.
+func (c *column) wide() wide {
+	unsigned := c.typ.Unsigned && c.typ.Base == "bigint"
+	return wide{unsigned: unsigned, told: unsigned || c.declared || c.Signed}
+}
+
 // integer also undoes what bigint.unsigned.handling.mode does: long wraps at 2^63, precise writes bytes. A text that begins
 // with a digit would be a negative number as bytes, so the two forms of text cannot be confused.
-func (c *column) integer(v schemas.JSON, precise bool) (cell, error) {
-	unsigned := c.typ.Unsigned && c.typ.Base == "bigint"
+func (c *column) integer(v schemas.JSON, precise bool, w wide) (cell, error) {
+	unsigned := w.unsigned
 	switch v.Kind {
 	case schemas.JSONBoolean:
 		return cell{cellBoolean, v.Text}, nil
@@ -159,11 +179,16 @@ func (c *column) integer(v schemas.JSON, precise bool) (cell, error) {
 		if !isInteger(text) {
 			return cell{}, c.mismatch()
 		}
-		if unsigned && text[0] == '-' {
+		switch {
+		case text[0] != '-':
+		case unsigned:
 			var ok bool
 			if text, ok = wrapped(text); !ok {
 				return cell{}, c.mismatch()
 			}
+		case !w.told:
+			return cell{}, c.refuse("is negative, or the upper half of BIGINT UNSIGNED, which Debezium writes so",
+				"declare its type: cdc.columns."+c.Name+": the type by SHOW COLUMNS; or give the property a minimum")
 		}
 		return cell{cellInteger, text}, nil
 	case schemas.JSONString:

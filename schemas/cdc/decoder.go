@@ -36,7 +36,11 @@ type described struct {
 	text   string
 	name   string                        // Debezium: the schema's
 	fields map[string]field              // Debezium
+	sql    string                        // Canal: the text of sqlType
 	types  map[string]schemas.ColumnType // Canal
+	bytes  map[string]bool               // Canal: sqlType says that the column's text stands for bytes
+	// unlabelled: an enum or set that came without its labels.
+	unlabelled map[string]bool
 }
 
 func (d *described) hasField(column string) bool {

@@ -35,7 +35,14 @@ func (r *reading) flat() error {
 	if payload.Kind != schemas.JSONObject {
 		return malformed("value", "is no row")
 	}
-	if table := r.d.rules.Table; table != "" && m.table != "" && !strings.HasSuffix(table, "."+m.table) {
+	m.from.noteHeaders(r.rec.Headers)
+	if desc != nil && m.from.database == "" && m.from.schema == "" {
+		m.from.qualified, _ = strings.CutSuffix(desc.name, rowSuffix)
+	}
+	switch ours, err := r.d.belongs(m.from); {
+	case err != nil:
+		return err
+	case !ours:
 		return r.ignore(OtherTable)
 	}
 	if st.hasKey() { // what has none is no row of ours, whatever else it is
@@ -65,10 +72,11 @@ func (r *reading) flat() error {
 
 // flatMeta are the members that the transform adds.
 type flatMeta struct {
-	d              *Decoder
-	deleted, table string
-	time           schemas.JSON
-	foreign        foreign
+	d       *Decoder
+	deleted string
+	from    origin
+	time    schemas.JSON
+	foreign foreign
 }
 
 // take takes what is no column: members with the transform's prefix, unless the schema declares them.
@@ -77,11 +85,10 @@ func (m *flatMeta) take(name string, v schemas.JSON) bool {
 	if !strings.HasPrefix(name, "__") {
 		return false
 	}
+	m.from.note(name, v.Text)
 	switch name {
 	case "__deleted":
 		m.deleted = v.Text
-	case "__table":
-		m.table = v.Text
 	case "__source_ts_ms", "__ts_ms":
 		if m.time.Text == "" {
 			m.time = v

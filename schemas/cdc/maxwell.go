@@ -1,6 +1,7 @@
 package cdc
 
 import (
+	"cmp"
 	"encoding/base64"
 	"strings"
 
@@ -34,20 +35,21 @@ func (r *reading) maxwell() error {
 	if err != nil {
 		return err
 	}
-	ours := database+"."+table == r.d.rules.Table
+	from := origin{database: database, table: table}
 	switch typ { // before the key: control records have keys without values
 	case "bootstrap-start", "bootstrap-complete":
 		return r.ignore(Bootstrap)
-	case "insert", "update", "delete", "bootstrap-insert":
-		if !ours {
+	case "insert", "update", "delete", "bootstrap-insert", "table-drop":
+		ours, err := r.d.belongs(from)
+		switch {
+		case err != nil:
+			return err
+		case !ours:
 			return r.ignore(OtherTable)
+		case typ == "table-drop":
+			return r.emptied()
 		}
 		return r.maxwellRow(typ, data, old)
-	case "table-drop":
-		if !ours {
-			return r.ignore(OtherTable)
-		}
-		return r.emptied()
 	case "table-create", "table-alter", "database-create", "database-alter", "database-drop":
 		return r.ignore(SchemaChange)
 	}
@@ -57,17 +59,23 @@ func (r *reading) maxwell() error {
 func (r *reading) maxwellRow(typ string, data, old schemas.JSON) error {
 	r.convert = r.maxwellValue
 	r.bootstrap = typ == "bootstrap-insert"
-	recordKey := r.maxwellKey()
+	values, columns := r.maxwellKey()
+	var unfit error
+	if len(columns) > 0 {
+		unfit = r.d.sameKey(columns)
+	}
 	if typ == "delete" {
 		st := r.read(data, false, nil)
+		st.err = cmp.Or(unfit, st.err)
 		r.finishKey(&st)
-		r.agree(&st, recordKey, false)
+		r.agree(&st, recordKey{values: values}, false)
 		r.add(schemas.Delete, &st)
 		return nil
 	}
 	st := r.read(data, true, nil)
+	st.err = cmp.Or(unfit, st.err)
 	r.finishKey(&st)
-	r.agree(&st, recordKey, false)
+	r.agree(&st, recordKey{values: values}, false)
 	var before *state
 	if typ == "update" {
 		before = r.overlay(&st, old)
@@ -76,11 +84,12 @@ func (r *reading) maxwellRow(typ string, data, old schemas.JSON) error {
 	return nil
 }
 
-// maxwellKey reads {"database":…,"table":…,"pk.id":1} and ["shop","customers",[{"id":1}]]. Whatever else a record is keyed
-// by says nothing about the row.
-func (r *reading) maxwellKey() []any {
-	keys := make([]any, len(r.d.ds.Key))
+// maxwellKey reads {"database":…,"table":…,"pk.id":1} and ["shop","customers",[{"id":1}]]: the values of the dataset's key,
+// and the columns of the table's. Whatever else a record is keyed by says nothing about the row.
+func (r *reading) maxwellKey() (keys []any, columns []string) {
+	keys = make([]any, len(r.d.ds.Key))
 	one := func(name string, v schemas.JSON) {
+		columns = append(columns, name)
 		i, known := r.d.byName[name]
 		if !known || r.d.columns[i].key < 0 {
 			return
@@ -94,7 +103,7 @@ func (r *reading) maxwellKey() []any {
 	}
 	v, err := schemas.ReadJSON(string(r.rec.Key))
 	if err != nil {
-		return keys
+		return keys, nil
 	}
 	member := func(name string, v schemas.JSON) error {
 		one(name, v)
@@ -113,15 +122,15 @@ func (r *reading) maxwellKey() []any {
 		if len(parts) != 3 || parts[2].Kind != schemas.JSONArray {
 			break
 		}
-		columns, _ := items(parts[2])
-		for _, column := range columns {
+		list, _ := items(parts[2])
+		for _, column := range list {
 			if column.Kind == schemas.JSONObject {
 				_ = schemas.WalkObject(column.Text, member)
 			}
 		}
 	default:
 	}
-	return keys
+	return keys, columns
 }
 
 // maxwellValue converts a value by the declared type, or the one that the property suggests.
@@ -158,6 +167,8 @@ func (r *reading) maxwellValue(c *column, v schemas.JSON) (cell, error) {
 			return cell{}, c.undeclared()
 		}
 		return cell{}, c.mismatch()
+	case t.Base == "" && c.Kind == schemas.KindString && doubtfulText(v.Text):
+		return cell{}, c.undeclared()
 	case t.Base == "enum":
 		return cell{cellText, label(v.Text, t.Labels)}, nil
 	case t.IsBinary():
@@ -168,6 +179,19 @@ func (r *reading) maxwellValue(c *column, v schemas.JSON) (cell, error) {
 		return padded(b, t), nil
 	}
 	return r.timeText(c, v.Text, t)
+}
+
+// doubtfulText: only the column's type tells a text from the base64 of bytes, of which Maxwell's stream leaves the zeros of
+// BINARY(n) out, and from a label whose quotes it doubles.
+func doubtfulText(text string) bool {
+	if strings.Contains(text, "''") {
+		return true
+	}
+	if !strings.HasSuffix(text, "=") {
+		return false
+	}
+	_, err := base64.StdEncoding.DecodeString(text)
+	return err == nil
 }
 
 // label finds the label that Maxwell wrote with its quotes doubled.

@@ -201,8 +201,11 @@ func (r *reading) whole(st *state, described func(column string) bool) {
 
 // agree checks a row's key against the record's key, as far as the latter has the properties. all: it must have them, since
 // it chooses the partition.
-func (r *reading) agree(st *state, recordKey []any, all bool) {
-	for i, want := range recordKey {
+func (r *reading) agree(st *state, key recordKey, all bool) {
+	if st.err == nil {
+		st.err = key.err
+	}
+	for i, want := range key.values {
 		switch {
 		case st.err != nil:
 			return

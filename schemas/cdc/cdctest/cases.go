@@ -37,9 +37,9 @@ func Cases() []Case {
 			Name: "debezium-" + mode + "-" + table, Tool: "debezium", Capture: "plain", Table: table, Partitions: 1,
 			Files: []string{"debezium/" + mode + "." + table}, Schema: schema, Key: keyOf(table),
 		}
-		types := map[string]string{"customers": customerTypes, "order_lines": "shipped_at: datetime"}[table]
+		types := map[string]string{"customers": customerTypes + ", id: bigint, vip: tinyint, score: int", "order_lines": "shipped_at: datetime, qty: int"}[table]
 		if mode == "schema" {
-			types = "" // the records say it
+			types = map[string]string{"customers": "id: bigint", "order_lines": "qty: int"}[table] // the records say the others
 		}
 		c.Rules = fmt.Sprintf("format: debezium\ncdc: {%s, columns: {%s}}\n", rules, types)
 		if mode == "unwrap" {
