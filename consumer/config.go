@@ -58,6 +58,11 @@ type Config struct {
 	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. Empty: it follows none. Only
 	// together with Emitter.
 	Namespace string
+	// Binding keeps the workers of other namespaces and databases apart from this one's: the worker takes nothing before the
+	// database belongs to BindTo and its group. nil: it is not checked, which only a database with one writer allows.
+	Binding BindingLog
+	// BindTo is the namespace that the database belongs to, also when no dataset is cached. Only together with Binding.
+	BindTo string
 	// Outbox holds other writers' invalidations, which the worker publishes when their writers do not; nil: it publishes
 	// none. Only together with Namespace.
 	Outbox Outbox
@@ -161,6 +166,7 @@ func (c Config) validate() error {
 		missing("Hashes", cached && c.Hashes == nil),
 		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
 		missing("Foreign", c.anyForeign() && c.Foreign == nil),
+		missing("BindTo", c.Binding != nil && c.BindTo == ""),
 		missing("Namespace", c.Outbox != nil && c.Namespace == ""),
 	}
 	if c.Window > c.KeepDisplaced {

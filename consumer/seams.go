@@ -96,6 +96,13 @@ type RestartLog interface {
 	RestartDone(ctx context.Context, source string) error
 }
 
+// BindingLog keeps what namespace and group the database belongs to. It lives in MySQL.
+type BindingLog interface {
+	// Bind makes the database belong to the namespace, unless it belongs to one already. Errors:
+	// replica.ErrForeignNamespace, replica.ErrForeignGroup.
+	Bind(ctx context.Context, namespace, group string) (replica.Binding, error)
+}
+
 // Outbox holds what writers of replica rows made stale, noted in the transactions of their rows. It lives in MySQL.
 type Outbox interface {
 	// Outgoing gives a namespace's rows that are older than age by the database's clock, oldest first, at most limit.

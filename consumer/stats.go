@@ -153,6 +153,9 @@ func (w *Worker) NotReady() []string {
 	case !st.Assigned:
 		out = append(out, "waiting for the consumer group to assign partitions")
 	}
+	if st.Mixed != nil {
+		out = append(out, st.Mixed.Error())
+	}
 	for _, t := range st.Missing {
 		out = append(out, "topic "+t+" does not exist; make it with `freshet migrate datasets`")
 	}

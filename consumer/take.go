@@ -16,6 +16,13 @@ import (
 // those rows are missing. So the smaller one counts.
 func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.Assigned) ([]kafkalog.Start, error) {
 	w := (*Worker)(h)
+	switch moved, err := w.bind(ctx); {
+	case err != nil:
+		w.fault("mysql: take partitions", err)
+		return nil, fmt.Errorf("take partitions: %w", err)
+	case moved:
+		return nil, fmt.Errorf("take partitions: %w: the database is another one", kafkalog.ErrRejoin)
+	}
 	topics, err := w.observeTopics(ctx, parts)
 	if err != nil {
 		w.fault("kafka and mysql: topic identity", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -36,6 +37,7 @@ type Worker struct {
 	held      map[string]replica.Pause          // by dataset: the pause is noted
 	storms    map[string]*storm                 // by dataset
 	faults    map[string]fault                  // by what is being waited for
+	bound     string                            // identity of the database that the group was told of
 	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
 
 	counts counters
@@ -164,7 +166,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return producing(ctx, w.cfg.Kafka, kafkalog.ProducerConfig{Logger: w.cfg.Logger}, func(out *kafkalog.Producer) error {
 		w.out = out
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return w.consumer.Run(ctx) })
+		g.Go(func() error { return w.join(ctx) })
 		g.Go(func() error { return w.watch(ctx) })
 		if w.cfg.DeadTopics {
 			g.Go(func() error { return w.copyLetters(ctx) })
@@ -174,6 +176,38 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		return g.Wait()
 	})
+}
+
+// join is a member of the group once the database is known to belong to it.
+func (w *Worker) join(ctx context.Context) error {
+	const what = "mysql: bind the database"
+	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+		_, err := w.bind(ctx)
+		return err
+	})
+	if err != nil {
+		return nil //nolint:nilerr // ctx has ended: everything else is waited out
+	}
+	w.healed(what)
+	return w.consumer.Run(ctx) //nolint:wrapcheck // it names what it did
+}
+
+// bind compares what the database belongs to, and reports whether it is another one than the group was told of.
+func (w *Worker) bind(ctx context.Context) (moved bool, err error) {
+	if w.cfg.Binding == nil {
+		return false, nil
+	}
+	b, err := w.cfg.Binding.Bind(ctx, w.cfg.BindTo, w.cfg.Group)
+	if err != nil {
+		return false, err //nolint:wrapcheck // it names what it did
+	}
+	id := kafkalog.Identity{Database: b.Database, Namespace: b.Namespace, Label: b.Label}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	moved = w.bound != id.Database
+	w.bound = id.Database
+	w.consumer.SetIdentity(id)
+	return moved, nil
 }
 
 // watch looks at the lanes every CheckInterval and whenever it is kicked, tries paused datasets again, and purges.

@@ -127,9 +127,9 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 		return err
 	}
 	defer ac.Replica.Close()
-	broken, err := ac.Replica.Prepare(ctx, ac.Datasets.All())
+	broken, err := prepareReplica(ctx, c, ac.Replica, ac.Datasets)
 	if err != nil {
-		return fmt.Errorf("check replica tables: %w", err)
+		return err
 	}
 	for _, b := range broken {
 		log.Warn("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)

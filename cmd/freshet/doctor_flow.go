@@ -62,11 +62,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 	if alive == 0 {
 		d.bad("no-worker", "", "start freshet worker or freshet serve", "no worker is alive, so nothing is applied")
 	}
-	var group []byte
-	err = d.db.DB().QueryRowContext(ctx, "SELECT COALESCE(MAX(grp), '') FROM freshet_position WHERE grp <> ?", []byte(d.cfg.Kafka.Group)).Scan(&group)
-	if err == nil && len(group) > 0 {
-		d.bad("foreign-group", string(group), "use one kafka.group for a replica database, or another database", "another consumer group writes this replica database")
-	}
+	d.examineBinding(ctx)
 	counts, err := d.db.CountLetters(ctx, "")
 	if n := counts["open"]; err == nil && n > 0 {
 		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d letters are open", n)
@@ -222,4 +218,21 @@ func (d *doctor) canaryAtNodes(ctx context.Context, n int) error {
 		return errors.New(behind)
 	}
 	return nil
+}
+
+// examineBinding compares what the database belongs to.
+func (d *doctor) examineBinding(ctx context.Context) {
+	b, err := d.db.Binding(ctx)
+	if err != nil {
+		return // migrations report it
+	}
+	for _, group := range b.Groups {
+		if group != d.cfg.Kafka.Group {
+			d.bad("foreign-group", group, "set kafka.group: "+group+", or use another database", "another consumer group writes this replica database")
+		}
+	}
+	if b.Namespace != "" && b.Namespace != d.cfg.Namespace {
+		d.bad("foreign-namespace", b.Namespace, "set namespace: "+b.Namespace+", use another database, or move it with freshet migrate namespace",
+			"the database belongs to another namespace than %q", d.cfg.Namespace)
+	}
 }

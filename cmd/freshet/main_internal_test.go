@@ -45,7 +45,7 @@ func TestExitCodesAndErrorsThatSayWhatToDo(t *testing.T) {
 		{"no datasets", nil, []string{"worker", "--datasets", empty}, exitFailed, "holds no dataset"},
 		{"no database", []string{"FRESHET_DATASETS=../../examples/shop/datasets"}, []string{"migrate", "up"}, exitUsage, "FRESHET_MYSQL__DSN"},
 		{"dangerous DSN", []string{"FRESHET_MYSQL__DSN=u:hunter2@tcp(127.0.0.1:1)/d?multiStatements=true"}, []string{"migrate", "up"}, exitUsage, "multiStatements"},
-		{"migrate without word", nil, []string{"migrate"}, exitUsage, "up, status, down or datasets"},
+		{"migrate without word", nil, []string{"migrate"}, exitUsage, "up, status, down, datasets or namespace"},
 		{"drop a cache section that is there", []string{"FRESHET_DATASETS=../../examples/shop/datasets"}, []string{"migrate", "datasets", "--drop-cache", "users"}, exitUsage, "users: the dataset still has a cache section"},
 		{"drop the cache section of nothing", []string{"FRESHET_DATASETS=../../examples/shop/datasets"}, []string{"migrate", "datasets", "--drop-cache", "nope"}, exitUsage, "nope: no such dataset"},
 		{"publish without data", []string{"FRESHET_DATASETS=../../examples/shop/datasets"}, []string{"publish", "users", "1", "--version", "1"}, exitUsage, "--data"},

@@ -24,7 +24,7 @@ func (p *program) migrateCommand() *cobra.Command {
 		Short: "Make or upgrade Freshet's tables, and the tables and topics of datasets",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s up, status, down or datasets", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s up, status, down, datasets or namespace", cmd.CommandPath())}
 		},
 	}
 	cmd.AddCommand(
@@ -54,6 +54,7 @@ func (p *program) migrateCommand() *cobra.Command {
 			return p.printSteps(done, "taken back", "nothing to take back")
 		}),
 		p.migrateDatasets(),
+		p.migrateNamespace(),
 	)
 	return cmd
 }

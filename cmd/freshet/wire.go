@@ -134,6 +134,18 @@ func openReplica(ctx context.Context, c config.Config, log *slog.Logger) (*repli
 	})
 }
 
+// prepareReplica makes sure that the database belongs to the configured namespace and group, and looks at its tables.
+func prepareReplica(ctx context.Context, c config.Config, db *replica.MySQL, set *schemas.Datasets) ([]*replica.DatasetError, error) {
+	if _, err := db.Bind(ctx, c.Namespace, c.Kafka.Group); err != nil {
+		return nil, fmt.Errorf("check database: %w", err)
+	}
+	broken, err := db.Prepare(ctx, set.All())
+	if err != nil {
+		return nil, fmt.Errorf("check replica tables: %w", err)
+	}
+	return broken, nil
+}
+
 func openRedis(c config.Config) (redis.UniversalClient, error) {
 	return redisClient("redis.url", c.Redis.URL.Reveal(), "redis.mode", c.Redis.Mode)
 }

@@ -73,9 +73,9 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		return err
 	}
 	defer db.Close()
-	broken, err := db.Prepare(ctx, set.All())
+	broken, err := prepareReplica(ctx, c, db, set)
 	if err != nil {
-		return fmt.Errorf("check replica tables: %w", err)
+		return err
 	}
 	for _, b := range broken { // each pauses by itself with its first event; the others flow
 		log.Error("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)
@@ -87,7 +87,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: h, Logger: log,
-		MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
+		Binding: db, BindTo: c.Namespace, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
 	}
 	var foreign *invalidation.Foreign
 	var sampler *consistency.Sampler

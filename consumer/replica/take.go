@@ -11,7 +11,7 @@ import (
 
 const (
 	sqlClaim   = "INSERT INTO freshet_position (source, grp, owner) VALUES (?, ?, '') ON DUPLICATE KEY UPDATE source = source"
-	sqlForeign = "SELECT COUNT(*) FROM freshet_position WHERE grp <> ?"
+	sqlForeign = "SELECT grp FROM freshet_position WHERE grp <> ? LIMIT 1"
 	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
 	sqlStands  = "SELECT source, fence, next_offset FROM freshet_position WHERE source IN (?"
 	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
@@ -61,14 +61,19 @@ func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32,
 
 // alone gives ErrForeignGroup if another group has a position.
 func (w *writer) alone(ctx context.Context, group string) error {
-	var foreign int64
-	if err := w.queryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); err != nil {
+	var foreign []byte
+	switch err := w.queryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
 		return doing("look for other groups", "", err)
 	}
-	if foreign > 0 {
-		return ErrForeignGroup
-	}
-	return nil
+	return foreignGroup(string(foreign), group)
+}
+
+func foreignGroup(theirs, ours string) error {
+	return fmt.Errorf("%w: its positions are those of group %q, this worker is in group %q; set kafka.group: %[2]s, or use another database",
+		ErrForeignGroup, theirs, ours)
 }
 
 // addPositions makes the rows that are missing, each by itself: a row must exist before it can be locked. A group that
@@ -105,7 +110,7 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 		return Position{}, doing("lock position of", source, err)
 	}
 	if string(grp) != group {
-		return Position{}, ErrForeignGroup
+		return Position{}, foreignGroup(string(grp), group)
 	}
 	if gen > int64(generation) && now-touched < m.cfg.SessionTimeout.Milliseconds() {
 		return Position{}, ErrLate

@@ -210,7 +210,19 @@ func Load(src Source) (*Loaded, error) {
 	if err := l.readSecretFiles(); err != nil {
 		return nil, err
 	}
+	if l.Config.Kafka.Group == "" {
+		l.Config.Kafka.Group = groupOf(l.Config.Namespace)
+	}
 	return l, l.Config.validate()
+}
+
+// groupOf is the consumer group of a namespace, so that two deployments that have a namespace each have a group each.
+func groupOf(namespace string) string {
+	const group = "freshet"
+	if namespace == "default" {
+		return group
+	}
+	return group + "-" + namespace
 }
 
 func wrap(what string, err error) error {

@@ -25,7 +25,7 @@ func settings() []setting {
 		{"lanes", 1, "number of lanes of the namespace; fixed once the namespace exists", false, func(c *Config) any { return c.Lanes }},
 		{"loads", "any", "any, or primary when every load of every node reads the primary: then nothing is held back after an invalidation", false, func(c *Config) any { return c.Loads }},
 		{"kafka.brokers", []string{"127.0.0.1:9092"}, "bootstrap brokers, host:port", false, func(c *Config) any { return c.Kafka.Brokers }},
-		{"kafka.group", "freshet", "consumer group; one per replica database and namespace", false, func(c *Config) any { return c.Kafka.Group }},
+		{"kafka.group", "", "consumer group; one per replica database and namespace; empty: freshet, or freshet-NAMESPACE unless the namespace is default", false, func(c *Config) any { return c.Kafka.Group }},
 		{"kafka.client_id", "freshet", "client id in the brokers' logs and quotas", false, func(c *Config) any { return c.Kafka.ClientID }},
 		{"kafka.tls.enabled", false, "connect with TLS", false, func(c *Config) any { return c.Kafka.TLS.Enabled }},
 		{"kafka.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.Kafka.TLS.CAFile }},

@@ -113,7 +113,7 @@ func (c childConfig) work(parent io.Writer) error {
 	}
 	w, err := consumer.New(consumer.Config{
 		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Topics: db, Lanes: db.LaneLog(c.Namespace),
-		Hashes: db, Pauses: db, Restarts: db, Namespace: c.Namespace, Outbox: db, Logger: log, Failpoint: failpoint,
+		Hashes: db, Pauses: db, Restarts: db, Namespace: c.Namespace, Outbox: db, Binding: db, BindTo: c.Namespace, Logger: log, Failpoint: failpoint,
 		Emitter:  &halves{Emitter: emitter, failpoint: failpoint},
 		Consumer: kafkalog.ConsumerConfig{SessionTimeout: c.Session, MaxRecords: c.MaxRecords, CommitInterval: 200 * time.Millisecond},
 	})

@@ -82,6 +82,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{name: "mysql-migrations", make: sqlDo("DELETE FROM freshet_migrations WHERE version_id = 8"), mend: sqlDo("INSERT INTO freshet_migrations (version_id, is_applied) VALUES (8, 1)")},
 		{name: "dataset-paused", make: sqlDo(`INSERT INTO freshet_meta (name, value) VALUES ('pause:items', '{"who":"ada","why":"a test"}')`), mend: sqlDo("DELETE FROM freshet_meta WHERE name = 'pause:items'")},
 		{name: "foreign-group", make: sqlDo("INSERT INTO freshet_position (source, grp, owner) VALUES ('other/x/0', 'other', '')"), mend: sqlDo("DELETE FROM freshet_position WHERE grp = 'other'")},
+		{name: "foreign-namespace", args: []string{"--namespace", "another"}},
 		{name: "lane-group", args: []string{"--kafka-group", "another"}},
 		{name: "lane-count", args: []string{"--lanes", "2"}},
 		{name: "kafka-unreachable", args: []string{"--kafka-brokers", "127.0.0.1:1"}},

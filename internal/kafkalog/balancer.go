@@ -16,14 +16,16 @@ const stickyName = "freshet-sticky"
 // sticky is a group balancer that moves as few partitions as it can: a partition that stays spares a fence, a repair
 // check and a pause.
 type sticky struct {
-	mu    sync.Mutex // guards claim
-	claim claim
+	mu       sync.Mutex // guards the following
+	claim    claim
+	identity Identity
 }
 
-// claim is what a member says it owned, and in which generation.
+// claim is what a member says it owned, and in which generation, and what it writes.
 type claim struct {
 	generation int32
 	parts      map[string][]int
+	identity   Identity
 }
 
 // note remembers what the group gave to this member.
@@ -36,7 +38,7 @@ func (s *sticky) note(generation int32, assigned map[string][]kafka.PartitionAss
 		slices.Sort(parts[topic])
 	}
 	s.mu.Lock()
-	s.claim = claim{generation, parts}
+	s.claim = claim{generation: generation, parts: parts}
 	s.mu.Unlock()
 }
 
@@ -45,15 +47,20 @@ func (s *sticky) ProtocolName() string { return stickyName }
 
 // UserData is part of kafka.GroupBalancer: the claim, as
 //
-//	version u8 = 1 | generation i32 | topics uvarint × { length uvarint, name | partitions uvarint × { id uvarint } }
+//	version u8 = 2 | generation i32 | topics uvarint × { length uvarint, name | partitions uvarint × { id uvarint } } |
+//	database, namespace, label: each length uvarint, text
+//
+// Version 1 ends before the database.
 func (s *sticky) UserData() ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return encodeClaim(s.claim), nil
+	c := s.claim
+	c.identity = s.identity
+	return encodeClaim(c), nil
 }
 
 func encodeClaim(c claim) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{1}, uint32(c.generation))
+	b := binary.BigEndian.AppendUint32([]byte{2}, uint32(c.generation))
 	b = binary.AppendUvarint(b, uint64(len(c.parts)))
 	for _, topic := range slices.Sorted(maps.Keys(c.parts)) {
 		b = binary.AppendUvarint(b, uint64(len(topic)))
@@ -63,13 +70,14 @@ func encodeClaim(c claim) []byte {
 			b = binary.AppendUvarint(b, uint64(p))
 		}
 	}
-	return b
+	return c.identity.append(b)
 }
 
 // decodeClaim reads a claim. What cannot be read claims nothing: a member of another release still gets its share.
 func decodeClaim(b []byte) claim {
 	w := &wire{b: b}
-	if w.i8() != 1 {
+	version := w.i8()
+	if version != 1 && version != 2 {
 		return claim{}
 	}
 	c := claim{generation: w.i32(), parts: map[string][]int{}}
@@ -78,6 +86,9 @@ func decodeClaim(b []byte) claim {
 		for m := w.count(int32(w.uvarint())); m > 0 && w.err == nil; m-- {
 			c.parts[topic] = append(c.parts[topic], w.uvarint())
 		}
+	}
+	if version == 2 {
+		c.identity = w.identity()
 	}
 	if w.err != nil || len(w.b) > 0 {
 		return claim{}
@@ -95,9 +106,14 @@ func comparePartitions(a, b topicPartition) int {
 }
 
 // AssignGroups is part of kafka.GroupBalancer. It gives the same answer for the same members, however they are ordered:
-// everybody keeps what it owned as far as its share goes, the newest claim first, and the rest fills the smallest.
+// everybody keeps what it owned as far as its share goes, the newest claim first, and the rest fills the smallest. Members
+// that write another database or namespace get nothing.
 func (s *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
-	members = slices.SortedFunc(slices.Values(members), func(a, b kafka.GroupMember) int { return cmp.Compare(a.ID, b.ID) })
+	out := kafka.GroupMemberAssignments{}
+	for _, m := range members {
+		out[m.ID] = map[string][]int{}
+	}
+	members = slices.SortedFunc(slices.Values(s.ours(members)), func(a, b kafka.GroupMember) int { return cmp.Compare(a.ID, b.ID) })
 	parts := make([]topicPartition, 0, len(partitions))
 	for _, p := range partitions {
 		parts = append(parts, topicPartition{p.Topic, p.ID})
@@ -126,10 +142,6 @@ func (s *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Pa
 		}
 	}
 
-	out := kafka.GroupMemberAssignments{}
-	for _, m := range members {
-		out[m.ID] = map[string][]int{}
-	}
 	for _, p := range parts {
 		if id, ok := owner[p]; ok {
 			out[id][p.topic] = append(out[id][p.topic], p.id)

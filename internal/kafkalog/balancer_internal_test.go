@@ -67,7 +67,7 @@ func (g *groupState) rebalance(t interface{ Fatalf(string, ...any) }) (moved int
 		t.Fatalf("shares from %d to %d", least, most)
 	}
 	for id := range g.claims {
-		g.claims[id] = claim{g.generation, got[id]}
+		g.claims[id] = claim{generation: g.generation, parts: got[id]}
 	}
 	return moved
 }
@@ -108,10 +108,30 @@ func TestStickyBalancerBelievesTheNewestClaim(t *testing.T) {
 		return kafka.GroupMember{ID: id, Topics: []string{"t"}, UserData: encodeClaim(c)}
 	}
 	got := (&sticky{}).AssignGroups([]kafka.GroupMember{
-		member("a", claim{3, map[string][]int{"t": {0, 1}}}),
-		member("b", claim{4, map[string][]int{"t": {0}}}),
+		member("a", claim{generation: 3, parts: map[string][]int{"t": {0, 1}}}),
+		member("b", claim{generation: 4, parts: map[string][]int{"t": {0}}}),
 	}, parts)
 	want := kafka.GroupMemberAssignments{"a": {"t": {1}}, "b": {"t": {0}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A claim of a release without identities is believed, and its member gets a share; one of another database gets nothing.
+func TestStickyBalancerLeavesOutOtherDatabases(t *testing.T) {
+	parts := []kafka.Partition{{Topic: "t", ID: 0}, {Topic: "t", ID: 1}, {Topic: "t", ID: 2}, {Topic: "t", ID: 3}}
+	old := []byte{1, 0, 0, 0, 7, 1, 1, 't', 1, 3} // version 1, generation 7, partition 3 of t
+	member := func(id string, identity Identity) kafka.GroupMember {
+		return kafka.GroupMember{ID: id, Topics: []string{"t"}, UserData: encodeClaim(claim{identity: identity})}
+	}
+	s := &sticky{identity: Identity{Database: "d1", Namespace: "n1", Label: "here"}}
+	got := s.AssignGroups([]kafka.GroupMember{
+		{ID: "old", Topics: []string{"t"}, UserData: old},
+		member("database", Identity{Database: "d2", Namespace: "n1"}),
+		member("namespace", Identity{Database: "d1", Namespace: "n2"}),
+		member("ours", Identity{Database: "d1", Namespace: "n1", Label: "after a failover"}),
+	}, parts)
+	want := kafka.GroupMemberAssignments{"old": {"t": {1, 3}}, "ours": {"t": {0, 2}}, "database": {}, "namespace": {}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -129,7 +149,7 @@ func TestStickyBalancerKeepsToSubscriptions(t *testing.T) {
 }
 
 func FuzzClaim(f *testing.F) {
-	f.Add(encodeClaim(claim{7, map[string][]int{"topic": {0, 3, 300}, "u": nil}}))
+	f.Add(encodeClaim(claim{generation: 7, parts: map[string][]int{"topic": {0, 3, 300}, "u": nil}}))
 	f.Add([]byte{2, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := decodeClaim(b)

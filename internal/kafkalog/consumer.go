@@ -76,6 +76,7 @@ type Consumer struct {
 	missing  []string
 	session  *session
 	lastErr  error // of the membership; nil once a generation runs
+	mixed    error // members of another deployment are in the group
 	sessions int64
 	losses   int64
 	commits  int64
@@ -137,6 +138,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 		present, err := c.awaitTopics(ctx)
 		if err != nil {
 			break
+		}
+		if !c.mayJoin(ctx) {
+			continue
 		}
 		if err := c.runGroup(ctx, present); err != nil {
 			return fmt.Errorf("run consumer: %w", err)
@@ -207,6 +211,8 @@ func (c *Consumer) runGroup(ctx context.Context, topics []string) error {
 		_ = group.Close()
 	})
 	wg.Go(func() { c.watchTopics(ctx, cancel, topics) })
+	generations := make(chan struct{}, 1)
+	wg.Go(func() { c.watchMembers(ctx, cancel, generations) })
 	for {
 		gen, err := group.Next(ctx)
 		switch {
@@ -224,6 +230,10 @@ func (c *Consumer) runGroup(ctx context.Context, topics []string) error {
 		c.balancer.note(gen.ID, gen.Assignments)
 		s := newSession(c, gen, cancel)
 		gen.Start(s.run)
+		select {
+		case generations <- struct{}{}:
+		default:
+		}
 	}
 }
 

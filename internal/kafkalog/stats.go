@@ -16,6 +16,8 @@ type ConsumerStats struct {
 	Missing []string
 	// LastError is why there is no membership; nil while there is one.
 	LastError error
+	// Mixed wraps ErrMixedGroup while members that write something else are in the group; nil otherwise.
+	Mixed error
 	// Sessions counts generations that ran, Losses ranges of lost records, Commits successful commits.
 	Sessions, Losses, Commits int64
 	// Partitions are those assigned, sorted by topic and id.
@@ -42,7 +44,7 @@ type PartitionStats struct {
 func (c *Consumer) Stats() ConsumerStats {
 	c.mu.Lock()
 	st := ConsumerStats{
-		Missing: slices.Clone(c.missing), LastError: c.lastErr, Sessions: c.sessions, Losses: c.losses, Commits: c.commits,
+		Missing: slices.Clone(c.missing), LastError: c.lastErr, Mixed: c.mixed, Sessions: c.sessions, Losses: c.losses, Commits: c.commits,
 	}
 	s := c.session
 	c.mu.Unlock()
