@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -69,6 +70,9 @@ type Config struct {
 	// Confirm; 0 means a quarter of Alarm. It should not be below MaxStaleness of any node either: a node that was cut off
 	// when Redis lost data may serve what it has for so long.
 	Confirm time.Duration
+	// Choose returns a number from 0 to n-1 and decides which of many changed records are looked at; nil means a random one. It
+	// is never called by two goroutines at once.
+	Choose func(n int) int
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -89,6 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if !slices.IsSorted(c.Windows) || len(c.Windows) > 0 && c.Windows[0] <= 0 {
 		return c, fmt.Errorf("%w: Windows are %v; give positive lengths, ascending", ErrConfig, c.Windows)
+	}
+	if c.Choose == nil {
+		c.Choose = rand.IntN
 	}
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -96,7 +97,8 @@ func inBubble(t *testing.T, test func(t *testing.T, f *fake, s *consistency.Samp
 	set := fakeSet(t)
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{rows: map[string]int64{}, shared: map[string]int64{}, looks: map[string][]time.Duration{}, began: time.Now()}
-		s, err := consistency.New(consistency.Config{Datasets: set, Replica: f, Tiers: f})
+		choices := rand.New(rand.NewPCG(1, 2)) // #nosec G404 -- the same choices in each run
+		s, err := consistency.New(consistency.Config{Datasets: set, Replica: f, Tiers: f, Choose: choices.IntN})
 		if err != nil {
 			t.Fatal(err)
 		}

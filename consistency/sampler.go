@@ -3,7 +3,6 @@ package consistency
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -83,7 +82,7 @@ func (s *Sampler) Changed(d *schemas.Dataset, n int, key func(i int) string) {
 		s.seen++
 		at := len(s.pool)
 		if at == room {
-			if at = rand.IntN(s.seen); at >= room {
+			if at = s.cfg.Choose(s.seen); at >= room {
 				continue
 			}
 			s.pool[at] = candidate{d, strings.Clone(key(i))} // the caller's memory is used again
