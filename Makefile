@@ -5,12 +5,13 @@ ARGS     ?=
 FUZZTIME ?= 10s
 PKGS     ?= ./...
 TESTS    ?= -count=1 -p 2 -timeout 20m
+REPEAT   ?= 20
 # serve starts Kafka, MariaDB and Redis once for the command that follows it, installing what is missing, and stops them.
 SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-latency clean
+.PHONY: help demo test flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-latency clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,10 @@ build: ## build bin/freshet
 
 test: ## install and start the real servers, then run all tests
 	$(SERVE) $(GO) test $(TESTS) $(ARGS) $(PKGS)
+
+# A test that is not in the table passed every time. The log of each failure is above the table.
+flakes: ## repeat all tests REPEAT times (20) and print how often each one failed (PKGS, ARGS as for test)
+	@$(SERVE) $(GO) test -json -count=$(REPEAT) -p 2 -timeout 3h $(ARGS) $(PKGS) | awk -f internal/testenv/flakes.awk
 
 faults: ## fault campaigns at full length: kills at each point, zombies, storms, dying servers (FRESHET_FAULTS_SEED repeats one)
 	FRESHET_FAULTS=full $(SERVE) $(GO) test $(TESTS) -timeout 90m -v -run 'KilledAtEach|ZombieWakes|RebalanceStorm|DatabaseDies|DeadlocksAnd|BrokerRestarts|RedisStandsStill|NodeProcessStandsStill|PoisonAmong|BacklogStays' $(ARGS) ./internal/e2e ./invalidation ./internal/kafkalog

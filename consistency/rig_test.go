@@ -239,7 +239,7 @@ func (r *rig) sampler(cfg consistency.Config) *consistency.Sampler {
 	go func() { done <- s.Run(ctx) }()
 	r.t.Cleanup(func() {
 		stop()
-		r.must(<-done)
+		r.must(testenv.Await(r.t, done))
 	})
 	return s
 }

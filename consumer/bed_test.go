@@ -182,7 +182,7 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 	go func() { done <- w.Run(ctx) }()
 	stop := sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := testenv.Await(b.t, done); err != nil {
 			b.t.Errorf("Run: %v", err)
 		}
 		if err := errors.Join(emitter.Close(), db.Close()); err != nil {

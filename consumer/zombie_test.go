@@ -11,22 +11,28 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// halt stands still the nth time that a point is reached, until released.
+// halt blocks the nth call that reaches a point, until it is released or the test ends.
 type halt struct {
 	point            string
 	nth              int64
+	over             <-chan struct{}
 	seen             atomic.Int64
 	reached, release chan struct{}
 }
 
-func newHalt(point string, nth int64) *halt {
-	return &halt{point: point, nth: nth, reached: make(chan struct{}), release: make(chan struct{})}
+func newHalt(t *testing.T, point string, nth int64) *halt {
+	t.Helper()
+	return &halt{point: point, nth: nth, over: t.Context().Done(), reached: make(chan struct{}), release: make(chan struct{})}
 }
 
 func (h *halt) at(point string) {
-	if point == h.point && h.seen.Add(1) == h.nth {
-		close(h.reached)
-		<-h.release
+	if point != h.point || h.seen.Add(1) != h.nth {
+		return
+	}
+	close(h.reached)
+	select {
+	case <-h.release:
+	case <-h.over:
 	}
 }
 
@@ -42,7 +48,7 @@ func TestSuccessorFinishesAndZombieHarmsNothing(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t, servers{})
-			h := newHalt(point, 3)
+			h := newHalt(t, point, 3)
 			first := b.start(func(c *consumer.Config, r *replica.Config) {
 				c.Failpoint, r.BeforeCommit = h.at, func() { h.at(consumer.PointInApply) }
 			})
@@ -88,13 +94,13 @@ func TestSuccessorFinishesAndZombieHarmsNothing(t *testing.T) {
 func TestSuccessorEmitsDisplacedNames(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
-	h := newHalt(consumer.PointAfterApply, 2)
+	h := newHalt(t, consumer.PointAfterApply, 2)
 	first := b.start(func(c *consumer.Config, _ *replica.Config) { c.Failpoint = h.at })
 	b.put("items", "k1", 1)
 	b.awaitDone("items")
 	gone := b.hold("items", "former", 1)
 	off := b.put("items", "k1", 2)
-	<-h.reached
+	testenv.Await(t, h.reached)
 	name, err := b.dataset("items").CacheKey("former")
 	if err != nil {
 		t.Fatal(err)
@@ -128,10 +134,10 @@ func (b *bed) snapshot() string {
 func TestDrainCommitsWhatIsApplied(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
-	h := newHalt(consumer.PointAfterApply, 3)
+	h := newHalt(t, consumer.PointAfterApply, 3)
 	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Failpoint = h.at })
 	b.putMany("items", 300)
-	<-h.reached
+	testenv.Await(t, h.reached)
 	w.kill()
 	close(h.release)
 	w.stop()

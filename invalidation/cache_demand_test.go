@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -114,7 +115,7 @@ func TestGetAtLeastGivesUp(t *testing.T) {
 	before := c.Stats().PrimaryLoads
 	eventually(t, "looked", func() bool { return c.Stats().PrimaryLoads > before+1 })
 	check(t, n.Close())
-	if err := <-waiting; !errors.Is(err, invalidation.ErrClosed) {
+	if err := testenv.Await(t, waiting); !errors.Is(err, invalidation.ErrClosed) {
 		t.Errorf("the node was closed: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -226,12 +227,12 @@ func TestGetManyRefusesLoadThatBeganBeforeTheChange(t *testing.T) {
 	}})
 	done := make(chan struct{})
 	go func() { defer close(done); wantMany(t, c, keys, want) }()
-	<-began
+	testenv.Await(t, began)
 	r.change("1")
 	r.current(n)
 	wantGet(t, c, "1", "1@2") // does not share the older load
 	close(goOn)
-	<-done
+	testenv.Await(t, done)
 	wantGet(t, c, "1", "1@2")
 	wantGet(t, c, "0", "0@1")
 	if s := c.Stats(); s.Refusals["lost"]+s.Refusals["guard"] != 1 || s.LocalHits != 2 {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -66,12 +67,12 @@ func TestCacheRefusesLoadThatBeganBeforeTheChange(t *testing.T) {
 	}})
 	got := make(chan string)
 	go func() { got <- get(t, c, "42") }()
-	<-began
+	testenv.Await(t, began)
 	r.change("42")
 	r.current(n)
 	wantGet(t, c, "42", "42@2") // does not share the older load
 	close(goOn)
-	if v := <-got; v != "42@1" {
+	if v := testenv.Await(t, got); v != "42@1" {
 		t.Errorf("the slow reader got %q, want what it had read", v)
 	}
 	wantGet(t, c, "42", "42@2")
@@ -201,7 +202,7 @@ func sharesOneLoad(t *testing.T, r *rig) {
 	}
 	eventually(t, "readers joined", func() bool { return c.Stats().Joined == readers })
 	cancel()
-	if err := <-first; !errors.Is(err, context.Canceled) {
+	if err := testenv.Await(t, first); !errors.Is(err, context.Canceled) {
 		t.Errorf("the reader that gave up got %v", err)
 	}
 	close(goOn)
@@ -236,7 +237,7 @@ func TestCacheBusy(t *testing.T) {
 			b := r.cacheOf(r.join(invalidation.Config{}), invalidation.CacheConfig[string]{Load: r.db.load, BusyWait: tc.wait})
 			var wg sync.WaitGroup
 			wg.Go(func() { wantGet(t, a, "42", "42@1") })
-			<-began
+			testenv.Await(t, began)
 			var second sync.WaitGroup
 			second.Go(func() { wantGet(t, b, "42", "42@1") })
 			if tc.want > 0 {

@@ -376,17 +376,17 @@ func TestNodeCloses(t *testing.T) {
 	}})
 	result := make(chan error)
 	go func() { _, err := c.Get(context.Background(), "1"); result <- err }()
-	<-began
+	testenv.Await(t, began)
 	closing := time.Now()
 	closed := make(chan error, 2)
 	for range 2 {
 		go func() { closed <- n.Close() }()
 	}
-	if err := <-result; !errors.Is(err, invalidation.ErrClosed) {
+	if err := testenv.Await(t, result); !errors.Is(err, invalidation.ErrClosed) {
 		t.Errorf("the load that ran gave %v, want ErrClosed", err)
 	}
 	for range 2 {
-		check(t, <-closed)
+		check(t, testenv.Await(t, closed))
 	}
 	if d := time.Since(closing); d > 2*time.Second {
 		t.Errorf("Close took %s", d)

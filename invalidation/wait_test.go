@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -29,7 +30,7 @@ func TestWaitFor(t *testing.T) {
 	default:
 	}
 	r.change("1")
-	if err := <-waiting; err != nil {
+	if err := testenv.Await(t, waiting); err != nil {
 		t.Fatal(err)
 	}
 	wantGet(t, cache, "1", "1@2")
@@ -40,7 +41,7 @@ func TestWaitFor(t *testing.T) {
 	}()
 	eventually(t, "waiting", func() bool { return n.Stats().Waiting == 1 })
 	r.emit(nil)
-	if err := <-waiting; err != nil {
+	if err := testenv.Await(t, waiting); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "nobody waits", func() bool { return n.Stats().Waiting == 0 })
@@ -134,13 +135,13 @@ func TestWaitForPartsFromLoadsUnderWay(t *testing.T) {
 	}})
 	got := make(chan error)
 	go func() { _, err := c.Get(t.Context(), "1"); got <- err }()
-	<-began
+	testenv.Await(t, began)
 	r.db.change("1", false)
 	off := r.emit(nil) // this key is not named: a joined record, for instance
 	check(t, n.WaitFor(t.Context(), schemas.NewToken(userSource, off)))
 	wantGet(t, c, "1", "1@1")
 	close(goOn)
-	if err := <-got; !errors.Is(err, invalidation.ErrNotFound) {
+	if err := testenv.Await(t, got); !errors.Is(err, invalidation.ErrNotFound) {
 		t.Errorf("the slow reader got %v", err)
 	}
 }

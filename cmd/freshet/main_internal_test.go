@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/freshet/freshet/internal/telemetry"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -157,7 +158,7 @@ func TestHealthListener(t *testing.T) {
 		t.Errorf("metrics: %d", code)
 	}
 	cancel()
-	if err := <-done; err != nil {
+	if err := testenv.Await(t, done); err != nil {
 		t.Error(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -43,7 +44,7 @@ func embedded(t *testing.T) driver.Connector {
 	}()
 	t.Cleanup(func() {
 		_ = srv.Close()
-		<-done
+		testenv.Await(t, done)
 		_ = engine.Close() // reports its own end
 	})
 	cfg := mysql.NewConfig()

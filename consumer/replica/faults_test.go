@@ -40,7 +40,7 @@ func TestLockWaitRollsBackEverything(t *testing.T) {
 		t.Errorf("next_offset is %d: the transaction that was undone has moved it", next)
 	}
 	release()
-	if err := <-done; err != nil {
+	if err := testenv.Await(t, done); err != nil {
 		t.Fatal(err)
 	}
 	b.wantRow(t, 2, "2:b")
@@ -64,7 +64,7 @@ func TestKilledConnection(t *testing.T) {
 	victim := one[int64](t, b.db, "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"+mine)
 	b.exec(t, fmt.Sprintf("KILL %d", victim))
 	release()
-	if err := <-done; err != nil {
+	if err := testenv.Await(t, done); err != nil {
 		t.Fatal(err)
 	}
 	b.wantRow(t, 1, "2:b")
@@ -111,7 +111,7 @@ func TestDeadlineLeavesOutcomeOpen(t *testing.T) {
 	}()
 	waiting(t, b, 1)
 	cancel(cause)
-	if err := <-done; err == nil {
+	if err := testenv.Await(t, done); err == nil {
 		t.Fatal("applied although its context ended")
 	}
 	release()

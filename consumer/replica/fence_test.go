@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 func TestTake(t *testing.T) {
@@ -150,10 +151,10 @@ func TestTakeWaitsForZombie(t *testing.T) {
 	default:
 	}
 	release()
-	if err := <-zombie; err != nil {
+	if err := testenv.Await(t, zombie); err != nil {
 		t.Fatalf("the running batch: %v", err)
 	}
-	g := <-got
+	g := testenv.Await(t, got)
 	if g.err != nil || g.ps[0].Fence != b.pos.Fence+1 || g.ps[0].Next != batch.Next {
 		t.Fatalf("taken %+v, %v; want the zombie's position %d", g.ps, g.err, batch.Next)
 	}

@@ -29,14 +29,14 @@ func TestFrozenInTransaction(t *testing.T) {
 		_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "frozen")))
 		done <- err
 	}()
-	<-inside
+	testenv.Await(t, inside)
 	next := open(t, replica.Config{DSN: b.cfg.DSN, SessionTimeout: 2 * time.Second, LockWait: time.Second})
 	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
 		_, err := next.Take(ctx, group, "b", 2, []replica.Claim{{Source: src}})
 		return err
 	})
 	close(goOn)
-	if err := <-done; !errors.Is(err, replica.ErrFenced) {
+	if err := testenv.Await(t, done); !errors.Is(err, replica.ErrFenced) {
 		t.Errorf("the frozen owner gets %v, want ErrFenced", err)
 	}
 	if n := one[int](t, b.db, "SELECT COUNT(*) FROM items"); n != 0 {
@@ -69,7 +69,7 @@ func TestLockedTable(t *testing.T) {
 	if _, err = conn.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
 		t.Fatal(err)
 	}
-	if err = <-done; err != nil {
+	if err = testenv.Await(t, done); err != nil {
 		t.Fatal(err)
 	}
 	b.wantRow(t, 1, "1:a")

@@ -16,6 +16,7 @@ import (
 	"github.com/freshet/freshet/examples/shop"
 	"github.com/freshet/freshet/internal/demo"
 	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/producer"
@@ -52,7 +53,7 @@ func runWith(t *testing.T, cfg demo.Config, change func(*devstack.Stack, *demo.C
 	go func() { done <- rig.Shop.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := testenv.Await(t, done); err != nil {
 			t.Errorf("run: %v", err)
 		}
 		if err := rig.Close(); err != nil {

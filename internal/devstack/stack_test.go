@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,7 +50,7 @@ func TestCloseWithOpenConnections(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-waiting; err == nil {
+	if err := testenv.Await(t, waiting); err == nil {
 		t.Error("a writer got the lock of an open transaction")
 	}
 	if err := tx.Commit(); err == nil {

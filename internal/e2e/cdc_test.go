@@ -79,7 +79,7 @@ func replay(t *testing.T, delivery func([]cdctest.Captured) []cdctest.Captured, 
 		if err := worker.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		<-worker.Done()
+		testenv.Await(t, worker.Done())
 		if _, err := w.db.ExecContext(t.Context(), "UPDATE freshet_position SET next_offset = next_offset DIV 2"); err != nil {
 			t.Fatal(err)
 		}

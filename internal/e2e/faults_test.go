@@ -124,7 +124,7 @@ func (c *campaign) traffic() {
 	}()
 	stop := sync.OnceFunc(func() {
 		cancel()
-		<-done
+		testenv.Await(c.t, done)
 	})
 	c.t.Cleanup(stop)
 	c.stopTraffic = func() (map[string]state, schemas.Token) {
@@ -178,7 +178,7 @@ func (c *campaign) watch() {
 	}()
 	c.stopWatch = sync.OnceFunc(func() {
 		cancel()
-		<-done
+		testenv.Await(c.t, done)
 	})
 	c.t.Cleanup(c.stopWatch)
 }

@@ -226,7 +226,7 @@ func TestStormPausesItsDatasetAlone(t *testing.T) {
 	if err := first.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	<-first.Done()
+	testenv.Await(t, first.Done())
 	second := w.startWorker()
 	w.saysPaused(second, true)
 	publish(t, p, upsert("calm", "third", 1, "calm"))

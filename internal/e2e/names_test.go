@@ -267,7 +267,7 @@ func TestNamesConverge(t *testing.T) {
 				p.wait(n)
 			}
 			stop()
-			<-done
+			testenv.Await(t, done)
 			p.same(nodes)
 			flags := int64(0)
 			for _, l := range nodes[0].Stats().Lanes {

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 func TestLossIsLoud(t *testing.T) {
@@ -30,7 +31,7 @@ func TestLossIsLoud(t *testing.T) {
 	cfg.OnLoss = func(l kafkalog.Loss) { losses <- l }
 	con, _ := consume(t, c, cfg, r)
 	awaitValues(t, r, want) // the other partition flows
-	loss := <-losses
+	loss := testenv.Await(t, losses)
 	if loss.Next != 5 || loss.First != 20 || loss.Last != 50 || loss.Partition.ID != 0 {
 		t.Errorf("loss: got %+v, want offset 5 of 20 to 50", loss)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 // recorder is a Handler that remembers what it was given. Its funcs, if not nil, run first and may refuse.
@@ -194,7 +195,7 @@ func consume(t *testing.T, c *kafkalog.Client, cfg kafkalog.ConsumerConfig, h ka
 	go func() { done <- con.Run(ctx) }()
 	stop := sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := testenv.Await(t, done); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})

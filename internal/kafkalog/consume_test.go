@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 func topics(names ...string) kafkalog.ConsumerConfig { return kafkalog.ConsumerConfig{Topics: names} }
@@ -261,7 +262,7 @@ func TestRunningBatchDrains(t *testing.T) {
 	}
 	want := write(t, k, produceTopic, 0, "a", 5)
 	_, stop := consume(t, c, topics(produceTopic), r)
-	<-started
+	testenv.Await(t, started)
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
 	<-r.generation.Done() // what Take got lives as long as the generation
@@ -271,7 +272,7 @@ func TestRunningBatchDrains(t *testing.T) {
 	default:
 	}
 	close(gate)
-	<-stopped
+	testenv.Await(t, stopped)
 	awaitValues(t, r, want)
 	got, err := c.CommittedOffsets(t.Context(), "workers", []string{produceTopic})
 	if err != nil || got[produceTopic][0] != 5 {
@@ -294,7 +295,7 @@ func TestDrainBudgetIsBounded(t *testing.T) {
 	}
 	write(t, k, produceTopic, 0, "a", 5)
 	_, stop := consume(t, c, kafkalog.ConsumerConfig{Topics: []string{produceTopic}, SessionTimeout: 6 * time.Second}, r)
-	<-started
+	testenv.Await(t, started)
 	at := time.Now()
 	stop()
 	if d := time.Since(at); d < 2*time.Second || d > 5*time.Second {

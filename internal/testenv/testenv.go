@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -210,6 +211,25 @@ func Eventually(t testing.TB, within time.Duration, cond func(ctx context.Contex
 	if err := until(ctx, cond); err != nil {
 		t.Fatalf("not within %s: %v", within, err)
 	}
+}
+
+// awaitLimit is for hangs only.
+const awaitLimit = 2 * time.Minute
+
+// Await returns what the channel delivers, the zero value once it is closed. When nothing comes for two minutes it fails
+// the test and prints all goroutines, so that a test that hangs ends by itself and shows where. A cleanup may call it.
+func Await[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	limit := time.NewTimer(awaitLimit)
+	defer limit.Stop()
+	select {
+	case v := <-c:
+		return v
+	case <-limit.C:
+	}
+	stacks := make([]byte, 1<<20)
+	t.Fatalf("nothing came within %s; goroutines:\n%s", awaitLimit, stacks[:runtime.Stack(stacks, true)])
+	panic("unreachable")
 }
 
 // until asks every few milliseconds; its error holds the last answer.
