@@ -222,14 +222,14 @@ func Await[T any](t testing.TB, c <-chan T) T {
 	t.Helper()
 	limit := time.NewTimer(awaitLimit)
 	defer limit.Stop()
+	var v T
 	select {
-	case v := <-c:
-		return v
+	case v = <-c:
 	case <-limit.C:
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("nothing came within %s; goroutines:\n%s", awaitLimit, stacks[:runtime.Stack(stacks, true)])
 	}
-	stacks := make([]byte, 1<<20)
-	t.Fatalf("nothing came within %s; goroutines:\n%s", awaitLimit, stacks[:runtime.Stack(stacks, true)])
-	panic("unreachable")
+	return v
 }
 
 // until asks every few milliseconds; its error holds the last answer.
