@@ -23,10 +23,10 @@ func (p *program) schemaCommand() *cobra.Command {
 		Short: "Compare, check and show schemas of datasets; no server is needed",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s compat, lint or ddl", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s compat, lint, ddl or hash", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.schemaCompat(), p.schemaLint(), p.schemaDDL())
+	cmd.AddCommand(p.schemaCompat(), p.schemaLint(), p.schemaDDL(), p.schemaHash())
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )
 
@@ -138,5 +139,24 @@ func TestSchemaDDL(t *testing.T) {
 		if _, _, code := freshet(t, environ, append([]string{"schema", "ddl"}, wrong...)...); code != exitUsage {
 			t.Errorf("%q: exit code %d", wrong, code)
 		}
+	}
+}
+
+func TestSchemaHashIsTheCacheSections(t *testing.T) {
+	dir := dataset(t, "", "replica: {table: items}\ncache: {key: \"item:{id}\"}\n")
+	all, err := schemas.LoadDatasets(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := all.Get("items")
+	for _, args := range [][]string{{"schema", "hash"}, {"schema", "hash", "items"}} {
+		out, errOut, code := freshet(t, nil, append(args, "--json", "--datasets", dir)...)
+		var got []sectionHash
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitDone || len(got) != 1 || got[0] != (sectionHash{"items", want.CacheHash(), "item:{id}"}) {
+			t.Errorf("%v: exit code %d, %v, %+v, %s", args, code, err, got, errOut)
+		}
+	}
+	if _, errOut, code := freshet(t, nil, "schema", "hash", "items", "--datasets", dataset(t, "", "replica: {table: items}\n")); code != exitUsage || !strings.Contains(errOut, "no cache section") {
+		t.Errorf("dataset without a section: exit code %d, %s", code, errOut)
 	}
 }

@@ -1,9 +1,20 @@
 package followers_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation/lane"
 )
 
 // A follower loses its connections, messages, the lane, Redis and its data. Whatever it serves, nothing that was told of
@@ -12,7 +23,7 @@ import (
 func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
-		w := newWorld(t, l, command)
+		w := newWorld(t, l, command, setup{})
 		w.settle("the start")
 		w.traffic(300)
 		w.settle("traffic")
@@ -43,8 +54,11 @@ func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
 		}
 		w.settle("lost messages")
 
-		if err := w.rdb.Del(t.Context(), w.keys.Meta, w.keys.Stream, w.keys.Floors0, w.keys.Floors1).Err(); err != nil {
-			t.Fatal(err)
+		for n := range lanes {
+			k := lane.KeysOf(w.ns, n)
+			if err := w.rdb.Del(t.Context(), k.Meta, k.Stream, k.Floors0, k.Floors1).Err(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.dark(time.Now().Add(2 * poll)) // a poll in flight may still have seen it
 		w.repair()
@@ -69,6 +83,104 @@ func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
 		w.traffic(50)
 		w.settle("it all")
 	})
+}
+
+// A follower that was made for another number of lanes, or for another cache section, would miss what makes its keys stale: it keeps nothing,
+// and says why.
+func TestFollowersKeepNothingInAnotherNamespace(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, why string
+		setup     setup
+	}{
+		{"another number of lanes", "2 lanes", setup{lanes: "1"}},
+		{"another cache section", "cache section", setup{section: "h0"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+				w := newWorld(t, l, command, tc.setup)
+				testenv.Eventually(t, patience, func(context.Context) error {
+					if why := w.why(); !strings.Contains(why, tc.why) {
+						return fmt.Errorf("it says %q", why)
+					}
+					return nil
+				})
+				w.traffic(50)
+				if w.hits > 0 {
+					t.Errorf("%d of %d reads served from memory", w.hits, w.reads)
+				}
+			})
+		})
+	}
+}
+
+// The workers change the dataset's cache section, and change it back. In between, other names are told of, so nothing is served from memory.
+func TestFollowersLeaveAnotherCacheSectionAlone(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+		w := newWorld(t, l, command, setup{})
+		w.settle("the start")
+		w.flush("h2")
+		for r := range records {
+			w.change(r) // under the other templates, nothing tells of these names
+		}
+		w.blind(time.Now().Add(2 * poll))
+		w.flush(section)
+		w.settle("the section's return")
+	})
+}
+
+// What nothing tells of, a change by hand for instance, is seen when the entry ends.
+func TestFollowersBoundEachEntry(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+		w := newWorld(t, l, command, setup{ttl: "0.5"})
+		testenv.Eventually(t, patience, func(context.Context) error {
+			if _, hit := w.read(0); !hit {
+				return errors.New("not kept yet")
+			}
+			return nil
+		})
+		w.change(0)
+		testenv.Eventually(t, patience, func(context.Context) error {
+			if v, _ := w.read(0); v != w.versions[0] {
+				return fmt.Errorf("version %d of %d", v, w.versions[0])
+			}
+			return nil
+		})
+	})
+}
+
+// A framework may set a key prefix on each connection of phpredis; the follower's own has none.
+func TestPHPFollowerIgnoresKeyPrefix(t *testing.T) {
+	t.Parallel()
+	l := languages()[0]
+	path, missing := l.interpreter(t.Context(), l.name)
+	if missing != "" {
+		testenv.Skip(t, missing+"; make test installs it where it runs as root on Debian")
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(l.name)); err != nil {
+		t.Fatal(err)
+	}
+	serve, err := os.ReadFile(filepath.Join(dir, "serve.php"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefixed := regexp.MustCompile(`(?m)^(.*\$redis->connect\(.*)$`).ReplaceAll(serve, []byte("$1\n    $$redis->setOption(Redis::OPT_PREFIX, 'shop_database_');"))
+	if bytes.Equal(prefixed, serve) {
+		t.Fatal("serve.php connects in another way")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "serve.php"), prefixed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, l, func(args ...string) *exec.Cmd {
+		cmd := exec.Command(path, append([]string{args[0] + l.suffix}, args[1:]...)...)
+		cmd.Dir = dir
+		return cmd
+	}, setup{})
+	w.settle("the start")
 }
 
 // dark: nothing can be told of since then, but records change.

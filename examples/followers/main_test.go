@@ -115,14 +115,15 @@ func succeeds(ctx context.Context, dir, name string, args ...string) bool {
 	return cmd.Run() == nil
 }
 
-// The frames that a follower must understand, and the guard of a load that an invalidation overtakes.
+// The vectors that a follower must understand, and its rules: loads that an invalidation overtakes, readers of one key at a time, numbers of lanes,
+// cache sections, ends of entries, full tables.
 func TestVectors(t *testing.T) {
-	frames, err := filepath.Abs("../../invalidation/lane/testdata/vectors/frames.json")
+	folder, err := filepath.Abs("../../invalidation/lane/testdata/vectors")
 	if err != nil {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, _ language, command func(args ...string) *exec.Cmd) {
-		if out, err := command("vectors", frames).CombinedOutput(); err != nil {
+		if out, err := command("vectors", folder).CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})

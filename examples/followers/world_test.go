@@ -2,6 +2,7 @@ package followers_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,8 @@ const (
 	poll     = 100 * time.Millisecond
 	// patience is for hangs only.
 	patience = 30 * time.Second
+	lanes    = 2
+	section  = "h1" // hash of the dataset's cache section
 )
 
 // world is a database, the worker that tells of its changes, and a follower that is asked.
@@ -34,12 +37,12 @@ type world struct {
 	t       *testing.T
 	server  *testenv.RedisServer
 	rdb     *redis.Client
-	keys    lane.Keys
+	ns      string
 	emitter *invalidation.Emitter
 	// silent publishes where nobody listens: its entries are in the lane, but their messages are lost.
 	silent *invalidation.Emitter
-	root   string
-	offset int64
+	roots  [lanes]string
+	offset [lanes]int64 // of each lane's own source
 
 	versions [records]int64  // the newest of each record
 	told     [records][]told // emissions that Redis acknowledged
@@ -58,20 +61,22 @@ type told struct {
 	at      time.Time
 }
 
-func newWorld(t *testing.T, l language, command func(args ...string) *exec.Cmd) *world {
+// setup is what a follower is started with; the zero value of a field is what fits the world.
+type setup struct{ lanes, section, ttl string }
+
+func newWorld(t *testing.T, l language, command func(args ...string) *exec.Cmd, s setup) *world {
 	t.Helper()
 	w := &world{t: t, server: testenv.StartRedis(t, testenv.RedisOptions{})}
 	w.rdb = w.server.Client(t)
-	ns := w.server.Namespace(t)
-	w.keys = lane.KeysOf(ns, 0)
-	w.emitter = w.newEmitter(invalidation.EmitterConfig{Namespace: ns})
-	w.silent = w.newEmitter(invalidation.EmitterConfig{Namespace: ns, Sharded: true})
+	w.ns = w.server.Namespace(t)
+	w.emitter = w.newEmitter(invalidation.EmitterConfig{Namespace: w.ns, Lanes: lanes})
+	w.silent = w.newEmitter(invalidation.EmitterConfig{Namespace: w.ns, Lanes: lanes, Sharded: true})
 	for i := range w.versions {
 		w.versions[i] = 1
 	}
 	w.repair()
-	cmd := command("serve", fmt.Sprintf(l.address, w.server.Addr), ns,
-		fmt.Sprint(maxStale.Seconds()), fmt.Sprint(poll.Seconds()))
+	cmd := command("serve", fmt.Sprintf(l.address, w.server.Addr), w.ns, fmt.Sprint(maxStale.Seconds()), fmt.Sprint(poll.Seconds()),
+		cmp.Or(s.lanes, strconv.Itoa(lanes)), "users", "user:{id}", cmp.Or(s.section, section), cmp.Or(s.ttl, "3600"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -99,21 +104,26 @@ func (w *world) newEmitter(cfg invalidation.EmitterConfig) *invalidation.Emitter
 	return e
 }
 
-// repair does what a worker does for a lane that is gone: it makes the lane and tells of everything again.
-func (w *world) repair() {
+// repair does what a worker does for lanes that are gone: it makes them and tells of everything again.
+func (w *world) repair() { w.flush(section) }
+
+// flush gives every lane a new root, with that hash of the dataset's cache section, and tells of everything again.
+func (w *world) flush(hash string) {
 	w.t.Helper()
-	testenv.Eventually(w.t, patience, func(ctx context.Context) error {
-		st, err := w.emitter.State(ctx, 0, nil, nil)
-		if err != nil {
+	for n := range lanes {
+		testenv.Eventually(w.t, patience, func(ctx context.Context) error {
+			st, err := w.emitter.State(ctx, n, nil, nil)
+			if err != nil {
+				return err
+			}
+			r, err := w.emitter.Root(ctx, n, lane.RootRequest{Expected: st.Root, Group: "g", Hashes: map[string]string{"users": hash}})
+			if err == nil && r.Status != lane.OK {
+				err = errors.New("another root")
+			}
+			w.roots[n] = r.Root
 			return err
-		}
-		r, err := w.emitter.Root(ctx, 0, lane.RootRequest{Expected: st.Root, Group: "g"})
-		if err == nil && r.Status != lane.OK {
-			err = errors.New("another root")
-		}
-		w.root = r.Root
-		return err
-	})
+		})
+	}
 	for i := range w.versions {
 		w.tell(w.emitter, i)
 	}
@@ -126,18 +136,19 @@ func (w *world) change(record int) { w.versions[record]++ }
 func (w *world) tell(by *invalidation.Emitter, record int) {
 	w.t.Helper()
 	v := w.versions[record]
+	n := lane.Of(key(record), lanes)
 	em := lane.Emission{
-		Source: "users/dG9waWM/0", From: w.offset, To: w.offset,
+		Source: "users/dG9waWM/" + strconv.Itoa(n), From: w.offset[n], To: w.offset[n],
 		Items: []lane.Item{{Key: key(record), Version: v}},
 	}
 	testenv.Eventually(w.t, patience, func(ctx context.Context) error {
-		r, err := by.Emit(ctx, 0, w.root, w.offset, em)
+		r, err := by.Emit(ctx, n, w.roots[n], w.offset[n], em)
 		if err == nil && r.Status != lane.OK {
 			err = fmt.Errorf("status %d", r.Status)
 		}
 		return err
 	})
-	w.offset++
+	w.offset[n]++
 	w.told[record] = append(w.told[record], told{v, time.Now()})
 }
 
@@ -145,10 +156,16 @@ func key(record int) string { return "user:" + strconv.Itoa(record) }
 
 // line is what the follower and we say to each other.
 type line struct {
-	Get   string `json:"get,omitempty"`
-	Load  string `json:"load,omitempty"`
-	Value string `json:"value,omitempty"`
-	Hit   bool   `json:"hit,omitempty"`
+	Get   *values `json:"get,omitempty"`
+	Load  *values `json:"load,omitempty"`
+	Value string  `json:"value,omitempty"`
+	Hit   bool    `json:"hit,omitempty"`
+	Why   string  `json:"why,omitempty"`
+}
+
+// values are what the follower makes the cache key of.
+type values struct {
+	ID int `json:"id"`
 }
 
 func (w *world) say(l line) {
@@ -181,11 +198,11 @@ func (w *world) hear() (l line) {
 func (w *world) read(record int) (version int64, hit bool) {
 	w.t.Helper()
 	began := time.Now()
-	w.say(line{Get: key(record)})
+	w.say(line{Get: &values{record}})
 	answer := w.hear()
-	if answer.Load != "" {
-		if answer.Load != key(record) {
-			w.t.Fatalf("asked for %s, it loads %s", key(record), answer.Load)
+	if answer.Load != nil {
+		if answer.Load.ID != record {
+			w.t.Fatalf("asked for %s, it loads %v", key(record), *answer.Load)
 		}
 		v := strconv.FormatInt(w.versions[record], 10)
 		if w.overtake {
@@ -210,6 +227,15 @@ func (w *world) read(record int) (version int64, hit bool) {
 		w.hits++
 	}
 	return version, answer.Hit
+}
+
+// why is what the follower says about not caching.
+func (w *world) why() string {
+	w.t.Helper()
+	if _, err := w.in.Write([]byte("{\"get\":null}\n")); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.hear().Why
 }
 
 // traffic writes and reads at random.

@@ -1,118 +1,133 @@
 'use strict';
-// A local cache that follows one Freshet lane and never serves what is staler than maxStale milliseconds.
+// A local cache that follows a Freshet namespace and never serves what is staler than maxStale milliseconds.
 //
-//   const users = await new Follower('redis://127.0.0.1:6379/0', 'shop').start();
-//   const user = await users.get('user:42', load);      // load(key) reads the primary
+//   const follower = new Follower('redis://127.0.0.1:6379/0', 'shop', { users: 'nZ3…' }, { lanes: 1 });   // freshet schema hash
+//   const users = follower.cache('users', 'user:{id}');
+//   await follower.start();
+//   const user = await users.get({ id: 42 }, load);      // load(values) reads the primary
 //
 // The rules are those of docs/protocol.md, "Simple follower". Needs node-redis 4 or 5.
 const { createClient } = require('redis');
+const { Lane } = require('./lane');
+const { laneOf, render } = require('./names');
+
+const POLL_LIMIT = 3_000;
+
+const LATE = new Error(`no answer within ${POLL_LIMIT} ms`);
+
+// A command that was sent when its connection ended may never be answered, and nothing would be confirmed from then on.
+async function within(ms, answer) {
+  let timer;
+  const late = new Promise((_, fail) => { timer = setTimeout(() => fail(LATE), ms); });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 class Follower {
-  #entries = new Map();
-  #loading = new Map();
-  #last = null; // newest entry known
-  #seen = new Set(); // entries received since the last poll
-  #want = null; // head of a poll that was not received yet, and when that poll was sent
-  #confirm = -Infinity; // everything up to then was applied
-
-  constructor(url, namespace, { lane = 0, maxStale = 10_000, poll = 1_000, maxEntries = 100_000 } = {}) {
-    Object.assign(this, { url, maxStale, poll, maxEntries, prefix: `{fr:${namespace}:${lane}}:` });
+  // sections: dataset to the hash of its cache section, as the workers have it.
+  constructor(url, namespace, sections, { lanes = 1, maxStale = 10_000, poll = 1_000, maxEntries = 100_000, warn = console.warn } = {}) {
+    Object.assign(this, { url, sections, maxStale, poll, warn });
+    this.lanes = Array.from({ length: lanes }, (_, n) => new Lane(namespace, n, lanes, sections, maxEntries / lanes));
   }
 
   async start() {
-    // A silent link is given up after five seconds; disableOfflineQueue: an old answer confirms nothing, so none is queued.
-    const common = { url: this.url, pingInterval: 1_000, disableOfflineQueue: true };
-    const socket = { connectTimeout: 3_000, socketTimeout: 5_000, reconnectStrategy: (n) => Math.min(50 * 2 ** n, 2_000) };
-    const channel = createClient({ ...common, socket });
-    channel.on('error', () => this.gap());
-    channel.on('ready', () => this.gap()); // subscribed again: node-redis does that by itself
-    const meta = createClient({ ...common, socket });
-    meta.on('error', () => {}); // nothing is confirmed meanwhile
-    await Promise.all([channel.connect(), meta.connect()]);
-    await channel.subscribe(`${this.prefix}ch`, (frame) => this.message(frame));
-    this.gap();
-    this.#watch(meta);
+    const channel = this.#client();
+    const gap = () => this.lanes.forEach((lane) => lane.gap());
+    channel.on('error', gap);
+    channel.on('ready', gap); // subscribed again: node-redis does that by itself
+    await channel.connect();
+    for (const lane of this.lanes) await channel.subscribe(`${lane.prefix}ch`, (frame) => lane.message(frame));
+    gap();
+    for (const lane of this.lanes) this.#watch(lane);
     return this;
   }
 
-  async #watch(meta) {
-    for (;;) {
-      const asked = performance.now();
+  // A silent link is given up after five seconds; disableOfflineQueue: an old answer confirms nothing, so none is queued.
+  #client() {
+    const socket = { connectTimeout: 3_000, socketTimeout: 5_000, reconnectStrategy: (n) => Math.min(50 * 2 ** n, 2_000) };
+    return createClient({ url: this.url, pingInterval: 1_000, disableOfflineQueue: true, socket });
+  }
+
+  // Returns the cache of a dataset's records by cache.key, or by one of its derived templates.
+  cache(dataset, template, { ttl = 600_000 } = {}) {
+    if (!(dataset in this.sections)) throw new Error(`cache of dataset ${dataset}: its hash is not in sections; print it with freshet schema hash`);
+    return {
+      // Returns the record with these properties; load(values) reads it from the primary. null and undefined are values like others.
+      get: async (values, load) => {
+        const name = render(template, values);
+        if (name === null) throw new Error(`get by ${template}: a property is missing, so the record has no such key`);
+        return this.read(dataset, name, () => load(values), ttl);
+      },
+    };
+  }
+
+  // Returns why keys are loaded by every read, one sentence for each lane and dataset; empty if all are cached.
+  notReady() {
+    return this.lanes.flatMap((lane) => lane.notReady(this.maxStale));
+  }
+
+  // Returns the entry of a cache key, or what load() gives. Readers of a key share one load.
+  read(dataset, name, load, ttl = 600_000) {
+    const lane = this.lanes[laneOf(name, this.lanes.length)];
+    const now = performance.now();
+    const fresh = now - lane.confirm <= this.maxStale && lane.agreed.has(dataset);
+    const entry = fresh ? lane.entries.get(name) : undefined;
+    if (entry && now < entry.end) return Promise.resolve(entry.value);
+    // A mark that still stands began after every invalidation of its key that was received, so its load is as good as one of our own.
+    const running = lane.loading.get(name);
+    if (running?.value && (fresh || now - running.began <= this.maxStale)) return running.value;
+    const mark = { began: now };
+    if (!running) lane.loading.set(name, mark);
+    mark.value = this.#load(lane, name, mark, load, fresh && !running, ttl);
+    return mark.value;
+  }
+
+  async #load(lane, name, mark, load, keep, ttl) {
+    try {
+      const value = await load();
+      if (keep && lane.loading.get(name) === mark) lane.store(name, value, mark.began + ttl); // not invalidated meanwhile
+      return value;
+    } finally {
+      if (lane.loading.get(name) === mark) lane.loading.delete(name);
+    }
+  }
+
+  async #watch(lane) {
+    let meta = null;
+    for (let told = ''; ; ) {
       try {
-        await meta.unlink(`${this.prefix}nothing`); // only a master that takes writes is believed
-        this.head(await meta.hGet(`${this.prefix}meta`, 'last'), asked);
-      } catch {
-        // nothing is confirmed
+        meta ??= await this.#connected();
+        await within(POLL_LIMIT, this.#poll(meta, lane));
+      } catch (error) {
+        lane.error = error.message; // nothing is confirmed
+        if (error === LATE) { // its answers may never come: another connection
+          (meta.destroy ?? meta.disconnect).call(meta);
+          meta = null;
+        }
       }
+      const why = lane.notReady(this.maxStale).join('; ');
+      if (why !== told) this.warn(`freshet follower: ${why || `lane ${lane.prefix} is followed again`}`);
+      told = why;
       await new Promise((wake) => setTimeout(wake, this.poll));
     }
   }
 
-  async get(key, load) {
-    const fresh = performance.now() - this.#confirm <= this.maxStale;
-    if (fresh && this.#entries.has(key)) return this.#entries.get(key);
-    const mark = {};
-    this.#loading.set(key, mark);
-    try {
-      const value = await load(key);
-      if (fresh && this.#loading.get(key) === mark) { // not invalidated meanwhile
-        if (this.#entries.size >= this.maxEntries) this.#entries.delete(this.#entries.keys().next().value);
-        this.#entries.set(key, value);
-      }
-      return value;
-    } finally {
-      this.#loading.delete(key);
-    }
+  async #connected() {
+    const meta = this.#client();
+    meta.on('error', () => {}); // nothing is confirmed meanwhile
+    await meta.connect();
+    return meta;
   }
 
-  message(frame) {
-    const [, prev, id, payload] = /^(\S*) ?(\S*) ?(.*)$/s.exec(frame);
-    let change = null;
-    try {
-      change = JSON.parse(payload);
-    } catch {
-      // no JSON: unknown
-    }
-    for (const key of Array.isArray(change?.k) ? change.k : []) {
-      this.#entries.delete(key);
-      this.#loading.delete(key);
-    }
-    const known = change?.v === 1 && !('x' in change) && !('g' in change);
-    if (!known || prev !== this.#last) this.#flush(id);
-    this.#last = id;
-    this.#seen.add(id);
-    if (this.#want?.head === id) {
-      this.#confirm = this.#want.asked;
-      this.#want = null;
-    }
-  }
-
-  // Takes what a poll that was sent at the time asked read.
-  head(head, asked) {
-    if (head == null) {
-      this.#flush(null);
-    } else if (head === this.#last || this.#seen.has(head)) {
-      this.#confirm = asked;
-      this.#want = null;
-    } else if (this.#want || this.#last === null) {
-      this.#flush(head);
-      this.#confirm = asked;
-    } else {
-      this.#want = { head, asked };
-    }
-    this.#seen = new Set([this.#last]);
-  }
-
-  // Whatever was published until now may be lost.
-  gap() {
-    this.#flush(null);
-  }
-
-  #flush(head) {
-    this.#entries.clear();
-    this.#loading.clear();
-    this.#last = head;
-    this.#want = null;
+  async #poll(meta, lane) {
+    const asked = performance.now();
+    const datasets = Object.keys(this.sections);
+    await meta.unlink(`${lane.prefix}nothing`); // only a master that takes writes is believed
+    const [last, lanes, ...hashes] = await meta.hmGet(`${lane.prefix}meta`, ['last', 'lanes', ...datasets.map((dataset) => `d:${dataset}`)]);
+    lane.polled(last, lanes, Object.fromEntries(datasets.map((dataset, i) => [dataset, hashes[i]])), asked);
   }
 }
 

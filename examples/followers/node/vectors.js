@@ -1,74 +1,137 @@
 'use strict';
-// Runs the frame vectors of the protocol, and the guard of a load: node vectors.js FRAMES.json
+// Runs the vectors of the protocol and the rules of a follower: node vectors.js FOLDER
 const { readFileSync } = require('node:fs');
+const { join } = require('node:path');
 const { Follower } = require('./follower');
+const { laneOf, render } = require('./names');
 
+// Integers that a double does not hold become BigInt.
+const vectors = (file) => JSON.parse(
+  readFileSync(join(process.argv[2], file), 'utf8').replace(/: (-?\d{16,})([,}])/g, ': "$1n"$2'),
+  (_, value) => (typeof value === 'string' && /^-?\d{16,}n$/.test(value) ? BigInt(value.slice(0, -1)) : value),
+);
+const made = () => new Follower('redis://127.0.0.1:1/0', 'vectors', { users: 'h1' }, { maxStale: 5_000 }); // never started
+const poll = (f, last, age = 0, lanes = '1', hash = 'h1') => f.lanes[0].polled(last, lanes, { users: hash }, performance.now() - age * 1_000);
 const at = (last) => {
-  const f = new Follower('redis://127.0.0.1:1/0', 'vectors', { maxStale: 5_000 }); // never started
-  if (last) f.head(last, performance.now());
+  const f = made();
+  poll(f, last);
   return f;
 };
-const put = (f, key) => f.get(key, () => 'old');
-const kept = async (f, key) => (await f.get(key, () => 'new')) === 'old';
+const put = (f, key, ttl) => f.read('users', key, () => 'old', ttl);
+const kept = async (f, key) => (await f.read('users', key, () => 'new')) === 'old';
 const want = (name, got, wanted) => {
-  if (got === wanted) return;
+  if (JSON.stringify(got) === JSON.stringify(wanted)) return;
   process.exitCode = 1;
-  console.log(`${name}: got ${got}, want ${wanted}`);
+  console.log(`${name}: got ${JSON.stringify(got)}, want ${JSON.stringify(wanted)}`);
 };
 
 async function frame(vector) {
   const payload = vector.payload ?? {};
   const f = at(vector.last || vector.prev || '0-0');
   for (const key of ['other', ...(payload.k ?? [])]) await put(f, key);
-  f.message(vector.frame);
+  f.lanes[0].message(vector.frame);
   const flushed = Boolean(vector.error || !vector.follows || payload.x || payload.g);
   want(vector.name, await kept(f, 'other'), !flushed);
   for (const key of payload.k ?? []) want(`${vector.name}: ${key}`, await kept(f, key), false);
   if (!vector.id) return;
-  await put(f, 'after'); // the next entry follows this one
-  f.message(`${vector.id} 9-9 {"v":1}`);
+  await tick();
+  poll(f, vector.id); // the next entry follows this one, and a poll in between gives trust again
+  await put(f, 'after');
+  f.lanes[0].message(`${vector.id} 9-9 {"v":1}`);
   want(`${vector.name}, then the next`, await kept(f, 'after'), true);
 }
 
+const tick = () => new Promise((wake) => setTimeout(wake, 1)); // a later time than anything before
+
 async function guard(name, message, stored) {
   const f = at('1-1');
-  await f.get('a', async () => {
-    f.message(message);
+  await f.read('users', 'a', async () => {
+    f.lanes[0].message(message);
     return 'old';
   });
+  await tick();
+  poll(f, '2-2');
   want(`load while ${name} is invalidated`, await kept(f, 'a'), stored);
 }
 
 // What polls and frames do to an entry that is stored after the first of them and before the others.
 async function story(name, before, after, stored) {
-  const f = at();
-  const play = (steps) => {
+  const f = made();
+  const play = async (steps) => {
     for (const step of steps) {
-      if (typeof step === 'string') f.message(step);
-      else f.head(step[0], performance.now() - step[1] * 1_000);
+      if (typeof step === 'string') f.lanes[0].message(step);
+      else poll(f, ...step);
+      await tick();
     }
   };
-  play(before);
+  await play(before);
   await put(f, 'a');
-  play(after);
+  await play(after);
   want(name, await kept(f, 'a'), stored);
 }
 
-async function main(path) {
-  for (const vector of JSON.parse(readFileSync(path, 'utf8'))) if (!vector.strict) await frame(vector);
+async function stories() {
+  const flush = '1-1 2-2 {"v":1,"x":1}';
+  const both = ['1-1 2-2 {"v":1}', '2-2 3-3 {"v":1}'];
+  await story('no poll', [], [], false);
+  await story('a poll', [['1-1']], [], true);
+  await story('an old poll', [['1-1', 6]], [], false);
+  await story('a head that is not received yet', [['1-1', 6], ['2-2']], [], false);
+  await story('a head that is received later', [['1-1', 6], ['2-2'], '1-1 2-2 {"v":1}'], [], true);
+  await story('a head that was received before', [['1-1', 6], ...both, ['2-2']], [], true);
+  await story('a head that is received', [['1-1']], [['2-2'], '1-1 2-2 {"v":1}', ['2-2']], true);
+  await story('a head that is never received', [['1-1']], [['2-2'], ['2-2']], false);
+  await story('the lane is gone', [['1-1']], [[null]], false);
+  await story('another number of lanes', [['1-1', 0, '2']], [], false);
+  await story('another number of lanes later', [['1-1']], [['1-1', 0, '2']], false);
+  await story('another cache section', [['1-1', 0, '1', 'h2']], [], false);
+  await story('another cache section later', [['1-1']], [['1-1', 0, '1', 'h2']], false);
+  await story('another cache section in between', [['1-1']], [['1-1', 0, '1', 'h2'], ['1-1']], false);
+  await story('a flush before the lane was looked at', [['1-1'], flush], [], false);
+  await story('a flush and a look that was sent before it', [['1-1'], flush, ['2-2', 3]], [], false);
+  await story('a flush and a look after it', [['1-1'], flush, ['2-2']], [], true);
+}
+
+// Readers of a hot key share one load, which is kept although they are many. After an invalidation they begin another, and the first is not kept.
+async function hot() {
+  let loads = 0;
+  let go;
+  let gate = new Promise((open) => { go = open; });
+  const load = async () => {
+    const number = ++loads;
+    await gate;
+    return number;
+  };
+  let f = at('1-1');
+  let all = Array.from({ length: 20 }, () => f.read('users', 'hot', load));
+  await tick();
+  go();
+  want('loads of a hot key', [loads, ...new Set(await Promise.all(all))], [1, 1]);
+  want('the entry of a hot key', await f.read('users', 'hot', () => 'new'), 1);
+  loads = 0;
+  gate = new Promise((open) => { go = open; });
+  f = at('1-1');
+  all = [f.read('users', 'hot', load)];
+  f.lanes[0].message('1-1 2-2 {"v":1,"k":["hot"],"n":[1]}');
+  all.push(f.read('users', 'hot', load), f.read('users', 'hot', load));
+  go();
+  want('loads of a key that changes', [loads, ...await Promise.all(all)], [2, 1, 2, 2]);
+  want('the entry of a key that changed', await f.read('users', 'hot', () => 'new'), 2);
+}
+
+async function main() {
+  for (const v of vectors('names.json')) want(`name of ${v.template}`, render(v.template, v.values), v.name);
+  for (const v of vectors('keys.json')) want(`crc32 of ${v.key}`, laneOf(v.key, 2 ** 32), v.crc32);
+  want('a missing property', render('u:{a}', { a: null }), null);
+  for (const vector of vectors('frames.json')) if (!vector.strict) await frame(vector);
   await guard('its key', '1-1 2-2 {"v":1,"k":["a"],"n":[1]}', false);
   await guard('another key', '1-1 2-2 {"v":1,"k":["b"],"n":[1]}', true);
   await guard('everything', '1-1 2-2 {"v":1,"x":1}', false);
-  await story('no poll', [], [], false);
-  await story('a poll', [['1-1', 0]], [], true);
-  await story('an old poll', [['1-1', 6]], [], false);
-  await story('a head that is not received yet', [['1-1', 6], ['2-2', 0]], [], false);
-  await story('a head that is received later', [['1-1', 6], ['2-2', 0], '1-1 2-2 {"v":1}'], [], true);
-  const both = ['1-1 2-2 {"v":1}', '2-2 3-3 {"v":1}'];
-  await story('a head that was received before', [['1-1', 6], ...both, ['2-2', 0]], [], true);
-  await story('a head that is received', [['1-1', 0]], [['2-2', 0], '1-1 2-2 {"v":1}', ['2-2', 0]], true);
-  await story('a head that is never received', [['1-1', 0]], [['2-2', 0], ['2-2', 0]], false);
-  await story('the lane is gone', [['1-1', 0]], [[null, 0]], false);
+  await stories();
+  const f = at('1-1');
+  await put(f, 'a', 0);
+  want('an entry past its TTL', await kept(f, 'a'), false);
+  await hot();
 }
 
-main(process.argv[2]);
+main();

@@ -2,108 +2,89 @@
 declare(strict_types=1);
 
 /**
- * A local cache that follows one Freshet lane and never serves what is staler than $maxStale seconds.
+ * A local cache that follows a Freshet namespace and never serves what is staler than $maxStale seconds.
  *
- * All its state that readers need lies in a table, so one process follows and many read:
+ * All its state that readers need is in two tables, so one process follows and many read:
  *
- *     $follower = new Follower($table);                 // before the processes part
- *     $user = $follower->get('user:42', $load);         // $load($key) reads the primary
+ *     $follower = new Follower(Swoole\Table::class, 'shop', ['users' => 'nZ3…']);      // before the processes part; freshet schema hash
+ *     $user = $follower->get('users', 'user:{id}', ['id' => 42], $load);             // $load($values) reads the primary
  *
- * $table is a LocalTable, or a Swoole\Table with the columns n (integer) and v (string); docs/protocol.md shows both.
  * The rules are those of docs/protocol.md, "Simple follower"; here an invalidation numbers its key's slot, and an entry
  * holds while its own number, taken before its load, is not below.
  */
 final class Follower
 {
-    private const SLOTS = 1024;
-    private ?string $last = null;    // newest entry known
-    private array $seen = [];        // entries received since the last poll
-    private ?string $want = null;    // head of a poll that was not received yet,
-    private int $wantAsked = 0;      // and when that poll was sent
+    public readonly Tables $tables;
+    /** @var Lane[] */
+    public readonly array $lanes;
 
-    public function __construct(private object $table, private float $maxStale = 10.0, private int $maxBytes = 4096)
-    {
-        foreach (['clock', 'flushed', ...array_map($this->slot(...), range(0, self::SLOTS - 1))] as $row) {
-            $table->set($row, ['n' => 0, 'v' => '']);
-        }
-        $table->set('confirm', ['n' => PHP_INT_MIN >> 1, 'v' => '']); // everything up to then was applied
+    /** $sections: dataset to the hash of its cache section, as the workers have it. */
+    public function __construct(
+        string $class,
+        string $namespace,
+        private array $sections,
+        int $lanes = 1,
+        private float $maxStale = 10.0,
+        int $maxEntries = 65536,
+        int $maxBytes = 4096,
+        private float $ttl = 600.0,
+    ) {
+        $names = fn (int $n) => ["flushed$n", "confirm$n", ...array_map(fn ($dataset) => "agreed$n:$dataset", array_keys($sections))];
+        $this->tables = new Tables($class, $maxEntries, $maxBytes, ['clock', 'refused', ...array_merge(...array_map($names, range(0, $lanes - 1)))]);
+        $this->lanes = array_map(fn (int $n) => new Lane($this->tables, $namespace, $n, $lanes, $sections), range(0, $lanes - 1));
     }
 
-    public function get(string $key, callable $load): string
+    /** Returns a connection of the follower's own as the protocol needs it: names and values are Freshet's, whatever a framework sets. */
+    public static function plain(Redis $redis): Redis
     {
-        $row = base64_encode(hash('sha256', $key, true)); // names of rows are short
-        $began = $this->number('clock');
-        $fresh = hrtime(true) - $this->number('confirm') <= $this->maxStale * 1e9;
-        $entry = $fresh ? $this->table->get($row) : false;
-        if ($entry && $entry['n'] >= $this->number($this->slot(crc32($key))) && $entry['n'] >= $this->number('flushed')) {
-            return $entry['v'];
+        $redis->setOption(Redis::OPT_PREFIX, '');
+        $redis->setOption(Redis::OPT_SERIALIZER, Redis::SERIALIZER_NONE);
+        return $redis;
+    }
+
+    /**
+     * Returns the record with these properties, by cache.key or a derived template. $load returns a string, or null for a record that is not
+     * there; that is kept as well.
+     */
+    public function get(string $dataset, string $template, array $values, callable $load): ?string
+    {
+        $name = Names::render($template, $values);
+        if ($name === null) {
+            throw new InvalidArgumentException("get by $template: a property is missing, so the record has no such key");
         }
-        $value = $load($key);
-        if ($fresh && strlen($value) <= $this->maxBytes) {
-            $this->table->set($row, ['n' => $began, 'v' => $value]);
+        return $this->read($dataset, $name, fn () => $load($values));
+    }
+
+    /** Returns the entry of a cache key, or what $load() gives. */
+    public function read(string $dataset, string $name, callable $load): ?string
+    {
+        $this->sections[$dataset] ?? throw new InvalidArgumentException("read of dataset $dataset: give its hash; print it with freshet schema hash");
+        $lane = crc32($name) % count($this->lanes);
+        $now = hrtime(true);
+        $began = $this->tables->number('clock');
+        $fresh = $now - $this->tables->number("confirm$lane") <= $this->maxStale * 1e9 && $this->tables->number("agreed$lane:$dataset") === 1;
+        $entry = $fresh ? $this->tables->find($name) : null;
+        if ($entry && $now < $entry['e'] && $entry['n'] >= $this->tables->number($this->tables->slot(crc32($name)))
+            && $entry['n'] >= $this->tables->number("flushed$lane")) {
+            return $entry['found'] ? $entry['v'] : null;
+        }
+        $value = $load();
+        if ($fresh && strlen($value ?? '') <= $this->tables->maxBytes) {
+            $row = ['n' => $began, 'e' => $now + (int) ($this->ttl * 1e9), 'found' => (int) ($value !== null), 'v' => $value ?? ''];
+            $this->tables->store($name, $row) || $this->tables->state->incr('refused', 'n');
         }
         return $value;
     }
 
-    public function message(string $frame): void
+    /** Returns why keys are loaded by every read, one sentence for each lane and dataset; only the process that follows knows. */
+    public function notReady(): array
     {
-        [$prev, $id, $payload] = array_pad(explode(' ', $frame, 3), 3, '');
-        $change = json_decode($payload, true);
-        $change = is_array($change) ? $change : [];
-        foreach (array_filter((array) ($change['k'] ?? []), is_string(...)) as $key) {
-            $this->table->set($this->slot(crc32($key)), ['n' => $this->table->incr('clock', 'n')]);
-        }
-        $known = ($change['v'] ?? null) === 1 && !array_key_exists('x', $change) && !array_key_exists('g', $change);
-        if (!$known || $prev !== $this->last) {
-            $this->flush($id);
-        }
-        $this->last = $id;
-        $this->seen[$id] = true;
-        if ($id === $this->want) {
-            $this->table->set('confirm', ['n' => $this->wantAsked]);
-            $this->want = null;
-        }
+        return array_merge(...array_map(fn (Lane $lane) => $lane->notReady($this->maxStale), $this->lanes));
     }
 
-    /** Takes what a poll that was sent at the time $asked (hrtime) read; false if messages get lost: subscribe anew. */
-    public function head(?string $head, int $asked): bool
+    /** Returns how many entries the table refused. More than 0: it was not made by Tables. */
+    public function refused(): int
     {
-        $lost = false;
-        if ($head === null) {
-            $this->flush(null);
-        } elseif ($head === $this->last || isset($this->seen[$head])) {
-            $this->table->set('confirm', ['n' => $asked]);
-            $this->want = null;
-        } elseif ($this->want !== null || $this->last === null) {
-            $lost = $this->last !== null;
-            $this->flush($head);
-            $this->table->set('confirm', ['n' => $asked]);
-        } else {
-            [$this->want, $this->wantAsked] = [$head, $asked];
-        }
-        $this->seen = [$this->last => true];
-        return !$lost;
-    }
-
-    /** Whatever was published until now may be lost. */
-    public function gap(): void
-    {
-        $this->flush(null);
-    }
-
-    private function flush(?string $head): void
-    {
-        $this->table->set('flushed', ['n' => $this->table->incr('clock', 'n')]);
-        [$this->last, $this->want] = [$head, null];
-    }
-
-    private function slot(int $hash): string
-    {
-        return 'slot' . $hash % self::SLOTS;
-    }
-
-    private function number(string $row): int
-    {
-        return $this->table->get($row, 'n');
+        return $this->tables->number('refused');
     }
 }

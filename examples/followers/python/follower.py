@@ -1,121 +1,131 @@
-"""A local cache that follows one Freshet lane and never serves what is staler than max_stale seconds.
+"""A local cache that follows a Freshet namespace and never serves what is staler than max_stale seconds.
 
-    users = Follower("redis://127.0.0.1:6379/0", "shop").start()
-    user = users.get("user:42", load)        # load(key) reads the primary
+    follower = Follower("redis://127.0.0.1:6379/0", "shop", {"users": "nZ3…"}, lanes=1)   # freshet schema hash
+    users = follower.cache("users", "user:{id}")
+    follower.start()
+    user = users.get({"id": 42}, load)        # load(values) reads the primary
 
 The rules are those of docs/protocol.md, "Simple follower". Needs redis-py 4 or later.
 """
-import json
+import logging
 import threading
 import time
+import zlib
+from concurrent.futures import Future
 
 import redis
 
+from lane import Lane
+from names import render
+
+log = logging.getLogger("freshet.follower")
+
 
 class Follower:
-    def __init__(self, url, namespace, lane=0, max_stale=10.0, poll=1.0, max_entries=100_000):
-        prefix = "{fr:%s:%d}:" % (namespace, lane)
-        self._channel, self._meta, self._nothing = prefix + "ch", prefix + "meta", prefix + "nothing"
+    def __init__(self, url, namespace, sections, lanes=1, max_stale=10.0, poll=1.0, max_entries=100_000):
+        """sections: dataset to the hash of its cache section, as the workers have it."""
         self._redis = redis.Redis.from_url(url, decode_responses=True, socket_timeout=3, socket_connect_timeout=3)
-        self._max_stale, self._poll, self._max_entries = max_stale, poll, max_entries
-        self._lock = threading.Lock()  # guards all below
-        self._entries, self._loading = {}, {}
-        self._last, self._seen = None, set()  # newest entry known; those received since the last poll
-        self._want = None  # (head, time) of a poll whose head was not received yet
-        self._confirm = float("-inf")  # everything up to then was applied
-        self._deaf = False
+        self._sections, self._max_stale, self._poll = dict(sections), max_stale, poll
+        self.lanes = [Lane(namespace, n, lanes, self._sections, max_entries // lanes) for n in range(lanes)]
 
     def start(self):
-        for loop in (self._listen, self._watch):
-            threading.Thread(target=loop, daemon=True).start()
+        for lane in self.lanes:
+            for loop in (self._listen, self._watch):
+                threading.Thread(target=loop, args=(lane,), daemon=True).start()
         return self
 
-    def get(self, key, load):
-        with self._lock:
-            fresh = time.monotonic() - self._confirm <= self._max_stale
-            if fresh and key in self._entries:
-                return self._entries[key]
-            mark = self._loading[key] = object()
+    def cache(self, dataset, template, ttl=600.0):
+        """Returns the cache of a dataset's records by cache.key, or by one of its derived templates."""
+        if dataset not in self._sections:
+            raise ValueError(f"cache of dataset {dataset}: its hash is not in sections; print it with freshet schema hash")
+        return Cache(self, dataset, template, ttl)
+
+    def not_ready(self):
+        """Returns why keys are loaded by every read, one sentence for each lane and dataset; empty if all are cached."""
+        return [why for lane in self.lanes for why in lane.not_ready(self._max_stale)]
+
+    def read(self, dataset, name, load, ttl=600.0):
+        """Returns the entry of a cache key, or what load() gives. Readers of a key share one load."""
+        lane = self.lanes[zlib.crc32(name.encode()) % len(self.lanes)]
+        now = time.monotonic()
+        with lane.lock:
+            fresh = now - lane.confirm <= self._max_stale and dataset in lane.agreed
+            if fresh and name in lane.entries and now < lane.entries[name][1]:
+                return lane.entries[name][0]
+            # A mark that still stands began after every invalidation of its key that was received, so its load is as good as one of our own.
+            mark = lane.loading.get(name)
+            joined = mark and mark.thread != threading.get_ident() and (fresh or now - mark.began <= self._max_stale)
+            alone = mark and not joined
+            if not joined:
+                mark = Mark(now)
+                if not alone:
+                    lane.loading[name] = mark
+        return mark.future.result() if joined else self._load(lane, name, mark, load, fresh and not alone, ttl)
+
+    def _load(self, lane, name, mark, load, keep, ttl):
         try:
-            value = load(key)
-            with self._lock:
-                if fresh and self._loading.get(key) is mark:  # not invalidated meanwhile
-                    if len(self._entries) >= self._max_entries:
-                        del self._entries[next(iter(self._entries))]
-                    self._entries[key] = value
+            value = load()
+            with lane.lock:
+                if keep and lane.loading.get(name) is mark:  # not invalidated meanwhile
+                    lane.store(name, value, mark.began + ttl)
+            mark.future.set_result(value)
             return value
+        except BaseException as error:
+            mark.future.set_exception(error)
+            raise
         finally:
-            with self._lock:
-                self._loading.pop(key, None)
+            with lane.lock:
+                if lane.loading.get(name) is mark:
+                    del lane.loading[name]
 
-    def message(self, frame):
-        prev, id_, payload = (frame.split(" ", 2) + ["", ""])[:3]
-        try:
-            change = json.loads(payload)
-            known = change["v"] == 1 and "x" not in change and "g" not in change
-            keys = change.get("k", [])
-        except (ValueError, TypeError, KeyError):
-            known, keys = False, []
-        with self._lock:
-            for key in keys:
-                self._entries.pop(key, None)
-                self._loading.pop(key, None)
-            if not known or prev != self._last:
-                self._flush(id_)
-            self._last = id_
-            self._seen.add(id_)
-            if self._want and self._want[0] == id_:
-                self._confirm, self._want = self._want[1], None
-
-    def head(self, head, asked):
-        """Takes what a poll that was sent at the time asked read; False if messages get lost."""
-        with self._lock:
-            lost = False
-            if head is None:
-                self._flush(None)
-            elif head == self._last or head in self._seen:
-                self._confirm, self._want = asked, None
-            elif self._want or self._last is None:
-                lost = self._last is not None
-                self._flush(head)
-                self._confirm = asked
-            else:
-                self._want = (head, asked)
-            self._seen = {self._last}
-            return not lost
-
-    def gap(self):
-        """Whatever was published until now may be lost."""
-        with self._lock:
-            self._flush(None)
-
-    def _flush(self, head):
-        self._entries.clear()
-        self._loading.clear()
-        self._last, self._want = head, None
-
-    def _listen(self):
+    def _listen(self, lane):
         while True:
             try:
                 with self._redis.pubsub() as channel:
-                    channel.subscribe(self._channel)
-                    self._deaf = False
-                    while not self._deaf:
+                    channel.subscribe(lane.prefix + "ch")
+                    lane.deaf = False
+                    while not lane.deaf:
                         got = channel.get_message(timeout=1)
                         if got and got["type"] == "message":
-                            self.message(got["data"])
+                            lane.message(got["data"])
                         elif got:
-                            self.gap()  # subscribed, perhaps again: redis-py reconnects by itself
-            except Exception:  # whatever it was: begin anew, with nothing
+                            lane.gap()  # subscribed, perhaps again: redis-py reconnects by itself
+            except Exception:  # whatever it was: begin again, with nothing
                 time.sleep(0.1)
-            self.gap()
+            lane.gap()
 
-    def _watch(self):
+    def _watch(self, lane):
+        told = None
+        fields = ["last", "lanes", *("d:" + dataset for dataset in self._sections)]
         while True:
             asked = time.monotonic()
             try:
-                self._redis.unlink(self._nothing)  # only a master that takes writes is believed
-                self._deaf = not self.head(self._redis.hget(self._meta, "last"), asked)
-            except redis.RedisError:
-                pass  # nothing is confirmed meanwhile
+                self._redis.unlink(lane.prefix + "nothing")  # only a master that takes writes is believed
+                last, lanes, *hashes = self._redis.hmget(lane.prefix + "meta", fields)
+                lane.deaf = not lane.polled(last, lanes, dict(zip(self._sections, hashes)), asked)
+            except redis.RedisError as error:
+                lane.error = str(error)  # nothing is confirmed meanwhile
+            why = lane.not_ready(self._max_stale)
+            if why != told and (why or told):
+                log.warning("%s", "; ".join(why) or f"lane {lane.prefix} is followed again")
+                told = why
             time.sleep(self._poll)
+
+
+class Cache:
+    def __init__(self, follower, dataset, template, ttl):
+        self._follower, self._dataset, self._template, self._ttl = follower, dataset, template, ttl
+
+    def get(self, values, load):
+        """Returns the record with these properties; load(values) reads it from the primary. None is a value like others."""
+        name = render(self._template, values)
+        if name is None:
+            raise ValueError(f"get by {self._template}: a property is missing, so the record has no such key")
+        return self._follower.read(self._dataset, name, lambda: load(values), self._ttl)
+
+
+class Mark:
+    """A load in progress. Whoever invalidates its key removes it, and what it loaded is then stored nowhere."""
+
+    def __init__(self, began):
+        self.began, self.thread, self.future = began, threading.get_ident(), Future()

@@ -1,7 +1,7 @@
-"""Answers reads from stdin through a Follower: {"get": key} gives {"value": …, "hit": true}. What is not held it asks
-for with {"load": key}, and reads {"value": …}.
+"""Answers reads from stdin through a Follower: {"get": values} gives {"value": …, "hit": true}. What is not held it asks
+for with {"load": values}, and reads {"value": …}. {"get": null} tells why it is not ready.
 
-    serve.py redis://127.0.0.1:6379/0 NAMESPACE MAX_STALE POLL
+    serve.py redis://127.0.0.1:6379/0 NAMESPACE MAX_STALE POLL LANES DATASET TEMPLATE HASH TTL
 """
 import json
 import sys
@@ -17,17 +17,21 @@ def hear():
     return json.loads(sys.stdin.readline() or "null")
 
 
-def main(url, namespace, max_stale, poll):
-    follower = Follower(url, namespace, max_stale=float(max_stale), poll=float(poll)).start()
+def main(url, namespace, max_stale, poll, lanes, dataset, template, section, ttl):
+    follower = Follower(url, namespace, {dataset: section}, lanes=int(lanes), max_stale=float(max_stale), poll=float(poll)).start()
+    cache = follower.cache(dataset, template, ttl=float(ttl))
     while line := hear():
+        if line["get"] is None:
+            say({"why": "; ".join(follower.not_ready())})
+            continue
         loaded = []
 
-        def load(key):
-            say({"load": key})
-            loaded.append(hear()["value"])
+        def load(values):
+            say({"load": values})
+            loaded.append(hear().get("value"))
             return loaded[0]
 
-        value = follower.get(line["get"], load)
+        value = cache.get(line["get"], load)
         say({"value": value, "hit": not loaded})
 
 

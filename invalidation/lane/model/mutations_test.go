@@ -65,7 +65,9 @@ const (
 	hitUnproved   // shared tier: a server that takes no writes answers hits
 	hitUnlooked   // node: uses a hit under a root that it has not looked at
 
-	lastMut = hitUnlooked
+	followerJoinsAny // simple follower: a reader takes a running load of its key although the key was invalidated since it began
+
+	lastMut = followerJoinsAny
 
 	// needOthers are the rules about other writers; with one of them switched off every seed has such writers.
 	needOthers = otherEmits | outboxAfter | outboxNoSweep | noPlaceholder
@@ -94,6 +96,7 @@ var mutName = map[mut]string{
 	workerNoHash: "workerNoHash", adoptLate: "adoptLate", adoptNoFlush: "adoptNoFlush", adoptNoHold: "adoptNoHold",
 	createNoHold: "createNoHold", repairOther: "repairOther", nodeNoHash: "nodeNoHash", fillUnlooked: "fillUnlooked", flushUnlooked: "flushUnlooked",
 	hitUnproved: "hitUnproved", hitUnlooked: "hitUnlooked",
+	followerJoinsAny: "followerJoinsAny",
 }
 
 // scenario is the full protocol in the seeds in which m is looked for.

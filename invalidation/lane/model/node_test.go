@@ -33,6 +33,8 @@ type fillJob struct {
 	ver, val, asOf     int
 	primary, shared    bool
 	gen, sec           int
+	loaded             bool // there is something to serve
+	waiters            []waiter
 }
 
 type node struct {
@@ -245,6 +247,9 @@ func (n *node) read(s *sim, c int) {
 	if n.bypasses(laneOf[c]) {
 		return
 	}
+	if n.join(s, c) {
+		return
+	}
 	f := &fillJob{key: c, t0: n.lc, gen: n.gen, sec: n.sec}
 	if s.l1only {
 		f.step, f.primary = 1, n.mustReadPrimary(s, c)
@@ -273,7 +278,10 @@ func (n *node) mustReadPrimary(s *sim, c int) bool {
 
 func (n *node) stepFill(s *sim, i int) {
 	f, l := n.fills[i], laneOf[n.fills[i].key]
-	done := func() { n.fills = append(n.fills[:i:i], n.fills[i+1:]...) }
+	done := func() {
+		s.chk.shared(s, n, f)
+		n.fills = append(n.fills[:i:i], n.fills[i+1:]...)
+	}
 	switch f.step {
 	case 0:
 		if n.rolls && (f.gen != n.gen || n.bypasses(l)) {
@@ -287,7 +295,7 @@ func (n *node) stepFill(s *sim, i int) {
 		}
 		switch st {
 		case gotHit:
-			f.ver, f.val, f.asOf, f.step, f.shared = v.ver, v.val, v.asOf, 3, true
+			f.ver, f.val, f.asOf, f.step, f.shared, f.loaded = v.ver, v.val, v.asOf, 3, true, true
 			f.sec = v.sec // tags come with the value
 			if f.gen == n.gen {
 				s.chk.hit(s, n, f.key, v)
@@ -308,7 +316,7 @@ func (n *node) stepFill(s *sim, i int) {
 		if f.key < firstDer {
 			f.ver = db[f.key].ver
 		}
-		f.step = 2
+		f.step, f.loaded = 2, true
 	case 2:
 		if !s.l1only {
 			switch s.fill(f) {

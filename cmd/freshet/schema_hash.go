@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/schemas"
+)
+
+// sectionHash is one line of schema hash.
+type sectionHash struct {
+	Dataset string `json:"dataset"`
+	Hash    string `json:"hash"`
+	Key     string `json:"key"`
+}
+
+func (p *program) schemaHash() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hash [DATASET]",
+		Short: "Print the hashes of cache sections, for followers in other languages",
+		Long: "A client that keeps a cache of its own compares this hash with what the lanes have, and keeps nothing while they differ:\n" +
+			"the workers' templates would make other names stale than the client's. Datasets without a cache section are left out.",
+		Args: args(cobra.MaximumNArgs(1)),
+	}
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		l, _, err := p.load(cmd)
+		if err != nil {
+			return err
+		}
+		set, err := loadDatasets(l.Config)
+		if err != nil {
+			return err
+		}
+		all := set.All()
+		if len(a) == 1 {
+			ds, err := declared(set, a[0])
+			if err != nil {
+				return err
+			}
+			if ds.Cache == nil {
+				return usageError{fmt.Errorf("dataset %s has no cache section; give it one, or another dataset", ds.Name)}
+			}
+			all = []*schemas.Dataset{ds}
+		}
+		return p.printHashes(all)
+	}
+	config.Bind(cmd.Flags(), "datasets", "log")
+	return cmd
+}
+
+func (p *program) printHashes(all []*schemas.Dataset) error {
+	lines := []sectionHash{}
+	for _, ds := range all {
+		if ds.Cache != nil {
+			lines = append(lines, sectionHash{ds.Name, ds.CacheHash(), ds.Cache.Key})
+		}
+	}
+	if p.json {
+		return p.printJSON(lines)
+	}
+	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	for _, l := range lines {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", l.Dataset, l.Hash, l.Key)
+	}
+	return w.Flush()
+}
