@@ -17,7 +17,7 @@ import (
 )
 
 // consoleBlock is a fenced block of commands.
-var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```") //nolint:gochecknoglobals // compiled once
+var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 
 // readmeSteps returns the commands that a README gives for real servers, without their comments.
 func readmeSteps(t *testing.T, file string) []string {
