@@ -231,6 +231,7 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 			d.bad("cache-differs", ds.Name, "run freshet migrate datasets with these declarations, or use the registered ones", "its cache section is not the one that the database knows")
 		}
 	}
+	d.examineSchemas(ctx)
 	pauses, err := db.Pauses(ctx)
 	if err != nil {
 		return

@@ -236,3 +236,14 @@ func (d *doctor) examineBinding(ctx context.Context) {
 			"the database belongs to another namespace than %q", d.cfg.Namespace)
 	}
 }
+
+// examineSchemas looks for declarations that are older than those of the last migration.
+func (d *doctor) examineSchemas(ctx context.Context) {
+	for _, ds := range d.set.All() {
+		unknown, err := d.db.UnknownProperties(ctx, ds)
+		if err == nil && len(unknown) > 0 {
+			d.note("schema-older", ds.Name, "use the registered declarations; if the properties are to go, run freshet migrate datasets --drop-property "+ds.Name+"."+unknown[0],
+				"the registered schema has properties that this declaration lacks: %s; events that have them pause the dataset", strings.Join(unknown, ", "))
+		}
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -109,7 +111,7 @@ func (p *program) printSteps(steps []migrations.Step, what, none string) error {
 // datasetFlags are the flags of migrate datasets.
 type datasetFlags struct {
 	dryRun, noTopics        bool
-	dropCache               []string
+	dropCache, dropProperty []string
 	partitions, replication int
 }
 
@@ -140,6 +142,7 @@ func (p *program) migrateDatasets() *cobra.Command {
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print what would be done and do nothing")
 	cmd.Flags().BoolVar(&f.noTopics, "no-topics", false, "leave Kafka alone")
 	cmd.Flags().StringSliceVar(&f.dropCache, "drop-cache", nil, "let the cache section of this dataset go, which no node may have any more; several by commas")
+	cmd.Flags().StringSliceVar(&f.dropProperty, "drop-property", nil, "clear the column of DATASET.PROPERTY from now on and ignore the property in events; several by commas")
 	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of topics that are made")
 	cmd.Flags().IntVar(&f.replication, "replication-factor", 0, "replication of topics that are made; 0: the broker's default")
 	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "log")
@@ -154,6 +157,30 @@ func (f datasetFlags) check(set *schemas.Datasets) error {
 			return fmt.Errorf("--drop-cache %s: no such dataset is declared", name)
 		case d.Cache != nil:
 			return fmt.Errorf("--drop-cache %s: the dataset still has a cache section; take it out of its file first", name)
+		}
+	}
+	for _, name := range f.dropProperty {
+		dataset, property, ok := strings.Cut(name, ".")
+		d, known := set.Get(dataset)
+		switch {
+		case !ok || !known:
+			return fmt.Errorf("--drop-property %s: write DATASET.PROPERTY of a declared dataset", name)
+		case slices.ContainsFunc(d.Replica.Columns, func(c schemas.Column) bool { return c.Property.Name == property }):
+			return fmt.Errorf("--drop-property %s: the schema still has the property; take it out first", name)
+		}
+	}
+	return nil
+}
+
+// dropProperties notes properties that the schemas do not have any more.
+func (f datasetFlags) dropProperties(ctx context.Context, db *replica.MySQL) error {
+	for _, name := range f.dropProperty {
+		dataset, property, _ := strings.Cut(name, ".")
+		switch found, err := replica.DropProperty(ctx, db.DB(), dataset, property); {
+		case err != nil:
+			return err
+		case !found:
+			return usageError{fmt.Errorf("--drop-property %s: the database knows no such property", name)}
 		}
 	}
 	return nil
@@ -199,6 +226,9 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		p.printDatasets(report)
 	}
 	if !f.dryRun {
+		if err := f.dropProperties(ctx, db); err != nil {
+			return err
+		}
 		if err := ddl.Execute(ctx, db.DB()); err != nil {
 			return fmt.Errorf("%w; the statements before it are done, call it again to go on", err)
 		}

@@ -31,6 +31,8 @@ type run struct {
 	w     *writer
 	b     *Batch
 	parts []tableRows
+	// wide are the tables with noted columns that the dataset does not have, which are cleared.
+	wide map[*table]*table
 	// applied are the changes that the tables took, letters the batch's and those of refused changes.
 	applied []tableRows
 	letters []*letter
@@ -47,7 +49,7 @@ type run struct {
 // Apply writes one batch in one transaction:
 //
 //	BEGIN
-//	0  the cache hash of each dataset is locked and compared, so that a change of templates waits for running batches
+//	0  the cache hash and the schema of each dataset are locked and compared, so that a change of them waits for running batches
 //	1  the position moves if the fence is still ours and the position has reached the batch; the row stays locked, so a
 //	   new owner's Take waits for this batch
 //	2  where names depend on more than the key, the rows are locked and what they were is read
@@ -196,16 +198,20 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 	if err := r.m.fit(ctx, t); err != nil {
 		return err
 	}
+	into := t
+	if wide, ok := r.wide[t]; ok {
+		into = wide
+	}
 	var args []any
 	for len(rows) > 0 {
-		n := t.chunk(rows)
+		n := into.chunk(rows)
 		chunk := rows[:n]
 		rows = rows[n:]
 		args = args[:0]
 		for _, c := range chunk {
-			args = t.args(args, c)
+			args = into.args(args, c)
 		}
-		err := r.upsert(ctx, t, n, args)
+		err := r.upsert(ctx, into, n, args)
 		switch {
 		case err == nil:
 			*done = append(*done, chunk...)

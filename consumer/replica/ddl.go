@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -21,13 +22,14 @@ type Statement struct {
 	// Note says why.
 	Note string
 
-	args []any // of the registration
+	args     []any  // of a registration
+	register string // what it registers; empty: the cache hash
 }
 
 // String is the statement as people read it, with its reason behind it. The registration of a hash is told in words.
 func (s Statement) String() string {
 	if len(s.args) > 0 {
-		return fmt.Sprintf("-- %s: %s; its hash is noted in freshet_meta", s.Dataset, s.Note)
+		return fmt.Sprintf("-- %s: %s; %s is noted in freshet_meta", s.Dataset, s.Note, cmp.Or(s.register, "its hash"))
 	}
 	return fmt.Sprintf("%s;  -- %s: %s", s.SQL, s.Dataset, s.Note)
 }
@@ -150,7 +152,11 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 			if hash, problem, err = planHash(ctx, db, ds, slices.Contains(dropCache, ds.Name)); err != nil {
 				return nil, err
 			}
-			statements = append(statements, hash...)
+			schema, err := planSchema(ctx, db, ds)
+			if err != nil {
+				return nil, err
+			}
+			statements = slices.Concat(statements, hash, schema)
 		}
 		if problem != nil {
 			ddl.Problems = append(ddl.Problems, problem)

@@ -16,7 +16,7 @@ import (
 // another section would name entries otherwise than nodes do, or not at all, and must not write.
 
 const (
-	sqlHash    = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
+	sqlNotes   = "SELECT name, value FROM freshet_meta WHERE name IN (?, ?) LOCK IN SHARE MODE"
 	sqlNewHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)"
 	sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?), (?, UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE value = VALUES(value)"
 
@@ -68,19 +68,47 @@ func (r *run) checkHashes(ctx context.Context) error {
 	}
 	slices.SortFunc(tables, func(a, b *table) int { return cmp.Compare(a.metaName, b.metaName) })
 	for _, t := range tables {
-		if t.metaName == "" {
-			continue
-		}
-		var hash []byte
-		err := r.w.queryRow(ctx, sqlHash, []any{t.metaName}, &hash)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		hash, schema, err := r.w.notes(ctx, t)
+		if err != nil {
 			return doing("read cache hash of dataset", t.ds.Name, err)
 		}
-		if problem := CheckSection(t.ds, string(hash)); problem != nil {
-			return problem
+		if t.metaName != "" {
+			if problem := CheckSection(t.ds, string(hash)); problem != nil {
+				return problem
+			}
+		}
+		if err := r.checkSchema(t, schema); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// notes reads and locks what freshet_meta has of a dataset. The cache hash of a shadow's dataset is left alone: the swap
+// holds its row.
+func (w *writer) notes(ctx context.Context, t *table) (hash, schema []byte, err error) {
+	schemaName := metaSchema + t.ds.Name
+	s, err := w.stmt(ctx, sqlNotes)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := s.stmt.QueryContext(ctx, cmp.Or(t.metaName, schemaName), schemaName)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
+	for rows.Next() {
+		var name, value []byte
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, nil, err
+		}
+		if string(name) == schemaName {
+			schema = value
+		} else {
+			hash = value
+		}
+	}
+	return hash, schema, rows.Err()
 }
 
 // CheckSection says how a dataset's cache section is not the one that the database knows by its hash, "" for none; nil: it is.

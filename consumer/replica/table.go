@@ -22,8 +22,10 @@ const (
 type table struct {
 	// unfit: Prepare found that it must not be written, and nobody has looked since.
 	unfit atomic.Bool
-	ds    *schemas.Dataset
-	name  string // quoted
+	// differs is how the dataset differs from the noted schema, as of the last batch.
+	differs atomic.Pointer[difference]
+	ds      *schemas.Dataset
+	name    string // quoted
 	// ladder holds the sizes of prepared statements in rows, greatest first, down to 1. Few sizes keep the number of
 	// prepared statements small; a batch is split greedily.
 	ladder []int

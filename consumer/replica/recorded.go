@@ -1,0 +1,261 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/freshet/freshet/schemas"
+)
+
+// The columns of a dataset's schema are noted in freshet_meta by `freshet migrate datasets`. A worker of an older release of
+// the declarations does not know some of them. It sets those to NULL with each row that it writes, which is right as long as
+// events lack the property; an event that has it pauses the dataset, because a row without it would be a state that the
+// record never had.
+
+const metaSchema = "schema:"
+
+// recordedSchema is what is noted of a dataset. Column names are in lower case.
+type recordedSchema struct {
+	// Columns are the properties by column.
+	Columns map[string]string `json:"columns"`
+	// Retired are columns whose properties an operator took out of the schema: they are cleared, and events may have them.
+	Retired []string `json:"retired,omitempty"`
+}
+
+func schemaOf(ds *schemas.Dataset) recordedSchema {
+	s := recordedSchema{Columns: map[string]string{}}
+	for _, c := range ds.Replica.Columns {
+		s.Columns[strings.ToLower(c.Name)] = c.Property.Name
+	}
+	return s
+}
+
+// added is what is noted when the columns of other are declared too.
+func (s recordedSchema) added(other recordedSchema) recordedSchema {
+	out := recordedSchema{Columns: maps.Clone(s.Columns)}
+	if out.Columns == nil {
+		out.Columns = map[string]string{}
+	}
+	maps.Copy(out.Columns, other.Columns)
+	for _, name := range s.Retired {
+		if _, back := other.Columns[name]; !back {
+			out.Retired = append(out.Retired, name)
+		}
+	}
+	return out
+}
+
+func (s recordedSchema) equal(other recordedSchema) bool {
+	return maps.Equal(s.Columns, other.Columns) && slices.Equal(s.Retired, other.Retired)
+}
+
+// difference is how a dataset differs from what is noted.
+type difference struct {
+	note string // as read
+	// unknown are the properties that only the noted schema has.
+	unknown map[string]bool
+	// wide is the table with all noted columns; nil if it has no others.
+	wide *table
+	// missing is a column that is not noted: this declaration is newer than the last migration.
+	missing string
+}
+
+// difference compares the dataset with the note; it is computed once per note.
+func (t *table) difference(note []byte) (*difference, error) {
+	if d := t.differs.Load(); d != nil && d.note == string(note) {
+		return d, nil
+	}
+	d := &difference{note: string(note), unknown: map[string]bool{}}
+	if len(note) > 0 {
+		var noted recordedSchema
+		if err := json.Unmarshal(note, &noted); err != nil {
+			return nil, fmt.Errorf("read noted schema of dataset %s: %w", t.ds.Name, err)
+		}
+		d.compare(t, noted)
+	}
+	t.differs.Store(d)
+	return d, nil
+}
+
+func (d *difference) compare(t *table, noted recordedSchema) {
+	mine := schemaOf(t.ds).Columns
+	var extra []string
+	for _, column := range slices.Sorted(maps.Keys(noted.Columns)) {
+		if _, ok := mine[column]; !ok {
+			d.unknown[noted.Columns[column]] = true
+			extra = append(extra, column)
+		}
+	}
+	for _, column := range noted.Retired {
+		if _, ok := mine[column]; !ok {
+			extra = append(extra, column)
+		}
+	}
+	for _, column := range slices.Sorted(maps.Keys(mine)) {
+		if _, ok := noted.Columns[column]; !ok && !slices.Contains(noted.Retired, column) {
+			d.missing = column
+		}
+	}
+	if len(extra) == 0 {
+		return
+	}
+	wide, table := *t.ds, *t.ds.Replica
+	table.Columns = slices.Clip(table.Columns)
+	for _, column := range extra {
+		table.Columns = append(table.Columns, schemas.Column{Name: column})
+	}
+	wide.Replica = &table
+	d.wide = newTable(&wide, t.dialect)
+}
+
+// checkSchema compares a table's dataset with the note, and with the events that are about to be written.
+func (r *run) checkSchema(t *table, note []byte) error {
+	d, err := t.difference(note)
+	if err != nil {
+		return err
+	}
+	if d.missing != "" {
+		return &DatasetError{Dataset: t.ds.Name, Problem: "its column " + d.missing + " is not registered in the database", Mend: mendMigrate}
+	}
+	if len(d.unknown) > 0 {
+		if property := r.carried(t, d.unknown); property != "" {
+			return &DatasetError{
+				Dataset: t.ds.Name,
+				Problem: fmt.Sprintf("events have the property %s, which the registered schema has and this program's does not", property),
+				Mend:    "start a program with the registered declarations; if the property is to go, run freshet migrate datasets --drop-property " + t.ds.Name + "." + property,
+			}
+		}
+	}
+	if d.wide != nil && r.m.live(t) {
+		if r.wide == nil {
+			r.wide = map[*table]*table{}
+		}
+		r.wide[t] = d.wide
+	}
+	return nil
+}
+
+// live reports whether t is the dataset's own table. The table of a rebuild has rows of the rebuild only.
+func (m *MySQL) live(t *table) bool {
+	known := m.tableByName(t.ds.Name)
+	return known == nil || known.ds.Replica.Table == t.ds.Replica.Table
+}
+
+// carried returns one of the properties that the events of t have, or refused events may have; "" if there is none.
+func (r *run) carried(t *table, properties map[string]bool) string {
+	for _, p := range r.parts {
+		if p.t != t {
+			continue
+		}
+		for _, c := range p.rows {
+			for ; c != nil; c = c.Older {
+				if name := carriedBy(c.Event, properties); name != "" {
+					return name
+				}
+			}
+		}
+	}
+	for _, l := range r.b.Letters {
+		if l.Dataset == t.ds.Name && l.Reason == schemas.ReasonSchema { // the older schema has judged it
+			return slices.Sorted(maps.Keys(properties))[0]
+		}
+	}
+	return ""
+}
+
+func carriedBy(ev *schemas.Event, properties map[string]bool) (found string) {
+	if ev == nil || ev.Op == schemas.Delete {
+		return ""
+	}
+	// The event was checked, so its data is an object.
+	_ = schemas.WalkObject(string(ev.Data), func(name string, v schemas.JSON) error {
+		if properties[name] && v.Kind != schemas.JSONNull {
+			found = name
+		}
+		return nil
+	})
+	return found
+}
+
+// planSchema registers the columns that a dataset has and the note lacks. It removes nothing: a rollback must not make
+// columns unknown that newer events fill.
+func planSchema(ctx context.Context, db *sql.DB, ds *schemas.Dataset) ([]Statement, error) {
+	noted, known, err := notedSchema(ctx, db, ds.Name)
+	if err != nil {
+		return nil, err
+	}
+	want := noted.added(schemaOf(ds))
+	if known && want.equal(noted) {
+		return nil, nil
+	}
+	value, err := json.Marshal(want)
+	if err != nil {
+		return nil, fmt.Errorf("write schema of dataset %s: %w", ds.Name, err)
+	}
+	return []Statement{{
+		Dataset: ds.Name, Note: "its columns are new to the database", SQL: sqlSetMeta, register: "its schema",
+		args: []any{[]byte(metaSchema + ds.Name), value, value},
+	}}, nil
+}
+
+func notedSchema(ctx context.Context, db *sql.DB, dataset string) (s recordedSchema, known bool, err error) {
+	var value []byte
+	err = db.QueryRowContext(ctx, sqlMetaValue, []byte(metaSchema+dataset)).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(value, &s)
+	}
+	return s, err == nil, doing("read noted schema of dataset", dataset, err)
+}
+
+// DropProperty notes that a property is out of a dataset's schema: its column is cleared with each row that is written, and
+// events that still have it are applied without it. found is false if no such property is noted.
+func DropProperty(ctx context.Context, db *sql.DB, dataset, property string) (found bool, err error) {
+	s, _, err := notedSchema(ctx, db, dataset)
+	if err != nil {
+		return false, err
+	}
+	for column, p := range s.Columns {
+		if p == property {
+			delete(s.Columns, column)
+			s.Retired = append(s.Retired, column)
+			found = true
+		}
+	}
+	if !found {
+		return false, nil
+	}
+	slices.Sort(s.Retired)
+	value, err := json.Marshal(s)
+	if err != nil {
+		return false, fmt.Errorf("write schema of dataset %s: %w", dataset, err)
+	}
+	_, err = db.ExecContext(ctx, sqlSetMeta, []byte(metaSchema+dataset), value, value)
+	return true, doing("note schema of dataset", dataset, err)
+}
+
+// UnknownProperties returns the noted properties of a dataset that its declaration does not have, sorted: the declaration is
+// older than the one that was registered.
+func (m *MySQL) UnknownProperties(ctx context.Context, ds *schemas.Dataset) ([]string, error) {
+	noted, _, err := notedSchema(ctx, m.db, ds.Name)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	mine := schemaOf(ds).Columns
+	for column, property := range noted.Columns {
+		if _, ok := mine[column]; !ok {
+			out = append(out, property)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
