@@ -216,7 +216,7 @@ func TestTokensAreReloaded(t *testing.T) {
 	must(t, err)
 	r.want(401, token, "GET", "/v1/datasets", nil)
 	write(t, r.file, line+"\n")
-	testenv.Eventually(t, 10*time.Second, func(ctxT) error {
+	testenv.Eventually(t, 30*time.Second, func(ctxT) error {
 		if got := r.do(token, "GET", "/v1/datasets", nil).status; got != 200 {
 			return statusError(got)
 		}
@@ -224,7 +224,7 @@ func TestTokensAreReloaded(t *testing.T) {
 	})
 	r.want(401, "viewer", "GET", "/v1/datasets", nil)
 	write(t, r.file, "nonsense that is longer\n")
-	testenv.Eventually(t, 3*time.Second, func(ctxT) error {
+	testenv.Eventually(t, 30*time.Second, func(ctxT) error {
 		if got := r.do(token, "GET", "/v1/datasets", nil).status; got != 200 {
 			t.Fatalf("a broken file took the tokens away: %d", got)
 		}

@@ -68,7 +68,7 @@ func (r *rig) run() (address string, stop func() error) {
 	wg.Go(func() { err = r.server.Run(ctx) })
 	stop = func() error { cancel(); wg.Wait(); return err }
 	r.t.Cleanup(func() { _ = stop() })
-	testenv.Eventually(r.t, 10*time.Second, func(context.Context) error {
+	testenv.Eventually(r.t, 30*time.Second, func(context.Context) error {
 		if address = r.server.Addr(); address == "" {
 			return errors.New("it does not listen yet")
 		}

@@ -143,11 +143,12 @@ func TestNodeProcessStandsStill(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name string
-		lost bool // with its subscription
-		want map[string]int64
+		lost bool               // with its subscription
+		want []map[string]int64 // any of them
 	}{
-		{"messages wait in the socket", false, map[string]int64{"start": 1}},
-		{"messages are lost", true, map[string]int64{"start": 1, "trimmed": 1}},
+		// The timer of the next look at the lane has ended too; on a busy machine that look may come before the messages.
+		{"messages wait in the socket", false, []map[string]int64{{"start": 1}, {"start": 1, "trimmed": 1}}},
+		{"messages are lost", true, []map[string]int64{{"start": 1, "trimmed": 1}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +157,7 @@ func TestNodeProcessStandsStill(t *testing.T) {
 	}
 }
 
-func standStill(t *testing.T, lost bool, want map[string]int64) {
+func standStill(t *testing.T, lost bool, want []map[string]int64) {
 	t.Helper()
 	cfg := nodeConfig{Keys: []string{"1", "2", "3", "4"}, Poll: 200 * time.Millisecond, MaxStaleness: time.Second}
 	still := 3 * time.Second
@@ -211,7 +212,14 @@ func standStill(t *testing.T, lost bool, want map[string]int64) {
 	held.Store(0)
 	node.Cont(t)
 	eventually(t, "entries held again", holds)
-	eventually(t, "flushes counted as they should be", func() bool { return cmp.Equal(want, *counts.Load()) })
+	testenv.Eventually(t, patience, func(context.Context) error {
+		for _, counted := range want {
+			if cmp.Equal(counted, *counts.Load()) {
+				return nil
+			}
+		}
+		return fmt.Errorf("flushes %v, want one of %v", *counts.Load(), want)
+	})
 	node.Kill(t)
 	pr.holds(t)
 }

@@ -90,7 +90,9 @@ func TestRedisCluster(t *testing.T) {
 		r.recovers(n, u, keys)
 	}
 	for i := range r.lanes {
-		if f := flushes(n, i); f["trimmed"] != 0 || f["start"] != 1 {
+		// An old master that starts empty owns its slots until it hears from the others. A node that asks it meanwhile finds no
+		// lane, and starts again.
+		if f := flushes(n, i); f["trimmed"] != 0 || f["start"] != 1+f["lane_missing"] {
 			t.Errorf("lane %d was flushed because of %v", i, f)
 		}
 	}

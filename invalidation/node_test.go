@@ -232,7 +232,7 @@ func TestNodeLinkStalls(t *testing.T) {
 	c.mute.Store(true)
 	began := time.Now()
 	r.change("1")
-	testenv.Eventually(t, 5*time.Second, func(context.Context) error {
+	testenv.Eventually(t, 30*time.Second, func(context.Context) error {
 		v, err := cache.Get(t.Context(), "1")
 		if err != nil {
 			return err

@@ -267,9 +267,12 @@ func wantGet(t testing.TB, c *invalidation.Cache[string], key, want string) {
 }
 
 // eventually wants cond within five seconds.
+// patience is for hangs only: what is waited for takes a fraction of it on an idle machine.
+const patience = 30 * time.Second
+
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	testenv.Eventually(t, 5*time.Second, func(context.Context) error {
+	testenv.Eventually(t, patience, func(context.Context) error {
 		if !cond() {
 			return errors.New(what + ": not yet")
 		}
@@ -281,7 +284,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 func (r *rig) current(n *invalidation.Node) {
 	r.t.Helper()
 	for i := range r.lanes {
-		testenv.Eventually(r.t, 10*time.Second, func(ctx context.Context) error {
+		testenv.Eventually(r.t, patience, func(ctx context.Context) error {
 			want, err := r.rdb.HGet(ctx, lane.KeysOf(r.ns, i).Meta, "last").Result()
 			if err != nil {
 				return fmt.Errorf("read head of lane %d: %w", i, err)

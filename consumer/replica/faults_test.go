@@ -147,7 +147,7 @@ func TestBlackHole(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	proxy.Release()
-	testenv.Eventually(t, 10*time.Second, func(ctx context.Context) error {
+	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
 		_, err := b.Apply(ctx, batch)
 		return err
 	})

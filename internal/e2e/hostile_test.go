@@ -115,7 +115,7 @@ func TestBadRecordsBecomeLettersAndNeighboursFlow(t *testing.T) {
 		w.checkLetter(t, b, int64(len(bads)+2*i))
 	}
 	// What was cached of the bad ones was invalidated: read again, it is the row's version 1.
-	testenv.Eventually(t, 10*time.Second, func(context.Context) error {
+	testenv.Eventually(t, 30*time.Second, func(context.Context) error {
 		for _, b := range bads {
 			if _, ok := n.items.Peek(string(b.record.Key)); ok && b.record.Key != nil && !b.noBytes {
 				return errors.New("still cached: " + b.name)

@@ -49,7 +49,7 @@ func TestStoppedServerDoesNotAnswerUntilCont(t *testing.T) {
 		t.Error("a stopped server answers")
 	}
 	s.Cont(t)
-	testenv.Eventually(t, 10*time.Second, func(ctx context.Context) error { return c.Ping(ctx).Err() })
+	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error { return c.Ping(ctx).Err() })
 }
 
 func TestNamespaceIsEmptiedAfterwards(t *testing.T) {
@@ -81,14 +81,14 @@ func TestMySQLSurvivesKill(t *testing.T) {
 	}
 	s.Restart(t)
 	var got int
-	testenv.Eventually(t, 10*time.Second, func(ctx context.Context) error {
+	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
 		return db.QueryRowContext(ctx, "SELECT x FROM a").Scan(&got)
 	})
 	if got != 7 {
 		t.Errorf("got %d, want 7", got)
 	}
 	s.RestartEmpty(t)
-	testenv.Eventually(t, 10*time.Second, func(ctx context.Context) error {
+	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
 		if err := db.QueryRowContext(ctx, "SELECT x FROM a").Scan(&got); err == nil || !strings.Contains(err.Error(), "1049") {
 			return fmt.Errorf("after RestartEmpty: got %w, want unknown database", err)
 		}
@@ -221,7 +221,7 @@ func TestChildrenDieWithTheTestProcess(t *testing.T) {
 		t.Fatalf("the server does not run: %v", err)
 	}
 	p.Kill(t)
-	testenv.Eventually(t, 10*time.Second, func(ctx context.Context) error {
+	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
 		if c.Ping(ctx).Err() == nil {
 			return errors.New("the server outlived its parent")
 		}
