@@ -77,6 +77,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit decides who may pass.
 func (g *gate) admit(w *recorder, r *http.Request) {
+	if unclean(r) {
+		problem(w, http.StatusNotFound, "there is no such route: the path has an empty or a dot segment; encode what belongs to a name")
+		return
+	}
 	_, pattern := g.mux.Handler(r)
 	ru, known := g.rules[pattern]
 	if known && ru.public {
@@ -106,6 +110,8 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 	switch {
 	case pattern == "":
 		g.noRoute(w, r)
+	case repeated(r) != "":
+		problem(w, http.StatusUnprocessableEntity, "the query parameter "+repeated(r)+" is there twice; give it once")
 	case !known:
 		problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
 	case !who.Role.may(ru.least):

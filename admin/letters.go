@@ -239,6 +239,7 @@ func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.
 type LetterChoice struct {
 	LetterFilter
 	IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these letters only"`
+	All    bool     `json:"all,omitempty" doc:"every open letter; without a filter and without ids it must be said"`
 	DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
 	Reason string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 }
@@ -254,6 +255,9 @@ func (s *Server) chosen(ctx context.Context, c *LetterChoice, limit int) (q repl
 		note(ctx, "ids", c.IDs)
 	}
 	note(ctx, "dry_run", dry(c.DryRun))
+	if !c.All && (c.LetterFilter == LetterFilter{}) && len(c.IDs) == 0 {
+		return q, 0, huma.Error422UnprocessableEntity("no letters are chosen: give a filter or ids, or all: true for every open letter")
+	}
 	if q, err = c.Query(replica.StateOpen); err != nil {
 		return q, 0, err
 	}

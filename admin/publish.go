@@ -3,7 +3,6 @@ package admin
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
@@ -98,8 +97,12 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 	}
 	switch media {
 	case "application/cloudevents-batch+json":
-		var list []json.RawMessage
-		if json.Unmarshal(in.RawBody, &list) != nil {
+		var list []string
+		err := schemas.WalkArray(string(in.RawBody), func(v schemas.JSON) error {
+			list = append(list, v.Text)
+			return nil
+		})
+		if err != nil {
 			return nil, malformed("is no JSON array", "send an array of CloudEvents")
 		}
 		if len(list) == 0 || len(list) > maxEvents {
@@ -107,7 +110,7 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 		}
 		var events []schemas.Event
 		for i, one := range list {
-			evs, err := s.structured(in.Dataset, one)
+			evs, err := s.structured(in.Dataset, []byte(one))
 			if err != nil {
 				return nil, fmt.Errorf("event %d: %w", i, err)
 			}
@@ -144,22 +147,27 @@ func (s *Server) binary(in *eventsInput) ([]schemas.Event, error) {
 }
 
 func (s *Server) structured(dataset string, body []byte) ([]schemas.Event, error) {
-	var a struct {
-		Subject      string  `json:"subject"`
-		PartitionKey *string `json:"partitionkey"`
-	}
-	if json.Unmarshal(body, &a) != nil {
-		return nil, malformed("is no CloudEvent in the JSON format", "send one JSON object")
+	var subject, key string
+	hasKey := false
+	err := schemas.WalkObject(string(body), func(name string, v schemas.JSON) error { // which refuses duplicates, and knows no other spelling
+		switch {
+		case name == "subject" && v.Kind == schemas.JSONString:
+			subject = v.Text
+		case name == "partitionkey" && v.Kind == schemas.JSONString:
+			key, hasKey = v.Text, true
+		case (name == "subject" || name == "partitionkey") && v.Kind != schemas.JSONNull:
+			return errBody
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, malformed("is no CloudEvent in the JSON format", "send one JSON object, each member once")
 	}
 	rec := schemas.Record{
 		Value:   bytes.Clone(body),
 		Headers: []schemas.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}},
 	}
-	var key string
-	if a.PartitionKey != nil {
-		key = *a.PartitionKey
-	}
-	return s.decode(dataset, a.Subject, key, a.PartitionKey != nil, rec)
+	return s.decode(dataset, subject, key, hasKey, rec)
 }
 
 // decode reads a record's event as a worker would.

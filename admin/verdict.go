@@ -80,6 +80,8 @@ func agreed(r *Record, row int64) string {
 		return "No copy of this record exists, and no event of it was found in the range."
 	case r.Row == nil:
 		return "The replica has no row of this record."
+	case row == 0 && !r.Row.Deleted:
+		return "The replica's row was loaded by other means without a version: it is live, every event overwrites it, and nothing shows how old it is; load rows with a version (docs/datasets.md)."
 	case r.Row.Deleted:
 		return fmt.Sprintf("The record was deleted at version %d; %s, %d of %d nodes hold that.", row, shared, held, len(r.Nodes))
 	}

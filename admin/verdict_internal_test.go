@@ -31,6 +31,7 @@ func TestVerdictNamesTheWorst(t *testing.T) {
 		{"newer copy", "The shared entry has version 3 while the replica has 2", true, Record{Row: &RowSide{Version: 2}, Shared: value(3, true), Nodes: node(2, true)}},
 		{"not applied yet", "not applied yet: the group is at offset 7", false, Record{Row: &RowSide{Version: 2}, Kafka: KafkaSide{Committed: 7, Events: []Message{event(7, 3)}}}},
 		{"row went back", "replay this key", false, Record{Row: &RowSide{Version: 2}, Kafka: KafkaSide{Committed: 8, Events: []Message{event(7, 3), event(5, 2)}}}},
+		{"row without a version", "without a version: it is live", true, Record{Row: &RowSide{}}},
 		{"letter", "Version 3 is a dead letter (schema)", false, Record{Row: &RowSide{Version: 2}, Letters: []Letter{{Version: 3, Reason: "schema"}}}},
 		{"closed by a newer row", "Every copy has version 4", true, Record{Row: &RowSide{Version: 4}, Letters: []Letter{{Version: 3, Reason: "schema"}}}},
 	} {

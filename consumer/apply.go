@@ -28,7 +28,13 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	if err != nil {
 		return fmt.Errorf("prepare batch: %w", err)
 	}
-	if stop := cmp.Or(p.unfit, pr.stop); stop != nil {
+	stop := cmp.Or(p.unfit, pr.stop)
+	if p.unfit == nil && pr.stopAt > 0 {
+		// What comes before is applied and emitted first, or it would come over what the operator does now.
+		b.Cut(pr.stopAt)
+		stop = nil
+	}
+	if stop != nil {
 		w.pause(p, stop)
 		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
 	}
@@ -43,6 +49,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	}
 	p.reached.Store(b.Next)
 	w.counts.applied(pr, res, time.Since(started))
+	w.sights.note(p.dataset, pr)
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
 	pr.applied = w.now()

@@ -33,8 +33,11 @@ type prepared struct {
 	// ignored counts the records without a row, by cause; damaged the texts that were lost before Kafka.
 	ignored [cdc.Causes]int
 	damaged int
-	// stop is set when a record cannot be told by events: nothing of the batch may be applied.
-	stop error
+	// stop is set when the record at stopAt cannot be told by events. What comes before it is prepared, and nothing behind.
+	stop   error
+	stopAt int
+	// other is the table of the last record that was of another one.
+	other string
 	// displaced: names at this batch's offsets may exist in MySQL and must be emitted with it.
 	displaced bool
 }
@@ -129,10 +132,11 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared
 		p.newest = max(p.newest, rec.Time)
 		res, err := dec.Decode(*rec)
 		if err != nil {
-			p.stop = cmp.Or(p.stop, err)
-			continue
+			p.stop, p.stopAt = err, i
+			break
 		}
 		p.ignored[res.Ignored]++
+		p.other = cmp.Or(res.Other, p.other)
 		p.damaged += res.Damaged
 		for i := range res.Rows {
 			ev, n, err := &res.Rows[i].Event, res.Rows[i].Index, res.Rows[i].Err

@@ -64,6 +64,8 @@ type Stats struct {
 	DeadCopies uint64
 	// Paused holds, per paused dataset, why; the invalidation topic is under its own name.
 	Paused map[string]string
+	// Foreign holds, per dataset whose table has never had a row, how many records of other tables its topic has brought.
+	Foreign map[string]uint64
 	// Waiting holds what the worker waits for, with the last error's kind of fault.
 	Waiting map[string]time.Duration
 	// Consumer is the state of each partition.
@@ -129,6 +131,7 @@ func (w *Worker) Stats() Stats {
 			s.Ignored[cdc.Ignored(cause).String()] = n
 		}
 	}
+	s.Foreign = w.sights.foreignOnly()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for topic, p := range w.paused {
@@ -168,6 +171,7 @@ func (w *Worker) NotReady() []string {
 				p.Partition.Topic, p.Partition.ID, p.Fetched))
 		}
 	}
+	out = append(out, w.sights.reasons()...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for what, f := range w.faults {

@@ -41,6 +41,7 @@ type Worker struct {
 	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
 
 	counts counters
+	sights sights
 }
 
 // laneView is what the worker knows of one lane, whichever partition learned it.
@@ -231,6 +232,7 @@ func (w *Worker) watch(ctx context.Context) error {
 		case <-probe.C:
 			w.probePaused(ctx)
 			w.checkPositions(ctx)
+			w.checkForeign(ctx)
 		case <-purge.C:
 			w.purge(ctx)
 		}
@@ -276,6 +278,7 @@ func (w *Worker) disown(taken map[kafkalog.Partition]*partition) {
 	defer w.mu.Unlock()
 	clear(w.paused)
 	clear(w.faults)
+	w.sights.forget()
 }
 
 // whileOwned gives a context that ends with ctx or with the generation of these partitions.

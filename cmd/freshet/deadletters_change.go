@@ -33,10 +33,11 @@ func (p *program) lettersChange(cmd *cobra.Command, path string, usual int, answ
 		}
 		body := struct {
 			admin.LetterFilter
+			All    bool   `json:"all"`
 			DryRun bool   `json:"dry_run"`
 			Limit  int    `json:"limit"`
 			Why    string `json:"why"`
-		}{f.LetterFilter, dryRun, f.limit, why}
+		}{f.LetterFilter, all, dryRun, f.limit, why}
 		var out json.RawMessage
 		raw, err := a.call(ctx, http.MethodPost, path, body, &out)
 		switch {

@@ -120,7 +120,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		return err
 	}
 	say := func(address string) func() admin.WorkerState {
-		return func() admin.WorkerState { return workerState(wc.Owner, address, began, w, sampler) }
+		return func() admin.WorkerState { return workerState(wc.Owner, address, began, set, w, sampler) }
 	}
 	replays, closeReplays, err := openReplayer(ctx, c, log, w, &wc)
 	if err != nil {
@@ -239,18 +239,21 @@ func asErrors(broken []*replica.DatasetError) []error {
 }
 
 // workerState is what a worker says of itself to whoever looks at all of them.
-func workerState(owner, address string, began time.Time, w *consumer.Worker, sampler *consistency.Sampler) admin.WorkerState {
+func workerState(owner, address string, began time.Time, set *schemas.Datasets, w *consumer.Worker, sampler *consistency.Sampler) admin.WorkerState {
 	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: w.NotReady()}
 	if sampler != nil {
 		seen := sampler.Stats()
 		st.Consistency = &seen
 	}
-	for _, p := range w.Stats().Consumer.Partitions {
+	stats := w.Stats()
+	for _, p := range stats.Consumer.Partitions {
 		wp := admin.WorkerPartition{
 			Topic: p.Partition.Topic, Partition: p.Partition.ID, Applied: p.Applied, Committed: p.Committed, Paused: p.Paused, Stopped: p.Lost || p.Stopped,
 		}
 		if p.LastError != nil {
 			wp.Error = p.LastError.Error()
+		} else if d, ok := set.ByTopic(wp.Topic); ok && stats.Foreign[d.Name] > 0 {
+			wp.Error = "only records of other tables so far; /readyz of its worker says more"
 		}
 		st.Partitions = append(st.Partitions, wp)
 	}

@@ -247,3 +247,14 @@ func one[T any](t testing.TB, db *sql.DB, text string, args ...any) T {
 	}
 	return v
 }
+
+// TestRowWithoutVersion: a row that was loaded by other means with version 0 is live, unlike a placeholder, and every event
+// overwrites it.
+func TestRowWithoutVersion(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	b.exec(t, "INSERT INTO items (id, name, _version, _deleted, _at) VALUES (1, 'loaded', 0, 0, 1), (2, NULL, 0, 1, 0)")
+	b.wantRow(t, 1, "0:loaded")
+	b.wantRow(t, 2, "none")
+	b.apply(t, b.item(t, 1, 1, "first"))
+	b.wantRow(t, 1, "1:first")
+}

@@ -18,7 +18,8 @@ type Row struct {
 	Found bool
 	// Values has one value per column of the dataset, as in schemas.Row.
 	Values []any
-	// Version is the row's version; a deleted row keeps the version of its deletion.
+	// Version is the row's version; a deleted row keeps the version of its deletion. 0 is a row that was loaded by other means
+	// without one: every event overwrites it.
 	Version int64
 	Deleted bool
 	// At is the broker's time of the event that wrote the row, Unix ms.
@@ -48,7 +49,7 @@ func (m *MySQL) Row(ctx context.Context, ds *schemas.Dataset, key string) (Row, 
 	if err != nil {
 		return Row{}, doing("read row of", t.name, err)
 	}
-	if row.Version == 0 {
+	if row.Version == 0 && row.Deleted { // a placeholder; a live row of that version was written by other means
 		return Row{}, nil
 	}
 	row.Found = true
@@ -59,6 +60,16 @@ func (m *MySQL) Row(ctx context.Context, ds *schemas.Dataset, key string) (Row, 
 		}
 	}
 	return row, nil
+}
+
+// HasRows reports whether a dataset's table has any row, deleted ones too.
+func (m *MySQL) HasRows(ctx context.Context, ds *schemas.Dataset) (bool, error) {
+	var one int
+	err := m.db.QueryRowContext(ctx, "SELECT 1 FROM "+quote(ds.Replica.Table)+" LIMIT 1").Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, doing("look for rows of", ds.Replica.Table, err)
 }
 
 // errColumn comes when the database gives a value of a type that the column cannot have.

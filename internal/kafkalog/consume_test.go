@@ -203,6 +203,25 @@ func TestApplyMayPause(t *testing.T) {
 	r.check(t)
 }
 
+// What Apply cuts off a batch comes again, and is emitted and committed once.
+func TestApplyMayCut(t *testing.T) {
+	_, c, k := fake(t, 1)
+	r := newRecorder()
+	r.onApply = func(_ context.Context, b *kafkalog.Batch) error {
+		if n := len(b.Records); n > 2 {
+			b.Cut(2)
+		}
+		return nil
+	}
+	want := write(t, k, produceTopic, 0, "a", 20)
+	con, _ := consume(t, c, kafkalog.ConsumerConfig{Topics: []string{produceTopic}}, r)
+	awaitValues(t, r, want)
+	awaitStats(t, con, "all is committed", func(st kafkalog.ConsumerStats) bool {
+		return len(st.Partitions) == 1 && st.Partitions[0].Committed == 20 && st.Partitions[0].HeldBytes == 0
+	})
+	r.check(t)
+}
+
 func TestApplyMayRejoin(t *testing.T) {
 	for _, refusal := range []error{kafkalog.ErrRejoin, errTest} {
 		t.Run(refusal.Error(), func(t *testing.T) {

@@ -53,6 +53,7 @@ func (s *session) turn(work context.Context, l *line) {
 		s.rest(l)
 		return
 	}
+	next := b.Next
 	err := s.c.handler.Apply(work, b)
 	if err != nil {
 		from := b.From
@@ -63,6 +64,9 @@ func (s *session) turn(work context.Context, l *line) {
 	s.mu.Lock()
 	l.applied, l.err = b.Next, nil
 	l.inEmit++
+	if b.Next < next && l.restartAt < 0 { // cut
+		l.restartAt = b.Next
+	}
 	s.mu.Unlock()
 	l.emit <- b // never blocks: inEmit was below emitDepth
 	s.rest(l)

@@ -58,6 +58,13 @@ type Batch struct {
 	release func()
 }
 
+// Cut leaves the records from the n-th on, and the offsets behind them, to a later batch. A handler may call it in Apply
+// when it can do no more than that; what it left is fetched again. n is above 0 and below the number of records.
+func (b *Batch) Cut(n int) {
+	b.Next = b.Records[n].Offset
+	b.Records = b.Records[:n]
+}
+
 // Release gives the batch's bytes back to the fetch budget; its records must not be used afterwards. A handler may call it
 // as soon as it needs the records no more; the consumer calls it after Emit, a reader's user when done.
 func (b *Batch) Release() {

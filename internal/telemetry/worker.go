@@ -63,6 +63,9 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	for cause, n := range s.Ignored {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_ignored_records_total", "Records that carry no row of their dataset.", "cause"), prometheus.CounterValue, float64(n), cause)
 	}
+	for d, n := range s.Foreign {
+		ch <- prometheus.MustNewConstMetric(desc("freshet_foreign_records", "Records of other tables that the topic of a dataset has brought which has never had a row.", "dataset"), prometheus.GaugeValue, float64(n), d)
+	}
 	for d := range s.Paused {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_dataset_paused", "1 while a dataset is paused.", "dataset"), prometheus.GaugeValue, 1, d)
 	}

@@ -34,12 +34,13 @@ func (r *reading) canal() error {
 		}
 		return r.ignore(Statement)
 	case "INSERT", "INIT", "UPDATE", "DELETE", "TRUNCATE", "ERASE":
-		ours, err := r.d.belongs(origin{database: m.database, table: m.table})
+		from := origin{database: m.database, table: m.table}
+		ours, err := r.d.belongs(from)
 		switch {
 		case err != nil:
 			return err
 		case !ours:
-			return r.ignore(OtherTable)
+			return r.otherTable(from)
 		case m.typ == "TRUNCATE" || m.typ == "ERASE":
 			return r.emptied()
 		}

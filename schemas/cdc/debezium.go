@@ -114,7 +114,7 @@ func (r *reading) envelope(e *envelope, desc *described) error {
 	case err != nil:
 		return err
 	case !ours:
-		return r.ignore(OtherTable)
+		return r.otherTable(from)
 	case e.op == "t":
 		return r.emptied()
 	case e.op == "d":
@@ -204,7 +204,7 @@ func (r *reading) tombstoneBelongs() (bool, error) {
 	}
 	ours, err := r.d.belongs(from)
 	if err == nil && !ours {
-		err = r.ignore(OtherTable)
+		err = r.otherTable(from)
 	}
 	return ours, err
 }

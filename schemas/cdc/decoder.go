@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"errors"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/freshet/freshet/schemas"
@@ -126,6 +127,9 @@ type Result struct {
 	Rows []Row
 	// Ignored says why a record without rows was ignored; NotIgnored for one that has some.
 	Ignored Ignored
+	// Other is the table of a record that was ignored as OtherTable, as far as it says; schema and database are the capture
+	// tool's words.
+	Other string
 	// Damaged counts texts with U+FFFD: what once stood there was lost before Kafka.
 	Damaged int
 }
@@ -167,13 +171,25 @@ func (i Ignored) String() string {
 type PauseError struct {
 	// Dataset is the dataset's name, Problem what was found, Mend what to do.
 	Dataset, Problem, Mend string
+	// Offset is the record's. Version is that of an event at this place, 0 where versions are not positions.
+	Offset, Version int64
 }
 
 // Error gives "dataset users: problem; mend".
 func (e *PauseError) Error() string { return "dataset " + e.Dataset + ": " + e.Problem + "; " + e.Mend }
 
-func (d *Decoder) pause(problem, mend string) error {
-	return &PauseError{Dataset: d.ds.Name, Problem: problem, Mend: mend}
+// pause stops the dataset at the record. $V in fix stands for its version.
+func (r *reading) pause(problem, fix string) error {
+	e := &PauseError{Dataset: r.d.ds.Name, Mend: fix, Offset: r.rec.Offset}
+	at := "offset " + strconv.FormatInt(e.Offset, 10)
+	if r.d.ds.Version.Kind == schemas.VersionOffset {
+		if v, err := schemas.PositionVersion(r.d.epoch, r.rec.Offset); err == nil {
+			e.Version = v
+			at += " (version " + strconv.FormatInt(v, 10) + ")"
+		}
+	}
+	e.Problem = "at " + at + " " + problem
+	return e
 }
 
 // Decode reads a record. Its only error is a *PauseError; whatever else is wrong is the error of a Row.

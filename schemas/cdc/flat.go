@@ -43,10 +43,10 @@ func (r *reading) flat() error {
 	case err != nil:
 		return err
 	case !ours:
-		return r.ignore(OtherTable)
+		return r.otherTable(m.from)
 	}
 	if st.hasKey() { // what has none is no row of ours, whatever else it is
-		if err := m.contradiction(); err != nil {
+		if err := m.contradiction(r); err != nil {
 			return err
 		}
 	}
@@ -99,13 +99,13 @@ func (m *flatMeta) take(name string, v schemas.JSON) bool {
 }
 
 // contradiction: a topic whose deletions come in another way than declared would lose them all in silence.
-func (m *flatMeta) contradiction() error {
+func (m *flatMeta) contradiction(r *reading) error {
 	switch {
 	case m.d.rules.RewrittenDeletes && m.deleted == "":
-		return m.d.pause("cdc.deletes is rewrite, but a row comes without __deleted: its connector would not send deletions that way",
+		return r.pause("cdc.deletes is rewrite, but a row comes without __deleted: its connector would not send deletions that way",
 			"set delete.tombstone.handling.mode to rewrite and start over with a new topic, or write cdc.deletes: tombstone if deletions are tombstones")
 	case !m.d.rules.RewrittenDeletes && m.deleted != "":
-		return m.d.pause("cdc.deletes is tombstone, but rows come with __deleted: a deletion is a row there", "write cdc.deletes: rewrite")
+		return r.pause("cdc.deletes is tombstone, but rows come with __deleted: a deletion is a row there", "write cdc.deletes: rewrite")
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (r *reading) maxwell() error {
 		case err != nil:
 			return err
 		case !ours:
-			return r.ignore(OtherTable)
+			return r.otherTable(from)
 		case typ == "table-drop":
 			return r.emptied()
 		}

@@ -231,8 +231,14 @@ func (r *reading) emptied() error {
 	if r.d.rules.IgnoreTruncates {
 		return r.ignore(Truncate)
 	}
-	return r.d.pause("its table was emptied or dropped in the captured database, which names no rows",
-		"mark the replica's older rows as deleted by hand, or start over with a new topic and table; then write cdc.truncates: ignore")
+	return r.pause("its table was emptied or dropped in the captured database, which names no rows",
+		"everything before is applied: mark the replica's rows as deleted by hand, as docs/formats.md shows, or start over with a new topic and table; then write cdc.truncates: ignore and restart the worker")
+}
+
+// otherTable ignores a record of another table.
+func (r *reading) otherTable(from origin) error {
+	r.res.Other = from.String()
+	return r.ignore(OtherTable)
 }
 
 func malformed(field, problem string) error {

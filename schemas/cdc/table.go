@@ -17,6 +17,17 @@ type origin struct {
 // stated reports whether the record identifies its table at all.
 func (o *origin) stated() bool { return o.table != "" || o.qualified != "" }
 
+// String is the table's name as far as the record states it.
+func (o *origin) String() string {
+	switch {
+	case o.qualified != "":
+		return o.qualified
+	case o.schema != "":
+		return o.schema + "." + o.table
+	}
+	return o.database + "." + o.table
+}
+
 // belongs reports whether a record of that origin is of the declared table. A record that does not state where it comes
 // from is nobody's: to ignore it would lose rows silently, and to apply it could write another table's rows.
 func (d *Decoder) belongs(o origin) (bool, error) {
