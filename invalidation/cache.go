@@ -67,6 +67,7 @@ type Cache[V any] struct {
 	// Every cache key of the cache begins with prefix; single: it is prefix, one value and suffix.
 	prefix, suffix string
 	single         bool
+	mark           string // of its shared entries: see markOf
 	nameOf         func(key string) (string, error)
 	store          *otter.Cache[string, *entry[V]] // by key or by cache key: see entry.plain
 	encoded        atomic.Bool                     // there was an entry that lies under its cache key
@@ -110,6 +111,7 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 	c := &Cache[V]{
 		cfg: cfg, node: node, dataset: d, nameOf: nameOf, store: store, refreshing: make(chan struct{}, cfg.MaxRefreshes),
 		prefix: prefix, suffix: suffix, single: !strings.Contains(suffix, "{"),
+		mark:    markOf(cfg.Codec.Name(), cfg.Form),
 		flights: map[string]*flight[V]{}, orphans: map[string]string{},
 	}
 	if cfg.LocalOnly {

@@ -10,7 +10,7 @@ import (
 // Codec writes values for the shared tier.
 type Codec[V any] interface {
 	// Name marks the entries of the codec, so that those of another are a miss and not garbage: 1 to 16 of a-z, 0-9,
-	// hyphen and dot. Change it when what is written cannot be read by what was. Entries of "json" alone carry no mark.
+	// hyphen and dot. Change it when what is written cannot be read by what was. Entries of "json" without a form carry no mark.
 	Name() string
 	// Encode must not give nothing at all if Name is "json": that is how absence is told.
 	Encode(v V) ([]byte, error)
@@ -18,9 +18,11 @@ type Codec[V any] interface {
 	Decode(data []byte) (V, error)
 }
 
-// A marked value is   C1 <name> 00 <what the codec wrote>.   Neither JSON nor any UTF-8 begins with C1.
+// A marked value is   C1 <name> 00 <what the codec wrote>,   or   C1 <name> ; <form> 00 <what the codec wrote>.   Neither JSON nor any UTF-8
+// begins with C1.
 const (
 	markBegin = 0xC1
+	markForm  = ";"
 	markEnd   = 0x00
 	unmarked  = "json"
 	maxName   = 16
@@ -37,24 +39,35 @@ func checkName(name string) error {
 	return nil
 }
 
-// mark says in front of data who wrote it.
-func mark(name string, data []byte) []byte {
-	if name == unmarked {
+// markOf returns the mark of a codec's values of a form: "" for JSON without one.
+func markOf(name, form string) string {
+	switch {
+	case form != "":
+		return name + markForm + form
+	case name == unmarked:
+		return ""
+	}
+	return name
+}
+
+// mark puts a mark in front of data.
+func mark(by string, data []byte) []byte {
+	if by == "" {
 		return data
 	}
-	out := make([]byte, 0, len(name)+2+len(data))
+	out := make([]byte, 0, len(by)+2+len(data))
 	out = append(out, markBegin)
-	out = append(out, name...)
+	out = append(out, by...)
 	return append(append(out, markEnd), data...)
 }
 
-// unmark gives what the codec of that name wrote; false if another one did.
-func unmark(name string, data []byte) ([]byte, bool) {
+// unmark returns what stands behind that mark; false if there is another.
+func unmark(by string, data []byte) ([]byte, bool) {
 	if len(data) == 0 || data[0] != markBegin {
-		return data, name == unmarked
+		return data, by == ""
 	}
-	by, data, ok := bytes.Cut(data[1:], []byte{markEnd})
-	return data, ok && name != unmarked && string(by) == name
+	got, data, ok := bytes.Cut(data[1:], []byte{markEnd})
+	return data, ok && by != "" && string(got) == by
 }
 
 // JSON is the default Codec.
@@ -93,6 +106,6 @@ func (Raw) Encode(v []byte) ([]byte, error) { return v, nil }
 func (Raw) Decode(data []byte) ([]byte, error) { return bytes.Clone(data), nil }
 
 var (
-	errDecode     = errors.New("shared value cannot be decoded")
-	errOtherCodec = errors.New("shared value is of another codec")
+	errDecode    = errors.New("shared value cannot be decoded")
+	errOtherForm = errors.New("shared value is of another codec or form")
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -43,7 +44,7 @@ type CacheConfig[V any] struct {
 	Cost func(key string, value V) int64
 	// LocalOnly leaves the shared tier out: this process's entries are filled by its own loads and follow the lanes all the
 	// same. What was invalidated less than the node's Hold ago is loaded from the primary, and so is all that much after a
-	// start or a flush. Not with TTL, Codec and BusyWait, which are the shared tier's.
+	// start or a flush. Not with TTL, Codec, Form and BusyWait, which are the shared tier's.
 	LocalOnly bool
 	// TTL of shared entries; 0 means DefaultTTL. Not with LocalOnly.
 	TTL time.Duration
@@ -68,6 +69,12 @@ type CacheConfig[V any] struct {
 	// Codec writes values for the shared tier; nil means JSON. All programs of a namespace use the same: an entry of another
 	// is a miss. Not with LocalOnly.
 	Codec Codec[V]
+	// Form names what values look like, so that programs with other types do not read each other's shared entries: a field that the one lacks
+	// would be lost without an error. Entries of another form are a miss and are replaced, so two forms side by side load more often. 1 to 32 of
+	// letters, digits, hyphen, underscore and dot. "": it follows from V, whatever its name: every field, tag and type counts, so a release whose
+	// struct gains a field has another form; a V without any struct has none. Set it where programs with different types may share, and change it
+	// when they may not any more. FormNone: entries carry no form, as programs in other languages write them. Not with LocalOnly.
+	Form string
 	// LoadTimeout bounds one fill, shared tier included; 0 means DefaultLoadTimeout. At most the node's LeaseTTL.
 	LoadTimeout time.Duration
 	// BusyWait is how long a reader waits for another node that is loading the same key before it loads itself, without
@@ -104,6 +111,7 @@ func (cfg *CacheConfig[V]) check(node *Node) error {
 		},
 		{cfg.LocalOnly && cfg.TTL != 0, "TTL", cfg.TTL, "LocalOnly is set and leaves out the tier that it is for: set LocalTTL instead"},
 		{cfg.LocalOnly && cfg.Codec != nil, "Codec", "set", "LocalOnly is set and nothing is encoded then: leave one of them out"},
+		{cfg.LocalOnly && cfg.Form != "", "Form", cfg.Form, "LocalOnly is set and nothing is shared then: leave one of them out"},
 		{cfg.LocalOnly && cfg.BusyWait > 0, "BusyWait", cfg.BusyWait, "LocalOnly is set and no other node can be waited for: leave one of them out"},
 		{cfg.RefreshAhead == 0 && cfg.RefreshReads > 0, "RefreshReads", cfg.RefreshReads, "RefreshAhead is 0, so nothing is refreshed: set it too, or neither"},
 		{cfg.RefreshAhead == 0 && cfg.MaxRefreshes > 0, "MaxRefreshes", cfg.MaxRefreshes, "RefreshAhead is 0, so nothing is refreshed: set it too, or neither"},
@@ -139,6 +147,15 @@ func (cfg *CacheConfig[V]) fill(node *Node) error {
 	cfg.BusyWait = max(orElse(cfg.BusyWait, DefaultBusyWait), 0)
 	if cfg.Codec == nil {
 		cfg.Codec = JSON[V]{}
+	}
+	switch cfg.Form {
+	case "":
+		cfg.Form = formOf(reflect.TypeFor[V]())
+	case FormNone:
+		cfg.Form = ""
+	}
+	if err := checkForm(cfg.Form); err != nil {
+		return err
 	}
 	return checkName(cfg.Codec.Name())
 }

@@ -124,9 +124,11 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 // would last as long as the entry. Nodes of two codecs do that to each other, once per fill.
 func (c *Cache[V]) replace(ctx context.Context, f *flight[V], why error) {
 	c.stats.foreign.Add(1)
-	if !errors.Is(why, errOtherCodec) {
-		c.warn(warnDecode, nil) // the codec's words may quote the value
+	what := warnDecode // the codec's words may quote the value
+	if errors.Is(why, errOtherForm) {
+		what = warnForm
 	}
+	c.warn(what, nil)
 	f.floor = max(f.asked.reply.Version, 1) // what it held is at least as new as a local entry of a lesser version
 	if err := c.node.scripts.Discard(ctx, f.name); err != nil {
 		f.lane.heard(err)
@@ -348,7 +350,7 @@ func (c *Cache[V]) encode(l Loaded[V]) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode value: %w", err)
 	}
-	if data = mark(c.cfg.Codec.Name(), data); len(data) == 0 {
+	if data = mark(c.mark, data); len(data) == 0 {
 		return nil, errors.New("value encodes to nothing, which means absent")
 	}
 	return data, nil
@@ -359,9 +361,9 @@ func (c *Cache[V]) decode(r lane.GetReply) (Loaded[V], error) {
 	if !l.Found {
 		return l, nil
 	}
-	data, ok := unmark(c.cfg.Codec.Name(), r.Value)
+	data, ok := unmark(c.mark, r.Value)
 	if !ok {
-		return Loaded[V]{}, errOtherCodec
+		return Loaded[V]{}, errOtherForm
 	}
 	var err error
 	if l.Value, err = c.cfg.Codec.Decode(data); err != nil {

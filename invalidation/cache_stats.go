@@ -33,6 +33,7 @@ const (
 const (
 	warnEncode = iota
 	warnDecode
+	warnForm
 	warnLoaded
 	warnPanic
 	numWarnings
@@ -82,7 +83,7 @@ type CacheStats struct {
 	// Refreshes counts fills ahead of the end of an entry, RefreshErrors those of them that failed, RefreshesSkipped those
 	// that did not begin because MaxRefreshes ran.
 	Refreshes, RefreshErrors, RefreshesSkipped int64
-	// Unreadable counts shared entries that another codec wrote or that could not be decoded; they made way for new ones.
+	// Unreadable counts shared entries of another codec or form, and those that could not be decoded; they made way for new ones.
 	Unreadable int64
 	// Dropped counts local entries that became stale by key.
 	Dropped int64
@@ -122,6 +123,8 @@ func (c *Cache[V]) warn(what int, err error) {
 			log.Warn("value cannot be encoded; it is not cached")
 		case warnDecode:
 			log.Warn("shared value cannot be decoded; it is loaded")
+		case warnForm:
+			log.Warn("shared entries are of another codec or form and are replaced: programs with other codecs or types use this dataset, or did before an upgrade", "own", c.mark)
 		case warnLoaded:
 			log.Warn("loaded value cannot be cached", "error", err)
 		case warnPanic:
