@@ -27,7 +27,7 @@ func openReplica(t *testing.T, s *devstack.Stack) (*replica.MySQL, *schemas.Data
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := replica.Open(ctx, replica.Config{Connector: connector})
+	m, err := replica.Open(ctx, replica.Config{Connector: connector, PlainSession: true})
 	if err != nil {
 		t.Fatal(err)
 	}
