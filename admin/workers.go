@@ -38,6 +38,7 @@ type WorkerState struct {
 	Address    string            `json:"address,omitempty"`
 	NotReady   []string          `json:"not_ready,omitempty"`
 	Partitions []WorkerPartition `json:"partitions,omitempty"`
+	Datasets   []WorkerDataset   `json:"datasets,omitempty"`
 	// Consistency is what its sampler found; nil without one.
 	Consistency *consistency.Stats `json:"consistency,omitempty"`
 	// Seconds since it last said so, by the database's clock; set when it is read.
@@ -54,6 +55,17 @@ type WorkerPartition struct {
 	Paused    bool   `json:"paused,omitempty"`
 	Stopped   bool   `json:"stopped,omitempty"`
 	Error     string `json:"error,omitempty"`
+}
+
+// WorkerDataset counts the events of one dataset that a worker applied since it began.
+type WorkerDataset struct {
+	Dataset string `json:"dataset"`
+	Events  uint64 `json:"events"`
+	// Superseded events have a lower version than their record had, Conflicts the same one and other content.
+	Superseded uint64 `json:"superseded"`
+	Conflicts  uint64 `json:"conflicts"`
+	// VersionsWentBack: most of the recent events were superseded.
+	VersionsWentBack bool `json:"versions_went_back,omitempty"`
 }
 
 // AnnounceWorker writes a worker's state every AnnounceInterval until ctx ends, and then removes it. A database that is

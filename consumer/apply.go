@@ -50,6 +50,8 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	p.reached.Store(b.Next)
 	w.counts.applied(pr, res, time.Since(started))
 	w.sights.note(p.dataset, pr)
+	pr.lost.Add(res.Lost)
+	w.judged(p, pr.events, pr.lost)
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
 	pr.applied = w.now()

@@ -38,6 +38,8 @@ type prepared struct {
 	stopAt int
 	// other is the table of the last record that was of another one.
 	other string
+	// lost are the events that lost against another one of the batch.
+	lost replica.Lost
 	// displaced: names at this batch's offsets may exist in MySQL and must be emitted with it.
 	displaced bool
 }
@@ -167,7 +169,7 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared
 	return p, nil
 }
 
-// keep puts c into its record's chain: newest version first.
+// keep puts c into its record's chain: newest version first. What comes late is counted.
 func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 	at, ok := byKey[key]
 	if !ok {
@@ -185,8 +187,12 @@ func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 		head = head.Older
 	}
 	if head.Version == c.Version {
+		if !replica.SameState(head, c) {
+			p.lost.Add(replica.Lost{Conflicts: 1, At: c.Offset})
+		}
 		return // a repetition
 	}
+	p.lost.Add(replica.Lost{Superseded: 1})
 	c.Older, head.Older = head.Older, c
 }
 

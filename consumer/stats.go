@@ -62,6 +62,8 @@ type Stats struct {
 	OutboxPublished uint64
 	// DeadCopies counts letters copied to dead topics.
 	DeadCopies uint64
+	// Datasets counts the events of each dataset that this worker applied events of.
+	Datasets map[string]DatasetStats
 	// Paused holds, per paused dataset, why; the invalidation topic is under its own name.
 	Paused map[string]string
 	// Foreign holds, per dataset whose table has never had a row, how many records of other tables its topic has brought.
@@ -123,7 +125,7 @@ func (w *Worker) Stats() Stats {
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
 		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
-		Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
+		Datasets: map[string]DatasetStats{}, Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
 		Damaged: c.damaged.Load(), Ignored: map[string]uint64{},
 	}
 	for cause := range c.ignored {
@@ -134,6 +136,9 @@ func (w *Worker) Stats() Stats {
 	s.Foreign = w.sights.foreignOnly()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for d, v := range w.versions {
+		s.Datasets[d] = v.stats(w.now())
+	}
 	for topic, p := range w.paused {
 		s.Paused[cmp.Or(p.dataset, topic)] = p.why
 	}

@@ -36,6 +36,7 @@ type Worker struct {
 	paused    map[string]pause                  // by topic: cannot be written just now
 	held      map[string]replica.Pause          // by dataset: the pause is noted
 	storms    map[string]*storm                 // by dataset
+	versions  map[string]*versions              // by dataset
 	faults    map[string]fault                  // by what is being waited for
 	bound     string                            // identity of the database that the group was told of
 	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
@@ -130,7 +131,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.With("component", "worker"), kick: make(chan struct{}, 1),
 		parts: map[kafkalog.Partition]*partition{}, counted: map[string]int32{}, paused: map[string]pause{}, faults: map[string]fault{},
-		held: map[string]replica.Pause{}, storms: map[string]*storm{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
+		held: map[string]replica.Pause{}, storms: map[string]*storm{}, versions: map[string]*versions{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
 	}
 	w.counts.started = time.Now()
 	if cfg.anyCached() {

@@ -53,6 +53,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 			d.bad("worker-waits", w.Owner, "follow the text", "%s", why)
 		}
 		d.examineCopies(w.Consistency)
+		d.examineVersions(w)
 		for _, p := range w.Partitions {
 			if p.Stopped {
 				d.bad("partition-stands", fmt.Sprintf("%s/%d", p.Topic, p.Partition), "see /readyz of worker "+w.Owner, "it does not move: %s", p.Error)
@@ -244,6 +245,20 @@ func (d *doctor) examineSchemas(ctx context.Context) {
 		if err == nil && len(unknown) > 0 {
 			d.note("schema-older", ds.Name, "use the registered declarations; if the properties are to go, run freshet migrate datasets --drop-property "+ds.Name+"."+unknown[0],
 				"the registered schema has properties that this declaration lacks: %s; events that have them pause the dataset", strings.Join(unknown, ", "))
+		}
+	}
+}
+
+// examineVersions looks for datasets whose events change nothing.
+func (d *doctor) examineVersions(w admin.WorkerState) {
+	for _, ds := range w.Datasets {
+		if ds.Conflicts > 0 {
+			d.bad("equal-versions", ds.Dataset, "let the source give each change a version of its own, and publish the records again",
+				"%d events had the version of their row and other content: the rows differ from the source (worker %s)", ds.Conflicts, w.Owner)
+		}
+		if ds.VersionsWentBack {
+			d.bad("versions-went-back", ds.Dataset, "if the source was restored from a backup, follow docs/reliability.md, \"A source that was restored\"",
+				"most recent events have lower versions than their rows and change nothing (worker %s)", w.Owner)
 		}
 	}
 }

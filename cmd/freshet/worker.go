@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -246,6 +248,12 @@ func workerState(owner, address string, began time.Time, set *schemas.Datasets, 
 		st.Consistency = &seen
 	}
 	stats := w.Stats()
+	for _, d := range slices.Sorted(maps.Keys(stats.Datasets)) {
+		s := stats.Datasets[d]
+		st.Datasets = append(st.Datasets, admin.WorkerDataset{
+			Dataset: d, Events: s.Events, Superseded: s.Superseded, Conflicts: s.Conflicts, VersionsWentBack: s.VersionsWentBack(),
+		})
+	}
 	for _, p := range stats.Consumer.Partitions {
 		wp := admin.WorkerPartition{
 			Topic: p.Partition.Topic, Partition: p.Partition.ID, Applied: p.Applied, Committed: p.Committed, Paused: p.Paused, Stopped: p.Lost || p.Stopped,

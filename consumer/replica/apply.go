@@ -44,6 +44,9 @@ type run struct {
 	unsettled []*letter
 	// superseded counts the letters that this batch overtook.
 	superseded int64
+	// judges: changes that lose the guard are compared with their rows, and counted in lost.
+	judges bool
+	lost   Lost
 }
 
 // Apply writes one batch in one transaction:
@@ -63,7 +66,7 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	parts := m.split(b.Changes)
 	var r *run
 	err := m.transact(ctx, "apply batch", func(ctx context.Context, w *writer) error {
-		r = &run{m: m, w: w, b: b, parts: parts}
+		r = &run{m: m, w: w, b: b, parts: parts, judges: true}
 		return r.do(ctx)
 	})
 	if err != nil {
@@ -83,7 +86,7 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	m.stats.refused.Add(int64(r.refused))
 	m.stats.letters.Add(int64(len(r.letters)))
 	m.stats.superseded.Add(r.superseded + overtaken)
-	res := Result{Rows: len(b.Changes), Refused: r.refused}
+	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost}
 	for _, l := range r.letters {
 		res.Dead = append(res.Dead, l.Letter)
 	}
@@ -211,7 +214,12 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 		for _, c := range chunk {
 			args = into.args(args, c)
 		}
-		err := r.upsert(ctx, into, n, args)
+		lost, err := r.upsert(ctx, into, n, args)
+		if err == nil && lost && r.judges {
+			if err = r.judgeLost(ctx, t, chunk); err != nil {
+				return err
+			}
+		}
 		switch {
 		case err == nil:
 			*done = append(*done, chunk...)
@@ -241,14 +249,19 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 	return nil
 }
 
-func (r *run) upsert(ctx context.Context, t *table, n int, args []any) error {
+// upsert reports whether a row was found to be as new as its change, or newer.
+func (r *run) upsert(ctx context.Context, t *table, n int, args []any) (lost bool, err error) {
 	r.m.stats.statements.Add(1)
 	s, err := r.w.sized(ctx, statementID{t, n, upserts}, t.upsertSQL)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = s.stmt.ExecContext(ctx, args...)
-	return err
+	res, err := s.stmt.ExecContext(ctx, args...)
+	if err != nil {
+		return false, err
+	}
+	id, err := res.LastInsertId()
+	return id == 1, err
 }
 
 // refuse makes a letter of a change that the table does not take, and applies the record's next older change instead: a

@@ -80,6 +80,9 @@ const ownColumns = 3
 // Assignments run from left to right, so _version must come last: were it first, the later ones would compare the new
 // version with itself and keep old values under it.
 //
+// A row that keeps its version makes the statement's last insert id 1, which tells that events lost the guard; it is 0 when
+// every row was inserted or changed.
+//
 // The server may find a row by any unique index, also by one that was added since the table was checked, or by a collation
 // that takes two keys for equal. If the row that it finds has another key, the last assignment overflows, which every
 // sql_mode refuses (error 1690), and the whole statement is undone.
@@ -116,7 +119,11 @@ func UpsertSQL(ds *schemas.Dataset, d Dialect, rows int) string {
 		if ds.KeepOnDelete && i+r.KeyColumns < len(r.Columns) {
 			when += " AND " + incoming(quote(colDeleted)) + " = 0"
 		}
-		b.WriteString(name + " = IF(" + when + ", " + incoming(name) + ", " + current(name) + "), ")
+		kept := current(name)
+		if name == quote(colAt) {
+			kept = "IF(LAST_INSERT_ID(1), " + kept + ", " + kept + ")"
+		}
+		b.WriteString(name + " = IF(" + when + ", " + incoming(name) + ", " + kept + "), ")
 	}
 	b.WriteString(version + " = IF(" + sameKey(r, incoming, current) + ", IF(" + newer + ", " + incoming(version) + ", " + current(version) + "), " +
 		incoming(version) + " + 9223372036854775807)")

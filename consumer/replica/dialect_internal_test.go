@@ -48,17 +48,17 @@ func TestUpsertSQL(t *testing.T) {
 		"mariadb": {MariaDB, false, "INSERT INTO `we``ird` (`id`, `name`, `_deleted`, `_at`, `_version`) VALUES (?,?,?,?,?),(?,?,?,?,?)" +
 			" ON DUPLICATE KEY UPDATE `name` = IF(VALUES(`_version`) > `_version`, VALUES(`name`), `name`)," +
 			" `_deleted` = IF(VALUES(`_version`) > `_version`, VALUES(`_deleted`), `_deleted`)," +
-			" `_at` = IF(VALUES(`_version`) > `_version`, VALUES(`_at`), `_at`)," +
+			" `_at` = IF(VALUES(`_version`) > `_version`, VALUES(`_at`), IF(LAST_INSERT_ID(1), `_at`, `_at`))," +
 			" `_version` = IF(`id` = VALUES(`id`), IF(VALUES(`_version`) > `_version`, VALUES(`_version`), `_version`), VALUES(`_version`) + 9223372036854775807)"},
 		"mysql": {ModernMySQL, false, "INSERT INTO `we``ird` (`id`, `name`, `_deleted`, `_at`, `_version`) VALUES (?,?,?,?,?),(?,?,?,?,?) AS n" +
 			" ON DUPLICATE KEY UPDATE `name` = IF(n.`_version` > `we``ird`.`_version`, n.`name`, `we``ird`.`name`)," +
 			" `_deleted` = IF(n.`_version` > `we``ird`.`_version`, n.`_deleted`, `we``ird`.`_deleted`)," +
-			" `_at` = IF(n.`_version` > `we``ird`.`_version`, n.`_at`, `we``ird`.`_at`)," +
+			" `_at` = IF(n.`_version` > `we``ird`.`_version`, n.`_at`, IF(LAST_INSERT_ID(1), `we``ird`.`_at`, `we``ird`.`_at`))," +
 			" `_version` = IF(`we``ird`.`id` = n.`id`, IF(n.`_version` > `we``ird`.`_version`, n.`_version`, `we``ird`.`_version`), n.`_version` + 9223372036854775807)"},
 		"keep": {MariaDB, true, "INSERT INTO `we``ird` (`id`, `name`, `_deleted`, `_at`, `_version`) VALUES (?,?,?,?,?),(?,?,?,?,?)" +
 			" ON DUPLICATE KEY UPDATE `name` = IF(VALUES(`_version`) > `_version` AND VALUES(`_deleted`) = 0, VALUES(`name`), `name`)," +
 			" `_deleted` = IF(VALUES(`_version`) > `_version`, VALUES(`_deleted`), `_deleted`)," +
-			" `_at` = IF(VALUES(`_version`) > `_version`, VALUES(`_at`), `_at`)," +
+			" `_at` = IF(VALUES(`_version`) > `_version`, VALUES(`_at`), IF(LAST_INSERT_ID(1), `_at`, `_at`))," +
 			" `_version` = IF(`id` = VALUES(`id`), IF(VALUES(`_version`) > `_version`, VALUES(`_version`), `_version`), VALUES(`_version`) + 9223372036854775807)"},
 	} {
 		t.Run(name, func(t *testing.T) {

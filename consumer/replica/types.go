@@ -140,6 +140,8 @@ type Result struct {
 	Rows int
 	// Refused is the number of changes that the table refused and that became letters.
 	Refused int
+	// Lost are the changes that lost against their rows.
+	Lost Lost
 	// Dead are the letters that were written, those of refused changes included. They alias the batch's records.
 	Dead []*Letter
 }

@@ -47,6 +47,7 @@ const (
 	upserts statementKind = iota
 	selectsOld
 	insertsPlaceholders
+	comparesRows
 )
 
 // prepared is a statement that lives as long as its connection.

@@ -66,6 +66,10 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	for d, n := range s.Foreign {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_foreign_records", "Records of other tables that the topic of a dataset has brought which has never had a row.", "dataset"), prometheus.GaugeValue, float64(n), d)
 	}
+	for d, st := range s.Datasets {
+		ch <- prometheus.MustNewConstMetric(desc("freshet_superseded_events_total", "Events with a lower version than their record had.", "dataset"), prometheus.CounterValue, float64(st.Superseded), d)
+		ch <- prometheus.MustNewConstMetric(desc("freshet_version_conflicts_total", "Events with the version of their row and other content.", "dataset"), prometheus.CounterValue, float64(st.Conflicts), d)
+	}
 	for d := range s.Paused {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_dataset_paused", "1 while a dataset is paused.", "dataset"), prometheus.GaugeValue, 1, d)
 	}
