@@ -47,11 +47,14 @@ const (
 	TierLocal  = "local"
 )
 
-// Old is a copy that readers get although the replica has a newer version.
+// Old is a copy that readers get although the replica has a newer version; with Ahead it claims a version that the replica does not have.
 type Old struct {
 	Tier    string `json:"tier" enum:"shared,local"`
 	Node    string `json:"node,omitempty" doc:"whose local entry it is"`
 	Version int64  `json:"version" doc:"what readers get"`
+	Ahead   bool   `json:"ahead,omitempty" doc:"the version is above the replica's: no change up to it removes the entry"`
+
+	row int64 // with Ahead, what the row had then
 }
 
 // Older gives the copies that readers get and that are older than version, nodes first. It is the one place that says what
@@ -60,11 +63,26 @@ func (c *Copies) Older(version int64) []Old {
 	var out []Old
 	for _, n := range c.Nodes {
 		if n.Served && n.Version > 0 && n.Version < version {
-			out = append(out, Old{TierLocal, n.Node, n.Version})
+			out = append(out, Old{Tier: TierLocal, Node: n.Node, Version: n.Version})
 		}
 	}
 	if s := &c.Shared; s.State == "value" && s.Valid && s.Version > 0 && s.Version < version {
 		out = append(out, Old{Tier: TierShared, Version: s.Version})
+	}
+	return out
+}
+
+// Above returns the copies that readers get and whose version is above the row's. Changes up to that version leave such a copy in place, so what
+// it holds may be of any age.
+func (c *Copies) Above(version int64) []Old {
+	var out []Old
+	for _, n := range c.Nodes {
+		if n.Served && n.Version > version {
+			out = append(out, Old{Tier: TierLocal, Node: n.Node, Version: n.Version, Ahead: true, row: version})
+		}
+	}
+	if s := &c.Shared; s.State == "value" && s.Valid && s.Version > version {
+		out = append(out, Old{Tier: TierShared, Version: s.Version, Ahead: true, row: version})
 	}
 	return out
 }
@@ -136,7 +154,7 @@ func (r *Reader) shared(ctx context.Context, names []string, out []Copies) error
 		// The root first: a flush between the two makes a value void that is not, never the other way round.
 		a := answer{root: pipe.HGet(ctx, k.Meta, "root")}
 		a.value, a.ttl = pipe.GetRange(ctx, k.Value(name), 0, valueHead-1), pipe.PTTL(ctx, k.Value(name))
-		a.floors = [2]*redis.StringCmd{pipe.HGet(ctx, k.Floors0, name), pipe.HGet(ctx, k.Floors1, name)}
+		a.floors = [2]*redis.StringCmd{pipe.HGet(ctx, k.Floors0, k.Value(name)), pipe.HGet(ctx, k.Floors1, k.Value(name))}
 		answers[i] = a
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {

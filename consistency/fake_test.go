@@ -27,6 +27,7 @@ type fake struct {
 	rows   map[string]int64
 	shared map[string]int64
 	untold bool
+	onLook func()                     // changes that come between the rows and the copies
 	looks  map[string][]time.Duration // since began
 	began  time.Time
 }
@@ -61,6 +62,9 @@ func (f *fake) Look(_ context.Context, names ...string) ([]consistency.Copies, e
 	defer f.mu.Unlock()
 	if f.away {
 		return nil, errAway
+	}
+	if f.onLook != nil {
+		f.onLook()
 	}
 	out := make([]consistency.Copies, len(names))
 	for i, n := range names {
@@ -184,6 +188,69 @@ func TestOnlyWhatStaysStaleIsAnAlarm(t *testing.T) {
 		pass(20 * time.Second)
 		if st = s.Stats(); len(st.Stale) != 0 || st.Alarms["shared"] != 1 {
 			t.Errorf("after it is gone: %+v", st)
+		}
+	})
+}
+
+// A copy that claims more than the replica has is never made stale by the changes up to that version: a loader's version is too high. A copy that
+// is ahead only until the worker has caught up is none.
+func TestCopyAboveTheRowIsAnAlarm(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake, s *consistency.Sampler) {
+		f.rows["k"] = 2
+		f.shared["item:k"] = 9
+		pass(65 * time.Second)
+		f.set(func() { f.rows["k"] = 9 }) // the worker has caught up before the second look
+		pass(5 * time.Minute)
+		if st := s.Stats(); st.Alarms["shared"] != 0 || len(st.Stale) != 0 {
+			t.Errorf("a copy that was ahead for a moment: %+v", st)
+		}
+		f.set(func() { f.onLook = func() { f.rows["k"]++; f.shared["item:k"] = f.rows["k"] } })
+		pass(5 * time.Minute)
+		if st := s.Stats(); st.Alarms["shared"] != 0 || len(st.Stale) != 0 {
+			t.Errorf("a record that changes between each row and its copy: %+v", st)
+		}
+		f.set(func() { f.onLook = nil; f.rows["k"], f.shared["item:k"], f.untold = 3, 4, true })
+		pass(5 * time.Minute)
+		if st := s.Stats(); st.Alarms["shared"] != 0 {
+			t.Errorf("a copy that is ahead of a worker that is behind: %+v", st)
+		}
+		f.set(func() { f.untold = false })
+		pass(2 * time.Minute)
+		st := s.Stats()
+		if st.Alarms["shared"] != 1 || len(st.Stale) != 1 || st.Stale[0].Key != "k" || !st.Stale[0].Ahead || st.Stale[0].Version != 4 || st.Stale[0].Replica != 3 {
+			t.Errorf("a copy that stays ahead: %+v", st)
+		}
+		for _, w := range st.Windows {
+			if w.Violations > 0 {
+				t.Errorf("counted as stale: %+v", w)
+			}
+		}
+		f.set(func() { f.rows["k"] = 4 })
+		pass(20 * time.Second)
+		if st = s.Stats(); len(st.Stale) != 0 {
+			t.Errorf("after the row has that version: %+v", st)
+		}
+	})
+}
+
+// Rows that change between their versions and the look at their copies are not ahead, and nobody waits for them.
+func TestVerifyReadsTheRowAfterTheCopy(t *testing.T) {
+	t.Parallel()
+	set := fakeSet(t)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		f := &fake{rows: map[string]int64{"a": 1, "b": 5}, shared: map[string]int64{"item:b": 7}, looks: map[string][]time.Duration{}, began: began}
+		f.onLook = func() { f.rows["a"]++; f.shared["item:a"] = f.rows["a"] }
+		rep, err := consistency.Verify(t.Context(), consistency.Config{Datasets: set, Replica: f, Tiers: f}, "a", 0, set.All()...)
+		if err != nil || len(rep.Ahead) != 1 || rep.Ahead[0].Key != "b" || rep.Ahead[0].Version != 7 || rep.Ahead[0].Replica != 5 || len(rep.Stale) != 0 {
+			t.Errorf("behind a: %+v, %v", rep, err)
+		}
+		delete(f.shared, "item:b")
+		began = time.Now()
+		rep, err = consistency.Verify(t.Context(), consistency.Config{Datasets: set, Replica: f, Tiers: f}, "", 0, set.All()...)
+		if err != nil || len(rep.Ahead)+len(rep.Stale) != 0 || rep.Copies != 1 || time.Since(began) != 0 {
+			t.Errorf("a row that changes all the time: %+v, %v, after %s", rep, err, time.Since(began))
 		}
 	})
 }

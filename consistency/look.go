@@ -62,7 +62,15 @@ func (s *Sampler) judge(ctx context.Context, x *sample, c *Copies, now time.Time
 	again := x.suspect || x.old != nil
 	old := c.Older(x.version)
 	waits := false
-	if len(old) > 0 {
+	suspicious := len(old) > 0
+	if !suspicious && (again || s.cfg.Windows[x.window] >= s.cfg.Alarm) {
+		var err error
+		if suspicious, err = s.above(ctx, x, c); err != nil {
+			s.move(x, now)
+			return err
+		}
+	}
+	if suspicious {
 		var err error
 		if old, waits, err = check(ctx, &s.cfg, x); err != nil {
 			s.move(x, now)
@@ -77,15 +85,29 @@ func (s *Sampler) judge(ctx context.Context, x *sample, c *Copies, now time.Time
 	default:
 		x.suspect = len(old) > 0 && !waits && s.cfg.Windows[window] >= s.cfg.Alarm
 		s.mu.Lock()
-		s.counts.saw(window, c, old, waits)
+		s.counts.saw(window, c, slices.DeleteFunc(old, func(o Old) bool { return o.Ahead }), waits)
 		s.mu.Unlock()
 	}
 	s.move(x, now)
 	return nil
 }
 
+// above reports whether a copy claims more than the row has now. The row is read after the copy, so what a load has read of the replica is not
+// above it.
+func (s *Sampler) above(ctx context.Context, x *sample, c *Copies) (bool, error) {
+	if len(c.Above(x.version)) == 0 {
+		return false, nil
+	}
+	versions, err := s.cfg.Replica.Versions(ctx, x.dataset, []string{x.key})
+	if err != nil {
+		return false, fmt.Errorf("read versions: %w", err)
+	}
+	return len(c.Above(versions[x.key])) > 0, nil
+}
+
 // check looks again at a sample that seems to be stale, in an order that leaves no doubt: first whether the lane was told of
-// the change, then whether the row still has that version (a rebuild may put an older one in its place), then the copies.
+// the change, then whether the row still has that version (a rebuild may put an older one in its place), then the copies, and then the row again if
+// one of them claims more than it.
 func check(ctx context.Context, cfg *Config, x *sample) (old []Old, waits bool, err error) {
 	told, err := cfg.Tiers.Told(ctx, x.name, x.applied)
 	if err != nil {
@@ -99,7 +121,14 @@ func check(ctx context.Context, cfg *Config, x *sample) (old []Old, waits bool, 
 	if err != nil {
 		return nil, false, fmt.Errorf("look at copies: %w", err)
 	}
-	return copies[0].Older(min(x.version, versions[x.key])), !told, nil
+	old = copies[0].Older(min(x.version, versions[x.key]))
+	if len(copies[0].Above(versions[x.key])) == 0 {
+		return old, !told, nil
+	}
+	if versions, err = cfg.Replica.Versions(ctx, x.dataset, []string{x.key}); err != nil { // after the copies: see above
+		return nil, false, fmt.Errorf("read versions: %w", err)
+	}
+	return append(old, copies[0].Above(versions[x.key])...), !told, nil
 }
 
 // confirm raises an alarm, or ends one.
@@ -121,14 +150,18 @@ func (s *Sampler) confirm(x *sample, old []Old, now time.Time) {
 		}
 	}
 	for _, o := range old {
-		if slices.ContainsFunc(known, func(k Old) bool { return k.Tier == o.Tier && k.Node == o.Node }) {
+		if slices.ContainsFunc(known, func(k Old) bool { return k.Tier == o.Tier && k.Node == o.Node && k.Ahead == o.Ahead }) {
 			continue
 		}
 		s.mu.Lock()
 		s.counts.alarms[o.Tier]++
 		s.mu.Unlock()
-		log.Error("readers get a copy that is older than the replica; `freshet doctor` names the record", "tier", o.Tier, "node", o.Node,
-			"version", o.Version, "replica_version", x.version, "age", now.Sub(x.taken).Round(time.Millisecond))
+		log := log.With("tier", o.Tier, "node", o.Node, "version", o.Version, "replica_version", x.finding(o).Replica)
+		if o.Ahead {
+			log.Error("readers get a copy whose version is above the replica's, so that changes leave it in place; `freshet doctor` names the record")
+		} else {
+			log.Error("readers get a copy that is older than the replica; `freshet doctor` names the record", "age", now.Sub(x.taken).Round(time.Millisecond))
+		}
 	}
 	s.mu.Lock()
 	s.counts.stale = s.stale()
@@ -160,5 +193,8 @@ func (s *Sampler) stale() []Stale {
 }
 
 func (x *sample) finding(o Old) Stale {
+	if o.Ahead {
+		return Stale{Old: o, Dataset: x.dataset.Name, Key: x.key, Replica: o.row, Since: x.taken.UTC()}
+	}
 	return Stale{Old: o, Dataset: x.dataset.Name, Key: x.key, Replica: x.version, Since: x.taken.UTC()}
 }

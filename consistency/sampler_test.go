@@ -77,6 +77,9 @@ func TestStaleEntriesAreFound(t *testing.T) {
 			t.Errorf("%s: %+v", tier, w)
 		}
 	}
+	r.plant("key-15", 9)
+	wantFound(t, s, found{"shared", "", "key-03", 4, 7}, found{"local", "a", "key-11", 5, 7}, found{"shared", "", "key-15", 9, 7})
+	r.unplant("key-15")
 	if text := r.log.String(); !strings.Contains(text, "older than the replica") || !strings.Contains(text, "tier=local node=a") || strings.Contains(text, "key-") {
 		t.Errorf("the log names a key, or no alarm:\n%s", text)
 	}

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Stale is a copy that is known to be older than the replica, longer than is promised.
+// Stale is a copy that is known to be older than the replica longer than is promised, or to claim a version that the replica does not get.
 type Stale struct {
 	Old
 
 	Dataset string `json:"dataset"`
 	Key     string `json:"key"`
-	// Replica is the version that the row had at Since at the latest.
+	// Replica is the version that the row had at Since at the latest; of a copy that is Ahead, the row's at the last look.
 	Replica int64     `json:"replica_version"`
 	Since   time.Time `json:"since"`
 }
@@ -33,7 +33,7 @@ type Window struct {
 // Stats is a snapshot of a Sampler.
 type Stats struct {
 	Windows []Window `json:"windows"`
-	// Alarms counts by tier the copies that stayed stale.
+	// Alarms counts by tier the copies that stayed stale or ahead.
 	Alarms map[string]uint64 `json:"alarms"`
 	// Stale are those that still are, at most those of 100 records.
 	Stale []Stale `json:"stale"`

@@ -15,6 +15,8 @@ type Report struct {
 	Copies  int `json:"copies"`
 	// Stale copies are older than the replica, although their lanes were told of the change.
 	Stale []Stale `json:"stale"`
+	// Ahead copies have a version above the replica's, and kept it while the row was looked at again.
+	Ahead []Stale `json:"ahead"`
 	// Waiting copies are older too, and their lanes were not told yet: a worker is behind.
 	Waiting int `json:"waiting"`
 }
@@ -28,7 +30,7 @@ func Verify(ctx context.Context, cfg Config, after string, records int, datasets
 	if err != nil {
 		return Report{}, err
 	}
-	r := Report{Stale: []Stale{}}
+	r := Report{Stale: []Stale{}, Ahead: []Stale{}}
 	var suspects []*sample
 	for _, d := range datasets {
 		if d.Cache == nil {
@@ -77,11 +79,15 @@ func verifyPage(ctx context.Context, cfg *Config, r *Report, d *schemas.Dataset,
 	if err != nil {
 		return nil, "", fmt.Errorf("look at copies: %w", err)
 	}
+	later, err := versionsAfter(ctx, cfg, d, keys, versions, copies)
+	if err != nil {
+		return nil, "", err
+	}
 	now := time.Now()
 	for i := range copies {
 		r.Records++
 		r.Copies += copies[i].served()
-		if v := versions[keys[i]]; len(copies[i].Older(v)) > 0 {
+		if v := versions[keys[i]]; len(copies[i].Older(v)) > 0 || len(copies[i].Above(max(v, later[keys[i]]))) > 0 {
 			suspects = append(suspects, &sample{candidate: candidate{d, keys[i]}, name: names[i], version: v, applied: applied, taken: now})
 		}
 	}
@@ -89,6 +95,24 @@ func verifyPage(ctx context.Context, cfg *Config, r *Report, d *schemas.Dataset,
 		more = keys[n-1]
 	}
 	return suspects, more, nil
+}
+
+// versionsAfter reads the rows again whose copies claim more than they had: most were changed meanwhile.
+func versionsAfter(ctx context.Context, cfg *Config, d *schemas.Dataset, keys []string, versions map[string]int64, copies []Copies) (map[string]int64, error) {
+	var above []string
+	for i, k := range keys {
+		if len(copies[i].Above(versions[k])) > 0 {
+			above = append(above, k)
+		}
+	}
+	if len(above) == 0 {
+		return nil, nil
+	}
+	later, err := cfg.Replica.Versions(ctx, d, above)
+	if err != nil {
+		return nil, fmt.Errorf("read versions: %w", err)
+	}
+	return later, nil
 }
 
 // settle waits as long as a copy may be stale, and looks again.
@@ -108,12 +132,16 @@ func (r *Report) settle(ctx context.Context, cfg *Config, suspects []*sample) er
 		if err != nil {
 			return err
 		}
-		if waits {
+		if waits { // the worker is behind, and the row with it
 			r.Waiting += len(old)
 			continue
 		}
 		for _, o := range old {
-			r.Stale = append(r.Stale, x.finding(o))
+			if o.Ahead {
+				r.Ahead = append(r.Ahead, x.finding(o))
+			} else {
+				r.Stale = append(r.Stale, x.finding(o))
+			}
 		}
 	}
 	return nil

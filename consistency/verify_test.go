@@ -42,6 +42,11 @@ func TestVerify(t *testing.T) {
 	if rep := verify("k233", 0); len(rep.Stale) != 0 {
 		t.Errorf("behind the planted entry: %+v", rep)
 	}
+	r.plant("k233", 9)
+	if rep := verify("", 0); len(rep.Stale) != 0 || len(rep.Ahead) != 1 || rep.Ahead[0].Key != "k233" || rep.Ahead[0].Version != 9 || rep.Ahead[0].Replica != 3 {
+		t.Errorf("an entry above its row: %+v", rep)
+	}
+	r.plant("k233", 2)
 	r.apply("k017", 4)
 	if rep := verify("", 100); rep.Waiting != 2 || len(rep.Stale) != 0 {
 		t.Errorf("a change that waits for its emission: %+v", rep)

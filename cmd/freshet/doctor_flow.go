@@ -76,7 +76,11 @@ func (d *doctor) examineCopies(st *consistency.Stats) {
 		return
 	}
 	for _, s := range st.Stale {
-		d.bad("entry-stale", s.Dataset+" "+s.Key, staleMend(s), "%s", staleText(s))
+		finding := "entry-stale"
+		if s.Ahead {
+			finding = "entry-ahead"
+		}
+		d.bad(finding, s.Dataset+" "+s.Key, staleMend(s), "%s", staleText(s))
 	}
 }
 

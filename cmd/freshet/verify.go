@@ -125,12 +125,12 @@ func (p *program) printReport(r *consistency.Report) error {
 			return err
 		}
 	} else {
-		for _, s := range r.Stale {
+		for _, s := range slices.Concat(r.Stale, r.Ahead) {
 			fmt.Fprintln(p.out, staleText(s)+"; "+staleMend(s))
 		}
-		fmt.Fprintf(p.out, "%d records, %d copies of them: %d stale, %d waiting for a worker\n", r.Records, r.Copies, len(r.Stale), r.Waiting)
+		fmt.Fprintf(p.out, "%d records, %d copies of them: %d stale, %d ahead of the replica, %d waiting for a worker\n", r.Records, r.Copies, len(r.Stale), len(r.Ahead), r.Waiting)
 	}
-	if len(r.Stale) > 0 {
+	if len(r.Stale)+len(r.Ahead) > 0 {
 		return errReported
 	}
 	return nil
@@ -141,9 +141,15 @@ func staleText(s consistency.Stale) string {
 	if s.Tier == consistency.TierLocal {
 		what = "node " + s.Node
 	}
+	if s.Ahead {
+		return fmt.Sprintf("%s %s: %s has version %d, which is above the replica's %d: changes up to it leave the entry in place", s.Dataset, s.Key, what, s.Version, s.Replica)
+	}
 	return fmt.Sprintf("%s %s: %s has version %d, the replica has had %d since %s", s.Dataset, s.Key, what, s.Version, s.Replica, s.Since.Format("15:04:05Z07:00"))
 }
 
 func staleMend(s consistency.Stale) string {
+	if s.Ahead {
+		return fmt.Sprintf("return the row's _version from the loader, or 0 if it cannot know it (or wait, if freshet lag shows a worker that is behind), then freshet inspect %s %s --invalidate --reason '...'", s.Dataset, s.Key)
+	}
 	return fmt.Sprintf("freshet inspect %s %s --invalidate --reason '...', and report it", s.Dataset, s.Key)
 }

@@ -29,7 +29,7 @@ func (w *world) verify(args ...string) consistency.Report {
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		w.t.Fatalf("verify: %v, exit code %d\n%s%s", err, code, stdout, stderr)
 	}
-	if len(r.Stale) > 0 != (code == 1) || code > 1 {
+	if len(r.Stale)+len(r.Ahead) > 0 != (code == 1) || code > 1 {
 		w.t.Errorf("verify: exit code %d with %+v\n%s", code, r, stderr)
 	}
 	return r
@@ -38,6 +38,12 @@ func (w *world) verify(args ...string) consistency.Report {
 // spoil puts an older version of a person into the shared tier by hand.
 func (p *people) spoil(id int64) {
 	p.t.Helper()
+	p.plant(id, p.version[id]-1)
+}
+
+// plant puts any version of a person into the shared tier by hand.
+func (p *people) plant(id, version int64) {
+	p.t.Helper()
 	name := fmt.Sprintf("p:%d", id)
 	k := lane.KeysOf(p.ns, lane.Of(name, peopleLanes))
 	testenv.Eventually(p.t, settleLimit, func(ctx context.Context) error { // a master may just have changed
@@ -45,7 +51,7 @@ func (p *people) spoil(id int64) {
 		if err != nil {
 			return fmt.Errorf("read lane: %w", err)
 		}
-		b := fmt.Sprintf("V %d %s %s 99999999999999 0\n{\"id\":%d}", p.version[id]-1, m[0], m[1], id)
+		b := fmt.Sprintf("V %d %s %s 99999999999999 0\n{\"id\":%d}", version, m[0], m[1], id)
 		return p.rdb.Set(ctx, k.Value(name), b, time.Hour).Err()
 	})
 }
@@ -121,10 +127,17 @@ func TestWorkerSeesAStaleEntry(t *testing.T) {
 	}
 	p.wait(nodes[0])
 	p.spoil(1)
+	for p.version[2] < 1 {
+		p.publish(person{2, "", 1}, schemas.Upsert)
+	}
+	p.wait(nodes[0])
+	p.plant(2, p.version[2]+1_000_000)
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		got := p.doctor("--no-canary")
-		if !slices.ContainsFunc(got, func(f finding) bool { return f.Name == "entry-stale" && f.Bad && f.Where == "people 1" }) {
-			return fmt.Errorf("the doctor finds %+v", got)
+		for where, name := range map[string]string{"people 1": "entry-stale", "people 2": "entry-ahead"} {
+			if !slices.ContainsFunc(got, func(f finding) bool { return f.Name == name && f.Bad && f.Where == where }) {
+				return fmt.Errorf("the doctor finds no %s: %+v", name, got)
+			}
 		}
 		return nil
 	})
