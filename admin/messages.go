@@ -197,9 +197,15 @@ func (s *Server) places(ctx context.Context, d *schemas.Dataset, b *Browse) ([]p
 	if _, ok := ends[b.Partition]; !ok && b.Partition >= 0 {
 		return nil, noPartition(b.Partition, ends)
 	}
+	one := false
+	if b.Key != "" {
+		if one, err = s.onePartition(ctx, d, info); err != nil {
+			return nil, err
+		}
+	}
 	var out []place
 	for id, o := range ends {
-		if b.Partition >= 0 && id != b.Partition || b.Key != "" && d.Format == schemas.FormatCloudEvents && id != kafkalog.PartitionOf([]byte(b.Key), info.Partitions) {
+		if b.Partition >= 0 && id != b.Partition || one && id != kafkalog.PartitionOf([]byte(b.Key), info.Partitions) {
 			continue
 		}
 		out = append(out, place{kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}, min(max(from[id], o.First), o.LastStable), o.LastStable})

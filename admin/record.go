@@ -106,8 +106,7 @@ func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOut
 	return &recordOutput{r}, nil
 }
 
-// lookKafka reads the end of the record's partition. Other tools partition in their own ways, so that all partitions of
-// their topics are looked through.
+// lookKafka reads the end of the record's partition, or of all where its events may be in any.
 func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
 	r.Kafka = KafkaSide{Committed: -1, Events: []Message{}}
 	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
@@ -130,7 +129,11 @@ func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordIn
 		return err
 	}
 	r.Partition = kafkalog.PartitionOf([]byte(in.Key), info.Partitions)
-	if d.Format == schemas.FormatCloudEvents {
+	one, err := s.onePartition(ctx, d, info)
+	if err != nil {
+		return err
+	}
+	if one {
 		return s.lookPartition(ctx, look, in, r, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: r.Partition}, ends, committed)
 	}
 	for id := range info.Partitions {

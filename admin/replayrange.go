@@ -84,11 +84,15 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 		}
 		want[p] = true
 	}
-	// A record lives in one partition, as long as everybody partitions as our producer does: only then the others are
-	// left out.
-	if len(b.Keys) > 0 && len(want) == 0 && d.Format == schemas.FormatCloudEvents {
+	if len(b.Keys) > 0 && len(want) == 0 {
+		one, err := s.onePartition(ctx, d, info)
+		if err != nil {
+			return nil, err
+		}
 		for _, k := range b.Keys {
-			want[kafkalog.PartitionOf([]byte(k), info.Partitions)] = true
+			if one {
+				want[kafkalog.PartitionOf([]byte(k), info.Partitions)] = true
+			}
 		}
 	}
 	var parts []replica.JobPart
@@ -109,6 +113,17 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 		return nil, huma.Error422UnprocessableEntity("until comes before from, so the range is empty: exchange them, or leave until out")
 	}
 	return parts, nil
+}
+
+// onePartition reports whether all events of a record are in the partition that the producer gives for its key. Capture
+// tools partition in their own ways, and so do other clients, and a topic that got more partitions has a record's events in
+// several.
+func (s *Server) onePartition(ctx context.Context, d *schemas.Dataset, info kafkalog.TopicInfo) (bool, error) {
+	if d.Format != schemas.FormatCloudEvents {
+		return false, nil
+	}
+	why, err := s.cfg.Replica.Scattered(ctx, d.Topic, info.ID, info.Partitions)
+	return err == nil && why == "", err
 }
 
 func noPartition(p int32, ends map[int32]kafkalog.Offsets) error {

@@ -41,6 +41,11 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	if err := w.gate(ctx, p); err != nil {
 		return err
 	}
+	if pr.misplaced, pr.misplacedAt = p.countMisplaced(b); pr.misplaced > 0 {
+		if err := w.noteMisplaced(ctx, p, pr.misplacedAt); err != nil {
+			return err
+		}
+	}
 	batch := &replica.Batch{Source: p.source, Fence: p.fence, From: b.From, Next: b.Next, Changes: pr.changes, Letters: pr.letters}
 	started := time.Now()
 	res, err := w.applyUntilDone(ctx, p, batch)
@@ -51,7 +56,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	w.counts.applied(pr, res, time.Since(started))
 	w.sights.note(p.dataset, pr)
 	pr.lost.Add(res.Lost)
-	w.judged(p, pr.events, pr.lost)
+	w.judged(p, pr)
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
 	pr.applied = w.now()

@@ -172,7 +172,7 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 		b.t.Fatal(err)
 	}
 	cfg.Replica, cfg.Topics, cfg.Lanes, cfg.Hashes, cfg.Pauses, cfg.Restarts = db, db, db.LaneLog(b.ns), db, db, db
-	cfg.Binding, cfg.BindTo = db, b.ns
+	cfg.Binding, cfg.BindTo, cfg.Misplaced = db, b.ns, db
 	w, err := consumer.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)

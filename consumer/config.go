@@ -58,6 +58,8 @@ type Config struct {
 	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. Empty: it follows none. Only
 	// together with Emitter.
 	Namespace string
+	// Misplaced remembers records in unexpected partitions, so that searches by key look into all; nil: they are counted only.
+	Misplaced MisplacedLog
 	// Binding keeps the workers of other namespaces and databases apart from this one's: the worker takes nothing before the
 	// database belongs to BindTo and its group. nil: it is not checked, which only a database with one writer allows.
 	Binding BindingLog

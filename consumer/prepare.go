@@ -38,6 +38,9 @@ type prepared struct {
 	stopAt int
 	// other is the table of the last record that was of another one.
 	other string
+	// misplaced counts the records that the producer would have put into another partition; the first is at misplacedAt.
+	misplaced   int
+	misplacedAt int64
 	// lost are the events that lost against another one of the batch.
 	lost replica.Lost
 	// displaced: names at this batch's offsets may exist in MySQL and must be emitted with it.

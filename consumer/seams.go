@@ -96,6 +96,11 @@ type RestartLog interface {
 	RestartDone(ctx context.Context, source string) error
 }
 
+// MisplacedLog remembers that records of a topic are in other partitions than their keys say. It lives in MySQL.
+type MisplacedLog interface {
+	NoteMisplaced(ctx context.Context, topic, topicID string, partition int32, offset int64) error
+}
+
 // BindingLog keeps what namespace and group the database belongs to. It lives in MySQL.
 type BindingLog interface {
 	// Bind makes the database belong to the namespace, unless it belongs to one already. Errors:

@@ -116,6 +116,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 	if d != nil {
 		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})
 		p.unfit = topic.unfit(d)
+		p.partitions = topic.partitions
 	}
 	p.renewal = topic.renewal
 	p.reached.Store(pos.Next)

@@ -27,6 +27,8 @@ type DatasetStats struct {
 	Events, Superseded uint64
 	// Conflicts have the version of their record's row and other content.
 	Conflicts uint64
+	// Misplaced records are in another partition than the producer's partitioner gives for their keys.
+	Misplaced uint64
 	// RecentEvents and RecentSuperseded are those of the last five to ten minutes.
 	RecentEvents, RecentSuperseded uint64
 }
@@ -72,7 +74,8 @@ func (v *versions) stats(now time.Duration) DatasetStats {
 }
 
 // judged counts a batch's events that lost, and warns at most once a minute.
-func (w *Worker) judged(p *partition, events int, lost replica.Lost) {
+func (w *Worker) judged(p *partition, pr *prepared) {
+	lost := pr.lost
 	if p.dataset == nil {
 		return
 	}
@@ -83,7 +86,8 @@ func (w *Worker) judged(p *partition, events int, lost replica.Lost) {
 		v = &versions{warnedBack: -warnEvery, warnedEquals: -warnEvery}
 		w.versions[p.dataset.Name] = v
 	}
-	v.add(now, events, lost)
+	v.add(now, pr.events, lost)
+	v.total.Misplaced += uint64(pr.misplaced)
 	s := v.stats(now)
 	back := lost.Superseded > 0 && s.VersionsWentBack() && now-v.warnedBack >= warnEvery
 	equals := lost.Conflicts > 0 && now-v.warnedEquals >= warnEvery

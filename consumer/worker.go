@@ -37,6 +37,7 @@ type Worker struct {
 	held      map[string]replica.Pause          // by dataset: the pause is noted
 	storms    map[string]*storm                 // by dataset
 	versions  map[string]*versions              // by dataset
+	scattered map[string]bool                   // by topic id: a misplaced record is noted
 	faults    map[string]fault                  // by what is being waited for
 	bound     string                            // identity of the database that the group was told of
 	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
@@ -60,7 +61,9 @@ type partition struct {
 	id      kafkalog.Partition
 	source  string
 	dataset *schemas.Dataset
-	decoder *cdc.Decoder
+	// partitions is the topic's number of partitions.
+	partitions int32
+	decoder    *cdc.Decoder
 	// unfit says why nothing of this partition can be applied; nil in all but one case.
 	unfit error
 	// stopped: the last batch was set aside, and none was applied since. The worker's mutex guards it.
@@ -131,7 +134,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.With("component", "worker"), kick: make(chan struct{}, 1),
 		parts: map[kafkalog.Partition]*partition{}, counted: map[string]int32{}, paused: map[string]pause{}, faults: map[string]fault{},
-		held: map[string]replica.Pause{}, storms: map[string]*storm{}, versions: map[string]*versions{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
+		held: map[string]replica.Pause{}, storms: map[string]*storm{}, versions: map[string]*versions{}, scattered: map[string]bool{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
 	}
 	w.counts.started = time.Now()
 	if cfg.anyCached() {

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/migrations"
+	"github.com/freshet/freshet/schemas"
 )
 
 func (d *doctor) examineMigrations(ctx context.Context) {
@@ -64,6 +65,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 		d.bad("no-worker", "", "start freshet worker or freshet serve", "no worker is alive, so nothing is applied")
 	}
 	d.examineBinding(ctx)
+	d.examinePlaces(ctx)
 	counts, err := d.db.CountLetters(ctx, "")
 	if n := counts["open"]; err == nil && n > 0 {
 		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d letters are open", n)
@@ -263,6 +265,23 @@ func (d *doctor) examineVersions(w admin.WorkerState) {
 		if ds.VersionsWentBack {
 			d.bad("versions-went-back", ds.Dataset, "if the source was restored from a backup, follow docs/reliability.md, \"A source that was restored\"",
 				"most recent events have lower versions than their rows and change nothing (worker %s)", w.Owner)
+		}
+	}
+}
+
+// examinePlaces looks for topics whose records are in other partitions than their keys say.
+func (d *doctor) examinePlaces(ctx context.Context) {
+	if d.kafka == nil {
+		return
+	}
+	for _, ds := range d.set.All() {
+		info, err := d.kafka.Topic(ctx, ds.Topic)
+		if err != nil || ds.Format != schemas.FormatCloudEvents {
+			continue // topic-missing reports it; capture tools have partitioners of their own
+		}
+		if why, err := d.db.Scattered(ctx, ds.Topic, info.ID, info.Partitions); err == nil && why != "" {
+			d.note("records-misplaced", ds.Topic, "let every client use Kafka's default partitioner (librdkafka: partitioner=murmur2_random); a new topic, filled again, ends it",
+				"%s: searches by key look into all partitions, and the order of a record's events rests on versions alone", why)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: h, Logger: log,
-		Binding: db, BindTo: c.Namespace, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
+		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
 	}
 	var foreign *invalidation.Foreign
 	var sampler *consistency.Sampler
@@ -251,7 +251,7 @@ func workerState(owner, address string, began time.Time, set *schemas.Datasets, 
 	for _, d := range slices.Sorted(maps.Keys(stats.Datasets)) {
 		s := stats.Datasets[d]
 		st.Datasets = append(st.Datasets, admin.WorkerDataset{
-			Dataset: d, Events: s.Events, Superseded: s.Superseded, Conflicts: s.Conflicts, VersionsWentBack: s.VersionsWentBack(),
+			Dataset: d, Events: s.Events, Superseded: s.Superseded, Conflicts: s.Conflicts, Misplaced: s.Misplaced, VersionsWentBack: s.VersionsWentBack(),
 		})
 	}
 	for _, p := range stats.Consumer.Partitions {

@@ -68,6 +68,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for d, st := range s.Datasets {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_superseded_events_total", "Events with a lower version than their record had.", "dataset"), prometheus.CounterValue, float64(st.Superseded), d)
+		ch <- prometheus.MustNewConstMetric(desc("freshet_misplaced_records_total", "Records in another partition than the producer's partitioner gives for their keys.", "dataset"), prometheus.CounterValue, float64(st.Misplaced), d)
 		ch <- prometheus.MustNewConstMetric(desc("freshet_version_conflicts_total", "Events with the version of their row and other content.", "dataset"), prometheus.CounterValue, float64(st.Conflicts), d)
 	}
 	for d := range s.Paused {

@@ -1,0 +1,56 @@
+package consumer
+
+import (
+	"context"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
+)
+
+// countMisplaced counts the records of a batch that the producer would have put into another partition. Capture tools have
+// partitioners of their own: nobody looks for a record of their topics in one partition only.
+func (p *partition) countMisplaced(b *kafkalog.Batch) (n int, first int64) {
+	if p.dataset == nil || p.dataset.Format != schemas.FormatCloudEvents || p.partitions < 1 {
+		return 0, 0
+	}
+	for i := range b.Records {
+		rec := &b.Records[i]
+		if len(rec.Key) == 0 || kafkalog.PartitionOf(rec.Key, p.partitions) == p.id.ID {
+			continue
+		}
+		if n == 0 {
+			first = rec.Offset
+		}
+		n++
+	}
+	return n, first
+}
+
+// noteMisplaced notes the first misplaced record that this worker meets in a topic, before its batch is applied: from then
+// on every search by key looks into all partitions.
+func (w *Worker) noteMisplaced(ctx context.Context, p *partition, offset int64) error {
+	if w.cfg.Misplaced == nil {
+		return nil
+	}
+	w.mu.Lock()
+	known := w.scattered[p.id.TopicID]
+	w.mu.Unlock()
+	if known {
+		return nil
+	}
+	const what = "mysql: note misplaced records"
+	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+		return w.cfg.Misplaced.NoteMisplaced(ctx, p.id.Topic, p.id.TopicID, p.id.ID, offset)
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // it names what it did
+	}
+	w.healed(what)
+	w.mu.Lock()
+	w.scattered[p.id.TopicID] = true
+	w.mu.Unlock()
+	w.log.Warn("a record is in another partition than the producer's partitioner gives for its key: the topic got more partitions, or another client wrote it; searches by key look into all partitions from now on",
+		"topic", p.id.Topic, "partition", p.id.ID, "offset", offset)
+	return nil
+}
