@@ -77,13 +77,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit decides who may pass.
 func (g *gate) admit(w *recorder, r *http.Request) {
-	if unclean(r) {
-		problem(w, http.StatusNotFound, "there is no such route: the path has an empty or a dot segment; encode what belongs to a name")
-		return
-	}
 	_, pattern := g.mux.Handler(r)
 	ru, known := g.rules[pattern]
-	if known && ru.public {
+	odd := unclean(r)
+	if known && ru.public && !odd {
 		if g.tokens == nil || r.Header.Get("Authorization") != "" { // probes without a token are no guesses
 			if who, status := g.identify(r); status == 0 {
 				r = r.WithContext(withPrincipal(r.Context(), who))
@@ -108,6 +105,8 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 		return
 	}
 	switch {
+	case odd:
+		problem(w, http.StatusNotFound, "there is no such route: the path has an empty or a dot segment; encode what belongs to a name")
 	case pattern == "":
 		g.noRoute(w, r)
 	case repeated(r) != "":

@@ -17,8 +17,8 @@ import (
 // mayRebuild refuses a rebuild that would lose something, also in a dry run.
 func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
 	if spec.Action != replica.ActionRebuild {
-		if spec.DropOld {
-			return huma.Error422UnprocessableEntity("drop_old goes with the action rebuild alone")
+		if spec.DropOld || spec.AcceptLoss {
+			return huma.Error422UnprocessableEntity("drop_old and accept_loss go with the action rebuild alone")
 		}
 		return nil
 	}
@@ -28,10 +28,13 @@ func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *repli
 	}
 	err := consumer.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
 	var refused *replica.DatasetError
-	if errors.As(err, &refused) {
-		return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Mend)
+	switch {
+	case !errors.As(err, &refused):
+		return s.answerError(ctx, "look whether the table can be rebuilt", err)
+	case refused.Loss && spec.AcceptLoss:
+		return nil // the operator accepts it
 	}
-	return s.answerError(ctx, "look whether the table can be rebuilt", err)
+	return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Mend)
 }
 
 // mayRedrive refuses what does not choose letters, and what chooses nothing else.

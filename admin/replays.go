@@ -122,6 +122,7 @@ type replayRequest struct {
 	Errno            uint16   `json:"errno,omitempty" doc:"with redrive: only letters of refusals with this MySQL error number"`
 	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
 	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the former table; else it is kept under another name"`
+	AcceptLoss       bool     `json:"accept_loss,omitempty" doc:"with rebuild: swap although rows are newer than what the topic holds of them, or not in it; a dry run counts them"`
 	Rate             int      `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000"`
 	InvalidationRate int      `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own"`
 	Reason           string   `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
@@ -147,7 +148,7 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 		return nil, err
 	}
 	spec := replica.JobSpec{
-		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld,
+		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld, AcceptLoss: b.AcceptLoss,
 		From: b.From, Until: b.Until, Partitions: b.Partitions, LetterReason: schemas.Reason(b.LetterReason), Errno: b.Errno,
 	}
 	note(ctx, "spec", spec)

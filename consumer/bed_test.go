@@ -49,6 +49,8 @@ type bed struct {
 	group    string
 	datasets *schemas.Datasets
 	workers  int
+	// losesNothing: rebuilds do not accept a loss; dryRun: they change nothing.
+	losesNothing, dryRun bool
 }
 
 // servers are those of a bed; what is nil is shared.

@@ -42,6 +42,7 @@ type RebuildLog interface {
 	TableLog
 	SwapLog
 	TailLog
+	CompareLog
 }
 
 // TableLog says what is known of a dataset's table, and of tables that are left over. *replica.MySQL has it.
@@ -82,7 +83,6 @@ type TailLog interface {
 type RebuildTopics interface {
 	Topic(ctx context.Context, name string) (kafkalog.TopicInfo, error)
 	Offsets(ctx context.Context, topic string) (map[int32]kafkalog.Offsets, error)
-	Compacted(ctx context.Context, topic string) (bool, error)
 }
 
 // CheckRebuild gives a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
@@ -112,16 +112,20 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	compacted, err := topics.Compacted(ctx, d.Topic)
-	if err != nil {
+	if err := db.CheckRebuild(ctx, d); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
 	for n, o := range ends {
-		if o.First > 0 && !compacted {
-			return refuse(fill, "topic %s does not hold every record: partition %d begins at offset %d, what came before is deleted, and the topic is not compacted", d.Topic, n, o.First)
+		if o.First == 0 {
+			continue
+		}
+		// Compaction alone leaves the first offset at 0.
+		return &replica.DatasetError{
+			Dataset: d.Name, Loss: true, Mend: fill + "; or accept the loss (accept_loss, --accept-loss)",
+			Problem: fmt.Sprintf("topic %s does not hold every record: partition %d begins at offset %d, and what came before is deleted", d.Topic, n, o.First),
 		}
 	}
-	return db.CheckRebuild(ctx, d) //nolint:wrapcheck // it names what it did
+	return nil
 }
 
 // rebuilding is one run of a replay that rebuilds.
@@ -132,6 +136,11 @@ type rebuilding struct {
 	live   *schemas.Dataset
 	noted  replica.Topic
 	topic  kafkalog.TopicInfo
+	// compared: suspects are the records that the present table has in a higher version than the new one, or alone, as long
+	// as live batches went on; unnamed counts live rows whose key no event can have.
+	compared bool
+	suspects []string
+	unnamed  int64
 }
 
 // rebuild goes on where the tables say that it is.
@@ -173,7 +182,7 @@ func (x *rebuilding) target(d *schemas.Dataset, action replica.JobAction) {
 
 // build makes the new table, fills it, and swaps.
 func (x *rebuilding) build(ctx context.Context) error {
-	if err := CheckRebuild(ctx, x.live, x.r.cfg.Kafka, x.r.cfg.Log); err != nil {
+	if err := mayLose(CheckRebuild(ctx, x.live, x.r.cfg.Kafka, x.r.cfg.Log), x.job.Spec.AcceptLoss); err != nil {
 		return err
 	}
 	x.target(x.tables.Shadow, replica.ActionRebuild)
@@ -198,6 +207,9 @@ func (x *rebuilding) build(ctx context.Context) error {
 				return err
 			}
 			continue
+		}
+		if err := x.suspect(ctx); err != nil {
+			return err
 		}
 		swapped, err := x.swap(ctx)
 		if err != nil || swapped {
@@ -267,6 +279,9 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 		}
 		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow); err != nil {
 			return err //nolint:wrapcheck // it names what it did
+		}
+		if err := x.lost(ctx); err != nil {
+			return err
 		}
 		x.r.cfg.Failpoint(PointRebuildHeld)
 		return nil

@@ -29,7 +29,7 @@ func (b *bed) rebuild(w *worker, log func(*replica.MySQL) consumer.ReplayLog, at
 	if broken, err := db.Prepare(b.t.Context(), b.datasets.All()); err != nil || len(broken) > 0 {
 		b.t.Fatal(err, broken)
 	}
-	spec := replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test"}
+	spec := replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test", AcceptLoss: !b.losesNothing, DryRun: b.dryRun}
 	part := replica.JobPart{Source: b.source("items"), End: b.end("items")}
 	id, _, err := db.AddJob(b.t.Context(), replica.Job{Spec: spec, Actor: "test", Parts: []replica.JobPart{part}}, "")
 	if err != nil {
@@ -221,10 +221,9 @@ func TestRebuildMendsTheTableItself(t *testing.T) {
 
 // topicFake is a topic as CheckRebuild asks for it.
 type topicFake struct {
-	id        string
-	first     int64
-	compacted bool
-	parts     int32
+	id    string
+	first int64
+	parts int32
 }
 
 func (f topicFake) Topic(_ context.Context, name string) (kafkalog.TopicInfo, error) {
@@ -234,8 +233,6 @@ func (f topicFake) Topic(_ context.Context, name string) (kafkalog.TopicInfo, er
 func (f topicFake) Offsets(context.Context, string) (map[int32]kafkalog.Offsets, error) {
 	return map[int32]kafkalog.Offsets{0: {First: f.first, LastStable: 100, HighWater: 100}}, nil
 }
-
-func (f topicFake) Compacted(context.Context, string) (bool, error) { return f.compacted, nil }
 
 // tableFake is what is noted of the topic.
 type tableFake struct{ noted replica.Topic }
@@ -261,7 +258,7 @@ func TestCheckRebuild(t *testing.T) {
 		"whole":             {byEvent, whole, noted, ""},
 		"never observed":    {byEvent, whole, tableFake{}, ""},
 		"trimmed":           {byEvent, topicFake{id: "a", parts: 1, first: 7}, noted, "begins at offset 7"},
-		"compacted":         {byEvent, topicFake{id: "a", parts: 1, first: 7, compacted: true}, noted, ""},
+		"compacted":         {byEvent, topicFake{id: "a", parts: 1, first: 7}, noted, "begins at offset 7"},
 		"made anew":         {byEvent, whole, tableFake{replica.Topic{ID: "a", Partitions: 1, Epoch: 1}}, "made anew"},
 		"made anew, unseen": {byEvent, topicFake{id: "b", parts: 1}, noted, "made anew"},
 		"more partitions":   {byEvent, topicFake{id: "a", parts: 2}, noted, ""},

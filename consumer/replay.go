@@ -220,7 +220,13 @@ func (x *replayRun) all(ctx context.Context) error {
 		if x.action == replica.ActionRebuild && !x.job.Spec.DryRun {
 			return x.leased(ctx, func(ctx context.Context) error { return x.rebuild(ctx, noted) })
 		}
-		return x.leased(ctx, x.readParts)
+		begun := slices.ContainsFunc(x.job.Parts, func(p replica.JobPart) bool { return p.Next > p.From })
+		return x.leased(ctx, func(ctx context.Context) error {
+			if err := x.readParts(ctx); err != nil || x.action != replica.ActionRebuild {
+				return err
+			}
+			return x.foresee(ctx, begun)
+		})
 	}
 	if x.job.Spec.DryRun || d.Cache == nil {
 		return work(nil)

@@ -80,7 +80,7 @@ func (p *program) replayLimit() *cobra.Command {
 const rebuildAction = string(replica.ActionRebuild)
 
 func (p *program) replayStart() *cobra.Command {
-	var apply, watch, rebuild, dropOld bool
+	var apply, watch, rebuild, dropOld, acceptLoss bool
 	var key string
 	body := map[string]any{}
 	cmd := &cobra.Command{
@@ -90,13 +90,15 @@ func (p *program) replayStart() *cobra.Command {
 			"With --action redrive the dataset's open dead letters are applied, under the versions that they keep; --key, --prefix, --op,\n" +
 			"--letter-reason and --errno choose among them.\n\n" +
 			"With --rebuild the whole topic is read into a new table, which then takes the place of the dataset's one: for a table that\n" +
-			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic goes on meanwhile.",
+			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic goes on meanwhile. A rebuild that\n" +
+			"would take rows back or drop some is refused without --accept-loss; its dry run counts them.",
 		Args: args(cobra.ExactArgs(1)),
 	}
 	fs := cmd.Flags()
 	action := fs.String("action", "apply", "apply, invalidate, apply+invalidate, redrive (open dead letters instead of the topic), or rebuild")
 	fs.BoolVar(&rebuild, "rebuild", false, "the same as --action rebuild")
 	fs.BoolVar(&dropOld, "drop-old", false, "with --rebuild: drop the former table instead of keeping it under another name")
+	fs.BoolVar(&acceptLoss, "accept-loss", false, "with --rebuild: swap although rows are newer than what the topic holds of them, or not in it")
 	from := fs.String("from", "start", "start, end-N, an offset, or a time (RFC 3339)")
 	until := fs.String("until", "end", "end, an offset, or a time (RFC 3339)")
 	partitions := fs.Int32Slice("partitions", nil, "only these")
@@ -121,6 +123,9 @@ func (p *program) replayStart() *cobra.Command {
 		}
 		if dropOld {
 			body["drop_old"] = true
+		}
+		if acceptLoss {
+			body["accept_loss"] = true
 		}
 		for name, v := range map[string]any{
 			"dataset": args[0], "action": *action, "from": *from, "until": *until, "dry_run": !apply, "rate": *rate, "invalidation_rate": *names, "reason": *reason,

@@ -61,8 +61,10 @@ type JobSpec struct {
 	LetterReason schemas.Reason `json:"letter_reason,omitempty"`
 	Errno        uint16         `json:"errno,omitempty"`
 	// DropOld drops the former table after a rebuild; else it stays under another name.
-	DropOld bool   `json:"drop_old,omitempty"`
-	Reason  string `json:"reason"`
+	DropOld bool `json:"drop_old,omitempty"`
+	// AcceptLoss lets a rebuild swap although rows of the former table are newer than what the topic holds, or not in it.
+	AcceptLoss bool   `json:"accept_loss,omitempty"`
+	Reason     string `json:"reason"`
 }
 
 // Letters is the choice of a redrive.

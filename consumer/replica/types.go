@@ -31,6 +31,8 @@ type DatasetError struct {
 	Errno uint16
 	// Problem and Mend are for people; no row values.
 	Problem, Mend string
+	// Loss: what is refused would lose rows or states, and may be done all the same if the operator accepts that.
+	Loss bool
 }
 
 // Error gives "dataset users: problem; mend".
