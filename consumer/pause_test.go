@@ -118,3 +118,16 @@ func TestReadinessForgetsWhatIsNotOwned(t *testing.T) {
 	awaitReady(t, first)
 	awaitReady(t, second)
 }
+
+// A pause whose batch is gone from the log ends by itself, although no next batch reports that the partition goes on.
+func TestPauseWithoutANextBatchEnds(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	w := b.start(nil)
+	b.putMany("items", 3)
+	b.awaitDone("items")
+	w.PauseIdle(b.dataset("items").Topic)
+	awaitReady(t, w)
+	b.put("items", "k1", 2)
+	b.awaitRow("items", "k1", 2)
+}

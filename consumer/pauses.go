@@ -139,6 +139,7 @@ func (w *Worker) probePaused(ctx context.Context) {
 		return
 	}
 	defer w.pauseLock.release()
+	w.forgetIdle()
 	w.mu.Lock()
 	var topics []string
 	for topic, p := range w.paused {
@@ -149,5 +150,25 @@ func (w *Worker) probePaused(ctx context.Context) {
 	w.mu.Unlock()
 	for _, t := range topics {
 		w.consumer.Resume(t)
+	}
+}
+
+// forgetIdle ends the pauses of partitions that have nothing to apply any more: the batch that could not be applied is gone
+// from the log, which was cut or left out by a restart, and no next one would report that the partition goes on.
+func (w *Worker) forgetIdle() {
+	for _, st := range w.consumer.Stats().Partitions {
+		if st.Paused || st.Lost || st.Stopped || st.HighWater < 0 || st.Fetched < st.HighWater || st.Applied < st.HighWater {
+			continue
+		}
+		p := w.partition(st.Partition)
+		if p == nil {
+			continue
+		}
+		w.mu.Lock()
+		stopped := p.stopped
+		w.mu.Unlock()
+		if stopped {
+			w.resumed(p)
+		}
 	}
 }

@@ -1,0 +1,12 @@
+package consumer
+
+import "errors"
+
+// PauseIdle notes pauses as refused batches do, for partitions that have no batch.
+func (w *Worker) PauseIdle(topic string) {
+	for _, p := range w.partitions() {
+		if p.id.Topic == topic {
+			w.pause(p, errors.New("a batch that is not in the log any more"))
+		}
+	}
+}
