@@ -6,12 +6,14 @@ FUZZTIME ?= 10s
 PKGS     ?= ./...
 TESTS    ?= -count=1 -p 2 -timeout 20m
 REPEAT   ?= 20
+# What touches a database or Redis.
+STORES   := ./consumer/... ./invalidation/... ./admin ./consistency ./migrations ./cmd/freshet ./examples/... ./internal/e2e
 # serve starts Kafka, MariaDB and Redis once for the command that follows it, installing what is missing, and stops them.
 SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-latency clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-latency clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +26,10 @@ build: ## build bin/freshet
 
 test: ## install and start the real servers, then run all tests
 	$(SERVE) $(GO) test $(TESTS) $(ARGS) $(PKGS)
+
+test-matrix: ## the tests that touch a database or Redis, on MySQL 9 with Valkey 9, then with Redis 8 (Debian; nothing is installed)
+	FRESHET_TEST_FLAVOR=mysql+valkey $(SERVE) $(GO) test $(TESTS) $(ARGS) $(STORES)
+	FRESHET_TEST_FLAVOR=mysql+redis $(SERVE) $(GO) test $(TESTS) $(ARGS) $(filter-out ./migrations,$(STORES))
 
 # A test that is not in the table passed every time. The log of each failure is above the table.
 flakes: ## repeat all tests REPEAT times (20) and print how often each one failed (PKGS, ARGS as for test)

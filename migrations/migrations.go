@@ -133,20 +133,25 @@ func (m *Migrations) checkTimes(ctx context.Context) error {
 	return nil
 }
 
-// Up runs every migration that the database lacks and gives those that ran. A database that is up to date is left alone.
+// Up runs every migration that the database lacks and returns those that ran, also when a later one failed. A database that
+// is up to date is left alone.
 func (m *Migrations) Up(ctx context.Context) ([]Step, error) {
 	if err := m.checkTimes(ctx); err != nil {
 		return nil, err
 	}
 	results, err := m.provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		results = partial.Applied
+	}
 	if err != nil {
-		return nil, fmt.Errorf("run migrations: %w", err)
+		err = fmt.Errorf("run migrations: %w", err)
 	}
 	steps := make([]Step, 0, len(results))
 	for _, r := range results {
 		steps = append(steps, Step{Version: r.Source.Version, Name: r.Source.Path, Applied: true})
 	}
-	return steps, nil
+	return steps, err
 }
 
 // Down takes back the newest migration and gives it; its table and everything in it is gone. ok is false when there was

@@ -251,7 +251,7 @@ func (d *doctor) examineWriting(ctx context.Context) {
 	}
 	if err != nil {
 		if n, ok := replica.Errno(err); ok && n != 1146 {
-			d.bad("mysql-grants", "", "grant SELECT, INSERT, UPDATE and DELETE on the database, and write to the primary", "Freshet's tables cannot be written (mysql error %d)", n)
+			d.bad("mysql-grants", "", "grant SELECT, INSERT, UPDATE and DELETE on the database, and write to the primary", "Freshet's tables cannot be written (%s)", replica.ErrnoText(n))
 		}
 	}
 }

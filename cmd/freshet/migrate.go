@@ -32,10 +32,10 @@ func (p *program) migrateCommand() *cobra.Command {
 	cmd.AddCommand(
 		p.migrateStep("up", "Make or upgrade Freshet's own tables", func(ctx context.Context, m *migrations.Migrations) error {
 			done, err := m.Up(ctx)
-			if perr := p.printSteps(done, "applied", "nothing to do: the tables are up to date"); err == nil {
-				err = perr
+			if err != nil && len(done) == 0 {
+				return inWords(err)
 			}
-			return err
+			return errors.Join(inWords(err), p.printSteps(done, "applied", "nothing to do: the tables are up to date"))
 		}),
 		p.migrateStep("status", "Say which migrations ran", func(ctx context.Context, m *migrations.Migrations) error {
 			all, err := m.Status(ctx)
@@ -247,6 +247,14 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		return errReported
 	}
 	return nil
+}
+
+// inWords adds to an error of the server how to fix what its number stands for.
+func inWords(err error) error {
+	if n, ok := replica.Errno(err); ok {
+		return fmt.Errorf("%w; %s", err, replica.ErrnoText(n))
+	}
+	return err
 }
 
 func (p *program) printDatasets(r datasetsReport) {

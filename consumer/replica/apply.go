@@ -228,7 +228,7 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 			number, _ := Errno(err)
 			return &DatasetError{
 				Dataset: t.ds.Name, Errno: number,
-				Problem: fmt.Sprintf("the server refuses the statement on its table with mysql error %d", number),
+				Problem: "the server refuses the statement on its table with " + ErrnoText(number),
 				Mend:    "run freshet migrate datasets, or with --dry-run to see what differs",
 			}
 		case classify(err) != classPoison:

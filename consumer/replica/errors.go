@@ -35,6 +35,9 @@ func classOf(number uint16) class {
 		3572, // NOWAIT
 		1020: // record changed since last read
 		return classConflict
+	case 1927, // killed (MariaDB)
+		4031: // idle for too long (MySQL)
+		return classConnection
 	case 1048, // NULL in a NOT NULL column
 		1062, // a second unique key
 		1264, // out of range
@@ -100,15 +103,7 @@ type serverError struct {
 	err    error
 }
 
-func (e *serverError) Error() string {
-	switch e.number {
-	case 1146:
-		return "mysql error 1146: a table is missing; run freshet migrate"
-	case 1044, 1045, 1142:
-		return fmt.Sprintf("mysql error %d: access denied; check user, password and grants", e.number)
-	}
-	return fmt.Sprintf("mysql error %d", e.number)
-}
+func (e *serverError) Error() string { return ErrnoText(e.number) }
 
 func (e *serverError) Unwrap() error { return e.err }
 

@@ -2,7 +2,6 @@ package replica_test
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -119,9 +118,9 @@ func TestPurgeRaisesLow(t *testing.T) {
 		}
 	}
 	low(-1)
-	const names = 2500 // more than one chunk
-	b.exec(t, "INSERT INTO freshet_displaced (source, off, kind, name, created_at) SELECT ?, seq, 'k', CONCAT('n', seq), 1 FROM seq_0_to_"+
-		fmt.Sprint(names-1), src)
+	// 2500 names, more than one chunk.
+	b.exec(t, "INSERT INTO freshet_displaced (source, off, kind, name, created_at) WITH RECURSIVE s (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n < 49)"+
+		" SELECT ?, a.n * 50 + b.n, 'k', CONCAT('n', a.n * 50 + b.n), 1 FROM s a, s b", src)
 	b.exec(t, "UPDATE freshet_displaced SET created_at = ? WHERE off = 5", time.Now().UnixMilli())
 	if err := log.Purge(t.Context(), src, 2400, time.Hour); err != nil {
 		t.Fatal(err)

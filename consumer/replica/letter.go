@@ -43,7 +43,7 @@ func refusedLetter(source string, t *table, c *Change, number uint16) *letter {
 	l := &Letter{
 		Offset: c.Offset, Index: c.Index, Dataset: t.ds.Name, Version: c.Version, Op: schemas.Upsert,
 		Reason: schemas.ReasonRefused, Errno: number, Record: c.Record, CacheKey: c.CacheKey,
-		Detail: fmt.Sprintf("table %s refused the row with mysql error %d", t.ds.Replica.Table, number),
+		Detail: fmt.Sprintf("table %s refused the row with %s", t.ds.Replica.Table, ErrnoText(number)),
 	}
 	if overwrites(number) {
 		l.Detail = "a unique index of table " + t.ds.Replica.Table + " finds another record's row; drop the index, then redrive"

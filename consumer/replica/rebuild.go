@@ -153,7 +153,7 @@ func ddlError(b *Rebuild, what string, err error) error {
 	case 1044, 1142, 1227: // rights
 		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Mend: "grant CREATE, ALTER and DROP on the database to it"}
 	case 1050, 1071, 1118, 1146:
-		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: fmt.Sprintf("%s: mysql error %d", what, n), Mend: "look at the tables, and start the rebuild again"}
+		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + ErrnoText(n), Mend: "look at the tables, and start the rebuild again"}
 	}
 	return doing(what, "", err)
 }

@@ -56,7 +56,8 @@ func plainUser(t *testing.T, root *sql.DB, dsn string) string {
 		t.Fatal(err)
 	}
 	for _, host := range []string{"localhost", "%"} {
-		execOn(t, root, fmt.Sprintf("CREATE OR REPLACE USER 'plain'@'%s'", host))
+		execOn(t, root, fmt.Sprintf("DROP USER IF EXISTS 'plain'@'%s'", host))
+		execOn(t, root, fmt.Sprintf("CREATE USER 'plain'@'%s' IDENTIFIED BY ''", host))
 		execOn(t, root, fmt.Sprintf("GRANT ALL ON `%s`.* TO 'plain'@'%s'", cfg.DBName, host))
 	}
 	cfg.User, cfg.Passwd = "plain", ""

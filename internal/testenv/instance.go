@@ -171,6 +171,9 @@ func freePort(ctx context.Context) (int, error) {
 // program finds an executable; Debian puts servers where users' PATH does not look.
 func program(mend string, names ...string) (string, error) {
 	for _, name := range names {
+		if path, ok := flavored(name); ok {
+			return path, nil
+		}
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +35,9 @@ type MySQLServer struct {
 
 	account mysql.Config // how to reach it, without a database
 }
+
+// MariaDB reports whether the server is MariaDB, not MySQL.
+func (s *MySQLServer) MariaDB() bool { return strings.Contains(s.Version, "MariaDB") }
 
 // DSN is the driver's data source name of a database; "" for none.
 func (s *MySQLServer) DSN(database string) string {
@@ -132,12 +137,7 @@ func (s *MySQLServer) ask(ctx context.Context) (port int, dir string, err error)
 }
 
 func startMySQL(ctx context.Context, l *launcher, o MySQLOptions) (*MySQLServer, error) {
-	const mend = "install mariadb-server or set " + MySQLVar
-	bin, err := program(mend, "mariadbd")
-	if err != nil {
-		return nil, err
-	}
-	install, err := program(mend, "mariadb-install-db")
+	soft, err := mysqlSoftware()
 	if err != nil {
 		return nil, err
 	}
@@ -159,39 +159,71 @@ func startMySQL(ctx context.Context, l *launcher, o MySQLOptions) (*MySQLServer,
 		s.account.User, s.account.Net, s.account.Addr = "root", "unix", s.Socket
 		s.account.Logger = &mysql.NopLogger{}
 		s.instance = instance{
-			name: "MariaDB", dir: dir,
-			boot: func(ctx context.Context) (*Process, error) { return s.bootOwn(ctx, l, bin, port, o) },
-			wipe: func(ctx context.Context) error { return s.install(ctx, l, install) },
+			name: soft.name, dir: dir,
+			boot: func(ctx context.Context) (*Process, error) { return s.bootOwn(ctx, l, soft, port, o) },
+			wipe: func(ctx context.Context) error { return s.install(ctx, l, soft) },
 		}
-		if err := s.install(ctx, l, install); err != nil {
+		if err := s.install(ctx, l, soft); err != nil {
 			return nil, err
 		}
 		return s, s.start(ctx)
 	})
 }
 
+// mysqlPrograms are the programs of MariaDB, or of MySQL, and what they need to be told.
+type mysqlPrograms struct {
+	name, server, install   string
+	serverArgs, installArgs []string
+	initSQL                 string // run at each start
+}
+
+func mysqlSoftware() (mysqlPrograms, error) {
+	if bin, ok := flavored("mysqld"); ok {
+		return mysqlPrograms{
+			name: "MySQL", server: bin, install: bin,
+			serverArgs: []string{"--innodb-redo-log-capacity=64M"}, installArgs: []string{"--initialize-insecure"},
+			// Without names to resolve, root@localhost has the socket alone.
+			initSQL: "CREATE USER IF NOT EXISTS root@'127.0.0.1' IDENTIFIED BY '';\nGRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n",
+		}, nil
+	}
+	const fix = "install mariadb-server or set " + MySQLVar
+	server, err := program(fix, "mariadbd")
+	if err != nil {
+		return mysqlPrograms{}, err
+	}
+	install, err := program(fix, "mariadb-install-db")
+	return mysqlPrograms{
+		name: "MariaDB", server: server, install: install,
+		serverArgs: []string{"--no-defaults", "--innodb-log-file-size=32M"},
+		installArgs: []string{
+			"--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=32M",
+		},
+	}, err
+}
+
 // install makes a fresh data directory whose root has no password: the server listens on loopback only.
-func (s *MySQLServer) install(ctx context.Context, l *launcher, bin string) error {
+func (s *MySQLServer) install(ctx context.Context, l *launcher, soft mysqlPrograms) error {
 	data := filepath.Join(s.dir, "data")
 	if err := os.RemoveAll(data); err != nil {
 		return fmt.Errorf("empty data directory: %w", err)
 	}
-	args := []string{
-		"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db",
-		"--skip-name-resolve", "--innodb-log-file-size=32M",
-	}
-	return l.run(ctx, "mariadb-install-db", exec.Command(bin, asUser(args)...), filepath.Join(s.dir, "install.log"))
+	args := append(slices.Clone(soft.installArgs), "--datadir="+data) // --no-defaults must come first
+	return l.run(ctx, filepath.Base(soft.install), exec.Command(soft.install, asUser(args)...), filepath.Join(s.dir, "install.log"))
 }
 
-func (s *MySQLServer) bootOwn(ctx context.Context, l *launcher, bin string, port int, o MySQLOptions) (*Process, error) {
+func (s *MySQLServer) bootOwn(ctx context.Context, l *launcher, soft mysqlPrograms, port int, o MySQLOptions) (*Process, error) {
 	data := filepath.Join(s.dir, "data")
-	args := asUser([]string{
-		"--no-defaults", "--datadir=" + data, "--socket=" + s.Socket, "--bind-address=127.0.0.1",
-		"--port=" + strconv.Itoa(port), "--pid-file=" + filepath.Join(s.dir, "mysql.pid"), "--tmpdir=" + s.dir,
+	init := filepath.Join(s.dir, "init.sql")
+	if err := os.WriteFile(init, []byte(soft.initSQL), 0o600); err != nil {
+		return nil, fmt.Errorf("write %s: %w", init, err)
+	}
+	args := asUser(append(slices.Clone(soft.serverArgs), "--init-file="+init,
+		"--datadir="+data, "--socket="+s.Socket, "--bind-address=127.0.0.1",
+		"--port="+strconv.Itoa(port), "--pid-file="+filepath.Join(s.dir, "mysql.pid"), "--tmpdir="+s.dir,
 		"--skip-name-resolve", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M",
-		"--innodb-log-file-size=32M", "--max-connections=400", "--character-set-server=utf8mb4",
-	})
-	p, err := l.start("mariadbd", exec.Command(bin, append(args, o.Args...)...), filepath.Join(s.dir, "mysql.log"))
+		"--max-connections=400", "--character-set-server=utf8mb4",
+	))
+	p, err := l.start(filepath.Base(soft.server), exec.Command(soft.server, append(args, o.Args...)...), filepath.Join(s.dir, "mysql.log"))
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,10 @@ func Serve(ctx context.Context, args []string, out io.Writer) int {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
+	if err := prepareFlavor(ctx, out); err != nil {
+		fmt.Fprintln(out, "testenv:", err)
+		return exitMissing
+	}
 	env, stop, err := serveAll(ctx, out)
 	if err != nil {
 		fmt.Fprintln(out, "testenv:", err)
@@ -58,6 +62,9 @@ func Serve(ctx context.Context, args []string, out io.Writer) int {
 	return code
 }
 
+// exitMissing is Serve's exit code when the software of a flavor cannot be had.
+const exitMissing = 3
+
 func allGiven() bool {
 	return os.Getenv(KafkaVar) != "" && os.Getenv(MySQLVar) != "" && os.Getenv(RedisVar) != ""
 }
@@ -72,7 +79,7 @@ func serveAll(ctx context.Context, out io.Writer) (env []string, stop func() err
 			fmt.Fprintln(out, "testenv:", err) // what is missing is said again, server by server, below
 		}
 	}
-	if mode == "docker" || mode != "native" && !allGiven() && dockerRuns(ctx) {
+	if mode == "docker" || mode != "native" && os.Getenv(BinVar) == "" && !allGiven() && dockerRuns(ctx) {
 		env, stop, err = serveDocker(ctx, out)
 		if err == nil || mode == "docker" {
 			return env, stop, err
