@@ -172,7 +172,7 @@ func (u unpacked) wrap(flavor string) (bin string, err error) {
 		return "", fmt.Errorf("make directory: %w", err)
 	}
 	for name, text := range scripts {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil { //nolint:gosec // G306: a program
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
 			return "", fmt.Errorf("write %s: %w", name, err)
 		}
 	}
