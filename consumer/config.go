@@ -49,7 +49,8 @@ type Config struct {
 	Replica Replica
 	// Topics remembers the identity of topics.
 	Topics TopicLog
-	// Emitter writes the lanes; nil only when no dataset has a cache section.
+	// Emitter writes the lanes; nil only when no dataset has a cache section. With one all the same, the lanes are told of sections that were
+	// removed.
 	Emitter Emitter
 	// Lanes remembers what the lanes were told; nil only together with Emitter.
 	Lanes LaneLog
@@ -165,7 +166,7 @@ func (c Config) validate() error {
 		missing("Topics", c.Topics == nil),
 		missing("Emitter", cached && c.Emitter == nil),
 		missing("Lanes", cached && c.Lanes == nil),
-		missing("Hashes", cached && c.Hashes == nil),
+		missing("Hashes", (cached || c.Emitter != nil) && c.Hashes == nil),
 		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
 		missing("Foreign", c.anyForeign() && c.Foreign == nil),
 		missing("BindTo", c.Binding != nil && c.BindTo == ""),

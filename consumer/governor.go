@@ -158,7 +158,7 @@ func (w *Worker) carriesCommon(ctx context.Context, v *laneView, d *schemas.Data
 
 func (w *Worker) flushUntilDone(ctx context.Context, v *laneView) error {
 	const what = "redis: flush a lane in place of many keys"
-	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error { return w.flushOne(ctx, v) })
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error { return w.flushOne(ctx, v, lane.RootRequest{}) })
 	if err == nil {
 		w.healed(what)
 	}
@@ -166,14 +166,15 @@ func (w *Worker) flushUntilDone(ctx context.Context, v *laneView) error {
 }
 
 // flushOne gives a lane a new root with hold: nothing cached before counts any more, and for the hold only loads from the
-// primary may fill.
-func (w *Worker) flushOne(ctx context.Context, v *laneView) error {
+// primary may fill. more may set a watermark.
+func (w *Worker) flushOne(ctx context.Context, v *laneView, more lane.RootRequest) error {
 	for {
 		st, err := w.state(ctx, v, nil)
 		if err != nil {
 			return err
 		}
-		r, err := w.cfg.Emitter.Root(ctx, v.n, lane.RootRequest{Expected: st.Root, HoldMillis: w.cfg.Hold.Milliseconds(), Group: w.cfg.Group})
+		more.Expected, more.HoldMillis, more.Group = st.Root, w.cfg.Hold.Milliseconds(), w.cfg.Group
+		r, err := w.cfg.Emitter.Root(ctx, v.n, more)
 		if err != nil {
 			return fmt.Errorf("flush lane %d: %w", v.n, err)
 		}

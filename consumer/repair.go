@@ -38,6 +38,7 @@ func (w *Worker) checkLanes(ctx context.Context) {
 		}
 	}
 	if len(parts) == 0 {
+		w.markRemoved(ctx)
 		return
 	}
 	ctx, stop := whileOwned(ctx, parts)
@@ -72,6 +73,28 @@ func (w *Worker) checkLanes(ctx context.Context) {
 		}
 		p.markReady()
 	}
+}
+
+// markRemoved notes in the lanes that cache sections were removed, where no dataset has one any more: nothing else looks at the lanes then,
+// and nodes that still have a section would serve what nobody makes stale.
+func (w *Worker) markRemoved(ctx context.Context) {
+	if len(w.lanes) == 0 || w.cfg.anyCached() {
+		return // those who own partitions of cached datasets see to it
+	}
+	const what = "redis: note in the lanes that cache sections were removed"
+	for _, v := range w.lanes {
+		st, err := w.state(ctx, v, nil)
+		if err == nil && st.Exists {
+			err = w.adoptLane(ctx, v)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				w.fault(what, err)
+			}
+			return
+		}
+	}
+	w.healed(what)
 }
 
 // checkLane looks at one lane. What stands in the way of one partition's repair is noted in failed and does not hold up

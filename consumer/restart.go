@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation/lane"
 )
 
 // A partition whose records were lost, or whose next batch cannot be read, stands still until somebody says where it goes
@@ -59,12 +60,17 @@ func (w *Worker) restartAll(ctx context.Context) error {
 // restart lets p go on at an offset. Nobody knows what the records that are left out would have invalidated, so every lane
 // is flushed, with hold, before anything behind them is applied. done: nothing more is to be waited for.
 func (w *Worker) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
+	done = at < st.Fetched
 	if p.cached() {
-		if err := w.FlushLanes(ctx); err != nil {
+		more := lane.RootRequest{}
+		if done { // or the lanes would claim that they know the next records with these offsets
+			more = lane.RootRequest{Source: p.source, Watermark: at - 1, Back: true}
+		}
+		if err := w.flushLanes(ctx, more); err != nil {
 			return false, err
 		}
 	}
-	if done = at < st.Fetched; done {
+	if done {
 		// The log was cut and gives its offsets out again: position and lanes follow it back.
 		if err := w.cfg.Restarts.Rewind(ctx, p.source, p.fence, at); err != nil {
 			return false, fmt.Errorf("restart partition: %w", err)

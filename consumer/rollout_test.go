@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
 )
 
 // A worker that waited for its cache section to be registered writes nothing under it before the lanes were told: nodes of
@@ -88,4 +90,37 @@ func TestLaneMadeAfterAChangeOfSectionHolds(t *testing.T) {
 	if !held() {
 		t.Error("the lane was made without a hold")
 	}
+}
+
+// When the last dataset of a namespace loses its cache section, nothing is emitted any more. The lanes say so, or nodes that still have the section
+// would serve what nobody makes stale.
+func TestLastCacheSectionLeavesTheLanes(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	first := b.start(nil)
+	b.put("items", "k0", 1)
+	b.awaitDone("items")
+	first.stop()
+	files := fstest.MapFS{"s.json": {Data: []byte(itemSchema)}}
+	for _, name := range []string{"items", "others"} {
+		files[name+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "dataset: %s\ntopic: %s\nschema: s.json\nkey: [id]\nreplica: {table: %[1]s}\n", name, b.dataset(name).Topic)}
+	}
+	bare, err := schemas.LoadDatasets(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ddl, err := replica.Migrate(t.Context(), b.db, bare.All(), false, "items", "others"); err != nil || len(ddl.Problems) > 0 {
+		t.Fatalf("migrate datasets: %v, %v", err, ddl)
+	}
+	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = bare })
+	testenv.Eventually(t, patience, func(ctx context.Context) error {
+		got, err := b.rdb.HMGet(ctx, b.keys().Meta, "d:items", "d:others").Result()
+		if err != nil || got[0] != "-" || got[1] != "-" {
+			return fmt.Errorf("the lane has sections %v, %w", got, err)
+		}
+		return nil
+	})
+	b.put("items", "k0", 2)
+	b.awaitRow("items", "k0", 2)
+	awaitReady(t, w)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -147,8 +148,13 @@ func closed(c <-chan struct{}) bool {
 // FlushLanes gives every lane a new root with hold: nothing cached before counts any more, and for the hold only loads from
 // the primary may fill. It may be called again after an error.
 func (w *Worker) FlushLanes(ctx context.Context) error {
+	return w.flushLanes(ctx, lane.RootRequest{})
+}
+
+// flushLanes is FlushLanes with a watermark that goes with it.
+func (w *Worker) flushLanes(ctx context.Context, more lane.RootRequest) error {
 	for _, v := range w.lanes {
-		if err := w.flushOne(ctx, v); err != nil {
+		if err := w.flushOne(ctx, v, more); err != nil {
 			return err
 		}
 	}

@@ -137,7 +137,7 @@ func New(cfg Config) (*Worker, error) {
 		held: map[string]replica.Pause{}, storms: map[string]*storm{}, versions: map[string]*versions{}, scattered: map[string]bool{}, copyNow: make(chan struct{}, 1), pauseLock: make(laneLock, 1),
 	}
 	w.counts.started = time.Now()
-	if cfg.anyCached() {
+	if cfg.Emitter != nil { // also without a cached dataset: lanes may know a cache section that was removed
 		for n := range cfg.Emitter.Lanes() {
 			v := &laneView{n: n, governor: newGovernor(cfg.MaxKeyRate)}
 			v.answered.Store(-1)

@@ -155,6 +155,7 @@ func (v *view) apply(p *lane.Payload, unread bool) {
 	}
 	if p.Flush {
 		v.flush(now, flushFlag)
+		clear(v.pos) // a watermark may have moved back with it; the next sync says
 	}
 	v.items.Add(int64(len(p.Items)))
 	v.note(p)

@@ -104,12 +104,17 @@ func (r *rig) setRoot(hashes map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if hashes == nil {
-		d, _ := r.datasets.Get("users")
-		hashes = map[string]string{"users": d.CacheHash()}
+		hashes = r.hashes()
 	}
 	for n := range r.lanes {
 		r.setRootOf(n, hashes, 0)
 	}
+}
+
+// hashes are those of the datasets' cache sections.
+func (r *rig) hashes() map[string]string {
+	d, _ := r.datasets.Get("users")
+	return map[string]string{"users": d.CacheHash()}
 }
 
 // setRootOf creates or flushes one lane; the caller holds mu.

@@ -183,3 +183,29 @@ func TestInvalidate(t *testing.T) {
 		t.Errorf("impossible key: %v", err)
 	}
 }
+
+// A log that was cut gives its offsets out again: once the lanes' watermark moved back, a token of the next write is not met by what the node saw
+// of the one before.
+func TestWaitForAfterALogWasCut(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	n := r.join(invalidation.Config{})
+	for range 10 {
+		r.change("42")
+	}
+	r.current(n)
+	check(t, n.WaitFor(t.Context(), schemas.NewToken(userSource, 9)))
+	r.mu.Lock()
+	rep, err := r.emitter.Root(t.Context(), 0, lane.RootRequest{Expected: r.roots[0], Group: "g", Hashes: r.hashes(), Source: userSource, Watermark: 4, Back: true})
+	r.roots[0], r.offset = rep.Root, 5
+	r.mu.Unlock()
+	check(t, err)
+	r.current(n)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := n.WaitFor(ctx, schemas.NewToken(userSource, 5)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a write that nobody emitted: %v", err)
+	}
+	r.change("42")
+	check(t, n.WaitFor(t.Context(), schemas.NewToken(userSource, 5)))
+}

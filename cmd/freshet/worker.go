@@ -116,6 +116,11 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 			return err
 		}
 		defer closeSampler()
+	} else if emitter, err := formerEmitter(ctx, c, db, log); err != nil {
+		return err
+	} else if emitter != nil {
+		defer emitter.Close()
+		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
 	}
 	w, err := consumer.New(wc)
 	if err != nil {
@@ -213,7 +218,28 @@ func serveWorker(
 	return g.Wait()
 }
 
+// formerEmitter returns an emitter for a namespace whose datasets all lost their cache sections, nil if it never had lanes: the lanes have to be
+// told, or nodes that still have a section would serve what nobody makes stale. Redis may be away meanwhile.
+func formerEmitter(ctx context.Context, c config.Config, db *replica.MySQL, log *slog.Logger) (*invalidation.Emitter, error) {
+	known, err := db.LaneLog(c.Namespace).Known(ctx)
+	if err != nil || !known {
+		return nil, err
+	}
+	return newEmitter(c, log)
+}
+
 func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*invalidation.Emitter, error) {
+	e, err := newEmitter(c, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Check(ctx); err != nil {
+		return nil, fmt.Errorf("check redis: %w", err)
+	}
+	return e, nil
+}
+
+func newEmitter(c config.Config, log *slog.Logger) (*invalidation.Emitter, error) {
 	rdb, err := openRedis(c)
 	if err != nil {
 		return nil, err
@@ -222,14 +248,7 @@ func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*inval
 	if err != nil {
 		return nil, err
 	}
-	e, err := invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Lanes: c.Lanes, Hold: h, Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	if err := e.Check(ctx); err != nil {
-		return nil, fmt.Errorf("check redis: %w", err)
-	}
-	return e, nil
+	return invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Lanes: c.Lanes, Hold: h, Logger: log})
 }
 
 func asErrors(broken []*replica.DatasetError) []error {

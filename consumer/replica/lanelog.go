@@ -9,6 +9,7 @@ import (
 
 const (
 	sqlStart    = "SELECT start FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND root = ?"
+	sqlHasLanes = "SELECT COUNT(*) FROM freshet_lane WHERE ns = ?"
 	sqlAddStart = "INSERT INTO freshet_lane (source, ns, lane, root, start) VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE source = source"
 
 	// The newest note that is old enough; without one, history begins within the time asked for.
@@ -62,6 +63,13 @@ type LaneLog struct {
 
 // LaneLog gives the log of a namespace.
 func (m *MySQL) LaneLog(ns string) *LaneLog { return &LaneLog{m: m, ns: ns} }
+
+// Known reports whether the namespace ever had lanes, as far as their notes were not purged.
+func (l *LaneLog) Known(ctx context.Context) (bool, error) {
+	var n int
+	err := l.m.db.QueryRowContext(ctx, sqlHasLanes, []byte(l.ns)).Scan(&n)
+	return n > 0, doing("read lanes", "", err)
+}
 
 // Start gives the first offset that source emits into that root of the lane. If nothing is noted yet, propose is noted
 // durably and given back; of two workers that propose at once, both get the first one's.

@@ -86,6 +86,9 @@ type RootRequest struct {
 	// Source and Watermark move that source's watermark; Source may be empty.
 	Source    string
 	Watermark int64
+	// Back sets the watermark also when that moves it back: the source's log was cut, and its offsets are given out again. Otherwise
+	// watermarks only grow.
+	Back bool
 	// HoldMillis: during that time after the flush every new lease may only be filled from the primary. 0: the flush is
 	// followed by the re-emission of everything that could be missing.
 	HoldMillis int64

@@ -192,6 +192,9 @@ func (s *Scripts) Root(ctx context.Context, n int, r RootRequest) (Reply, error)
 	wm := ""
 	if r.Source != "" {
 		wm = strconv.FormatInt(r.Watermark, 10)
+		if r.Back {
+			wm = "=" + wm
+		}
 	}
 	args := []any{
 		r.Expected, s.cfg.Nonce(), s.cfg.StreamLen, k.Channel, AppendPayload(nil, &Payload{Flush: true}), s.publish,

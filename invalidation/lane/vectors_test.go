@@ -21,6 +21,7 @@ type step struct {
 		Expected, Source, Group string
 		Nonce                   uint64
 		Watermark               int64
+		Back                    bool
 		HoldMS                  int64 `json:"hold_ms"`
 		Hashes                  map[string]string
 	}
@@ -93,7 +94,7 @@ func (p *player) play(t *testing.T, st step) ([]string, error) {
 	case st.Root != nil:
 		p.nonce = st.Root.Nonce
 		r, err := p.s.Root(ctx, st.Lane, lane.RootRequest{
-			Expected: st.Root.Expected, Source: st.Root.Source, Watermark: st.Root.Watermark,
+			Expected: st.Root.Expected, Source: st.Root.Source, Watermark: st.Root.Watermark, Back: st.Root.Back,
 			HoldMillis: st.Root.HoldMS, Group: st.Root.Group, Hashes: st.Root.Hashes,
 		})
 		return []string{map[lane.Status]string{lane.OK: "OK", lane.RootChanged: "ROOT"}[r.Status], r.Root}, err
