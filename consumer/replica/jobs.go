@@ -302,6 +302,18 @@ func (m *MySQL) moved(ctx context.Context, what, text string, args ...any) error
 // SetJob moves a replay from one state to another. ErrJobMoved: it is not in the first, or it is a rebuild whose table is
 // in its place and that can only be finished. Its runner notices with its next batch, which is then not written.
 func (m *MySQL) SetJob(ctx context.Context, id string, from, to JobState) error {
+	if to == JobRunning {
+		return m.setJob(ctx, id, from, to)
+	}
+	return m.withoutSwap(ctx, id, func(swapped bool) error {
+		if swapped {
+			return ErrJobMoved
+		}
+		return m.setJob(ctx, id, from, to)
+	})
+}
+
+func (m *MySQL) setJob(ctx context.Context, id string, from, to JobState) error {
 	return m.transact(ctx, "change replay", func(ctx context.Context, w *writer) error {
 		if to != JobRunning {
 			if swapped, err := w.swapped(ctx, id); err != nil || swapped {

@@ -226,21 +226,15 @@ func (m *MySQL) SweepRebuilds(ctx context.Context, before func(Abandoned) error)
 
 func (m *MySQL) sweep(ctx context.Context, a Abandoned, note rebuildNote, state JobState, before func(Abandoned) error) error {
 	if state != JobDone && !note.Swapped {
-		shadow, err := find(ctx, m.db, note.Shadow)
-		if err != nil {
-			return err
-		}
-		old, err := find(ctx, m.db, note.Old)
-		if err != nil {
-			return err
-		}
-		if a.Strange = !shadow.exists && old.exists; a.Strange {
-			if err := before(a); err != nil {
-				return err
+		err := m.withoutSwap(ctx, a.Job, func(swapped bool) error {
+			if a.Strange = swapped; swapped {
+				return before(a)
 			}
-		}
-		if _, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+quote(note.Shadow)); err != nil {
+			_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+quote(note.Shadow))
 			return doing("drop table", note.Shadow, err)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	_, err := m.db.ExecContext(ctx, sqlRemoveMeta, []byte(metaRebuild+a.Job))

@@ -66,7 +66,7 @@ func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lea
 	if err := w.noteSwap(ctx, b, owner, lease); err != nil {
 		return err
 	}
-	if err := m.rename(ctx, b); err != nil {
+	if err := m.rename(ctx, b, owner); err != nil {
 		return err
 	}
 	return w.commit(ctx)
@@ -139,7 +139,7 @@ func (w *writer) noteSwap(ctx context.Context, b *Rebuild, owner string, lease t
 	return nil
 }
 
-func (m *MySQL) rename(ctx context.Context, b *Rebuild) error {
+func (m *MySQL) rename(ctx context.Context, b *Rebuild, owner string) error {
 	conn, err := m.newWriter(ctx)
 	if err != nil {
 		return err
@@ -147,6 +147,12 @@ func (m *MySQL) rename(ctx context.Context, b *Rebuild) error {
 	defer conn.close()
 	if _, err := conn.conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(renameWait/time.Second))); err != nil {
 		return doing("set up session", "", err)
+	}
+	if err := conn.lockSwap(ctx, b.Job); err != nil {
+		return err
+	}
+	if err := conn.mayRename(ctx, b.Job, owner); err != nil {
+		return err
 	}
 	live := quote(b.Dataset.Replica.Table)
 	_, err = conn.conn.ExecContext(ctx, "RENAME TABLE "+live+" TO "+quote(b.Old)+", "+quote(b.Shadow.Replica.Table)+" TO "+live)

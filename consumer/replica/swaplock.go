@@ -1,0 +1,71 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// A RENAME that waits for readers goes on at the server after its client is gone, and with it the transaction that kept the
+// replay from being cancelled. So whoever renames holds a lock of the connection that renames, which ends with the statement,
+// and looks at the replay's state under it; whoever ends the replay takes the lock first.
+
+const (
+	sqlLockSwap = "SELECT GET_LOCK(?, ?)"
+	sqlIsOwner  = "SELECT 1 FROM freshet_replay WHERE id = ? AND owner = ? AND state = 'running'"
+	// lockWait is how long the lock is waited for, in seconds; a RENAME holds it for renameWait and its own time.
+	lockWait = 5
+)
+
+var errSwapping = errors.New("the rebuilt table is being put into its place right now; try again")
+
+// lockSwap takes the lock of a rebuild's swap for as long as the connection is open.
+func (w *writer) lockSwap(ctx context.Context, job string) error {
+	var got sql.NullInt64
+	if err := w.queryRow(ctx, sqlLockSwap, []any{"freshet:" + job, lockWait}, &got); err != nil {
+		return doing("lock swap", "", err)
+	}
+	if got.Int64 != 1 {
+		return errSwapping
+	}
+	return nil
+}
+
+// mayRename reports, under the lock, whether the replay still is its runner's.
+func (w *writer) mayRename(ctx context.Context, job, owner string) error {
+	var one int64
+	err := w.queryRow(ctx, sqlIsOwner, []any{[]byte(job), []byte(owner)}, &one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrJobMoved
+	}
+	return doing("read replay", "", err)
+}
+
+// withoutSwap calls fn while no swap of a rebuild can begin, with what is noted of the rebuild. swapped: it is in its place.
+// For other replays fn is called as well.
+func (m *MySQL) withoutSwap(ctx context.Context, job string, fn func(swapped bool) error) error {
+	note, noted, err := m.rebuildNote(ctx, job)
+	if err != nil {
+		return err
+	}
+	if !noted {
+		return fn(false)
+	}
+	w, err := m.newWriter(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close() // the server gives the lock back
+	if err := w.lockSwap(ctx, job); err != nil {
+		return err
+	}
+	shadow, err := find(ctx, m.db, note.Shadow)
+	if err != nil {
+		return err
+	}
+	old, err := find(ctx, m.db, note.Old)
+	if err != nil {
+		return err
+	}
+	return fn(!shadow.exists && old.exists)
+}
