@@ -234,7 +234,7 @@ func TestCopyAboveTheRowIsAnAlarm(t *testing.T) {
 	})
 }
 
-// Rows that change between their versions and the look at their copies are not ahead, and nobody waits for them.
+// Rows that change between their versions and the look at their copies are not ahead, and cause no wait.
 func TestVerifyReadsTheRowAfterTheCopy(t *testing.T) {
 	t.Parallel()
 	set := fakeSet(t)

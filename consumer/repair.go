@@ -75,8 +75,8 @@ func (w *Worker) checkLanes(ctx context.Context) {
 	}
 }
 
-// markRemoved notes in the lanes that cache sections were removed, where no dataset has one any more: nothing else looks at the lanes then,
-// and nodes that still have a section would serve what nobody makes stale.
+// markRemoved notes in the lanes that cache sections were removed, where no dataset has one any more: nothing else reads the lanes then,
+// and nodes that still have a section would serve entries that no worker makes stale any more.
 func (w *Worker) markRemoved(ctx context.Context) {
 	if len(w.lanes) == 0 || w.cfg.anyCached() {
 		return // those who own partitions of cached datasets see to it

@@ -93,7 +93,7 @@ func TestLaneMadeAfterAChangeOfSectionHolds(t *testing.T) {
 }
 
 // When the last dataset of a namespace loses its cache section, nothing is emitted any more. The lanes say so, or nodes that still have the section
-// would serve what nobody makes stale.
+// would serve entries that no worker makes stale any more.
 func TestLastCacheSectionLeavesTheLanes(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})

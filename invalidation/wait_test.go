@@ -204,7 +204,7 @@ func TestWaitForAfterALogWasCut(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := n.WaitFor(ctx, schemas.NewToken(userSource, 5)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a write that nobody emitted: %v", err)
+		t.Errorf("a write that was not emitted: %v", err)
 	}
 	r.change("42")
 	check(t, n.WaitFor(t.Context(), schemas.NewToken(userSource, 5)))

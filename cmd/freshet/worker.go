@@ -219,7 +219,7 @@ func serveWorker(
 }
 
 // formerEmitter returns an emitter for a namespace whose datasets all lost their cache sections, nil if it never had lanes: the lanes have to be
-// told, or nodes that still have a section would serve what nobody makes stale. Redis may be away meanwhile.
+// told, or nodes that still have a section would serve entries that no worker makes stale any more. Redis may be away meanwhile.
 func formerEmitter(ctx context.Context, c config.Config, db *replica.MySQL, log *slog.Logger) (*invalidation.Emitter, error) {
 	known, err := db.LaneLog(c.Namespace).Known(ctx)
 	if err != nil || !known {
