@@ -56,6 +56,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	w.counts.applied(pr, res, time.Since(started))
 	w.sights.note(p.dataset, pr)
 	pr.lost.Add(res.Lost)
+	pr.behind = append(pr.behind, res.Behind...)
 	w.judged(p, pr)
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh

@@ -27,6 +27,14 @@ func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
 	if pr == nil {
 		return fmt.Errorf("emit batch: %w: batch was applied under another assignment", kafkalog.ErrRejoin)
 	}
+	if err := w.emitPrepared(ctx, p, pr, b); err != nil {
+		return err
+	}
+	return w.restate(ctx, p, b.From, pr.behind)
+}
+
+// emitPrepared emits what a batch made stale.
+func (w *Worker) emitPrepared(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) error {
 	var emissions []emission
 	if p.cached() {
 		started := time.Now()

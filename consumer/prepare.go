@@ -43,6 +43,8 @@ type prepared struct {
 	misplacedAt int64
 	// lost are the events that lost against another one of the batch.
 	lost replica.Lost
+	// behind are the keys of records whose last event is not their newest one; they may repeat.
+	behind []string
 	// displaced: names at this batch's offsets may exist in MySQL and must be emitted with it.
 	displaced bool
 }
@@ -196,6 +198,7 @@ func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 		return // a repetition
 	}
 	p.lost.Add(replica.Lost{Superseded: 1})
+	p.behind = append(p.behind, key)
 	c.Older, head.Older = head.Older, c
 }
 

@@ -37,6 +37,9 @@ type Stats struct {
 	// not read and that hold U+FFFD instead.
 	Ignored map[string]uint64
 	Damaged uint64
+	// Restated counts states that were published once more, since a later record of a compacted topic was older; Unrestated
+	// those that could not be made of their row.
+	Restated, Unrestated uint64
 	// DataLosses counts ranges that Kafka no longer had when they were to be read.
 	DataLosses uint64
 	// TopicsRenewed counts topics found to have been made anew, TopicsRepartitioned those found with another number of
@@ -88,6 +91,7 @@ type counters struct {
 	applyNanos, emitNanos                       atomic.Int64
 	ignored                                     [cdc.Causes]atomic.Uint64
 	damaged                                     atomic.Uint64
+	restated, unrestated                        atomic.Uint64
 }
 
 func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
@@ -126,7 +130,7 @@ func (w *Worker) Stats() Stats {
 		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
 		Datasets: map[string]DatasetStats{}, Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
-		Damaged: c.damaged.Load(), Ignored: map[string]uint64{},
+		Restated: c.restated.Load(), Unrestated: c.unrestated.Load(), Damaged: c.damaged.Load(), Ignored: map[string]uint64{},
 	}
 	for cause := range c.ignored {
 		if n := c.ignored[cause].Load(); n > 0 {

@@ -42,8 +42,9 @@ type Worker struct {
 	bound     string                            // identity of the database that the group was told of
 	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
 
-	counts counters
-	sights sights
+	counts   counters
+	sights   sights
+	policies policies
 }
 
 // laneView is what the worker knows of one lane, whichever partition learned it.

@@ -47,6 +47,7 @@ type run struct {
 	// judges: changes that lose the guard are compared with their rows, and counted in lost.
 	judges bool
 	lost   Lost
+	behind []string
 }
 
 // Apply writes one batch in one transaction:
@@ -86,7 +87,7 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	m.stats.refused.Add(int64(r.refused))
 	m.stats.letters.Add(int64(len(r.letters)))
 	m.stats.superseded.Add(r.superseded + overtaken)
-	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost}
+	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost, Behind: r.behind}
 	for _, l := range r.letters {
 		res.Dead = append(res.Dead, l.Letter)
 	}

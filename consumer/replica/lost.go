@@ -80,6 +80,7 @@ func (r *run) compareFound(t *table, found *sql.Rows, byKey map[string]*Change) 
 		switch {
 		case row.Version > c.Version:
 			r.lost.Add(Lost{Superseded: 1})
+			r.behind = append(r.behind, key)
 		case row.Version == c.Version && !t.same(c.Values, c.Deleted, row.Values, row.Deleted):
 			r.lost.Add(Lost{Conflicts: 1, At: c.Offset})
 		}

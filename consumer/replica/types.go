@@ -144,6 +144,8 @@ type Result struct {
 	Refused int
 	// Lost are the changes that lost against their rows.
 	Lost Lost
+	// Behind are the keys of records whose change has a lower version than the row.
+	Behind []string
 	// Dead are the letters that were written, those of refused changes included. They alias the batch's records.
 	Dead []*Letter
 }

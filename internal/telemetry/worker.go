@@ -44,6 +44,8 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 		{"freshet_unknown_properties_total", "Properties that no schema names and that were ignored.", float64(s.UnknownProperties)},
 		{"freshet_damaged_texts_total", "Texts that a capture tool could not read and that hold U+FFFD instead.", float64(s.Damaged)},
 		{"freshet_database_went_back_total", "Times that the database was found behind what the worker had committed.", float64(s.DatabaseWentBack)},
+		{"freshet_restated_total", "States published once more, since a later record of a compacted topic was older.", float64(s.Restated)},
+		{"freshet_unrestated_total", "States that could not be published once more: the compacted topic keeps an older one.", float64(s.Unrestated)},
 		{"freshet_data_losses_total", "Ranges that Kafka no longer had when they were to be read.", float64(s.DataLosses)},
 		{"freshet_storms_total", "Datasets set aside because their dead letters came in a storm.", float64(s.Storms)},
 		{"freshet_dead_letter_copies_total", "Dead letters copied to dead topics.", float64(s.DeadCopies)},

@@ -1,0 +1,147 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
+)
+
+// Compaction keeps the last record of a key, not the one with the highest version. So when an event comes to a compacted
+// topic that is older than its record's row, the row's state is published once more under its own version: it is then the
+// last one. To every worker it is a repetition, so nothing follows from it; should the record have changed meanwhile, it is
+// itself older than the row, and the newer state follows in turn. The offset of the late event is committed only after
+// that, so a worker that dies in between leaves it to the next one.
+
+const (
+	// restateWindow bounds the offsets that are looked at when they come once more: what was delivered long ago was dealt
+	// with then, and every one of its events would look late.
+	restateWindow = 10_000
+	// policyAge is how long a topic's cleanup policy is believed.
+	policyAge = time.Minute
+)
+
+// rowReader reads a record's row. *replica.MySQL has it; a Replica without it restates nothing.
+type rowReader interface {
+	Row(ctx context.Context, d *schemas.Dataset, key string) (replica.Row, error)
+}
+
+// policies remembers which topics are compacted.
+type policies struct {
+	mu      sync.Mutex
+	byTopic map[string]policy
+}
+
+type policy struct {
+	compacted bool
+	at        time.Duration
+}
+
+// compacted asks Kafka at most once in policyAge.
+func (w *Worker) compacted(ctx context.Context, topic string) (bool, error) {
+	now := w.now()
+	w.policies.mu.Lock()
+	known, ok := w.policies.byTopic[topic]
+	w.policies.mu.Unlock()
+	if ok && now-known.at < policyAge {
+		return known.compacted, nil
+	}
+	is, err := w.cfg.Kafka.Compacted(ctx, topic)
+	if err != nil {
+		return false, err //nolint:wrapcheck // it names what it did
+	}
+	w.policies.mu.Lock()
+	defer w.policies.mu.Unlock()
+	if w.policies.byTopic == nil {
+		w.policies.byTopic = map[string]policy{}
+	}
+	w.policies.byTopic[topic] = policy{is, now}
+	return is, nil
+}
+
+// restate publishes the rows of records whose last event of a batch was older. from is the batch's first offset.
+func (w *Worker) restate(ctx context.Context, p *partition, from int64, keys []string) error {
+	rows, ok := w.cfg.Replica.(rowReader)
+	d := p.dataset
+	if !ok || len(keys) == 0 || d.Format != schemas.FormatCloudEvents || d.Version.Kind != schemas.VersionEvent || p.fresh-from > restateWindow {
+		return nil
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	what := "kafka and mysql: publish the newest state of records in topic " + d.Topic
+	err := retry.Do(ctx, tries(w.waiting(what)), func(ctx context.Context) error {
+		if is, err := w.compacted(ctx, d.Topic); err != nil || !is {
+			return err
+		}
+		var records []schemas.Record
+		for _, key := range keys {
+			row, err := rows.Row(ctx, d, key)
+			if err != nil {
+				return err //nolint:wrapcheck // it names what it did
+			}
+			rec, err := stateOf(d, key, row)
+			if err != nil {
+				w.counts.unrestated.Add(1)
+				w.log.Warn("the newest state of a record cannot be published again: the compacted topic keeps an older one", "dataset", d.Name, "error", err)
+				continue
+			}
+			records = append(records, rec)
+		}
+		_, errs := produceAll(ctx, w.out, d.Topic, records)
+		for i, err := range errs {
+			// The worker may not write to the topic, or the state is too large for it: waiting changes neither.
+			if errors.Is(err, kafkalog.ErrTooLarge) || errors.Is(err, kafkalog.ErrRefused) {
+				w.counts.unrestated.Add(1)
+				w.log.Warn("the newest state of a record is refused by Kafka: the compacted topic keeps an older one", "topic", d.Topic, "error", err)
+				errs[i] = nil
+			} else if err == nil {
+				w.counts.restated.Add(1)
+			}
+		}
+		return errors.Join(errs...)
+	})
+	if err == nil {
+		w.healed(what)
+	}
+	return err
+}
+
+// stateOf makes the event of a row. Absent properties and NULL are one to a row, so NULL is left out where the schema
+// allows that.
+func stateOf(d *schemas.Dataset, key string, row replica.Row) (schemas.Record, error) {
+	ev := schemas.Event{
+		ID:     uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "%s/%s@%d", d.Name, key, row.Version)).String(),
+		Source: eventSource, Dataset: d.Name, Key: key, Op: schemas.Delete, Version: row.Version,
+	}
+	if row.Deleted {
+		return d.Encode(&ev) //nolint:wrapcheck // it names what it did
+	}
+	ev.Op = schemas.Upsert
+	props := row.Properties(d)
+	present := make(map[string]any, len(props))
+	for name, v := range props {
+		if v != nil {
+			present[name] = v
+		}
+	}
+	var err error
+	for _, state := range []map[string]any{present, props} {
+		if ev.Data, err = json.Marshal(state); err != nil {
+			return schemas.Record{}, fmt.Errorf("write row: %w", err)
+		}
+		if _, err = d.Check(&ev); err == nil {
+			return d.Encode(&ev) //nolint:wrapcheck // it names what it did
+		}
+	}
+	return schemas.Record{}, err //nolint:wrapcheck // it names the property
+}
