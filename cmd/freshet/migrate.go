@@ -1,21 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
-	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
 )
@@ -111,6 +108,7 @@ func (p *program) printSteps(steps []migrations.Step, what, none string) error {
 // datasetFlags are the flags of migrate datasets.
 type datasetFlags struct {
 	dryRun, noTopics        bool
+	cleanup                 string
 	dropCache, dropProperty []string
 	partitions, replication int
 }
@@ -143,14 +141,18 @@ func (p *program) migrateDatasets() *cobra.Command {
 	cmd.Flags().BoolVar(&f.noTopics, "no-topics", false, "leave Kafka alone")
 	cmd.Flags().StringSliceVar(&f.dropCache, "drop-cache", nil, "let the cache section of this dataset go, which no node may have any more; several by commas")
 	cmd.Flags().StringSliceVar(&f.dropProperty, "drop-property", nil, "clear the column of DATASET.PROPERTY from now on and ignore the property in events; several by commas")
+	cmd.Flags().StringVar(&f.cleanup, "cleanup", "compact", "cleanup policy of topics that are made: compact, delete, or broker for its default")
 	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of topics that are made")
 	cmd.Flags().IntVar(&f.replication, "replication-factor", 0, "replication of topics that are made; 0: the broker's default")
 	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "log")
 	return cmd
 }
 
-// check refuses names of datasets whose cache section is not to go.
+// check refuses an unknown policy, and names of datasets whose cache section is not to go.
 func (f datasetFlags) check(set *schemas.Datasets) error {
+	if !slices.Contains([]string{"compact", "delete", "broker"}, f.cleanup) {
+		return fmt.Errorf("--cleanup %s: give compact, delete or broker", f.cleanup)
+	}
 	for _, name := range f.dropCache {
 		switch d, ok := set.Get(name); {
 		case !ok:
@@ -173,10 +175,10 @@ func (f datasetFlags) check(set *schemas.Datasets) error {
 }
 
 // dropProperties notes properties that the schemas do not have any more.
-func (f datasetFlags) dropProperties(ctx context.Context, db *replica.MySQL) error {
+func (f datasetFlags) dropProperties(ctx context.Context, db *sql.DB) error {
 	for _, name := range f.dropProperty {
 		dataset, property, _ := strings.Cut(name, ".")
-		switch found, err := replica.DropProperty(ctx, db.DB(), dataset, property); {
+		switch found, err := replica.DropProperty(ctx, db, dataset, property); {
 		case err != nil:
 			return err
 		case !found:
@@ -192,34 +194,35 @@ type datasetsReport struct {
 	Statements []string `json:"statements"`
 	Topics     []string `json:"topics"`
 	Problems   []string `json:"problems"`
+	// Notes are settings of existing topics that freshet doctor would warn of.
+	Notes []string `json:"notes"`
 }
 
 // runMigrateDatasets prints what it is about to do before it does anything; a JSON report comes at the end.
 func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) error {
-	db, err := openReplica(ctx, c, log)
+	db, err := openDDL(c)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	ddl, err := replica.Plan(ctx, db.DB(), set.All(), f.dropCache...)
+	ddl, err := replica.Plan(ctx, db, set.All(), f.dropCache...)
 	if err != nil {
 		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
 	}
-	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}}
+	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}, Notes: []string{}}
 	for _, s := range ddl.Statements {
 		report.Statements = append(report.Statements, s.String())
 	}
 	for _, e := range ddl.Problems {
 		report.Problems = append(report.Problems, e.Error())
 	}
-	kafka, missing, err := missingTopics(ctx, c, set, f, log)
+	topics, err := planTopics(ctx, c, set, f, log)
+	defer topics.close()
 	if err != nil {
 		return err
 	}
-	if kafka != nil {
-		defer kafka.Close()
-	}
-	for _, spec := range missing {
+	report.Notes = append(report.Notes, topics.notes...)
+	for _, spec := range topics.missing {
 		report.Topics = append(report.Topics, spec.Name)
 	}
 	if !p.json {
@@ -229,13 +232,11 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		if err := f.dropProperties(ctx, db); err != nil {
 			return err
 		}
-		if err := ddl.Execute(ctx, db.DB()); err != nil {
+		if err := ddl.Execute(ctx, db); err != nil {
 			return fmt.Errorf("%w; the statements before it are done, call it again to go on", err)
 		}
-		if len(missing) > 0 {
-			if err := kafka.CreateTopics(ctx, missing); err != nil {
-				return fmt.Errorf("make topics: %w", err)
-			}
+		if err := topics.create(ctx); err != nil {
+			return err
 		}
 	}
 	if p.json {
@@ -267,51 +268,10 @@ func (p *program) printDatasets(r datasetsReport) {
 	for _, e := range r.Problems {
 		fmt.Fprintf(p.out, "PROBLEM %s\n", e)
 	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(p.out, "note: %s\n", n)
+	}
 	if len(r.Statements)+len(r.Topics)+len(r.Problems) == 0 {
 		fmt.Fprintln(p.out, "nothing to do: tables, cache hashes and topics are up to date")
 	}
-}
-
-// missingTopics gives the topics that do not exist, and the client that can make them; nil with f.noTopics.
-func missingTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) (kafka *kafkalog.Client, missing []kafkalog.TopicSpec, err error) {
-	if f.noTopics {
-		return nil, nil, nil
-	}
-	if kafka, err = openKafka(c, log); err != nil {
-		return nil, nil, err
-	}
-	for _, spec := range wantedTopics(c, set, f) {
-		_, err := kafka.Topic(ctx, spec.Name)
-		switch {
-		case errors.Is(err, kafkalog.ErrNoTopic):
-			missing = append(missing, spec)
-		case err != nil:
-			return nil, nil, errors.Join(fmt.Errorf("look for topic %s: %w", spec.Name, err), kafka.Close())
-		}
-	}
-	return kafka, missing, nil
-}
-
-// wantedTopics are the datasets' topics, those of their dead letters if they are asked for, and the one of other writers'
-// invalidations. The latter is kept for twice as long as lanes may need it for repairs.
-func wantedTopics(c config.Config, set *schemas.Datasets, f datasetFlags) []kafkalog.TopicSpec {
-	var specs []kafkalog.TopicSpec
-	add := func(name string, partitions int, settings map[string]string) {
-		specs = append(specs, kafkalog.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: f.replication, Config: settings})
-	}
-	for _, d := range set.All() {
-		if d.Format == schemas.FormatCloudEvents { // of the others the capture tool makes its topics, and with them their partitions
-			add(d.Topic, f.partitions, nil)
-		}
-		if c.Worker.DeadTopics {
-			add(consumer.DeadTopic(d.Topic), f.partitions, map[string]string{"cleanup.policy": "delete"})
-		}
-	}
-	if anyCached(set) {
-		keep := 2 * cmp.Or(c.Worker.KeepDisplaced, consumer.DefaultKeepDisplaced)
-		add(schemas.InvalidationTopic(c.Namespace), 1, map[string]string{
-			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(keep.Milliseconds(), 10),
-		})
-	}
-	return specs
 }

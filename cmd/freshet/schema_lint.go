@@ -134,6 +134,16 @@ func (l *linter) check() {
 	case n > nearRowBytes:
 		l.say(lintAdvice, "replica.table", "a row takes %d of at most %d bytes: there is little room for new properties", n, replica.MaxRowBytes)
 	}
+	maria, my := replica.PageBytes(d, replica.MariaDB), replica.PageBytes(d, replica.ModernMySQL)
+	const page = "the row is too large for a page of InnoDB%s: its columns take %d bytes of at most %d; declare fewer properties, or keep some together in one object"
+	switch {
+	case maria > replica.MaxPageBytes && my > replica.MaxPageBytes:
+		l.say(lintError, "replica.table", page, "", min(maria, my), replica.MaxPageBytes)
+	case maria > replica.MaxPageBytes:
+		l.say(lintAdvice, "replica.table", page, " on MariaDB", maria, replica.MaxPageBytes)
+	case my > replica.MaxPageBytes:
+		l.say(lintAdvice, "replica.table", page, " on MySQL", my, replica.MaxPageBytes)
+	}
 	l.checkKey()
 	l.checkRoot()
 	l.checkWords("", d.Schema().Document())

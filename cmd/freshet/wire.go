@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
@@ -106,6 +107,16 @@ var errNoDSN = errors.New("mysql.dsn is not set; give FRESHET_MYSQL__DSN, --mysq
 
 // openMigrations opens the database for migrations, whose lock reads times.
 func openMigrations(c config.Config) (*sql.DB, error) {
+	return openTables(c, func(dc *mysql.Config) { dc.ParseTime = true })
+}
+
+// openDDL opens the database for changes of tables.
+func openDDL(c config.Config) (*sql.DB, error) {
+	return openTables(c, func(*mysql.Config) {})
+}
+
+// openTables opens the database without a read timeout: a change of a table may take hours.
+func openTables(c config.Config, edit func(*mysql.Config)) (*sql.DB, error) {
 	if c.MySQL.DSN == "" {
 		return nil, usageError{errNoDSN}
 	}
@@ -113,7 +124,8 @@ func openMigrations(c config.Config) (*sql.DB, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	dc.ParseTime = true
+	dc.ReadTimeout = 0
+	edit(dc)
 	connector, err := replica.NewConnector(dc)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

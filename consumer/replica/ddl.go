@@ -22,8 +22,9 @@ type Statement struct {
 	// Note says why.
 	Note string
 
-	args     []any  // of a registration
-	register string // what it registers; empty: the cache hash
+	table    *schemas.Dataset // whose table it changes; nil for a registration
+	args     []any            // of a registration
+	register string           // what it registers; empty: the cache hash
 }
 
 // String is the statement as people read it, with its reason behind it. The registration of a hash is told in words.
@@ -146,11 +147,14 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 		if err != nil {
 			return nil, err
 		}
-		statements, problem := planTable(ds, dialect, f)
-		if problem == nil {
-			var hash []Statement
-			if hash, problem, err = planHash(ctx, db, ds, slices.Contains(dropCache, ds.Name)); err != nil {
+		statements, problems := planTable(ds, dialect, f)
+		if len(problems) == 0 {
+			hash, problem, err := planHash(ctx, db, ds, slices.Contains(dropCache, ds.Name))
+			if err != nil {
 				return nil, err
+			}
+			if problem != nil {
+				problems = append(problems, problem)
 			}
 			schema, err := planSchema(ctx, db, ds)
 			if err != nil {
@@ -158,8 +162,8 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 			}
 			statements = slices.Concat(statements, hash, schema)
 		}
-		if problem != nil {
-			ddl.Problems = append(ddl.Problems, problem)
+		if len(problems) > 0 {
+			ddl.Problems = append(ddl.Problems, problems...)
 			continue
 		}
 		ddl.Statements = append(ddl.Statements, statements...)
@@ -167,10 +171,16 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 	return ddl, nil
 }
 
-// planTable makes or extends one table. What it gives is additive; the rest is a problem for people.
-func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, *DatasetError) {
+// planTable makes or extends one table. What it returns is additive; everything else is a problem for an operator.
+func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, []*DatasetError) {
 	if !f.exists {
-		return []Statement{{Dataset: ds.Name, SQL: CreateTable(ds, d), Note: "the table does not exist"}}, nil
+		if n := PageBytes(ds, d); n > MaxPageBytes {
+			return nil, []*DatasetError{{
+				Dataset: ds.Name, Mend: "declare fewer properties, or keep some together in one object",
+				Problem: fmt.Sprintf("the row is too large: its columns take %d bytes of a page, and InnoDB's limit is %d", n, MaxPageBytes),
+			}}
+		}
+		return []Statement{{Dataset: ds.Name, table: ds, SQL: CreateTable(ds, d), Note: "the table does not exist"}}, nil
 	}
 	var changes []string
 	mended := *f
@@ -190,21 +200,24 @@ func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, *DatasetE
 			mended.columns[name] = w.asFound()
 		}
 	}
-	if problem := checkTable(ds, d, &mended); problem != nil {
-		if problem.Mend == "run freshet migrate datasets" {
+	if problems := checkTable(ds, d, &mended); len(problems) > 0 {
+		for _, problem := range problems {
+			if problem.Mend != "run freshet migrate datasets" {
+				continue
+			}
 			problem.Mend = "it cannot be added to a table with rows: rebuild the table with `freshet replay start`, --rebuild and --apply"
 		}
-		return nil, problem
+		return nil, problems
 	}
 	var statements []Statement
 	for _, change := range changes { // one statement each: a server that fails half-way has done the first ones
 		statements = append(statements, Statement{
-			Dataset: ds.Name, SQL: "ALTER TABLE " + quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
+			Dataset: ds.Name, table: ds, SQL: "ALTER TABLE " + quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
 		})
 	}
 	if !f.indexes[purgeIndex] {
 		statements = append(statements, Statement{
-			Dataset: ds.Name, Note: "soft-deleted rows are found by age",
+			Dataset: ds.Name, table: ds, Note: "soft-deleted rows are found by age",
 			SQL: "CREATE INDEX " + quote(purgeIndex) + " ON " + quote(ds.Replica.Table) + " (" + quote(colDeleted) + ", " + quote(colAt) + ")",
 		})
 	}
@@ -233,15 +246,4 @@ func Migrate(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dryRu
 		return ddl, err
 	}
 	return ddl, ddl.Execute(ctx, db)
-}
-
-// Execute runs the statements of a plan. DDL commits by itself, so after an error the statements before it stay; a new
-// plan goes on from there. Problems keep their datasets out and do not stop the others.
-func (d *DDL) Execute(ctx context.Context, db *sql.DB) error {
-	for _, s := range d.Statements {
-		if _, err := db.ExecContext(ctx, s.SQL, s.args...); err != nil {
-			return doing("migrate dataset", s.Dataset, err)
-		}
-	}
-	return nil
 }

@@ -30,6 +30,7 @@ type foundColumn struct {
 	name, dataType string // dataType in lower case, without length: "varchar"
 	unsigned       bool
 	nullable       bool
+	required       bool  // a row without a value for it is refused
 	length         int64 // in characters, bytes for binary types
 	precision      int64
 	scale          int64
@@ -39,7 +40,7 @@ type foundColumn struct {
 const (
 	sqlFindTable   = "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?"
 	sqlFindColumns = "SELECT column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale," +
-		" datetime_precision, collation_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position"
+		" datetime_precision, collation_name, NOT (is_nullable = 'YES' OR column_default IS NOT NULL OR extra <> '') FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position"
 	sqlFindIndexes = "SELECT index_name, non_unique, column_name FROM information_schema.statistics" +
 		" WHERE table_schema = DATABASE() AND table_name = ? ORDER BY index_name, seq_in_index"
 	sqlFindForeign = "SELECT constraint_name FROM information_schema.table_constraints" +
@@ -96,7 +97,7 @@ func (f *found) addColumn(scan func(...any) error) error {
 	var columnType, nullable string
 	var length, precision, scale, fraction *int64
 	var collation *string
-	if err := scan(&c.name, &c.dataType, &columnType, &nullable, &length, &precision, &scale, &fraction, &collation); err != nil {
+	if err := scan(&c.name, &c.dataType, &columnType, &nullable, &length, &precision, &scale, &fraction, &collation, &c.required); err != nil {
 		return err
 	}
 	c.dataType = strings.ToLower(c.dataType)

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ func (m *MySQL) Prepare(ctx context.Context, datasets []*schemas.Dataset) (broke
 		if err != nil {
 			return nil, err
 		}
-		problem := checkTable(ds, m.dialect, f)
+		problem := first(checkTable(ds, m.dialect, f))
 		if problem != nil {
 			broken = append(broken, problem)
 		}
@@ -41,50 +42,74 @@ func (m *MySQL) fit(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	if problem := checkTable(t.ds, m.dialect, f); problem != nil {
+	if problem := first(checkTable(t.ds, m.dialect, f)); problem != nil {
 		return problem
 	}
 	t.unfit.Store(false)
 	return nil
 }
 
-// checkTable gives the first thing about a table that forbids writing to it.
-func checkTable(ds *schemas.Dataset, d Dialect, f *found) *DatasetError {
-	fail := func(mend, problem string, args ...any) *DatasetError {
-		return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend}
+// checkTable returns everything about a table that forbids writing to it.
+func checkTable(ds *schemas.Dataset, d Dialect, f *found) (problems []*DatasetError) {
+	fail := func(mend, problem string, args ...any) {
+		problems = append(problems, &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend})
 	}
 	table := ds.Replica.Table
 	if !f.exists {
-		return fail("run freshet migrate datasets", "table %s does not exist", table)
+		fail("run freshet migrate datasets", "table %s does not exist", table)
+		return problems
 	}
 	if f.engine != "" && !strings.EqualFold(f.engine, "InnoDB") {
-		return fail("ALTER TABLE … ENGINE = InnoDB", "table %s has the engine %s, which has no transactions", table, f.engine)
+		fail("ALTER TABLE … ENGINE = InnoDB", "table %s has the engine %s, which has no transactions", table, f.engine)
 	}
 	// The upsert fires on any unique key, and could then change another record's row.
-	if len(f.unique) > 0 {
-		return fail("drop the index on the replica, or make it non-unique", "table %s has the secondary unique index %s", table, f.unique[0])
+	for _, index := range f.unique {
+		fail("drop the index on the replica, or make it non-unique", "table %s has the secondary unique index %s", table, index)
 	}
-	if len(f.foreignKeys) > 0 {
-		return fail("drop the constraint on the replica", "table %s has the foreign key %s, and the order between records is not promised",
-			table, f.foreignKeys[0])
+	for _, key := range f.foreignKeys {
+		fail("drop the constraint on the replica", "table %s has the foreign key %s, and the order between records is not promised", table, key)
 	}
+	ours := make(map[string]bool, len(ds.Replica.Columns)+ownColumns)
 	for _, w := range wanted(ds, d) {
-		c, ok := f.columns[strings.ToLower(w.name)]
-		switch {
-		case !ok:
-			return fail("run freshet migrate datasets", "table %s lacks the column %s", table, w.name)
-		case w.fits(c) == fitWiden:
-			return fail("run freshet migrate datasets", "column %s.%s is shorter than the schema allows values to be", table, w.name)
-		case w.fits(c) == fitRefuse:
-			return fail(mendColumn(w), "column %s.%s is not %s", table, w.name, w.sql)
-		case w.null && !c.nullable:
-			return fail("make the column nullable", "column %s.%s is NOT NULL, but a deletion or an absent property needs NULL", table, w.name)
+		ours[strings.ToLower(w.name)] = true
+		checkColumn(w, f, table, fail)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.columns)) {
+		if c := f.columns[name]; c.required && !ours[name] {
+			fail("give the column a default, or let it be NULL", "column %s.%s is NOT NULL without a default, and the dataset has no property for it", table, c.name)
 		}
 	}
 	if !samePrimary(ds, f.primary) {
-		return fail("make the primary key of exactly the dataset's key columns", "table %s has another primary key than the dataset", table)
+		fail("make the primary key of exactly the dataset's key columns", "table %s has another primary key than the dataset", table)
 	}
-	return nil
+	return problems
+}
+
+func checkColumn(w want, f *found, table string, fail func(mend, problem string, args ...any)) {
+	c, ok := f.columns[strings.ToLower(w.name)]
+	switch {
+	case !ok:
+		fail("run freshet migrate datasets", "table %s lacks the column %s", table, w.name)
+	case w.fits(c) == fitWiden:
+		fail("run freshet migrate datasets", "column %s.%s is shorter than the schema allows values to be", table, w.name)
+	case w.fits(c) == fitRefuse:
+		fail(mendColumn(w), "column %s.%s is not %s", table, w.name, w.sql)
+	case w.null && !c.nullable:
+		fail("make the column nullable", "column %s.%s is NOT NULL, but a deletion or an absent property needs NULL", table, w.name)
+	}
+}
+
+// first returns the first of problems, which says how many others there are; nil without any.
+func first(problems []*DatasetError) *DatasetError {
+	switch len(problems) {
+	case 0:
+		return nil
+	case 1:
+		return problems[0]
+	}
+	one := *problems[0]
+	one.Problem += fmt.Sprintf(", and %d more problems, which freshet migrate datasets --dry-run lists", len(problems)-1)
+	return &one
 }
 
 func mendColumn(w want) string {

@@ -140,7 +140,7 @@ func (m *MySQL) BeginRebuild(ctx context.Context, b *Rebuild, fresh bool) error 
 		return err
 	}
 	text := "CREATE TABLE " + quote(name) + " LIKE " + quote(b.Dataset.Replica.Table) //nolint:gosec // quoted names of a declaration
-	if checkTable(b.Dataset, m.dialect, f) != nil {
+	if len(checkTable(b.Dataset, m.dialect, f)) > 0 {
 		text = CreateTable(b.Shadow, m.dialect)
 	}
 	_, err = m.db.ExecContext(ctx, text)
@@ -164,11 +164,11 @@ func (m *MySQL) checkShadow(ctx context.Context, b *Rebuild) error {
 	if err != nil {
 		return err
 	}
-	if problem := checkTable(b.Shadow, m.dialect, shadow); problem != nil {
+	if problem := first(checkTable(b.Shadow, m.dialect, shadow)); problem != nil {
 		return problem
 	}
 	live, err := find(ctx, m.db, b.Dataset.Replica.Table)
-	if err != nil || checkTable(b.Dataset, m.dialect, live) != nil {
+	if err != nil || len(checkTable(b.Dataset, m.dialect, live)) > 0 {
 		return err
 	}
 	for name := range live.columns {

@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"fmt"
+	"sort"
 	"strings"
 	"testing"
 
@@ -63,6 +64,41 @@ func TestRowBytesIsTheServers(t *testing.T) {
 			if len(tried) != 2 {
 				t.Errorf("tried %v, want the limit and one byte more", tried)
 			}
+		})
+	}
+}
+
+// TestPageBytesIsTheServers: as many columns of a kind as a page takes are made, and one more is refused.
+func TestPageBytesIsTheServers(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	for name, property := range map[string]string{
+		"short texts":   `{"type":"string","maxLength":9}`,
+		"longer texts":  `{"type":"string","maxLength":30}`,
+		"texts":         `{"type":"string"}`,
+		"integers":      `{"type":"integer"}`,
+		"decimals":      `{"type":"string","x-decimal":"30,2"}`,
+		"objects":       `{"type":"object"}`,
+		"outside texts": `{"type":"string","maxLength":1025}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			with := func(n int) (string, int) {
+				var more strings.Builder
+				for i := range n {
+					fmt.Fprintf(&more, `,"f%d":%s`, i, property)
+				}
+				ds := grown(t, more.String())[0]
+				return replica.CreateTable(ds, b.Dialect()), replica.PageBytes(ds, b.Dialect())
+			}
+			most := sort.Search(1013, func(n int) bool { _, size := with(n); return size > replica.MaxPageBytes })
+			statement, _ := with(most - 1)
+			b.exec(t, statement)
+			b.exec(t, "DROP TABLE g")
+			statement, size := with(most)
+			_, err := b.db.ExecContext(t.Context(), statement)
+			if n, _ := replica.Errno(err); n != 1118 {
+				t.Errorf("%d columns, %d bytes: %v, want error 1118", most, size, err)
+			}
+			b.exec(t, "DROP TABLE IF EXISTS g")
 		})
 	}
 }

@@ -152,13 +152,14 @@ func TestCheckTopic(t *testing.T) {
 		config   map[string]string
 		want     []string // settings
 	}{
-		{"good", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "2"}, nil},
+		{"good", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "delete.retention.ms": "604800000", "min.insync.replicas": "2"}, nil},
 		{"for-ever", 3, map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "min.insync.replicas": "2"}, nil},
-		{"compact-at-once", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "0", "min.insync.replicas": "2"}, []string{"min.compaction.lag.ms"}},
+		{"compact-at-once", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "0", "delete.retention.ms": "604800000", "min.insync.replicas": "2"}, []string{"min.compaction.lag.ms"}},
 		{"week", 3, map[string]string{"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "1000", "min.insync.replicas": "2"}, []string{"retention.ms", "retention.bytes"}},
-		{"both", 3, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": "1000", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "2"}, []string{"retention.ms"}},
-		{"one-acknowledges", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "1"}, []string{"min.insync.replicas"}},
-		{"one-replica", 1, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000"}, []string{"replication.factor"}},
+		{"both", 3, map[string]string{"cleanup.policy": "compact,delete", "retention.ms": "1000", "min.compaction.lag.ms": "86400000", "delete.retention.ms": "604800000", "min.insync.replicas": "2"}, []string{"retention.ms"}},
+		{"one-acknowledges", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "delete.retention.ms": "604800000", "min.insync.replicas": "1"}, []string{"min.insync.replicas"}},
+		{"deletions-for-a-day", 3, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "min.insync.replicas": "2"}, []string{"delete.retention.ms"}},
+		{"one-replica", 1, map[string]string{"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000", "delete.retention.ms": "604800000"}, []string{"replication.factor"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if err := c.CreateTopics(t.Context(), []kafkalog.TopicSpec{{Name: x.name, ReplicationFactor: x.replicas, Config: x.config}}); err != nil {

@@ -222,6 +222,9 @@ func (c *Client) topicSettings(ctx context.Context, topic string) (map[string]st
 	return out, nil
 }
 
+// DeletesRetention is how long a compacted topic should keep deletions (delete.retention.ms): longer than any worker is away.
+const DeletesRetention = 7 * 24 * time.Hour
+
 func judgeTopic(settings map[string]string, replicas int, repair time.Duration) []TopicWarning {
 	var out []TopicWarning
 	warn := func(setting, value, problem, mend string) {
@@ -229,6 +232,11 @@ func judgeTopic(settings map[string]string, replicas int, repair time.Duration) 
 	}
 	policies := strings.FieldsFunc(settings["cleanup.policy"], func(r rune) bool { return r == ',' || r == ' ' })
 	if slices.Contains(policies, "compact") {
+		if keep := millis(settings["delete.retention.ms"]); keep >= 0 && keep < DeletesRetention {
+			warn("delete.retention.ms", settings["delete.retention.ms"],
+				"a worker that is away for longer never reads a deletion, and keeps the row",
+				"set it to "+strconv.FormatInt(DeletesRetention.Milliseconds(), 10)+" or more")
+		}
 		lag := millis(settings["min.compaction.lag.ms"])
 		if lag >= 0 && lag < repair {
 			warn("min.compaction.lag.ms", settings["min.compaction.lag.ms"],

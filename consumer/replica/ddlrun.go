@@ -1,0 +1,122 @@
+package replica
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// ddlLockWait is how long a statement waits for the table. While it waits, every later statement on the table waits behind
+	// it, those of workers and of the service's readers too, so it must not be long.
+	ddlLockWait = 5 * time.Second
+	// ddlTurn is how long Execute waits for another one that changes tables.
+	ddlTurn = 10 * time.Second
+)
+
+// sqlDDLTurn takes the right to change tables of this database. It belongs to the connection, so the server keeps it as long
+// as it executes the connection's last statement, also when the client is gone.
+const (
+	sqlDDLTurn   = "SELECT COALESCE(GET_LOCK(CONCAT('freshet.ddl.', LEFT(DATABASE(), 50)), ?), 0)"
+	sqlDDLHolder = "SELECT COALESCE(IS_USED_LOCK(CONCAT('freshet.ddl.', LEFT(DATABASE(), 50))), 0)"
+)
+
+// Execute runs the statements of a plan, one at a time in the whole database: a second ALTER TABLE is never queued behind one
+// that runs. DDL commits by itself, so after an error the statements before it stay; a new plan continues from there.
+// Problems keep their datasets out and do not stop the others.
+//
+// A statement waits at most five seconds for its table. When the connection is lost, the server may still execute the
+// statement: Execute waits until it has ended, and looks whether the change is there. db should have no read timeout, which
+// would end the connection under a long ALTER TABLE.
+func (d *DDL) Execute(ctx context.Context, db *sql.DB) error {
+	if len(d.Statements) == 0 {
+		return nil
+	}
+	conn, err := ddlConn(ctx, db, ddlTurn)
+	if err != nil {
+		return err
+	}
+	defer func() { conn.close() }()
+	for _, s := range d.Statements {
+		_, err := conn.ExecContext(ctx, s.SQL, s.args...)
+		if err != nil && classify(err) == classConnection {
+			conn.close()
+			if conn, err = s.settle(ctx, db, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if n, _ := Errno(err); n == 1205 && s.table != nil {
+			return fmt.Errorf("migrate dataset %s: a transaction uses table %s and did not end within %s, so nothing was changed;"+
+				" end it (SHOW PROCESSLIST shows it) and run the command again: %w", s.Dataset, s.table.Replica.Table, ddlLockWait, doing("wait for the table", "", err))
+		}
+		if err != nil {
+			return doing("migrate dataset", s.Dataset, err)
+		}
+	}
+	return nil
+}
+
+// settle finds out what became of a statement whose connection was lost, and returns a new connection if it took effect.
+func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*ddlSession, error) {
+	// The lost connection has its turn until the server has ended the statement, which may take hours.
+	conn, err := ddlConn(ctx, db, 365*24*time.Hour)
+	if err != nil {
+		return &ddlSession{}, fmt.Errorf("migrate dataset %s: the connection was lost, and what became of the statement is not known: %w", s.Dataset, err)
+	}
+	if s.table == nil { // it sets a value, so once more does no harm
+		_, err := conn.ExecContext(ctx, s.SQL, s.args...)
+		return conn, doing("migrate dataset", s.Dataset, err)
+	}
+	dialect, err := DetectDialect(ctx, db)
+	if err != nil {
+		return conn, err
+	}
+	f, err := find(ctx, db, s.table.Replica.Table)
+	if err != nil {
+		return conn, err
+	}
+	left, _ := planTable(s.table, dialect, f)
+	if slices.ContainsFunc(left, func(l Statement) bool { return l.SQL == s.SQL }) {
+		err = fmt.Errorf("migrate dataset %s: the connection was lost and the change is not there; run the command again: %w", s.Dataset, cause)
+	}
+	return conn, err
+}
+
+// ddlSession is a connection that has the turn to change tables.
+type ddlSession struct{ *sql.Conn }
+
+// close returns the connection to the server, and with it the turn and the session's settings.
+func (s *ddlSession) close() {
+	if s.Conn != nil {
+		(&writer{conn: s.Conn}).close()
+	}
+}
+
+// ddlConn waits at most as long as given for its turn.
+func ddlConn(ctx context.Context, db *sql.DB, wait time.Duration) (*ddlSession, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, doing("connect", "", err)
+	}
+	s := &ddlSession{conn}
+	var got bool
+	if err := conn.QueryRowContext(ctx, sqlDDLTurn, int(wait/time.Second)).Scan(&got); err != nil {
+		s.close()
+		return nil, doing("wait for other changes of tables", "", err)
+	}
+	if !got {
+		var holder int64
+		err := conn.QueryRowContext(ctx, sqlDDLHolder).Scan(&holder)
+		s.close()
+		return nil, fmt.Errorf("another freshet migrate datasets is changing tables (connection %d of the server); wait for its end, or end it with KILL: %w",
+			holder, doing("look for its connection", "", err))
+	}
+	if _, err := conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(ddlLockWait/time.Second))); err != nil {
+		s.close()
+		return nil, doing("set up session", "", err)
+	}
+	return s, nil
+}
