@@ -120,6 +120,9 @@ func (c *checker) run(text string) error {
 	p := parser{text: text}
 	p.space()
 	if p.peek() != '{' {
+		if framed(text) {
+			return frameError()
+		}
 		if _, err := parseTree(text); err != nil {
 			return malformed(err)
 		}

@@ -10,6 +10,9 @@ func (a *attributes) readStructured(value []byte) error {
 	p := parser{text: string(value)}
 	p.space()
 	if p.peek() != '{' {
+		if framed(p.text) {
+			return frameError()
+		}
 		return structuredError("value", "is not a JSON object")
 	}
 	empty, err := p.enter('}')

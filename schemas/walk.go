@@ -75,6 +75,9 @@ func walk(text string, opening, closing byte, other string, one func(*parser) er
 	p := parser{text: text}
 	p.space()
 	if p.peek() != opening {
+		if framed(text) {
+			return frameError()
+		}
 		return &FieldError{Field: "data", Problem: other, Reason: ReasonMalformed}
 	}
 	empty, err := p.enter(closing)
@@ -87,6 +90,17 @@ func walk(text string, opening, closing byte, other string, one func(*parser) er
 		err = p.end()
 	}
 	return malformed(err)
+}
+
+// framed reports whether a text begins with what serializers of a schema registry write before the JSON: a zero byte and the
+// four bytes of a schema's id.
+func framed(text string) bool { return len(text) > 5 && text[0] == 0 }
+
+func frameError() error {
+	return &FieldError{
+		Field: "data", Problem: "begins with the frame of a schema registry (a zero byte and a schema id), not with JSON", Reason: ReasonMalformed,
+		Mend: "let the producer write plain JSON: org.apache.kafka.connect.json.JsonConverter, or a JSON serializer without the registry",
+	}
 }
 
 func exported(v value) JSON {

@@ -55,6 +55,10 @@ func (r *reading) bySchema(c *column, v schemas.JSON, f field) (cell, error) {
 		return c.clock(v, time.Nanosecond)
 	case "io.debezium.time.Year":
 		return c.integer(v, r.d.rules.PreciseDecimals, wide{told: true})
+	case "io.debezium.time.IsoDate":
+		return c.days(v)
+	case "io.debezium.time.IsoTime":
+		return c.clock(v, time.Microsecond)
 	case "io.debezium.data.Bits":
 		return c.bits(v)
 	case "io.debezium.data.Enum":
@@ -265,8 +269,9 @@ func number(v schemas.JSON) (int64, bool) {
 }
 
 func (c *column) days(v schemas.JSON) (cell, error) {
-	if v.Kind == schemas.JSONString && isDatePart(v.Text) {
-		return cell{cellDate, v.Text}, nil
+	// With time.precision.mode=isostring a date ends with its offset, which is always UTC's.
+	if text := strings.TrimSuffix(v.Text, "Z"); v.Kind == schemas.JSONString && isDatePart(text) {
+		return cell{cellDate, text}, nil
 	}
 	if n, ok := number(v); ok {
 		if text, ok := dateOf(n); ok {
@@ -309,7 +314,7 @@ func (c *column) isoMoment(s string) (cell, error) {
 
 func (c *column) clock(v schemas.JSON, unit time.Duration) (cell, error) {
 	if v.Kind == schemas.JSONString {
-		return cell{cellText, v.Text}, nil
+		return cell{cellText, strings.TrimSuffix(v.Text, "Z")}, nil
 	}
 	const most = 840 * time.Hour // TIME ends at 838:59:59
 	n, ok := number(v)

@@ -2,6 +2,7 @@ package cdc_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,5 +100,37 @@ func TestDigitsAreNoIntegerWherePrecise(t *testing.T) {
 	}
 	if res := decode(t, "format: debezium\ncdc: {decimals: precise}\n", `{"id":1}`, value); res.Rows[0].Err == nil {
 		t.Errorf("as bytes: %v", lines(res))
+	}
+}
+
+// TestIsoStrings: time.precision.mode=isostring writes dates and times as texts that end with their offset.
+func TestIsoStrings(t *testing.T) {
+	const value = `{"schema":{"type":"struct","name":"srv.shop.t.Envelope","fields":[{"type":"struct","field":"after","fields":[
+		{"type":"int32","field":"id"},{"type":"string","name":"io.debezium.time.IsoDate","field":"day"},
+		{"type":"string","name":"io.debezium.time.IsoTimestamp","field":"at"},{"type":"string","name":"io.debezium.time.IsoTime","field":"name"}]}]},
+		"payload":{"op":"c","after":{"id":1,"day":"2024-02-29Z","at":"2024-02-29T10:11:12.123456Z","name":"10:11:12.123456Z"}}}`
+	got := lines(decode(t, "format: debezium\n", `{"id":1}`, value))
+	want := `upsert 1 @10 {"id":1,"day":"2024-02-29","at":"2024-02-29T10:11:12.123456Z","name":"10:11:12.123456"}`
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("got  %v\nwant %s", got, want)
+	}
+}
+
+// TestRegistryFrame: the bytes that serializers of a schema registry write before the JSON are named.
+func TestRegistryFrame(t *testing.T) {
+	got := lines(decode(t, "format: debezium\n", `{"id":1}`, "\x00\x00\x00\x00\x07"+`{"op":"c","after":{"id":1}}`))
+	if len(got) != 1 || !strings.Contains(got[0], "schema registry") || !strings.Contains(got[0], "JsonConverter") {
+		t.Errorf("got %v", got)
+	}
+	ds := item(t, "")
+	evs, err := ds.Decode(schemas.Record{Key: []byte("1"), Value: []byte("\x00\x00\x00\x00\x07{}"), Headers: []schemas.Header{
+		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte("1")}, {Key: "ce_source", Value: []byte("//x")},
+		{Key: "ce_type", Value: []byte("row")}, {Key: "ce_sequence", Value: []byte("1")},
+	}})
+	for i := range evs {
+		_, err = ds.Check(&evs[i])
+	}
+	if err == nil || !strings.Contains(err.Error(), "schema registry") {
+		t.Errorf("a CloudEvent: %v", err)
 	}
 }
