@@ -114,6 +114,9 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 	case !known:
 		problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
 	case !who.Role.may(ru.least):
+		if ru.change {
+			g.auditRefusal(r, who, pattern)
+		}
 		problem(w, http.StatusForbidden, "this needs the role "+ru.least.String()+", the token has "+who.Role.String())
 	default:
 		g.serve(w, r.WithContext(withPrincipal(r.Context(), who)), ru, pattern)
@@ -157,8 +160,8 @@ func (g *gate) identify(r *http.Request) (Principal, int) {
 		}
 		return Principal{Name: "local", Role: Admin}, 0
 	}
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if ok {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
 		if who, found := g.tokens.find(strings.TrimSpace(token)); found {
 			return who, 0
 		}
@@ -195,6 +198,11 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		limit = ru.body
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	if ru.stream && r.Method == http.MethodHead {
+		w.Header().Set("Content-Type", "text/event-stream") // a body that has no end is not written to be thrown away
+		w.WriteHeader(http.StatusOK)
+		return
+	}
 	if ru.stream {
 		if !g.enterStream() {
 			problem(w, http.StatusServiceUnavailable, "too many streams are open")
@@ -216,27 +224,6 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		return
 	}
 	g.serveAudited(w, r, pattern)
-}
-
-// serveAudited writes the audit log before the change, and after it with its outcome.
-func (g *gate) serveAudited(w *recorder, r *http.Request, pattern string) {
-	who := principalOf(r.Context())
-	e := Entry{Actor: who.Name, Role: who.Role.String(), Action: g.srv.operationID(pattern), Target: r.URL.EscapedPath()}
-	id, err := g.audit.write(r.Context(), e)
-	if err != nil {
-		g.srv.log.Error("change is refused, since the audit log cannot be written", "action", e.Action, "error", err)
-		problem(w, http.StatusServiceUnavailable, "the audit log cannot be written, so nothing was changed")
-		return
-	}
-	n := &notes{m: map[string]any{}}
-	g.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), notesKey{}, n)))
-	e.Of, e.Outcome, e.Detail = id, w.code(), n.all()
-	// The client may be gone by now; the outcome is written all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
-	defer cancel()
-	if _, err := g.audit.write(ctx, e); err != nil {
-		g.srv.log.Error("outcome of a change is missing from the audit log", "action", e.Action, "line", id, "error", err)
-	}
 }
 
 func (g *gate) enterStream() bool {

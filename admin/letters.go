@@ -65,7 +65,7 @@ type LetterFilter struct {
 	Partition  string `query:"partition" json:"partition,omitempty" pattern:"^([0-9]{1,9})?$" doc:"of the topic, which is to be given too"`
 	FromOffset int64  `query:"from_offset" json:"from_offset,omitempty" minimum:"0" doc:"first offset; it wants topic and partition, or source"`
 	ToOffset   int64  `query:"to_offset" json:"to_offset,omitempty" minimum:"0" doc:"first offset that is not wanted any more; it wants topic and partition, or source; 0: no end"`
-	Errno      uint16 `query:"errno" json:"errno,omitempty" doc:"MySQL's error number"`
+	Errno      uint16 `query:"errno" json:"errno,omitempty" maximum:"65535" doc:"MySQL's error number"`
 	Detail     string `query:"detail" json:"detail,omitempty" maxLength:"1000" doc:"exactly this detail: with dataset, reason and errno, one group of /v1/deadletters/groups"`
 	Since      string `query:"since" json:"since,omitempty" maxLength:"40" format:"date-time" doc:"written since, RFC 3339"`
 }

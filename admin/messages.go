@@ -142,7 +142,7 @@ func (s *Server) scan(ctx context.Context, p kafkalog.Partition, from, until int
 // Browse is what chooses messages.
 type Browse struct {
 	Dataset   string `query:"dataset" required:"true" maxLength:"64"`
-	Partition int32  `query:"partition" minimum:"-1" default:"-1" doc:"-1: all"`
+	Partition int32  `query:"partition" minimum:"-1" maximum:"2147483647" default:"-1" doc:"-1: all"`
 	From      string `query:"from" maxLength:"64" default:"end-20" doc:"an offset, start, end, end-N (N records before the end), or a time in RFC 3339"`
 	Key       string `query:"key" maxLength:"512" doc:"exactly this key"`
 	Prefix    string `query:"prefix" maxLength:"512" doc:"keys that begin so"`

@@ -119,7 +119,7 @@ type replayRequest struct {
 	Op               string   `json:"op,omitempty" enum:"upsert,delete"`
 	Type             string   `json:"type,omitempty" maxLength:"200" doc:"event type"`
 	LetterReason     string   `json:"letter_reason,omitempty" maxLength:"32" doc:"with redrive: only letters for this reason, such as refused or schema"`
-	Errno            uint16   `json:"errno,omitempty" doc:"with redrive: only letters of refusals with this MySQL error number"`
+	Errno            uint16   `json:"errno,omitempty" maximum:"65535" doc:"with redrive: only letters of refusals with this MySQL error number"`
 	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
 	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the former table; else it is kept under another name"`
 	AcceptLoss       bool     `json:"accept_loss,omitempty" doc:"with rebuild: swap although rows are newer than what the topic holds of them, or not in it; a dry run counts them"`
@@ -241,12 +241,23 @@ func (s *Server) showReplay(ctx context.Context, in *ReplayID) (*replayOutput, e
 // followEvery is how often a followed replay is looked at.
 const followEvery = 500 * time.Millisecond
 
-func (s *Server) followReplay(ctx context.Context, in *ReplayID) (*huma.StreamResponse, error) {
-	if _, err := s.job(ctx, in.ID); err != nil {
+type replayEventsInput struct {
+	ReplayID
+
+	LastEventID string `header:"Last-Event-ID" maxLength:"20"`
+}
+
+func (s *Server) followReplay(ctx context.Context, in *replayEventsInput) (*huma.StreamResponse, error) {
+	j, err := s.job(ctx, in.ID)
+	if err != nil {
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
+		if in.LastEventID != "" && !j.State.Live() {
+			w.WriteHeader(http.StatusNoContent) // it has had the end; any other answer lets an EventSource ask again and again
+			return
+		}
 		st := newStream(w)
 		t := time.NewTicker(followEvery)
 		defer t.Stop()

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Exit codes.
@@ -20,7 +22,9 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()})
+	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), redis: &redisLog{}}
+	redis.SetLogger(p.redis) // its own would break the log's format
+	code := run(ctx, os.Args[1:], p)
 	stop()
 	os.Exit(code)
 }
@@ -30,6 +34,8 @@ type program struct {
 	in       io.Reader
 	out, err io.Writer
 	environ  []string
+
+	redis *redisLog // nil in tests
 
 	configFile string
 	json       bool
@@ -50,7 +56,7 @@ func run(ctx context.Context, args []string, p program) int {
 		return exitDone
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(p.err, "freshet: %v\n", err)
+		fmt.Fprintf(printable{p.err}, "freshet: %v\n", err)
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

@@ -147,6 +147,18 @@ func TestHealthListener(t *testing.T) {
 	if code, _ := get("/livez"); code != http.StatusOK {
 		t.Errorf("livez: %d", code)
 	}
+	foreign, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.Addr()+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign.Host = "rebound.example:7788"
+	res, err := client.Do(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Body.Close(); res.StatusCode != http.StatusForbidden {
+		t.Errorf("a request for another host's name: %d, want 403", res.StatusCode)
+	}
 	if code, body := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for MySQL") {
 		t.Errorf("readyz: %d %s", code, body)
 	}

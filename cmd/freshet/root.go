@@ -24,6 +24,11 @@ func (p *program) command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if cmd.Name() != "dev" { // which draws on the terminal
+			p.out = printable{p.out}
+		}
+	}
 	root.SetIn(p.in)
 	root.SetOut(p.out)
 	root.SetErr(p.err)
@@ -55,7 +60,9 @@ func (p *program) load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error)
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	return l, telemetry.NewLogger(p.err, l.Config.Log.Level, l.Config.Log.Format), nil
+	log := telemetry.NewLogger(p.err, l.Config.Log.Level, l.Config.Log.Format)
+	p.redis.use(log)
+	return l, log, nil
 }
 
 // printJSON prints v as one line of JSON.

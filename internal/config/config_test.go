@@ -119,3 +119,19 @@ func TestSecretsHaveNoFlags(t *testing.T) {
 		t.Error("flag --mysql-dsn-file is missing")
 	}
 }
+
+// TestKubernetesServiceLinksAreNoSettings: pods beside a Service named freshet have them in their environment.
+func TestKubernetesServiceLinksAreNoSettings(t *testing.T) {
+	environ := []string{
+		"FRESHET_PORT=tcp://10.0.0.1:7788", "FRESHET_SERVICE_HOST=10.0.0.1", "FRESHET_SERVICE_PORT=7788", "FRESHET_SERVICE_PORT_HTTP=7788",
+		"FRESHET_PORT_7788_TCP=tcp://10.0.0.1:7788", "FRESHET_PORT_7788_TCP_PROTO=tcp", "FRESHET_PORT_7788_TCP_PORT=7788", "FRESHET_PORT_7788_TCP_ADDR=10.0.0.1",
+		"FRESHET_ADMIN_SERVICE_HOST=10.0.0.2", "FRESHET_ADMIN_PORT=tcp://10.0.0.2:7789",
+	}
+	l, err := config.Load(config.Source{Environ: append(environ, "FRESHET_NAMESPACE=shop")})
+	if err != nil || l.Config.Namespace != "shop" {
+		t.Errorf("namespace %q, %v", l.Config.Namespace, err)
+	}
+	if _, err := config.Load(config.Source{Environ: []string{"FRESHET_PRT=1"}}); err == nil {
+		t.Error("an unknown setting is taken")
+	}
+}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -179,11 +180,15 @@ func valueOfVar(key, v string) any {
 	return v
 }
 
-// settingVars leaves out the variables that tell tests where their servers are.
+// serviceLink matches what Kubernetes puts into the environment of every pod of a namespace that has a Service whose name
+// begins with freshet: FRESHET_PORT, FRESHET_ADMIN_SERVICE_HOST, FRESHET_PORT_7788_TCP_ADDR.
+var serviceLink = regexp.MustCompile(`^FRESHET_([A-Z0-9_]*_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)=`)
+
+// settingVars leaves out the variables that tell tests where their servers are, and those of Kubernetes.
 func settingVars(environ []string) []string {
 	var out []string
 	for _, kv := range environ {
-		if strings.HasPrefix(kv, envPrefix) && !strings.HasPrefix(kv, testPrefix) {
+		if strings.HasPrefix(kv, envPrefix) && !strings.HasPrefix(kv, testPrefix) && !serviceLink.MatchString(kv) {
 			out = append(out, kv)
 		}
 	}

@@ -124,8 +124,11 @@ func TestRegistryFrame(t *testing.T) {
 	}
 	ds := item(t, "")
 	evs, err := ds.Decode(schemas.Record{Key: []byte("1"), Value: []byte("\x00\x00\x00\x00\x07{}"), Headers: []schemas.Header{
-		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte("1")}, {Key: "ce_source", Value: []byte("//x")},
-		{Key: "ce_type", Value: []byte("row")}, {Key: "ce_sequence", Value: []byte("1")},
+		{Key: "ce_specversion", Value: []byte("1.0")},
+		{Key: "ce_id", Value: []byte("1")},
+		{Key: "ce_source", Value: []byte("//x")},
+		{Key: "ce_type", Value: []byte("row")},
+		{Key: "ce_sequence", Value: []byte("1")},
 	}})
 	for i := range evs {
 		_, err = ds.Check(&evs[i])

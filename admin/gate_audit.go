@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+)
+
+// maxAuditBody bounds what of a request's body the audit log keeps; a longer one is not kept.
+const maxAuditBody = 64 << 10
+
+// serveAudited writes the audit log before the change, with what was asked for and from where, and after it with its outcome.
+func (g *gate) serveAudited(w *recorder, r *http.Request, pattern string) {
+	e := g.entry(r, principalOf(r.Context()), pattern)
+	if asked := askedFor(r); len(asked) > 0 {
+		e.Detail["request"] = asked
+	}
+	id, err := g.audit.write(r.Context(), e)
+	if err != nil {
+		g.srv.log.Error("change is refused, since the audit log cannot be written", "action", e.Action, "error", err)
+		problem(w, http.StatusServiceUnavailable, "the audit log cannot be written, so nothing was changed")
+		return
+	}
+	n := &notes{m: map[string]any{}}
+	g.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), notesKey{}, n)))
+	e.Of, e.Outcome, e.Detail = id, w.code(), n.all()
+	// The client may be gone by now; the outcome is written all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+	defer cancel()
+	if _, err := g.audit.write(ctx, e); err != nil {
+		g.srv.log.Error("outcome of a change is missing from the audit log", "action", e.Action, "line", id, "error", err)
+	}
+}
+
+// auditRefusal notes a change that the token's role does not allow.
+func (g *gate) auditRefusal(r *http.Request, who Principal, pattern string) {
+	e := g.entry(r, who, pattern)
+	e.Outcome = http.StatusForbidden
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
+	defer cancel()
+	if _, err := g.audit.write(ctx, e); err != nil {
+		g.srv.log.Error("a refused change is missing from the audit log", "action", e.Action, "error", err)
+	}
+}
+
+func (g *gate) entry(r *http.Request, who Principal, pattern string) Entry {
+	e := Entry{Actor: who.Name, Role: who.Role.String(), Action: g.srv.operationID(pattern), Target: r.URL.EscapedPath(), Detail: map[string]any{}}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		e.Detail["client"] = host
+	}
+	return e
+}
+
+// askedFor returns the members of the body that say what is to be changed and why, without a record's content or the names
+// that are made of it. The body can be read again.
+func askedFor(r *http.Request) map[string]json.RawMessage {
+	head, err := io.ReadAll(io.LimitReader(r.Body, maxAuditBody+1))
+	body := r.Body
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), &after{body, err}), body}
+	var asked map[string]json.RawMessage
+	if err != nil || len(head) > maxAuditBody || json.Unmarshal(head, &asked) != nil {
+		return nil
+	}
+	for _, content := range []string{"data", "names", "tags"} {
+		delete(asked, content)
+	}
+	return asked
+}
+
+// after continues a body whose beginning was read, with the error that ended that, if any.
+type after struct {
+	r   io.Reader
+	err error
+}
+
+// Read reads on.
+func (a *after) Read(p []byte) (int, error) {
+	if a.err != nil {
+		return 0, a.err
+	}
+	return a.r.Read(p)
+}
