@@ -56,6 +56,8 @@ type Loaded[V any] struct {
 	// From says what was really read; a loader with several sources returns what it used, one that reads nothing but the
 	// primary returns Primary always.
 	From Source
+
+	began int64 // monotonic, on the node's clock: when the load began; 0 for what was not loaded by this process
 }
 
 // Cache gives records of one dataset, by their keys or by what one derived template makes of them: from this process, from the shared tier, or from the loader. It is safe for

@@ -147,7 +147,8 @@ func (v *view) tagged(tags []string) bool {
 // alone is the shared tier's answer where there is none.
 func (f *flight[V]) alone() answer {
 	a := answer{bypass: noBypass, reply: lane.GetReply{Status: lane.GetLease}}
-	if f.held {
+	if f.held || !f.lane.fresh(f.lane.node.now()) { // only what the primary gave can be served before the lane is proved again
+
 		a.reply.Floor = lane.PrimaryOnly
 	}
 	return a

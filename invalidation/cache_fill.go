@@ -112,10 +112,10 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	switch {
 	case a.bypass != noBypass:
 		c.stats.bypassed[a.bypass].Add(1)
-		return c.unguarded(ctx, f, a.reply.Floor)
+		return c.unguarded(ctx, f, a.bypass, a.reply.Floor)
 	case a.reply.Status == lane.GetBusy:
 		c.stats.bypassed[bypassBusy].Add(1)
-		return c.unguarded(ctx, f, a.reply.Floor)
+		return c.unguarded(ctx, f, bypassBusy, a.reply.Floor)
 	}
 	return c.lease(ctx, f, a.token, a.reply.Floor)
 }
@@ -219,15 +219,17 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 			return l, nil
 		case err != nil:
 			c.stats.refused[refusedRedis].Add(1)
-			return c.unshared(ctx, f.key, l)
+			f.lane.full.Store(true)
+			return c.unshared(ctx, f, l)
 		case s == lane.FillOK:
 			spent = true
+			f.lane.filled()
 			c.keep(f, l)
 			return l, nil
 		case s == lane.FillLost:
 			spent = true
 			c.stats.refused[refusedLost].Add(1)
-			return c.unshared(ctx, f.key, l)
+			return c.unshared(ctx, f, l)
 		case s == lane.FillStale:
 			c.stats.refused[refusedStale].Add(1)
 		case s == lane.FillPrimary:
@@ -247,32 +249,50 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 	}
 }
 
-// unshared: l was not accepted by the shared tier. Who has waited for a write gets a read of the primary instead.
-func (c *Cache[V]) unshared(ctx context.Context, key string, l Loaded[V]) (Loaded[V], error) {
-	if l.From == Primary || !c.node.waitedLately() {
-		return l, nil
+// unshared returns l, which the shared tier did not accept. After a WaitFor it reads the primary instead.
+func (c *Cache[V]) unshared(ctx context.Context, f *flight[V], l Loaded[V]) (Loaded[V], error) {
+	if l.From != Primary && c.node.waitedLately() {
+		var err error
+		if l, err = c.load(ctx, f.key, Primary); err != nil {
+			return l, err
+		}
 	}
-	return c.load(ctx, key, Primary)
+	c.keepBounded(f, l)
+	return l, nil
 }
 
 // bypass loads without any cache.
 func (c *Cache[V]) bypass(ctx context.Context, f *flight[V], why int) (Loaded[V], error) {
 	c.stats.bypassed[why].Add(1)
-	return c.unguarded(ctx, f, 0)
+	return c.unguarded(ctx, f, why, 0)
 }
 
-// unguarded loads what no fill will check: from the primary, if somebody relies on having waited for a write.
-func (c *Cache[V]) unguarded(ctx context.Context, f *flight[V], floor int64) (Loaded[V], error) {
-	if c.node.waitedLately() {
+// unguarded loads what no fill will check. It reads the primary after a WaitFor, and where nothing else can be kept.
+func (c *Cache[V]) unguarded(ctx context.Context, f *flight[V], why int, floor int64) (Loaded[V], error) {
+	if c.unguardedPrimary(why) {
 		floor = lane.PrimaryOnly
 	}
-	return c.loadAtLeast(ctx, f, floor)
+	l, err := c.loadAtLeast(ctx, f, floor)
+	if err == nil && why != bypassDataset {
+		c.keepBounded(f, l)
+	}
+	return l, err
+}
+
+// unguardedPrimary reports whether a load that bypasses the shared tier for this reason reads the primary. While Redis is
+// away only such a load can be kept, and every read would be a load otherwise.
+func (c *Cache[V]) unguardedPrimary(why int) bool {
+	switch why {
+	case bypassUnconfirmed, bypassNoLane, bypassRedis:
+		return true
+	}
+	return c.node.waitedLately()
 }
 
 // loadAtLeast loads a version of at least floor, from the primary if anything else is too old.
 func (c *Cache[V]) loadAtLeast(ctx context.Context, f *flight[V], floor int64) (Loaded[V], error) {
 	floor = max(floor, f.least)
-	if c.primaryOnly(floor) {
+	if c.primaryOnly(floor) || f.lane.full.Load() { // what cannot be shared is kept only if the primary gave it
 		return c.first(ctx, f, Primary)
 	}
 	l, err := c.first(ctx, f, Any)
@@ -307,6 +327,7 @@ func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V]
 		c.stats.primaryLoads.Add(1)
 	}
 	var l Loaded[V]
+	began := c.node.now()
 	err := c.loading(from, 1, func() (err error) {
 		l, err = c.cfg.Load(ctx, key, from)
 		return err
@@ -314,6 +335,7 @@ func (c *Cache[V]) load(ctx context.Context, key string, from Source) (Loaded[V]
 	if err != nil {
 		return l, c.loadError("load record", err)
 	}
+	l.began = began
 	return c.tidy(l), nil
 }
 

@@ -22,6 +22,9 @@ type entry[V any] struct {
 	lane    *follower
 	stamp   int64 // logical time when its fill began
 	expires int64 // monotonic, on the node's clock
+	// proved is when a load from the primary by this process began, on the node's clock, and else 0. Such a value holds every
+	// change from before, so MaxStaleness counts from there too, whatever is known of the lane.
+	proved int64
 	// early: from then on a read may ask for a refresh.
 	early atomic.Int64
 	reads atomic.Int32 // since early, about
@@ -59,7 +62,7 @@ func (c *Cache[V]) look(ctx context.Context, key string, d demand) (*entry[V], s
 // serves says whether e may be given to who demands d, and counts that it is.
 func (c *Cache[V]) serves(ctx context.Context, key string, e *entry[V], d demand) bool {
 	now := c.node.now()
-	if !c.good(e, now) || e.version < d.least || d.within != anyAge && now-e.lane.view.confirm.Load() > int64(d.within) {
+	if !c.good(e, now) || e.version < d.least || d.within != anyAge && now-max(e.lane.view.confirm.Load(), e.proved) > int64(d.within) {
 		return false
 	}
 	c.stats.localHits.add(now)
@@ -71,7 +74,22 @@ func (c *Cache[V]) serves(ctx context.Context, key string, e *entry[V], d demand
 
 // good says whether e may be served at now.
 func (c *Cache[V]) good(e *entry[V], now int64) bool {
-	return e.lane.fresh(now) && now < e.expires && c.usable(e)
+	return now < e.expires && (e.lane.fresh(now) && c.usable(e) || c.bounded(e, now))
+}
+
+// bounded reports whether e may be served at now although its lane proves nothing: its load from the primary began within
+// MaxStaleness. What is known to have made it stale counts all the same. While the lane's cache section is another one or
+// not known, an invalidation may name other keys, so entries from before the last WaitFor are not served either.
+func (c *Cache[V]) bounded(e *entry[V], now int64) bool {
+	if e.proved == 0 || now-e.proved > int64(c.node.cfg.MaxStaleness) || e.proved <= c.node.suspended.Load() || e.dead.Load() ||
+		!e.lane.view.holds(e.stamp, e.tags) {
+		return false
+	}
+	agreed := &c.dataset.lanes[e.lane.n]
+	if agreed.agreed.Load() {
+		return e.stamp >= agreed.since.Load()
+	}
+	return e.stamp >= c.node.waited.Load()
 }
 
 // usable says whether nothing is known that made e stale.
@@ -113,32 +131,55 @@ func (c *Cache[V]) stored(name string) (*entry[V], bool) {
 // keep puts what a fill gave into the local tier, unless its key was invalidated since the fill began; everything else that
 // happened since is found by the stamp when the entry is read.
 func (c *Cache[V]) keep(f *flight[V], l Loaded[V]) {
+	c.insert(f, l, c.node.now()+int64(c.spread(c.cfg.LocalTTL)), true)
+}
+
+// keepBounded keeps what the shared tier did not accept, if it was loaded from the primary, for what is left of
+// MaxStaleness since that load began: so Redis being away costs one load per key and bound.
+func (c *Cache[V]) keepBounded(f *flight[V], l Loaded[V]) {
+	if l.From != Primary || l.began == 0 || l.Version < f.least {
+		return
+	}
+	now := c.node.now()
+	expires := min(l.began+int64(c.node.cfg.MaxStaleness), now+int64(c.cfg.LocalTTL))
+	if e, ok := c.stored(f.name); ok && e.expires > expires && e.version >= l.Version && c.good(e, now) {
+		return // what is there is as new and lasts longer
+	}
+	if now < expires && c.insert(f, l, expires, false) {
+		c.stats.keptBounded.Add(1)
+	}
+}
+
+// insert puts an entry into the local tier. Only one that may be refreshed asks for it before it ends.
+func (c *Cache[V]) insert(f *flight[V], l Loaded[V], expires int64, refreshed bool) bool {
 	e := &entry[V]{
 		value: l.Value, version: l.Version, found: l.Found, tags: l.Tags, stamp: f.stamp, lane: f.lane,
-		plain: c.isPlain(f.key, f.name), cost: c.costOf(f.key, l),
+		plain: c.isPlain(f.key, f.name), cost: c.costOf(f.key, l), expires: expires,
+	}
+	if l.From == Primary {
+		e.proved = l.began
 	}
 	s := c.node.clock.stripe(f.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at > e.stamp {
 		c.stats.refused[refusedGuard].Add(1)
-		return
+		return false
 	}
-	if old, ok := c.stored(f.name); ok && old.version > e.version && c.usable(old) {
-		return
+	if old, ok := c.stored(f.name); ok && old.version > e.version && (c.usable(old) || c.bounded(old, c.node.now())) {
+		return false
 	}
-	ttl := int64(c.spread(c.cfg.LocalTTL))
-	e.expires = c.node.now() + ttl
 	e.early.Store(math.MaxInt64)
-	if c.cfg.RefreshAhead > 0 {
+	if refreshed && c.cfg.RefreshAhead > 0 {
 		e.early.Store(e.expires - int64(c.cfg.RefreshAhead))
 	}
 	if e.plain {
 		c.store.Set(f.key, e)
-		return
+		return true
 	}
 	c.encoded.Store(true)
 	c.store.Set(f.name, e)
+	return true
 }
 
 // costOf is what an entry counts for in MaxCost.

@@ -162,7 +162,6 @@ func (c *Cache[V]) askMany(ctx context.Context, flights []*flight[V]) {
 // loadFirst makes the first load of all flights that need one: those that hold a lease and those that bypass. One that has
 // to wait for another node may need none.
 func (c *Cache[V]) loadFirst(ctx context.Context, flights []*flight[V]) {
-	waited := c.node.waitedLately()
 	floors := map[*flight[V]]int64{}
 	var primary, elsewhere []*flight[V]
 	for _, f := range flights {
@@ -170,12 +169,12 @@ func (c *Cache[V]) loadFirst(ctx context.Context, flights []*flight[V]) {
 		switch {
 		case a.bypass == noBypass && a.reply.Status != lane.GetLease:
 			continue
-		case a.bypass != noBypass && waited:
+		case a.bypass != noBypass && c.unguardedPrimary(a.bypass):
 			floors[f] = lane.PrimaryOnly
 		default:
 			floors[f] = a.reply.Floor
 		}
-		if c.primaryOnly(floors[f]) {
+		if c.primaryOnly(floors[f]) || f.lane.full.Load() {
 			primary = append(primary, f)
 		} else {
 			elsewhere = append(elsewhere, f)
@@ -206,6 +205,7 @@ func (c *Cache[V]) loadMany(ctx context.Context, flights []*flight[V], from Sour
 	}
 	var loaded map[string]Loaded[V]
 	var err error
+	began := c.node.now()
 	panicked := func() (text string) {
 		defer func() {
 			if r := recover(); r != nil {
@@ -226,6 +226,7 @@ func (c *Cache[V]) loadMany(ctx context.Context, flights []*flight[V], from Sour
 		if !ok {
 			l.From = from
 		}
+		l.began = began
 		f.loaded = &prefetched[V]{asked: from, loaded: c.tidy(l), err: err, panicked: panicked}
 	}
 }

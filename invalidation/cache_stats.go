@@ -58,7 +58,7 @@ func (c *spreadCount) load() (sum int64) {
 type cacheCounts struct {
 	localHits                                                    spreadCount
 	sharedHits, loads, primaryLoads, loadErrors, joined, dropped atomic.Int64
-	staleServed, foreign                                         atomic.Int64
+	staleServed, foreign, keptBounded                            atomic.Int64
 	refreshes, refreshErrors, refreshesSkipped                   atomic.Int64
 
 	bypassed [numBypasses]atomic.Int64
@@ -80,6 +80,9 @@ type CacheStats struct {
 	Cost int64
 	// StaleServed counts reads that StaleIfError gave an entry instead of the loader's error.
 	StaleServed int64
+	// KeptBounded counts values that the shared tier did not take and that are kept for MaxStaleness since their load from the
+	// primary began. It grows while Redis is away or full, by one per key and MaxStaleness.
+	KeptBounded int64
 	// Refreshes counts fills ahead of the end of an entry, RefreshErrors those of them that failed, RefreshesSkipped those
 	// that did not begin because MaxRefreshes ran.
 	Refreshes, RefreshErrors, RefreshesSkipped int64
@@ -103,7 +106,7 @@ func (c *Cache[V]) Stats() CacheStats {
 		cost = int64(c.store.WeightedSize())
 	}
 	return CacheStats{
-		Cost: cost, StaleServed: s.staleServed.Load(), Unreadable: s.foreign.Load(),
+		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), Unreadable: s.foreign.Load(),
 		Refreshes: s.refreshes.Load(), RefreshErrors: s.refreshErrors.Load(), RefreshesSkipped: s.refreshesSkipped.Load(),
 
 		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.store.EstimatedSize(),

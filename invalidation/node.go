@@ -107,12 +107,15 @@ type Node struct {
 	lanes []*follower
 	began time.Time
 
-	jumps    atomic.Int64  // how often the machine was suspended
-	nonce    uint64        // makes the tokens of this process unlike those of any other with the same ID
-	tokens   atomic.Uint64 // numbers the fill attempts
-	waited   atomic.Int64  // logical time of the last WaitFor that succeeded
-	waitedAt atomic.Int64  // monotonic time of it
-	waits    waits
+	jumps  atomic.Int64  // how often the machine was suspended
+	nonce  uint64        // makes the tokens of this process unlike those of any other with the same ID
+	tokens atomic.Uint64 // numbers the fill attempts
+	// suspended is the monotonic time at which the last suspension of the machine was seen: what was read before is older than
+	// it looks.
+	suspended atomic.Int64
+	waited    atomic.Int64 // logical time of the last WaitFor that succeeded
+	waitedAt  atomic.Int64 // monotonic time of it
+	waits     waits
 
 	caches atomic.Pointer[[]localTier]
 

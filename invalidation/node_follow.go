@@ -58,6 +58,8 @@ type follower struct {
 	pushed     atomic.Int64 // messages that the subscription brought
 	trouble    atomic.Int32 // requests to the shared tier that failed in a row
 
+	full atomic.Bool // the last fill was refused by Redis, or got no answer
+
 	syncCount, failed, subscriptions atomic.Int64
 
 	agreeing sync.Mutex    // guards the node's agreements about this lane
@@ -92,6 +94,13 @@ func (f *follower) heard(err error) {
 		f.trouble.Store(0)
 	case err != nil:
 		f.trouble.Add(1)
+	}
+}
+
+// filled notes that Redis takes fills.
+func (f *follower) filled() {
+	if f.full.Load() {
+		f.full.Store(false)
 	}
 }
 
@@ -318,6 +327,7 @@ func (f *follower) compare(ctx context.Context) error {
 			f.refuse(nil)
 		}
 		if parted(drift, n.drift()) {
+			n.suspended.Store(n.now())
 			f.view.suspect() // suspended between asking and now
 		}
 		f.agree(&st, doubts)
@@ -368,6 +378,7 @@ func (n *Node) watchClocks() {
 		}
 		d := n.drift()
 		if parted(drift, d) {
+			n.suspended.Store(n.now())
 			for _, f := range n.lanes {
 				f.view.suspect()
 				signal(f.now)

@@ -256,8 +256,10 @@ func (v *view) settle(p probe, st *lane.State) bool {
 	head := parseID(st.Last)
 	switch {
 	case !st.Exists || head == entryID{}:
-		v.flush(v.clock.now.Add(1), flushMissing)
-		v.exists.Store(false)
+		// Once is enough: nothing is kept under a missing lane but what its load alone bounds, and adopting one flushes again.
+		if v.exists.Swap(false) || v.last != (entryID{}) || v.flushes[flushMissing].Load() == 0 {
+			v.flush(v.clock.now.Add(1), flushMissing)
+		}
 		v.last, v.adopted = entryID{}, v.advanced
 		v.confirm.Store(0)
 		clear(v.pos)

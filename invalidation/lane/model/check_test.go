@@ -69,6 +69,7 @@ func (k *checker) emitted(s *sim, l, p, to int) {
 func (k *checker) served(s *sim, n *node, c int, e local) {
 	asOf := e.asOf
 	k.serves++
+	k.bounded(s, n, c, e)
 	if k.mixed(s, n, c, e.sec) || k.losses > 0 {
 		return
 	}
@@ -84,6 +85,19 @@ func (k *checker) served(s *sim, n *node, c int, e local) {
 		if t.off <= v.pos[t.p] {
 			k.ryw++
 			s.tr("RYW violation L1 n%d k%d asOf %d missing %+v pos %v", n.n, c, asOf, t, v.pos)
+		}
+	}
+}
+
+// bounded checks a read of an entry that its load alone bounds: it shows everything emitted more than bound ago, whatever Redis lost.
+func (k *checker) bounded(s *sim, n *node, c int, e local) {
+	if !e.bounded {
+		return
+	}
+	for _, t := range k.touches[n.sec][c] {
+		if at := k.emitAt[laneOf[c]][t.p]; t.idx > e.asOf && t.off < len(at) && at[t.off] < s.now-bound {
+			k.stale++
+			s.tr("bounded entry too old: n%d k%d asOf %d missing %+v", n.n, c, e.asOf, t)
 		}
 	}
 }
@@ -133,7 +147,7 @@ func (s *sim) verdict() (bad []string) {
 			}
 		}
 		for i, n := range s.nodes {
-			if want := eval(n.sec, c, &s.db); n.usable(c) && n.cache[c].val != want {
+			if want := eval(n.sec, c, &s.db); n.usable(c) && n.inBound(s, c) && n.cache[c].val != want {
 				add("local n%d k%d %d want %d", i, c, n.cache[c].val, want)
 			}
 		}

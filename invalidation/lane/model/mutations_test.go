@@ -67,7 +67,14 @@ const (
 
 	followerJoinsAny // simple follower: a reader takes a running load of its key although the key was invalidated since it began
 
-	lastMut = followerJoinsAny
+	boundedAny   // node: keeps what the shared tier did not take although a lagging source gave it
+	boundedLong  // node: such an entry is served beyond its bound
+	boundedStays // node: such an entry stays although its key was invalidated while it was loaded
+
+	lastMut = boundedStays
+
+	// needBounded are the rules about entries that a node keeps without the shared tier.
+	needBounded = boundedAny | boundedLong | boundedStays
 
 	// needOthers are the rules about other writers; with one of them switched off every seed has such writers.
 	needOthers = otherEmits | outboxAfter | outboxNoSweep | noPlaceholder
@@ -97,6 +104,7 @@ var mutName = map[mut]string{
 	createNoHold: "createNoHold", repairOther: "repairOther", nodeNoHash: "nodeNoHash", fillUnlooked: "fillUnlooked", flushUnlooked: "flushUnlooked",
 	hitUnproved: "hitUnproved", hitUnlooked: "hitUnlooked",
 	followerJoinsAny: "followerJoinsAny",
+	boundedAny:       "boundedAny", boundedLong: "boundedLong", boundedStays: "boundedStays",
 }
 
 // scenario is the full protocol in the seeds in which m is looked for.

@@ -8,7 +8,13 @@ type local struct {
 	asOf     int // checker only
 	stamp    int // logical clock when the fill began
 	sec      int // section of its tags
+
+	bounded  bool // the shared tier did not take it: it is served until bound after loadedAt, whatever is known of the lane
+	loadedAt int
 }
+
+// bound is how long an entry that only its load from the primary bounds is served.
+const bound = 40
 
 type laneView struct {
 	last, seq int
@@ -34,6 +40,8 @@ type fillJob struct {
 	primary, shared    bool
 	gen, sec           int
 	loaded             bool // there is something to serve
+	bounded            bool // the shared tier does not take it
+	loadedAt           int
 	waiters            []waiter
 }
 
@@ -199,7 +207,9 @@ func (n *node) sync(s *sim, l int) {
 	v, a := &n.lane[l], s.lanes[l]
 	defer n.look(s, l) // once what it missed is applied
 	if !a.exists {
-		n.adopt(s, l)
+		if v.last != -1 || !s.bounded { // known to be missing: what is kept meanwhile, its load bounds
+			n.adopt(s, l)
+		}
 		return
 	}
 	if v.last == a.last {
@@ -240,7 +250,7 @@ func (n *node) usable(c int) bool {
 
 // read serves from L1 or starts a fill.
 func (n *node) read(s *sim, c int) {
-	if n.usable(c) {
+	if n.usable(c) && n.inBound(s, c) {
 		s.chk.served(s, n, c, n.cache[c])
 		return
 	}
@@ -255,6 +265,17 @@ func (n *node) read(s *sim, c int) {
 		f.step, f.primary = 1, n.mustReadPrimary(s, c)
 	}
 	n.fills = append(n.fills, f)
+}
+
+// inBound reports whether an entry that the shared tier did not take may be served still.
+func (n *node) inBound(s *sim, c int) bool {
+	e := n.cache[c]
+	return !e.bounded || s.now-e.loadedAt <= bound || s.has(boundedLong)
+}
+
+// alone lets a fill that the shared tier does not take read the primary, and keeps what that gives.
+func (n *node) alone(s *sim, f *fillJob) {
+	f.bounded, f.primary, f.step = true, !s.has(boundedAny), 1
 }
 
 // mustReadPrimary is the L1-only rule: for lag after an invalidation, tag invalidation or flush that concerns the key,
@@ -303,7 +324,11 @@ func (n *node) stepFill(s *sim, i int) {
 		case gotLease:
 			f.tok, f.step = v.tok, 1
 			f.primary = v.floor == primaryOnly
-		default: // BUSY, NOLANE or refused: served from the database, never cached
+		default: // BUSY, NOLANE or refused
+			if s.bounded && !n.simple {
+				n.alone(s, f)
+				return
+			}
 			done()
 		}
 	case 1:
@@ -316,13 +341,16 @@ func (n *node) stepFill(s *sim, i int) {
 		if f.key < firstDer {
 			f.ver = db[f.key].ver
 		}
-		f.step, f.loaded = 2, true
+		f.step, f.loaded, f.loadedAt = 2, true, s.now
 	case 2:
-		if !s.l1only {
+		if !s.l1only && !f.bounded {
 			switch s.fill(f) {
 			case fillOK:
 			case fillLost:
-				if !s.has(localAnyway) {
+				switch {
+				case s.bounded && !n.simple && f.primary && !s.has(localAnyway):
+					f.bounded = true
+				case !s.has(localAnyway):
 					done()
 					return
 				}
@@ -351,7 +379,7 @@ func (n *node) insert(s *sim, f *fillJob) {
 		return
 	}
 	guard := n.slot[f.key] > f.t0
-	if guard && !s.has(noGuard) && (!n.simple || !s.has(followerNoGuard)) {
+	if guard && !s.has(noGuard) && (!f.bounded || !s.has(boundedStays)) && (!n.simple || !s.has(followerNoGuard)) {
 		s.chk.rejGuard++
 		return
 	}
@@ -360,7 +388,7 @@ func (n *node) insert(s *sim, f *fillJob) {
 		stamp = n.lc
 	}
 	if c := &n.cache[f.key]; !n.usable(f.key) || c.ver <= f.ver {
-		*c = local{true, f.ver, f.val, f.asOf, stamp, f.sec}
+		*c = local{true, f.ver, f.val, f.asOf, stamp, f.sec, f.bounded, f.loadedAt}
 		s.tr("node %d insert k%d ver %d val %d asOf %d stamp %d", n.n, f.key, f.ver, f.val, f.asOf, stamp)
 	}
 }

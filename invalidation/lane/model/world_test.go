@@ -116,6 +116,7 @@ type sim struct {
 	lagRate, lossy, prim                         int   // prim: one load in prim reads the primary unasked
 	hotRecs, hotKeys                             []int // most writes and reads go here, for more collisions
 	l1only                                       bool
+	bounded                                      bool // nodes keep loads from the primary that the shared tier does not take
 	follower                                     bool // node 2 is a simple follower
 	hold0                                        bool // namespace without hold: every load reads the primary, lag = TombTTL = 0
 	noKeep                                       bool // this emit deletes values without looking at their version
@@ -160,6 +161,7 @@ func (s *sim) tr(f string, a ...any) {
 func newSim(seed int64, m mut) *sim {
 	s := &sim{m: m, r: rand.New(rand.NewSource(seed)), r2: rand.New(rand.NewSource(seed ^ 0x5deece66d)), faults: true}
 	s.former = newFormer(seed, m)
+	s.bounded = seed%3 == 0 || m&needBounded != 0
 	s.lag = []int{0, 20, 60, 200}[s.r.Intn(4)]
 	s.lagRate = []int{8, 32, 1000}[s.r.Intn(3)]
 	s.quietFrom = []int{150, 1 << 20}[s.r.Intn(2)]
