@@ -16,9 +16,10 @@ import (
 
 // Partition is how far one partition is.
 type Partition struct {
-	Dataset   string `json:"dataset"`
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
+	Dataset string `json:"dataset"`
+	Topic   string `json:"topic"`
+	// Partition is -1 where the topic as a whole cannot be read; Error has the reason.
+	Partition int32 `json:"partition"`
 	// First and End bound what Kafka has; Committed is the group's offset, -1 without one.
 	First     int64 `json:"first"`
 	End       int64 `json:"end"`
@@ -37,6 +38,8 @@ type Partition struct {
 const (
 	lagReaders = 8
 	lagWait    = 2 * time.Second
+	// lagTopicWait bounds the questions about one topic: a partition may have no leader.
+	lagTopicWait = 5 * time.Second
 )
 
 // looks remembers how far partitions were, to tell rates.
@@ -95,7 +98,7 @@ func (s *Server) lag(ctx context.Context) ([]Partition, error) {
 	g.SetLimit(lagReaders)
 	for _, d := range s.cfg.Datasets.All() {
 		g.Go(func() error {
-			parts, err := s.topicLag(gctx, d, committed[d.Topic])
+			parts := s.topicLag(gctx, d, committed[d.Topic])
 			_, paused := pauses[d.Name]
 			for i := range parts {
 				parts[i].Paused = paused
@@ -104,7 +107,7 @@ func (s *Server) lag(ctx context.Context) ([]Partition, error) {
 			mu.Lock()
 			out = append(out, parts...)
 			mu.Unlock()
-			return err
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -119,20 +122,22 @@ func (s *Server) lag(ctx context.Context) ([]Partition, error) {
 	return out, nil
 }
 
-func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) ([]Partition, error) {
+// topicLag returns the lag of each partition of a dataset's topic. A topic that cannot be read becomes one line with the reason: the
+// other topics have theirs.
+func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) []Partition {
+	ctx, cancel := context.WithTimeout(ctx, lagTopicWait)
+	defer cancel()
 	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
-	if noTopic(err) {
-		return nil, nil // nothing can lag
+	var ends map[int32]kafkalog.Offsets
+	if err == nil {
+		ends, err = s.cfg.Kafka.Offsets(ctx, d.Topic)
 	}
 	if err != nil {
-		return nil, err
-	}
-	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
-	if noTopic(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
+		none := Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Error: err.Error()}
+		if noTopic(err) {
+			none.Error = "the topic does not exist; create it with freshet migrate datasets, or remove the dataset"
+		}
+		return []Partition{none}
 	}
 	now := time.Now()
 	var out []Partition
@@ -154,7 +159,7 @@ func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map
 		}
 		out = append(out, p)
 	}
-	return out, nil
+	return out
 }
 
 // waited is how long the first record that is not done has been in Kafka; 0 when there is none after all.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -170,6 +171,11 @@ func (w *Worker) NotReady() []string {
 	}
 	for _, t := range st.Missing {
 		out = append(out, "topic "+t+" does not exist; make it with `freshet migrate datasets`")
+	}
+	for _, p := range st.Late {
+		if !slices.Contains(st.Missing, p.Topic) {
+			out = append(out, fmt.Sprintf("%s/%d is not read: no leader answers for it (%v); it is taken as soon as one does", p.Topic, p.ID, p.Err))
+		}
 	}
 	for _, p := range st.Partitions {
 		switch {

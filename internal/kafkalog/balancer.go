@@ -28,12 +28,12 @@ type claim struct {
 	identity   Identity
 }
 
-// note remembers what the group gave to this member.
-func (s *sticky) note(generation int32, assigned map[string][]kafka.PartitionAssignment) {
+// note remembers what the group assigned to this member.
+func (s *sticky) note(generation int32, assigned map[string][]int32) {
 	parts := map[string][]int{}
-	for topic, as := range assigned {
-		for _, a := range as {
-			parts[topic] = append(parts[topic], a.ID)
+	for topic, ids := range assigned {
+		for _, id := range ids {
+			parts[topic] = append(parts[topic], int(id))
 		}
 		slices.Sort(parts[topic])
 	}

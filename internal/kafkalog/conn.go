@@ -45,6 +45,9 @@ type conn struct {
 	corr     int32
 	versions map[int16]versionRange
 	buf      []byte // reply frames of raw
+	sasl     sasl.Mechanism
+	// renew is when to authenticate again, before the broker closes the connection; zero if it never does.
+	renew time.Time
 }
 
 // dial connects to addr, asks what the broker speaks and authenticates.
@@ -67,8 +70,8 @@ func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
 			return nil, fmt.Errorf("start TLS with broker %s: %w", addr, err)
 		}
 	}
-	k := &conn{net: protocol.NewConn(nc, c.cfg.ClientID), addr: addr, clientID: c.cfg.ClientID}
-	if err := k.hello(ctx, c.cfg.SASL); err != nil {
+	k := &conn{net: protocol.NewConn(nc, c.cfg.ClientID), addr: addr, clientID: c.cfg.ClientID, sasl: c.cfg.SASL}
+	if err := k.hello(ctx); err != nil {
 		_ = k.close()
 		return nil, fmt.Errorf("greet broker %s: %w", addr, err)
 	}
@@ -76,7 +79,7 @@ func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
 }
 
 // hello runs ApiVersions and, with a mechanism, SASL.
-func (k *conn) hello(ctx context.Context, mechanism sasl.Mechanism) error {
+func (k *conn) hello(ctx context.Context) error {
 	res, err := k.roundTrip(ctx, 0, &apiversions.Request{})
 	if err != nil {
 		return fmt.Errorf("ask versions: %w", err)
@@ -89,47 +92,75 @@ func (k *conn) hello(ctx context.Context, mechanism sasl.Mechanism) error {
 	for _, a := range av.ApiKeys {
 		k.versions[a.ApiKey] = versionRange{a.MinVersion, a.MaxVersion}
 	}
-	if mechanism == nil {
+	if k.sasl == nil {
 		return nil
 	}
-	if err := k.authenticate(ctx, mechanism); err != nil {
-		return fmt.Errorf("authenticate with %s: %w", mechanism.Name(), err)
+	return k.authenticate(ctx)
+}
+
+// reauthenticate keeps a connection whose authentication is about to run out.
+func (k *conn) reauthenticate(ctx context.Context) error {
+	if k.renew.IsZero() || time.Now().Before(k.renew) {
+		return nil
+	}
+	k.renew = time.Time{}
+	return k.authenticate(ctx)
+}
+
+func (k *conn) authenticate(ctx context.Context) error {
+	started := time.Now()
+	lifetime, err := k.converse(ctx, k.sasl)
+	if err != nil {
+		return fmt.Errorf("authenticate with %s: %w", k.sasl.Name(), err)
+	}
+	if lifetime > 0 {
+		k.renew = started.Add(lifetime * 8 / 10)
 	}
 	return nil
 }
 
-func (k *conn) authenticate(ctx context.Context, mechanism sasl.Mechanism) error {
+// converse returns how long the authentication is good for, 0 without limit.
+func (k *conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime time.Duration, err error) {
 	res, err := k.roundTrip(ctx, 1, &saslhandshake.Request{Mechanism: mechanism.Name()})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if code := res.(*saslhandshake.Response).ErrorCode; code != 0 {
-		return kafka.Error(code)
+		return 0, kafka.Error(code)
 	}
 	host, port := splitAddr(k.addr)
 	state, msg, err := mechanism.Start(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port}))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for done := false; !done; {
 		res, err := k.roundTrip(ctx, 1, &saslauthenticate.Request{AuthBytes: msg})
 		if err != nil {
-			return err
+			return 0, err
 		}
 		auth := res.(*saslauthenticate.Response)
 		if auth.ErrorCode != 0 {
-			return kafka.Error(auth.ErrorCode)
+			return 0, kafka.Error(auth.ErrorCode)
 		}
 		if done, msg, err = state.Next(ctx, auth.AuthBytes); err != nil {
-			return err
+			return 0, err
 		}
+		lifetime = time.Duration(auth.SessionLifetimeMs) * time.Millisecond
 	}
-	return nil
+	return lifetime, nil
 }
 
 // roundTrip sends req in that version and waits for its reply, until ctx ends or requestTimeout is over.
 func (k *conn) roundTrip(ctx context.Context, version int16, req protocol.Message) (protocol.Message, error) {
-	defer k.guard(ctx, requestTimeout)()
+	return k.ask(ctx, requestTimeout, version, req)
+}
+
+// ask is roundTrip with a limit of its own.
+func (k *conn) ask(ctx context.Context, limit time.Duration, version int16, req protocol.Message) (protocol.Message, error) {
+	if err := k.reauthenticate(ctx); err != nil {
+		return nil, err
+	}
+	defer k.guard(ctx, limit)()
 	k.corr++
 	res, err := protocol.RoundTrip(k.net, version, k.corr, k.clientID, req)
 	if err != nil {
@@ -141,6 +172,9 @@ func (k *conn) roundTrip(ctx context.Context, version int16, req protocol.Messag
 // send writes req and gives the body of the reply as raw bytes, which are valid until the next call. limit bounds the
 // wait when ctx does not.
 func (k *conn) send(ctx context.Context, limit time.Duration, version int16, req protocol.Message) ([]byte, error) {
+	if err := k.reauthenticate(ctx); err != nil {
+		return nil, err
+	}
 	defer k.guard(ctx, limit)()
 	k.corr++
 	if err := protocol.WriteRequest(k.net, version, k.corr, k.clientID, req); err != nil {
@@ -153,6 +187,9 @@ func (k *conn) send(ctx context.Context, limit time.Duration, version int16, req
 // which is valid until the next call. flexible says whether the request has a header with tags; the reply's header tags
 // stay in the body.
 func (k *conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flexible bool, body []byte) ([]byte, error) {
+	if err := k.reauthenticate(ctx); err != nil {
+		return nil, err
+	}
 	defer k.guard(ctx, requestTimeout)()
 	k.corr++
 	b := make([]byte, 4, 4+11+len(k.clientID)+len(body))

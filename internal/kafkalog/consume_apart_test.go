@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -29,11 +30,11 @@ func TestForbiddenTopicDoesNotStopTheOthers(t *testing.T) {
 		}
 		return err
 	}
-	con, _ := consume(t, c, topics(produceTopic, other), r)
+	cfg := topics(produceTopic, other)
+	cfg.WatchInterval = 50 * time.Millisecond
+	con, _ := consume(t, c, cfg, r)
 	awaitValues(t, r, want)
 	awaitValues(t, r, append(want, write(t, k, produceTopic, 0, "c", 5)...))
-	if st := con.Stats(); !slices.Equal(st.Missing, []string{other}) {
-		t.Errorf("missing: got %v, want %s", st.Missing, other)
-	}
+	awaitStats(t, con, "the topic is missing", func(st kafkalog.ConsumerStats) bool { return slices.Equal(st.Missing, []string{other}) })
 	r.check(t)
 }

@@ -249,5 +249,5 @@ func TestWatchComparesTopicIDs(t *testing.T) {
 		res.Brokers, res.Topics = append(res.Brokers, b), append(res.Topics, topic)
 		return res, nil, true
 	})
-	awaitStats(t, con, "another session", func(st kafkalog.ConsumerStats) bool { return st.Sessions == 2 && st.Assigned })
+	awaitStats(t, con, "another session", func(st kafkalog.ConsumerStats) bool { return st.Sessions >= 2 && st.Assigned })
 }

@@ -9,18 +9,12 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/segmentio/kafka-go"
-
-	"github.com/freshet/freshet/internal/retry"
 )
 
 const (
 	// drainShare is the part of the session timeout that running batches get when partitions move: the coordinator does
 	// not hear from this member meanwhile.
 	drainShare = 0.4
-	// lookForTopics is how often topics that do not exist yet are looked for.
-	lookForTopics = 15 * time.Second
 	// joinBackoff is the pause after a failed join.
 	joinBackoff = time.Second
 	// coordinatorTimeout bounds each question to the coordinator.
@@ -51,7 +45,7 @@ type ConsumerConfig struct {
 	// CommitInterval is how often Settle is asked and offsets are committed; 0 means DefaultCommitInterval.
 	CommitInterval time.Duration
 	// WatchInterval is how often topic ids are compared, and how long a partition may go unfetched before its log start
-	// is; 0 means DefaultWatchInterval.
+	// is; 0 means DefaultWatchInterval. Topics that appear or disappear are looked for as often, and every 15 s at least.
 	WatchInterval time.Duration
 	// Rack names this member's rack, for brokers that choose replicas by it.
 	Rack string
@@ -142,47 +136,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 		if !c.mayJoin(ctx) {
 			continue
 		}
-		if err := c.runGroup(ctx, present); err != nil {
-			return fmt.Errorf("run consumer: %w", err)
-		}
+		c.runGroup(ctx, present)
 	}
 	return nil
-}
-
-// awaitTopics waits until at least one topic exists, and gives those that do.
-func (c *Consumer) awaitTopics(ctx context.Context) (present []string, err error) {
-	err = retry.Do(ctx, retry.Policy{First: firstWait, Max: lastWait}, func(ctx context.Context) error {
-		present, err = c.findTopics(ctx)
-		c.note(err)
-		return err
-	})
-	return present, err
-}
-
-func (c *Consumer) findTopics(ctx context.Context) ([]string, error) {
-	cl, err := c.client.metadata(ctx, c.cfg.Topics...)
-	if err != nil {
-		return nil, err
-	}
-	var present, missing []string
-	for _, t := range c.cfg.Topics {
-		if e := cl.topics[t].err; e != nil {
-			missing = append(missing, t)
-			err = fmt.Errorf("find topic %s: %w", t, e)
-			continue
-		}
-		present = append(present, t)
-	}
-	c.mu.Lock()
-	if !slices.Equal(c.missing, missing) {
-		c.log.Warn("topics changed", "missing", missing)
-	}
-	c.missing = missing
-	c.mu.Unlock()
-	if len(present) > 0 {
-		err = nil
-	}
-	return present, err
 }
 
 // note keeps an error of the membership for Stats, and logs it when it is new.
@@ -195,85 +151,35 @@ func (c *Consumer) note(err error) {
 	c.lastErr = err
 }
 
-// runGroup is a member until ctx ends or the topics that exist are others.
-func (c *Consumer) runGroup(ctx context.Context, topics []string) error {
+// runGroup is a member until ctx ends, or until none of the topics can be read.
+func (c *Consumer) runGroup(ctx context.Context, found topicSet) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	group, err := kafka.NewConsumerGroup(c.groupConfig(topics))
-	if err != nil {
-		return err
-	}
+	m := c.newMembership(found.names(), cancel)
 	var wg sync.WaitGroup
+	defer m.link.close()
+	defer m.depart(ctx)
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() {
-		<-ctx.Done()
-		_ = group.Close()
-	})
-	wg.Go(func() { c.watchTopics(ctx, cancel, topics) })
+	wg.Go(func() { c.watchTopics(ctx, m, found) })
 	generations := make(chan struct{}, 1)
 	wg.Go(func() { c.watchMembers(ctx, cancel, generations) })
-	for {
-		gen, err := group.Next(ctx)
+	for ctx.Err() == nil {
+		gen, err := m.join(ctx)
 		switch {
-		case ctx.Err() != nil || errors.Is(err, kafka.ErrGroupClosed):
-			return nil
+		case ctx.Err() != nil:
+			return
 		case err != nil:
 			c.note(fmt.Errorf("join group: %w", err))
-			if isAuthorization(err) {
-				await(ctx, nil, time.Now().Add(joinBackoff))
-				return nil // whoever may not read one topic joins for the others
-			}
+			await(ctx, nil, time.Now().Add(joinBackoff))
 			continue
 		}
 		c.note(nil)
-		c.balancer.note(gen.ID, gen.Assignments)
-		s := newSession(c, gen, cancel)
-		gen.Start(s.run)
+		c.balancer.note(gen.id, gen.parts)
 		select {
 		case generations <- struct{}{}:
 		default:
 		}
-	}
-}
-
-// watchTopics ends the membership when a topic that was missing exists: the subscription must change.
-func (c *Consumer) watchTopics(ctx context.Context, regroup func(), topics []string) {
-	t := time.NewTicker(lookForTopics)
-	defer t.Stop()
-	for len(topics) < len(c.cfg.Topics) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		if present, err := c.findTopics(ctx); err == nil && !slices.Equal(present, topics) {
-			regroup()
-			return
-		}
-	}
-}
-
-func (c *Consumer) groupConfig(topics []string) kafka.ConsumerGroupConfig {
-	return kafka.ConsumerGroupConfig{
-		ID:      c.cfg.Group,
-		Brokers: c.client.addresses(),
-		Dialer: &kafka.Dialer{
-			ClientID: c.client.cfg.ClientID, Timeout: dialTimeout, KeepAlive: keepAlive,
-			TLS: c.client.cfg.TLS, SASLMechanism: c.client.cfg.SASL, DialFunc: c.client.cfg.Dial,
-		},
-		Topics:                 topics,
-		GroupBalancers:         []kafka.GroupBalancer{c.balancer, kafka.RangeGroupBalancer{}},
-		HeartbeatInterval:      c.cfg.Heartbeat,
-		PartitionWatchInterval: lookForTopics,
-		WatchPartitionChanges:  true,
-		SessionTimeout:         c.cfg.SessionTimeout,
-		RebalanceTimeout:       c.cfg.SessionTimeout,
-		JoinGroupBackoff:       joinBackoff,
-		StartOffset:            kafka.FirstOffset,
-		Timeout:                coordinatorTimeout,
-		Logger:                 kafka.LoggerFunc(func(msg string, args ...any) { c.log.Debug("group", "detail", fmt.Sprintf(msg, args...)) }),
-		ErrorLogger:            kafka.LoggerFunc(func(msg string, args ...any) { c.log.Warn("group", "detail", fmt.Sprintf(msg, args...)) }),
+		m.run(ctx, gen)
 	}
 }
 
@@ -315,7 +221,7 @@ func (c *Consumer) Rejoin(generation int32, cause error) {
 	c.mu.Lock()
 	s := c.session
 	c.mu.Unlock()
-	if s != nil && s.gen.ID == generation {
+	if s != nil && s.gen.id == generation {
 		s.end(cause)
 	}
 }

@@ -177,26 +177,29 @@ func (s *session) commit(ctx context.Context) {
 		s.log.Warn("settling offsets failed", "error", err)
 		return
 	}
-	offsets := map[string]map[int]int64{}
+	offsets := map[string]map[int32]int64{}
 	for p, next := range settled {
 		if _, ok := done[p]; !ok || next < 0 || next > done[p] {
 			continue
 		}
 		if offsets[p.Topic] == nil {
-			offsets[p.Topic] = map[int]int64{}
+			offsets[p.Topic] = map[int32]int64{}
 		}
-		offsets[p.Topic][int(p.ID)] = next
+		offsets[p.Topic][p.ID] = next
 	}
 	if len(offsets) == 0 {
 		return
 	}
-	if err := s.gen.CommitOffsets(offsets); err != nil {
+	accepted, err := s.gen.commit(ctx, offsets)
+	if err != nil {
 		s.log.Warn("committing offsets failed", "error", err)
+	}
+	if len(accepted) == 0 {
 		return
 	}
 	s.mu.Lock()
 	for _, l := range s.lines {
-		if next, ok := offsets[l.feed.part.Topic][int(l.feed.part.ID)]; ok {
+		if next, ok := accepted[l.feed.part.Topic][l.feed.part.ID]; ok {
 			l.committed = next
 		}
 	}

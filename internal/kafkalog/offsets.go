@@ -148,29 +148,50 @@ func (c *Client) nodeOffsets(
 
 // listOffsets asks this broker about partitions that it leads. What was answered is given also beside an error.
 func (k *conn) listOffsets(ctx context.Context, topic string, parts []int32, isolation int8, at int64) (map[int32]int64, error) {
-	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
-	for _, p := range parts {
-		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
-			listoffsets.RequestPartition{Partition: p, CurrentLeaderEpoch: -1, Timestamp: at})
+	out, failed, err := k.listTopicOffsets(ctx, map[string][]int32{topic: parts}, isolation, at)
+	for p, code := range failed[topic] {
+		err = fmt.Errorf("list offsets of %s/%d: %w", topic, p, code)
+	}
+	if out == nil || out[topic] != nil || err != nil {
+		return out[topic], err
+	}
+	return map[int32]int64{}, nil
+}
+
+// listTopicOffsets is listOffsets for partitions of several topics, in one request. failed holds the partitions' errors.
+func (k *conn) listTopicOffsets(
+	ctx context.Context, topics map[string][]int32, isolation int8, at int64,
+) (out map[string]map[int32]int64, failed map[string]map[int32]kafka.Error, err error) {
+	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
+	for t, parts := range topics {
+		rt := listoffsets.RequestTopic{Topic: t}
+		for _, p := range parts {
+			rt.Partitions = append(rt.Partitions, listoffsets.RequestPartition{Partition: p, CurrentLeaderEpoch: -1, Timestamp: at})
+		}
+		req.Topics = append(req.Topics, rt)
 	}
 	res, err := k.roundTrip(ctx, 5, req)
 	if err != nil {
-		return nil, fmt.Errorf("list offsets: %w", err)
+		return nil, nil, fmt.Errorf("list offsets: %w", err)
 	}
-	out := map[int32]int64{}
+	out, failed = map[string]map[int32]int64{}, map[string]map[int32]kafka.Error{}
 	for _, t := range res.(*listoffsets.Response).Topics {
+		if out[t.Topic] == nil {
+			out[t.Topic], failed[t.Topic] = map[int32]int64{}, map[int32]kafka.Error{}
+		}
 		for _, p := range t.Partitions {
 			if p.ErrorCode != 0 {
-				err = fmt.Errorf("list offsets of %s/%d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
+				failed[t.Topic][p.Partition] = kafka.Error(p.ErrorCode)
 				continue
 			}
-			out[p.Partition] = p.Offset
+			out[t.Topic][p.Partition] = p.Offset
 		}
 	}
-	return out, err
+	return out, failed, nil
 }
 
-// CommittedOffsets gives the group's committed offset per topic and partition; partitions without one are left out.
+// CommittedOffsets returns the group's committed offset per topic and partition. Partitions without one, and topics that do
+// not exist, are left out.
 func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []string) (map[string]map[int32]int64, error) {
 	out := map[string]map[int32]int64{}
 	if len(topics) == 0 {
@@ -185,7 +206,10 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 		}
 		req := &offsetfetch.Request{GroupID: group}
 		for _, t := range topics {
-			if err := cl.topics[t].err; err != nil {
+			switch err := cl.topics[t].err; {
+			case errors.Is(err, ErrNoTopic):
+				continue
+			case err != nil:
 				return lasting(fmt.Errorf("ask for topic %s: %w", t, err))
 			}
 			rt := offsetfetch.RequestTopic{Name: t}
@@ -193,6 +217,9 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 				rt.PartitionIndexes = append(rt.PartitionIndexes, p)
 			}
 			req.Topics = append(req.Topics, rt)
+		}
+		if len(req.Topics) == 0 {
+			return nil // none would mean all
 		}
 		return lasting(c.fetchCommitted(ctx, req, out))
 	})
@@ -216,6 +243,11 @@ func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, o
 	if of.ErrorCode != 0 {
 		return kafka.Error(of.ErrorCode)
 	}
+	return committedIn(of, out)
+}
+
+// committedIn adds the committed offsets of an answer to out.
+func committedIn(of *offsetfetch.Response, out map[string]map[int32]int64) error {
 	for _, t := range of.Topics {
 		parts := map[int32]int64{}
 		for _, p := range t.Partitions {

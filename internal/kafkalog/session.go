@@ -1,7 +1,6 @@
 package kafkalog
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/segmentio/kafka-go"
 
 	"github.com/freshet/freshet/internal/retry"
 )
@@ -27,9 +24,12 @@ var errDrained = errors.New("drain budget is used up")
 // and then count as done; the order per partition is kept throughout.
 type session struct {
 	c       *Consumer
-	gen     *kafka.Generation
+	gen     *generation
 	log     *slog.Logger
-	regroup func() // leaves the group, because the topics that exist have changed
+	regroup func() // leaves the group
+
+	// late are the assigned partitions that no leader answered for. Set before the session is known to others.
+	late []LatePartition
 
 	end     context.CancelCauseFunc
 	fetch   *fetcher
@@ -57,12 +57,13 @@ type line struct {
 	restartAt                         int64 // ≥ 0: to be done when the writer is done with it
 }
 
-func newSession(c *Consumer, gen *kafka.Generation, regroup func()) *session {
-	return &session{c: c, gen: gen, log: c.log.With("generation", gen.ID), regroup: regroup}
+func newSession(c *Consumer, gen *generation, regroup func()) *session {
+	return &session{c: c, gen: gen, log: c.log.With("generation", gen.id), regroup: regroup}
 }
 
-// run is the generation's only function: the generation ends when it returns.
-func (s *session) run(gen context.Context) {
+// run takes the generation's partitions and carries their batches until the generation ends, or this member ends it. It
+// reports whether another session of the same generation must follow, since partitions answer that did not before.
+func (s *session) run(gen context.Context) (again bool) {
 	ctx, end := context.WithCancelCause(gen)
 	defer end(nil)
 	s.end = end
@@ -73,29 +74,24 @@ func (s *session) run(gen context.Context) {
 		s.c.leave(s, err)
 	}
 	switch {
-	case errors.Is(err, kafka.ErrGenerationEnded):
+	case errors.Is(err, errGenerationEnded), context.Cause(gen) != nil:
 		s.log.Info("generation ended")
-		return
-	case errors.Is(err, ErrNoTopic):
-		s.regroup()
+		return false
+	case errors.Is(err, errAnswered):
+		s.log.Info("partitions are taken that did not answer before")
+		return true
 	case isAuthorization(err):
-		defer s.regroup() // after the pause: whoever may not read one topic goes on with the others
+		defer s.regroup() // after the pause: a member that may not read one topic continues with the others
 	}
 	s.log.Warn("generation ends by this member", "error", err)
 	// Joining again at once would spin if the cause stays.
 	await(gen, nil, time.Now().Add(s.c.fail(err)))
+	return false
 }
 
 // prepare learns what the assigned partitions are, fences them, and makes their lines.
 func (s *session) prepare(ctx context.Context) error {
-	var parts []Assigned
-	err := retry.Do(ctx, fetchPolicy(), func(ctx context.Context) error {
-		var err error
-		if parts, err = s.resolve(ctx); errors.Is(err, ErrNoTopic) || isAuthorization(err) {
-			return retry.Permanent(err)
-		}
-		return err
-	})
+	parts, err := s.resolve(ctx)
 	if err != nil {
 		return fmt.Errorf("resolve partitions: %w", err)
 	}
@@ -125,47 +121,6 @@ func (s *session) prepare(ctx context.Context) error {
 	return nil
 }
 
-// resolve gives the assigned partitions under their topics' ids, sorted.
-func (s *session) resolve(ctx context.Context) ([]Assigned, error) {
-	var topics []string
-	for t, as := range s.gen.Assignments {
-		if len(as) > 0 {
-			topics = append(topics, t)
-		}
-	}
-	if len(topics) == 0 {
-		return nil, nil
-	}
-	slices.Sort(topics)
-	cl, err := s.c.client.metadata(ctx, topics...)
-	if err != nil {
-		return nil, err
-	}
-	var out []Assigned
-	for _, t := range topics {
-		if err := cl.topics[t].err; err != nil {
-			return nil, fmt.Errorf("ask for topic %s: %w", t, err)
-		}
-		// Only those: a partition without a leader holds up its own member alone.
-		ours := make([]int32, 0, len(s.gen.Assignments[t]))
-		for _, a := range s.gen.Assignments[t] {
-			ours = append(ours, int32(a.ID))
-		}
-		first, err := s.c.client.topicOffsets(ctx, t, ours, readUncommitted, atFirst)
-		if err != nil {
-			return nil, fmt.Errorf("ask offsets of topic %s: %w", t, err)
-		}
-		for _, a := range s.gen.Assignments[t] {
-			p := Partition{Topic: t, TopicID: cl.topics[t].info.ID, ID: int32(a.ID)}
-			out = append(out, Assigned{Partition: p, Committed: max(a.Offset, -1), LogStart: first[p.ID]})
-		}
-	}
-	slices.SortFunc(out, func(a, b Assigned) int {
-		return cmp.Or(cmp.Compare(a.Partition.Topic, b.Partition.Topic), cmp.Compare(a.Partition.ID, b.Partition.ID))
-	})
-	return out, nil
-}
-
 // take asks the handler until it succeeds, and checks that it forgot nothing.
 func (s *session) take(ctx context.Context, parts []Assigned) ([]Start, error) {
 	var starts []Start
@@ -174,7 +129,7 @@ func (s *session) take(ctx context.Context, parts []Assigned) ([]Start, error) {
 	}}
 	err := retry.Do(ctx, policy, func(ctx context.Context) error {
 		var err error
-		if starts, err = s.c.handler.Take(ctx, s.gen.ID, parts); errors.Is(err, ErrRejoin) {
+		if starts, err = s.c.handler.Take(ctx, s.gen.id, parts); errors.Is(err, ErrRejoin) {
 			return retry.Permanent(err)
 		}
 		return err
@@ -216,6 +171,7 @@ func (s *session) flow(ctx context.Context) error {
 		s.emits.Go(func() { s.emitAll(work, l) })
 	}
 	committing.Go(func() { s.commitLoop(ctx, work) })
+	committing.Go(func() { s.awaitLate(ctx) })
 
 	<-ctx.Done()
 	budget := time.Duration(drainShare * float64(s.c.cfg.SessionTimeout))

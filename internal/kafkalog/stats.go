@@ -14,6 +14,8 @@ type ConsumerStats struct {
 	Assigned bool
 	// Missing are configured topics that do not exist.
 	Missing []string
+	// Late are the assigned partitions that are not taken yet, since no leader answers for them.
+	Late []LatePartition
 	// LastError is why there is no membership; nil while there is one.
 	LastError error
 	// Mixed wraps ErrMixedGroup while members that write something else are in the group; nil otherwise.
@@ -51,7 +53,8 @@ func (c *Consumer) Stats() ConsumerStats {
 	if s == nil {
 		return st
 	}
-	st.Generation, st.Member, st.Assigned = s.gen.ID, s.gen.MemberID, true
+	st.Generation, st.Member, st.Assigned = s.gen.id, s.gen.member, true
+	st.Late = slices.Clone(s.late)
 	s.fetch.mu.Lock()
 	defer s.fetch.mu.Unlock()
 	s.mu.Lock()
@@ -84,7 +87,7 @@ func (c *Consumer) enter(s *session) {
 	for _, t := range paused {
 		s.pause(t)
 	}
-	s.log.Info("generation runs", "member", s.gen.MemberID, "partitions", len(s.lines))
+	s.log.Info("generation runs", "member", s.gen.member, "partitions", len(s.lines))
 }
 
 func (c *Consumer) leave(s *session, err error) {

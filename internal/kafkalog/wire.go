@@ -105,6 +105,15 @@ func (w *wire) compactString() string {
 	return string(w.take(n - 1))
 }
 
+// string reads a string with a length of two bytes; null reads as "".
+func (w *wire) string() string {
+	n := w.i16()
+	if n <= 0 {
+		return ""
+	}
+	return string(w.take(int(n)))
+}
+
 // skipTags passes over tagged fields.
 func (w *wire) skipTags() {
 	for n := w.uvarint(); n > 0 && w.err == nil; n-- {
