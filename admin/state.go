@@ -171,11 +171,19 @@ type resumeOutput struct {
 	}
 }
 
-func (s *Server) resumeDataset(ctx context.Context, in *datasetInput) (*resumeOutput, error) {
+type resumeInput struct {
+	Dataset string `path:"dataset" maxLength:"64"`
+	Body    struct {
+		Reason       string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
+		IgnoreStorms int64  `json:"ignore_storms_seconds,omitempty" minimum:"0" maximum:"2592000" doc:"for how long storms of dead letters do not pause the dataset again; 0: not at all"`
+	}
+}
+
+func (s *Server) resumeDataset(ctx context.Context, in *resumeInput) (*resumeOutput, error) {
 	note(ctx, "reason", in.Body.Reason)
 	out := &resumeOutput{}
 	var err error
-	if out.Body.Resumed, err = s.cfg.Replica.Resume(ctx, in.Dataset); err != nil {
+	if out.Body.Resumed, err = s.cfg.Replica.Resume(ctx, in.Dataset, time.Duration(in.Body.IgnoreStorms)*time.Second); err != nil {
 		return nil, s.answerError(ctx, "resume dataset", err)
 	}
 	if !out.Body.Resumed { // one that is not declared any more may still have a pause to remove

@@ -84,6 +84,8 @@ type PauseLog interface {
 	Pause(ctx context.Context, dataset, who, why string) (replica.Pause, error)
 	// Pauses gives the pauses in force, by dataset.
 	Pauses(ctx context.Context) (map[string]replica.Pause, error)
+	// IgnoresStorms reports whether an operator resumed the dataset so that storms do not pause it for some time.
+	IgnoresStorms(ctx context.Context, dataset string) (bool, error)
 }
 
 // RestartLog keeps decisions where partitions that stand still go on. It lives in MySQL.

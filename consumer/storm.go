@@ -62,7 +62,10 @@ func (w *Worker) watchStorm(ctx context.Context, d *schemas.Dataset, events, let
 		return nil
 	}
 	w.counts.storms.Add(1)
-	why := fmt.Sprintf("%d dead letters within %s; mend what is published, or the table, then redrive", n, StormWindow)
+	if flows, err := w.flowsInStorm(ctx, d, n); err != nil || flows {
+		return err
+	}
+	why := fmt.Sprintf("%d dead letters within %s; correct what is published, or the table, then redrive; freshet datasets resume --ignore-storms 2h lets them come", n, StormWindow)
 	const what = "mysql: note the pause of a dataset"
 	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
 		if err := w.pauseLock.acquire(ctx); err != nil {
@@ -80,4 +83,29 @@ func (w *Worker) watchStorm(ctx context.Context, d *schemas.Dataset, events, let
 	}
 	w.healed(what)
 	return nil
+}
+
+// flowsInStorm reports whether the dataset continues all the same, by its declaration or by an operator's word, and logs the
+// storm then. Counting begins again, so the log has one line for each further storm.
+func (w *Worker) flowsInStorm(ctx context.Context, d *schemas.Dataset, letters int) (flows bool, err error) {
+	const what = "mysql: read whether storms are ignored"
+	flows = d.FlowInStorms
+	if !flows {
+		err = retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+			var err error
+			flows, err = w.cfg.Pauses.IgnoresStorms(ctx, d.Name)
+			return err
+		})
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", what, err)
+		}
+		w.healed(what)
+	}
+	if flows {
+		w.mu.Lock()
+		delete(w.storms, d.Name)
+		w.mu.Unlock()
+		w.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as it was told to", "dataset", d.Name, "letters", letters, "window", StormWindow.String())
+	}
+	return flows, nil
 }

@@ -113,6 +113,8 @@ type Dataset struct {
 	KeepOnDelete bool
 	// ResyncOnDataLoss: on_data_loss: resync; else the partition stops.
 	ResyncOnDataLoss bool
+	// FlowInStorms: on_storm: flow; else the dataset pauses when its dead letters come in a storm.
+	FlowInStorms bool
 	// Replica is never nil.
 	Replica *Replica
 	// Cache is nil when the dataset has no cache section: then it has no lane state at all.

@@ -52,7 +52,7 @@ func readDeclaration(fsys fs.FS, file string) *declaration {
 	replica := d.readReplica(root, ds)
 	cache := d.readCache(root, ds)
 	d.readCDC(root, ds)
-	root.done("dataset", "topic", "format", "schema", "key", "version", "unknown_properties", "on_delete", "on_data_loss",
+	root.done("dataset", "topic", "format", "schema", "key", "version", "unknown_properties", "on_delete", "on_data_loss", "on_storm",
 		"replica", "cache", "cdc")
 	if doc != nil {
 		d.addColumns(ds, doc.props, replica)
@@ -97,6 +97,7 @@ func (d *declaration) readPolicies(root *section, ds *Dataset) {
 	ds.RejectUnknown = root.choice("unknown_properties", "ignore", "reject") == "reject"
 	ds.KeepOnDelete = root.choice("on_delete", "clear", "keep") == "keep"
 	ds.ResyncOnDataLoss = root.choice("on_data_loss", "stop", "resync") == "resync"
+	ds.FlowInStorms = root.choice("on_storm", "pause", "flow") == "flow"
 }
 
 func (d *declaration) readVersion(n *yaml.Node, ds *Dataset) {

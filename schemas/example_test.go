@@ -46,7 +46,7 @@ func ExampleLoadDatasets() {
 	})
 	fmt.Println(err)
 	// Output:
-	// users.yaml:4: ttl: is an unknown field; known are dataset, topic, format, schema, key, version, unknown_properties, on_delete, on_data_loss, replica, cache, cdc
+	// users.yaml:4: ttl: is an unknown field; known are dataset, topic, format, schema, key, version, unknown_properties, on_delete, on_data_loss, on_storm, replica, cache, cdc
 	// users.yaml:3: key: names uid, which the schema does not declare; name a property of the schema
 }
 

@@ -59,7 +59,7 @@ func (p *program) datasetsList() *cobra.Command {
 func (p *program) datasetsPause() *cobra.Command {
 	return p.datasetsChange(&cobra.Command{
 		Use: "pause DATASET", Short: "Set a dataset aside on all workers until it is resumed, also beyond their restart",
-	}, "pause", "", func(name string, raw json.RawMessage) error {
+	}, "pause", "", func(map[string]any) {}, func(name string, raw json.RawMessage) error {
 		var pause replica.Pause
 		if err := json.Unmarshal(raw, &pause); err != nil {
 			return fmt.Errorf("read answer: %w", err)
@@ -70,9 +70,14 @@ func (p *program) datasetsPause() *cobra.Command {
 }
 
 func (p *program) datasetsResume() *cobra.Command {
-	return p.datasetsChange(&cobra.Command{
+	var ignore time.Duration
+	cmd := p.datasetsChange(&cobra.Command{
 		Use: "resume DATASET", Short: "Let a paused dataset go on; workers notice within seconds",
-	}, "resume", "by hand", func(name string, raw json.RawMessage) error {
+	}, "resume", "by hand", func(body map[string]any) {
+		if ignore > 0 {
+			body["ignore_storms_seconds"] = int64(ignore / time.Second)
+		}
+	}, func(name string, raw json.RawMessage) error {
 		var out struct {
 			Resumed bool `json:"resumed"`
 		}
@@ -83,20 +88,24 @@ func (p *program) datasetsResume() *cobra.Command {
 			fmt.Fprintf(p.out, "dataset %s was not paused\n", name)
 			return nil
 		}
-		fmt.Fprintf(p.out, "dataset %s goes on\n", name)
+		fmt.Fprintf(p.out, "dataset %s continues\n", name)
 		return nil
 	})
+	cmd.Flags().DurationVar(&ignore, "ignore-storms", 0, "for how long storms of dead letters do not pause the dataset again, such as 2h; at most 720h")
+	return cmd
 }
 
-// datasetsChange makes a command that does to a dataset what the verb says, through the admin API, which writes the audit log.
-func (p *program) datasetsChange(cmd *cobra.Command, verb, reason string, done func(name string, raw json.RawMessage) error) *cobra.Command {
+// datasetsChange makes a command that does to a dataset what the verb says, with what add puts into the body, through the admin API, which writes the audit log.
+func (p *program) datasetsChange(cmd *cobra.Command, verb, reason string, add func(body map[string]any), done func(name string, raw json.RawMessage) error) *cobra.Command {
 	cmd.Args = args(cobra.ExactArgs(1))
 	p.apiCommand(cmd, func(ctx context.Context, a *apiClient, args []string) error {
 		if reason == "" {
 			return usageError{errors.New("say why: --reason '…' is shown to everybody who wonders")}
 		}
+		body := map[string]any{"reason": reason}
+		add(body)
 		var out json.RawMessage
-		raw, err := a.call(ctx, http.MethodPost, "/v1/datasets/"+url.PathEscape(args[0])+"/"+verb, map[string]string{"reason": reason}, &out)
+		raw, err := a.call(ctx, http.MethodPost, "/v1/datasets/"+url.PathEscape(args[0])+"/"+verb, body, &out)
 		switch {
 		case err != nil:
 			return err

@@ -10,6 +10,9 @@ import (
 
 const (
 	metaPause      = "pause:"
+	metaStorms     = "storms:" // until when a dataset's storms are ignored, Unix ms
+	sqlSetStorms   = "INSERT INTO freshet_meta (name, value) SELECT ?, " + nowMillis + " + ? ON DUPLICATE KEY UPDATE value = " + nowMillis + " + ?"
+	sqlStorms      = "SELECT COUNT(*) FROM freshet_meta WHERE name = ? AND CAST(CAST(value AS CHAR) AS SIGNED) > " + nowMillis
 	sqlMetaOf      = "SELECT name, value FROM freshet_meta WHERE name LIKE ?"
 	sqlAddPause    = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name"
 	sqlRemovePause = "DELETE FROM freshet_meta WHERE name = ?"
@@ -58,14 +61,27 @@ func (m *MySQL) Pause(ctx context.Context, dataset, who, why string) (Pause, err
 	return pauses[dataset], err
 }
 
-// Resume ends a dataset's pause; workers notice within seconds. It says whether there was one.
-func (m *MySQL) Resume(ctx context.Context, dataset string) (bool, error) {
+// Resume ends a dataset's pause; workers notice within seconds. It reports whether there was one. For as long as ignoreStorms,
+// storms of dead letters do not pause the dataset again: 0 for not at all.
+func (m *MySQL) Resume(ctx context.Context, dataset string, ignoreStorms time.Duration) (bool, error) {
+	if ms := ignoreStorms.Milliseconds(); ms > 0 {
+		if _, err := m.db.ExecContext(ctx, sqlSetStorms, []byte(metaStorms+dataset), ms, ms); err != nil {
+			return false, doing("note that storms are ignored", "", err)
+		}
+	}
 	res, err := m.db.ExecContext(ctx, sqlRemovePause, []byte(metaPause+dataset))
 	if err != nil {
 		return false, doing("remove pause", "", err)
 	}
 	n, err := res.RowsAffected()
 	return n > 0, doing("remove pause", "", err)
+}
+
+// IgnoresStorms reports whether Resume let storms of the dataset pass and that time is not over.
+func (m *MySQL) IgnoresStorms(ctx context.Context, dataset string) (bool, error) {
+	var n int
+	err := m.db.QueryRowContext(ctx, sqlStorms, []byte(metaStorms+dataset)).Scan(&n)
+	return n > 0, doing("read whether storms are ignored", "", err)
 }
 
 // Pauses gives the paused datasets. A note that cannot be read counts as a pause all the same.

@@ -346,7 +346,7 @@ func TestPauses(t *testing.T) {
 		t.Errorf("pauses %+v, %v", pauses, err)
 	}
 	for _, want := range []bool{true, false} {
-		if was, err := b.Resume(t.Context(), "items"); err != nil || was != want {
+		if was, err := b.Resume(t.Context(), "items", 0); err != nil || was != want {
 			t.Errorf("resume: %v, %v, want %v", was, err, want)
 		}
 	}

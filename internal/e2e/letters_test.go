@@ -252,6 +252,37 @@ func TestStormPausesItsDatasetAlone(t *testing.T) {
 	w.reaches(601, "SELECT COUNT(*) FROM items")
 }
 
+// TestResumeThatStays: a topic that is filled for the first time may hold more bad events than a storm. An operator, or the
+// declaration, lets them come.
+func TestResumeThatStays(t *testing.T) {
+	kafka := testenv.Kafka(t)
+	topic, calm := kafka.Topic(t), kafka.Topic(t)
+	w := newWorld(t, testenv.Redis(t), map[string]string{
+		"items.yaml": fmt.Sprintf(itemDataset, topic), "calm.yaml": fmt.Sprintf(calmDataset, calm) + "on_storm: flow\n", "items.json": itemSchema,
+	})
+	w.exec(tame)
+	w.exec("ALTER TABLE calm ADD CONSTRAINT tame_too CHECK (body <> 'wild')")
+	p := w.producer()
+	worker := w.startWorker()
+	wild := func(from, to int, datasets ...string) (events []schemas.Event) {
+		for i := from; i < to; i++ {
+			for _, d := range datasets {
+				events = append(events, upsert(d, fmt.Sprint("k", i), 1, "wild"))
+			}
+		}
+		return events
+	}
+	publish(t, p, wild(0, 1200, "items", "calm")...)
+	w.reaches(1200, "SELECT COUNT(*) FROM freshet_dead_letter WHERE dataset = 'calm'")
+	w.reaches(1, "SELECT COUNT(*) FROM freshet_meta WHERE name = 'pause:items'")
+	w.saysPaused(worker, true)
+	w.mustRun("datasets", "resume", "items", "--ignore-storms", "1h", "--client-url", w.api())
+	publish(t, p, wild(1200, 2400, "items")...)
+	w.reaches(2400, "SELECT COUNT(*) FROM freshet_dead_letter WHERE dataset = 'items'")
+	w.reaches(0, "SELECT COUNT(*) FROM freshet_meta WHERE name LIKE 'pause:%'")
+	w.saysPaused(worker, false)
+}
+
 func TestDatasetIsPausedByHand(t *testing.T) {
 	topic := testenv.Kafka(t).Topic(t)
 	w := newWorld(t, testenv.Redis(t), map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema})

@@ -48,6 +48,7 @@ func (w *walk) declarations(a, b *schemas.Dataset) {
 		{"replica.table", a.Replica.Table != b.Replica.Table, Breaking, "differs: the old table is not written any more"},
 		{"cdc", !reflect.DeepEqual(a.CDC, b.CDC), Unknown, "differs: records that lie in the topic are read in another way"},
 		{"on_delete", a.KeepOnDelete != b.KeepOnDelete, Safe, "differs: deletions treat the other columns in another way from now on"},
+		{"on_storm", a.FlowInStorms != b.FlowInStorms, Safe, "differs"},
 		{"on_data_loss", a.ResyncOnDataLoss != b.ResyncOnDataLoss, Safe, "differs"},
 		{"unknown_properties", a.RejectUnknown && !b.RejectUnknown, Safe, "undeclared properties are ignored and counted from now on"},
 	} {
