@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -75,6 +76,8 @@ type servers struct {
 	kafka *testenv.KafkaServer
 	redis *testenv.RedisServer
 	mysql *testenv.MySQLServer
+	// cleanup is the policy of the datasets' topics; "" is what freshet migrate datasets chooses.
+	cleanup string
 }
 
 func newWorld(t *testing.T, redisServer *testenv.RedisServer, files map[string]string) *world {
@@ -109,7 +112,7 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 	w.db = my.Open(t, w.dsn)
 	t.Cleanup(func() { w.kafka.DeleteTopic(t, schemas.InvalidationTopic(w.ns)) })
 	w.mustRun("migrate", "up")
-	w.mustRun("migrate", "datasets", "--partitions", "4")
+	w.mustRun("migrate", "datasets", "--partitions", "4", "--cleanup", cmp.Or(s.cleanup, "compact"))
 	w.replica, err = replica.Open(t.Context(), replica.Config{DSN: w.dsn})
 	if err != nil {
 		t.Fatal(err)
