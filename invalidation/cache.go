@@ -141,7 +141,9 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 	if err != nil {
 		return zero, err
 	}
-	return c.settle(ctx, f)
+	impatient, release := c.patience()
+	defer release()
+	return c.settle(ctx, f, impatient)
 }
 
 func (c *Cache[V]) title() string {

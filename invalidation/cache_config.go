@@ -66,6 +66,9 @@ type CacheConfig[V any] struct {
 	// LocalTTL by at most that much, or whose lane was last proved complete at most that long ago, also if that is more than
 	// the node's MaxStaleness. Never one that is known to have been invalidated. 0: never.
 	StaleIfError time.Duration
+	// StaleAfter is how long Get and GetMany wait for a fill before they serve the entry that StaleIfError would allow; the fill
+	// continues and its value is kept. Needs StaleIfError, and is less than LoadTimeout. 0: they wait for the fill to fail.
+	StaleAfter time.Duration
 	// Codec writes values for the shared tier; nil means JSON. All programs of a namespace use the same: an entry of another
 	// is a miss. Not with LocalOnly.
 	Codec Codec[V]
@@ -75,7 +78,8 @@ type CacheConfig[V any] struct {
 	// struct gains a field has another form; a V without any struct has none. Set it where programs with different types may share, and change it
 	// when they may not any more. FormNone: entries carry no form, as programs in other languages write them. Not with LocalOnly.
 	Form string
-	// LoadTimeout bounds one fill, shared tier included; 0 means DefaultLoadTimeout. At most the node's LeaseTTL.
+	// LoadTimeout bounds one fill, shared tier included; 0 means DefaultLoadTimeout. At most the node's LeaseTTL. Readers, and
+	// Close, wait no longer for a loader that does not heed its context: its goroutine stays until it returns.
 	LoadTimeout time.Duration
 	// BusyWait is how long a reader waits for another node that is loading the same key before it loads itself, without
 	// caching. 0 means DefaultBusyWait; negative: not at all. Not with LocalOnly.
@@ -102,6 +106,12 @@ func (cfg *CacheConfig[V]) check(node *Node) error {
 		{cfg.MaxRefreshes < 0, "MaxRefreshes", cfg.MaxRefreshes, "it must not be negative"},
 		{cfg.StaleIfError < 0, "StaleIfError", cfg.StaleIfError, "it must not be negative"},
 		{cfg.LoadTimeout < 0, "LoadTimeout", cfg.LoadTimeout, "it must not be negative"},
+		{cfg.StaleAfter < 0, "StaleAfter", cfg.StaleAfter, "it must not be negative"},
+		{cfg.StaleAfter > 0 && cfg.StaleIfError == 0, "StaleAfter", cfg.StaleAfter, "StaleIfError is 0, so nothing old is served: set it too, or neither"},
+		{
+			cfg.StaleAfter > 0 && cfg.StaleAfter >= orElse(cfg.LoadTimeout, min(DefaultLoadTimeout, node.cfg.LeaseTTL)), "StaleAfter", cfg.StaleAfter,
+			"it must be less than LoadTimeout, after which the fill has failed: shorten it, or lengthen LoadTimeout",
+		},
 
 		{cfg.Cost != nil && cfg.MaxCost == 0, "Cost", "set", "it counts for MaxCost, which is 0: give a MaxCost, or no Cost"},
 		{cfg.MaxCost > 0 && cfg.Cost == nil, "MaxCost", cfg.MaxCost, "it needs Cost, which is nil: say what a value costs, or give MaxEntries alone"},

@@ -13,6 +13,9 @@ import (
 // maxOrphans bounds the unused leases that a cache remembers.
 const maxOrphans = 1024
 
+// errWrongType: another program stored something else than a string under a cache key.
+var errWrongType = errors.New("shared entry is not a string")
+
 // noBypass: the shared tier can be asked, or was.
 const noBypass = -1
 
@@ -21,6 +24,7 @@ type answer struct {
 	bypass int
 	token  string
 	reply  lane.GetReply
+	wrong  bool // what is stored under the key is not a string
 }
 
 // ask asks the shared tier, if it is of use.
@@ -39,8 +43,12 @@ func (c *Cache[V]) ask(ctx context.Context, f *flight[V]) answer {
 
 // answered makes an answer of a reply or its error.
 func (c *Cache[V]) answered(f *flight[V], token string, r lane.GetReply, err error) answer {
-	f.lane.heard(err)
 	a := answer{bypass: noBypass, token: token, reply: r}
+	if lane.IsWrongType(err) && !f.discarded {
+		a.wrong = true // of this key alone, as far as is known
+		return a
+	}
+	f.lane.heard(err)
 	switch {
 	case err != nil:
 		a.bypass = bypassRedis
@@ -78,7 +86,7 @@ func (c *Cache[V]) passed(f *flight[V]) int {
 		return noBypass
 	case !f.lane.fresh(c.node.now()): // nothing proves that what the shared tier answers is within the bound
 		return bypassUnconfirmed
-	case f.lane.trouble.Load() >= maxTrouble:
+	case f.lane.troubled():
 		return bypassRedis
 	}
 	return noBypass
@@ -89,6 +97,10 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	if f.asked == nil || f.asked.bypass == noBypass && f.asked.reply.Status == lane.GetBusy {
 		a := c.ask(ctx, f)
 		f.asked = &a
+	}
+	if f.asked.wrong {
+		f.discarded = true // a second time it is the lane's own keys that are of another type
+		c.replace(ctx, f, errWrongType)
 	}
 	for tries := 0; f.asked.bypass == noBypass && f.asked.reply.Status == lane.GetHit; tries++ {
 		l, err := c.decode(f.asked.reply)
@@ -107,7 +119,7 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 	}
 	a := f.asked
 	if !c.cfg.LocalOnly {
-		f.floor = max(f.floor, a.reply.Floor)
+		f.floor.Store(max(f.floor.Load(), a.reply.Floor))
 	}
 	switch {
 	case a.bypass != noBypass:
@@ -125,11 +137,14 @@ func (c *Cache[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
 func (c *Cache[V]) replace(ctx context.Context, f *flight[V], why error) {
 	c.stats.foreign.Add(1)
 	what := warnDecode // the codec's words may quote the value
-	if errors.Is(why, errOtherForm) {
+	switch {
+	case errors.Is(why, errOtherForm):
 		what = warnForm
+	case errors.Is(why, errWrongType):
+		what = warnType
 	}
 	c.warn(what, nil)
-	f.floor = max(f.asked.reply.Version, 1) // what it held is at least as new as a local entry of a lesser version
+	f.floor.Store(max(f.asked.reply.Version, 1)) // what it held is at least as new as a local entry of a lesser version
 	if err := c.node.scripts.Discard(ctx, f.name); err != nil {
 		f.lane.heard(err)
 		f.asked = &answer{bypass: bypassRedis}
@@ -233,7 +248,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 		case s == lane.FillStale:
 			c.stats.refused[refusedStale].Add(1)
 		case s == lane.FillPrimary:
-			f.floor = lane.PrimaryOnly // a tag of it was invalidated lately: nothing from before will do
+			f.floor.Store(lane.PrimaryOnly) // a tag of it was invalidated lately: nothing from before will do
 			c.stats.refused[refusedPrimary].Add(1)
 		}
 		if l.From == Primary {

@@ -5,7 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
 )
+
+// loaderGrace is how long after its deadline a loader may still return an error of its own.
+const loaderGrace = 50 * time.Millisecond
 
 // errLoaderExit: the loader left its goroutine instead of returning.
 var errLoaderExit = errors.New("loader did not return")
@@ -17,24 +23,46 @@ type flight[V any] struct {
 	stamp     int64 // logical time before anything was read
 	began     int64 // monotonic, on the node's clock
 	least     int64 // the version that somebody wants: less is asked of the primary
+	discarded bool  // what was stored under the key was of a wrong type and is removed
 	held      bool  // without a shared tier: the key was invalidated within the hold, so only the primary will do
 	done      chan struct{}
+
+	// floor is the least version that the shared tier let pass; an older one is stale.
+	floor atomic.Int64
 
 	// Set by GetMany before the fill.
 	asked  *answer        // what the shared tier said
 	loaded *prefetched[V] // what the loader said after that
 
 	// Set before done is closed.
-	floor    int64 // the least version that the shared tier let pass; an older one is stale
 	value    V
 	version  int64
 	found    bool
 	err      error
 	panicked string
+	ended    bool // guarded by the cache's mu
 }
 
-// settle waits for a flight, and if it failed, for nothing: then an older entry may serve.
-func (c *Cache[V]) settle(ctx context.Context, f *flight[V]) (V, error) {
+// patience returns a channel that is closed once a reader has waited for StaleAfter, and a function that releases it.
+func (c *Cache[V]) patience() (<-chan struct{}, func()) {
+	if c.cfg.StaleAfter == 0 {
+		return nil, func() {}
+	}
+	over := make(chan struct{})
+	t := time.AfterFunc(c.cfg.StaleAfter, func() { close(over) })
+	return over, func() { t.Stop() }
+}
+
+// settle waits for a flight. If it failed, or is not done when impatient is closed, an older entry may serve.
+func (c *Cache[V]) settle(ctx context.Context, f *flight[V], impatient <-chan struct{}) (V, error) {
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+	case <-impatient:
+		if e := c.spare(f); e != nil {
+			return e.answer()
+		}
+	}
 	v, err := f.wait(ctx)
 	if err != nil {
 		if e := c.rescue(f); e != nil {
@@ -113,34 +141,73 @@ func (c *Cache[V]) joinable(f *flight[V]) bool {
 }
 
 func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
-	defer c.node.leave()
-	c.fly(ctx, f)
+	c.within(ctx, []*flight[V]{f}, func(ctx context.Context) { c.carry(ctx, f) })
 }
 
-// fly carries a flight within LoadTimeout.
-func (c *Cache[V]) fly(ctx context.Context, f *flight[V]) {
+// within calls fill with LoadTimeout as its deadline, after which these flights are over even if a loader does not heed its
+// context: they end with an error then, and the node does not wait for it any more. The caller has entered the node.
+func (c *Cache[V]) within(ctx context.Context, flights []*flight[V], fill func(ctx context.Context)) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.LoadTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too
-	c.carry(ctx, f)
+	leave := sync.OnceFunc(c.node.leave)
+	defer leave()
+	returned := make(chan struct{})
+	defer close(returned)
+	defer context.AfterFunc(ctx, func() {
+		t := time.NewTimer(loaderGrace)
+		defer t.Stop()
+		select {
+		case <-returned:
+			return
+		case <-t.C:
+		}
+		err := fmt.Errorf("load record: loader did not return within LoadTimeout, which is %s: %w", c.cfg.LoadTimeout, context.DeadlineExceeded)
+		if c.node.ctx.Err() != nil {
+			err = ErrClosed
+		}
+		abandoned := false
+		for _, f := range flights {
+			abandoned = c.end(f, Loaded[V]{}, err, "") || abandoned
+		}
+		if abandoned {
+			c.stats.abandoned.Add(1)
+			c.warn(warnAbandoned, nil)
+		}
+		leave()
+	})()
+	fill(ctx)
 }
 
 // carry fills a flight and ends it, whatever the loader does.
 func (c *Cache[V]) carry(ctx context.Context, f *flight[V]) {
-	f.err = errLoaderExit
+	var l Loaded[V]
+	err, panicked := errLoaderExit, ""
 	defer func() {
 		if r := recover(); r != nil {
-			f.panicked = c.panicText(r)
+			panicked = c.panicText(r)
 		}
-		c.mu.Lock()
-		if c.flights[f.name] == f {
-			delete(c.flights, f.name)
+		if !c.end(f, l, err, panicked) && panicked != "" {
+			c.warn(warnPanic, nil) // its readers are gone
 		}
-		c.mu.Unlock()
-		close(f.done)
 	}()
-	l, err := c.fill(ctx, f)
-	f.value, f.version, f.found, f.err = l.Value, l.Version, l.Found, err
+	l, err = c.fill(ctx, f)
+}
+
+// end gives a flight its result, unless it has one.
+func (c *Cache[V]) end(f *flight[V], l Loaded[V], err error, panicked string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	f.ended = true
+	f.value, f.version, f.found, f.err, f.panicked = l.Value, l.Version, l.Found, err, panicked
+	if c.flights[f.name] == f {
+		delete(c.flights, f.name)
+	}
+	close(f.done)
+	return true
 }
 
 func (c *Cache[V]) panicText(r any) string {

@@ -58,8 +58,10 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 		if err != nil {
 			return got, err
 		}
+		impatient, release := c.patience()
+		defer release() // a few batches at most
 		for i, f := range flights {
-			v, err := c.settle(ctx, f)
+			v, err := c.settle(ctx, f, impatient)
 			switch {
 			case err == nil:
 				got[batch[i].key] = v
@@ -111,10 +113,10 @@ func (c *Cache[V]) boardMany(ctx context.Context, batch []wanted) ([]*flight[V],
 }
 
 func (c *Cache[V]) runMany(ctx context.Context, flights []*flight[V]) {
-	defer c.node.leave()
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.LoadTimeout)
-	defer cancel()
-	defer context.AfterFunc(c.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the loads too
+	c.within(ctx, flights, func(ctx context.Context) { c.fillMany(ctx, flights) })
+}
+
+func (c *Cache[V]) fillMany(ctx context.Context, flights []*flight[V]) {
 	c.askMany(ctx, flights)
 	var wg sync.WaitGroup
 	if c.cfg.LoadMany != nil {

@@ -30,7 +30,6 @@ func (c *Cache[V]) refresh(ctx context.Context, key string, e *entry[V], now int
 }
 
 func (c *Cache[V]) runRefresh(ctx context.Context, f *flight[V]) {
-	defer c.node.leave()
 	defer func() { <-c.refreshing }()
 	defer func() { // also if the loader leaves its goroutine
 		if f.panicked != "" {
@@ -40,7 +39,7 @@ func (c *Cache[V]) runRefresh(ctx context.Context, f *flight[V]) {
 			c.stats.refreshErrors.Add(1)
 		}
 	}()
-	c.fly(ctx, f)
+	c.run(ctx, f)
 }
 
 // embark begins a flight for nobody, or gives nil if the key has one or the node is closed.

@@ -11,11 +11,19 @@ func (c *Cache[V]) rescue(f *flight[V]) *entry[V] {
 	default:
 		return nil // its reader gave up, it did not
 	}
-	if c.cfg.StaleIfError == 0 || f.err == nil || errors.Is(f.err, ErrClosed) {
+	if f.err == nil || errors.Is(f.err, ErrClosed) {
+		return nil
+	}
+	return c.spare(f)
+}
+
+// spare returns the entry that StaleIfError lets serve in place of f, or nil.
+func (c *Cache[V]) spare(f *flight[V]) *entry[V] {
+	if c.cfg.StaleIfError == 0 || c.node.ctx.Err() != nil {
 		return nil
 	}
 	e, ok := c.stored(f.name)
-	if !ok || e.version < f.floor || !c.usable(e) {
+	if !ok || e.version < f.floor.Load() || !c.usable(e) {
 		return nil
 	}
 	now, confirm, bound := c.node.now(), f.lane.view.confirm.Load(), int64(c.cfg.StaleIfError)

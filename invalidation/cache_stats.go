@@ -36,6 +36,8 @@ const (
 	warnForm
 	warnLoaded
 	warnPanic
+	warnAbandoned
+	warnType
 	numWarnings
 )
 
@@ -58,7 +60,7 @@ func (c *spreadCount) load() (sum int64) {
 type cacheCounts struct {
 	localHits                                                    spreadCount
 	sharedHits, loads, primaryLoads, loadErrors, joined, dropped atomic.Int64
-	staleServed, foreign, keptBounded                            atomic.Int64
+	staleServed, foreign, keptBounded, abandoned                 atomic.Int64
 	refreshes, refreshErrors, refreshesSkipped                   atomic.Int64
 
 	bypassed [numBypasses]atomic.Int64
@@ -78,11 +80,13 @@ type CacheStats struct {
 	LocalHits, SharedHits, Loads, PrimaryLoads, LoadErrors, Joined int64
 	// Cost is about the sum of what Cost said of the local entries, or their shares; 0 without MaxCost.
 	Cost int64
-	// StaleServed counts reads that StaleIfError gave an entry instead of the loader's error.
+	// StaleServed counts reads that StaleIfError gave an entry instead of the loader's error, or after StaleAfter.
 	StaleServed int64
 	// KeptBounded counts values that the shared tier did not take and that are kept for MaxStaleness since their load from the
 	// primary began. It grows while Redis is away or full, by one per key and MaxStaleness.
 	KeptBounded int64
+	// LoadsAbandoned counts loads that ran beyond LoadTimeout because the loader did not heed its context.
+	LoadsAbandoned int64
 	// Refreshes counts fills ahead of the end of an entry, RefreshErrors those of them that failed, RefreshesSkipped those
 	// that did not begin because MaxRefreshes ran.
 	Refreshes, RefreshErrors, RefreshesSkipped int64
@@ -106,7 +110,7 @@ func (c *Cache[V]) Stats() CacheStats {
 		cost = int64(c.store.WeightedSize())
 	}
 	return CacheStats{
-		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), Unreadable: s.foreign.Load(),
+		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), LoadsAbandoned: s.abandoned.Load(), Unreadable: s.foreign.Load(),
 		Refreshes: s.refreshes.Load(), RefreshErrors: s.refreshErrors.Load(), RefreshesSkipped: s.refreshesSkipped.Load(),
 
 		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.store.EstimatedSize(),
@@ -131,7 +135,11 @@ func (c *Cache[V]) warn(what int, err error) {
 		case warnLoaded:
 			log.Warn("loaded value cannot be cached", "error", err)
 		case warnPanic:
-			log.Warn("loader panicked in a refresh")
+			log.Warn("loader panicked where no reader waits for it")
+		case warnType:
+			log.Warn("a shared entry was not a string and is removed: another program writes under Freshet's prefix of this Redis")
+		case warnAbandoned:
+			log.Warn("loader did not return within LoadTimeout and is not waited for; let it end when its context does", "load_timeout", c.cfg.LoadTimeout)
 		}
 	})
 }

@@ -60,6 +60,8 @@ type follower struct {
 
 	full atomic.Bool // the last fill was refused by Redis, or got no answer
 
+	probe atomic.Bool // one request to the shared tier is allowed although trouble says otherwise
+
 	syncCount, failed, subscriptions atomic.Int64
 
 	agreeing sync.Mutex    // guards the node's agreements about this lane
@@ -87,7 +89,7 @@ func (f *follower) fresh(now int64) bool {
 }
 
 // heard counts the requests that fail in a row. From maxTrouble on caches do not ask the shared tier, so that a Redis
-// that does not answer costs nobody a time-out; the next sync that succeeds lets them try again.
+// that does not answer costs no reader a time-out; after each sync that succeeds one of them tries again.
 func (f *follower) heard(err error) {
 	switch {
 	case err == nil && f.trouble.Load() != 0:
@@ -95,6 +97,20 @@ func (f *follower) heard(err error) {
 	case err != nil:
 		f.trouble.Add(1)
 	}
+}
+
+// answered notes that a sync succeeded: one read may find out whether the shared tier answers again.
+func (f *follower) answered() {
+	if f.trouble.Load() >= maxTrouble {
+		f.probe.Store(true)
+		return
+	}
+	f.heard(nil)
+}
+
+// troubled reports whether the shared tier is left alone, and lets one caller through after each sync.
+func (f *follower) troubled() bool {
+	return f.trouble.Load() >= maxTrouble && !f.probe.CompareAndSwap(true, false)
 }
 
 // filled notes that Redis takes fills.
@@ -293,12 +309,13 @@ func (f *follower) sync() error {
 		}
 		var said redis.Error
 		if errors.As(err, &said) && !errors.Is(err, redis.Nil) {
+			f.probe.Store(false)
 			f.trouble.Store(maxTrouble) // it answers, but not as the master that it should be: what it holds may be old
 		}
 		return err
 	}
 	f.syncCount.Add(1)
-	f.heard(nil)
+	f.answered()
 	select {
 	case <-f.first:
 	default:

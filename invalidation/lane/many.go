@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -76,4 +77,9 @@ func (s *Scripts) Discard(ctx context.Context, key string) error {
 		return fmt.Errorf("discard entry of lane %d: %w", n, err)
 	}
 	return nil
+}
+
+// IsWrongType reports whether err is Redis's answer for a key that holds another type than the script's.
+func IsWrongType(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "WRONGTYPE") // before Redis 7 the text of a script's error begins otherwise
 }
