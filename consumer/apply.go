@@ -53,6 +53,9 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 		return err
 	}
 	p.reached.Store(b.Next)
+	if pr.unknown > 0 {
+		p.unnamed.Store(true)
+	}
 	w.counts.applied(pr, res, time.Since(started))
 	w.sights.note(p.dataset, pr)
 	pr.lost.Add(res.Lost)

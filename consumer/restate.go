@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,20 +45,24 @@ type policies struct {
 
 type policy struct {
 	compacted bool
-	at        time.Duration
+	// denied is why the policy is not known: the worker may not ask for it.
+	denied error
+	at     time.Duration
 }
 
-// compacted asks Kafka at most once in policyAge.
+// compacted asks Kafka at most once in policyAge. An error that wraps kafkalog.ErrDenied is remembered as well.
 func (w *Worker) compacted(ctx context.Context, topic string) (bool, error) {
 	now := w.now()
 	w.policies.mu.Lock()
 	known, ok := w.policies.byTopic[topic]
 	w.policies.mu.Unlock()
 	if ok && now-known.at < policyAge {
-		return known.compacted, nil
+		return known.compacted, known.denied
 	}
 	is, err := w.cfg.Kafka.Compacted(ctx, topic)
-	if err != nil {
+	if errors.Is(err, kafkalog.ErrDenied) {
+		w.log.Warn("the cleanup policy of a topic cannot be read: if it is compacted, it may keep an older state of a record than the newest", "topic", topic, "error", err)
+	} else if err != nil {
 		return false, err //nolint:wrapcheck // it names what it did
 	}
 	w.policies.mu.Lock()
@@ -65,8 +70,33 @@ func (w *Worker) compacted(ctx context.Context, topic string) (bool, error) {
 	if w.policies.byTopic == nil {
 		w.policies.byTopic = map[string]policy{}
 	}
-	w.policies.byTopic[topic] = policy{is, now}
-	return is, nil
+	w.policies.byTopic[topic] = policy{compacted: is, denied: err, at: now}
+	return is, err //nolint:wrapcheck // as above
+}
+
+// schemaLog gives the registered properties that a declaration lacks. *replica.MySQL has it.
+type schemaLog interface {
+	UnknownProperties(ctx context.Context, d *schemas.Dataset) ([]string, error)
+}
+
+// errPartial is why a row is not what its event was.
+var errPartial = errors.New("its row may lack properties of its event")
+
+// partial returns errPartial with the reason if rows of a partition may lack properties that their events had. Published
+// again under the event's version, such a row would take the properties out of the topic.
+func (w *Worker) partial(ctx context.Context, p *partition) (partial, err error) {
+	if p.unnamed.Load() {
+		return fmt.Errorf("%w: events have some that the schema does not have", errPartial), nil
+	}
+	log, ok := w.cfg.Replica.(schemaLog)
+	if !ok {
+		return nil, nil //nolint:nilnil // nothing is known to be lacking
+	}
+	unknown, err := log.UnknownProperties(ctx, p.dataset)
+	if err != nil || len(unknown) == 0 {
+		return nil, err //nolint:wrapcheck // it names what it did
+	}
+	return fmt.Errorf("%w: the registered schema has some that this program's does not: %s", errPartial, strings.Join(unknown, ", ")), nil
 }
 
 // restate publishes the rows of records whose last event of a batch was older. from is the batch's first offset.
@@ -80,22 +110,17 @@ func (w *Worker) restate(ctx context.Context, p *partition, from int64, keys []s
 	keys = slices.Compact(keys)
 	what := "kafka and mysql: publish the newest state of records in topic " + d.Topic
 	err := retry.Do(ctx, tries(w.waiting(what)), func(ctx context.Context) error {
-		if is, err := w.compacted(ctx, d.Topic); err != nil || !is {
+		is, err := w.compacted(ctx, d.Topic)
+		if errors.Is(err, kafkalog.ErrDenied) {
+			w.counts.unrestated.Add(uint64(len(keys)))
+			return nil
+		}
+		if err != nil || !is {
 			return err
 		}
-		var records []schemas.Record
-		for _, key := range keys {
-			row, err := rows.Row(ctx, d, key)
-			if err != nil {
-				return err //nolint:wrapcheck // it names what it did
-			}
-			rec, err := stateOf(d, key, row)
-			if err != nil {
-				w.counts.unrestated.Add(1)
-				w.log.Warn("the newest state of a record cannot be published again: the compacted topic keeps an older one", "dataset", d.Name, "error", err)
-				continue
-			}
-			records = append(records, rec)
+		records, err := w.states(ctx, p, rows, keys)
+		if err != nil {
+			return err
 		}
 		_, errs := produceAll(ctx, w.out, d.Topic, records)
 		for i, err := range errs {
@@ -114,6 +139,31 @@ func (w *Worker) restate(ctx context.Context, p *partition, from int64, keys []s
 		w.healed(what)
 	}
 	return err
+}
+
+// states reads rows and makes their events. A row of which none can be made is counted and left out.
+func (w *Worker) states(ctx context.Context, p *partition, rows rowReader, keys []string) (records []schemas.Record, err error) {
+	partial, err := w.partial(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		row, err := rows.Row(ctx, p.dataset, key)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it names what it did
+		}
+		rec, err := stateOf(p.dataset, key, row)
+		if partial != nil && !row.Deleted {
+			err = partial
+		}
+		if err != nil {
+			w.counts.unrestated.Add(1)
+			w.log.Warn("the newest state of a record cannot be published again: the compacted topic keeps an older one", "dataset", p.dataset.Name, "error", err)
+			continue
+		}
+		records = append(records, rec)
+	}
+	return records, nil
 }
 
 // stateOf makes the event of a row. Absent properties and NULL are one to a row, so NULL is left out where the schema

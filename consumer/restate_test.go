@@ -8,22 +8,26 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
 
 // compact makes Kafka compact the topic of a dataset.
-func (b *bed) compact(dataset string) {
+func (b *bed) compact(dataset string) { b.cleanup(dataset, "compact") }
+
+func (b *bed) cleanup(dataset, policy string) {
 	b.t.Helper()
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	res := kmsg.NewIncrementalAlterConfigsRequestResource()
 	res.ResourceType, res.ResourceName = kmsg.ConfigResourceTypeTopic, b.dataset(dataset).Topic
 	cfg := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-	cfg.Name, cfg.Value = "cleanup.policy", kmsg.StringPtr("compact")
+	cfg.Name, cfg.Value = "cleanup.policy", kmsg.StringPtr(policy)
 	res.Configs = append(res.Configs, cfg)
 	req.Resources = append(req.Resources, res)
 	answer, err := req.RequestWith(b.t.Context(), b.producer)
@@ -140,4 +144,72 @@ func TestOtherTopicsAreLeftAsTheyAre(t *testing.T) {
 	if end := b.end("items"); end != 3 || w.Stats().Restated != 0 {
 		t.Errorf("the log ends at %d, want 3; %d states were published", end, w.Stats().Restated)
 	}
+}
+
+// A topic may be compacted and trimmed.
+func TestTrimmedTopicIsCompactedToo(t *testing.T) {
+	b := newBed(t, servers{})
+	b.cleanup("items", "compact,delete")
+	b.start(nil)
+	b.put("items", "k1", 5)
+	b.awaitRow("items", "k1", 5)
+	b.put("items", "k1", 3)
+	b.awaitLast("items", "k1", `upsert 5 {"id":"k1","n":5,"name":"v5"}`)
+}
+
+// A row that lacks properties of its event is not published under the event's version: the topic would lose them.
+func TestPartialStateIsNotPublished(t *testing.T) {
+	for name, change := range map[string]func(b *bed){
+		"properties that no schema has": func(b *bed) {
+			b.upsert("k1", 5, map[string]any{"name": "v5", "n": 5, "more": "x"})
+		},
+		"properties of the registered schema": func(b *bed) {
+			b.put("items", "k1", 5)
+			b.awaitRow("items", "k1", 5)
+			b.datasets = b.older("")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, servers{})
+			b.compact("items")
+			w := b.start(nil)
+			change(b)
+			b.awaitRow("items", "k1", 5)
+			w.stop()
+			w = b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = b.datasets })
+			b.upsert("k1", 3, map[string]any{"name": "v3", "more": "x"})
+			b.delete("items", "k2", 4)
+			b.upsert("k2", 2, map[string]any{"name": "v2"})
+			b.awaitLast("items", "k2", `delete 4 {"id":"k2"}`)
+			awaitStats(t, w, "the partial state was counted", func(s consumer.Stats) bool { return s.Unrestated == 1 && s.Restated == 1 })
+		})
+	}
+}
+
+// A worker that may not read a topic's settings goes on.
+func TestUnknownPolicyHoldsNothingUp(t *testing.T) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "100"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	b := newBed(t, servers{kafka: &testenv.KafkaServer{Brokers: fake.ListenAddrs()}})
+	fake.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		res := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, r := range req.(*kmsg.DescribeConfigsRequest).Resources {
+			one := kmsg.NewDescribeConfigsResponseResource()
+			one.ErrorCode, one.ResourceType, one.ResourceName = kerr.TopicAuthorizationFailed.Code, r.ResourceType, r.ResourceName
+			res.Resources = append(res.Resources, one)
+		}
+		return res, nil, true
+	})
+	w := b.start(nil)
+	b.put("items", "k1", 5)
+	b.awaitRow("items", "k1", 5)
+	b.put("items", "k1", 3)
+	b.put("items", "k2", 1)
+	b.awaitDone("items")
+	awaitStats(t, w, "the state was counted", func(s consumer.Stats) bool { return s.Unrestated == 1 && s.Restated == 0 })
+	awaitReady(t, w)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
@@ -159,4 +160,59 @@ func TestNewerSchemaThanRegistered(t *testing.T) {
 		return nil
 	})
 	awaitReady(t, w)
+}
+
+// The column of a dropped property can be dropped too: nothing is left to clear.
+func TestDroppedColumn(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	w := b.start(func(c *consumer.Config, _ *replica.Config) {
+		c.Datasets, c.ProbeInterval = b.older(""), 100*time.Millisecond
+	})
+	if found, err := replica.DropProperty(t.Context(), b.db, "items", "n"); err != nil || !found {
+		t.Fatal(found, err)
+	}
+	b.upsert("k1", 1, map[string]any{"name": "v1"})
+	b.awaitRow("items", "k1", 1)
+	b.exec("ALTER TABLE items DROP COLUMN n")
+	b.upsert("k1", 2, map[string]any{"name": "v2", "n": 2})
+	b.awaitRow("items", "k1", 2)
+	awaitReady(t, w)
+}
+
+// renamed are declarations that keep the property n in another column.
+func (b *bed) renamed() *schemas.Datasets {
+	b.t.Helper()
+	set, err := schemas.LoadDatasets(fstest.MapFS{
+		"items.yaml": {Data: fmt.Appendf(nil, "dataset: items\ntopic: %s\nschema: s.json\nkey: [id]\nreplica: {table: items, columns: {number: n}}\ncache: {key: \"items:{id}\"}\n", b.dataset("items").Topic)},
+		"s.json":     {Data: []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"string","minLength":1,"maxLength":64},"name":{"type":"string","maxLength":40},"n":{"type":"integer"}}}`)},
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return set
+}
+
+// A property that moves to another column is written there and cleared where it was; programs that know the former column
+// pause.
+func TestRenamedColumn(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	w := b.start(nil)
+	b.upsert("k1", 1, map[string]any{"name": "v1", "n": 1})
+	b.awaitRow("items", "k1", 1)
+	b.migrate(b.renamed())
+	b.upsert("k1", 2, map[string]any{"name": "v2", "n": 2})
+	awaitReason(t, w, "dataset items is paused", "property n")
+	w.stop()
+	w = b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = b.renamed() })
+	b.awaitRow("items", "k1", 2)
+	awaitReady(t, w)
+	if n := b.number("k1"); n != -1 {
+		t.Errorf("the former column has %d, want NULL", n)
+	}
+	var number int64
+	if err := b.db.QueryRowContext(t.Context(), "SELECT number FROM items WHERE id = 'k1'").Scan(&number); err != nil || number != 2 {
+		t.Errorf("number is %d, %v; want 2", number, err)
+	}
 }

@@ -67,6 +67,8 @@ type partition struct {
 	decoder    *cdc.Decoder
 	// unfit says why nothing of this partition can be applied; nil in all but one case.
 	unfit error
+	// unnamed: an event had properties that the schema does not have.
+	unnamed atomic.Bool
 	// stopped: the last batch was set aside, and none was applied since. The worker's mutex guards it.
 	stopped bool
 	// restarted: somebody's decision to go on elsewhere was carried out. Only the watch uses it.

@@ -205,6 +205,11 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		return err
 	}
 	defer db.Close()
+	if !f.dryRun { // before the plan, which registers the columns that are declared beside those that are noted
+		if err := f.dropProperties(ctx, db); err != nil {
+			return err
+		}
+	}
 	ddl, err := replica.Plan(ctx, db, set.All(), f.dropCache...)
 	if err != nil {
 		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
@@ -229,9 +234,6 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		p.printDatasets(report)
 	}
 	if !f.dryRun {
-		if err := f.dropProperties(ctx, db); err != nil {
-			return err
-		}
 		if err := ddl.Execute(ctx, db); err != nil {
 			return fmt.Errorf("%w; the statements before it are done, call it again to go on", err)
 		}

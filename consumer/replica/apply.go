@@ -227,6 +227,7 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 			continue
 		case classify(err) == classDataset:
 			number, _ := Errno(err)
+			t.differs.Store(nil) // perhaps a column was dropped that is to be cleared: the next attempt looks at the table
 			return &DatasetError{
 				Dataset: t.ds.Name, Errno: number,
 				Problem: "the server refuses the statement on its table with " + ErrnoText(number),

@@ -77,7 +77,7 @@ func (r *run) checkHashes(ctx context.Context) error {
 				return problem
 			}
 		}
-		if err := r.checkSchema(t, schema); err != nil {
+		if err := r.checkSchema(ctx, t, schema); err != nil {
 			return err
 		}
 	}

@@ -36,14 +36,23 @@ func schemaOf(ds *schemas.Dataset) recordedSchema {
 	return s
 }
 
-// added is what is noted when the columns of other are declared too.
+// added is what is noted when the columns of other are declared too. A property that other has in another column leaves
+// its former one, which is then cleared.
 func (s recordedSchema) added(other recordedSchema) recordedSchema {
 	out := recordedSchema{Columns: maps.Clone(s.Columns)}
 	if out.Columns == nil {
 		out.Columns = map[string]string{}
 	}
 	maps.Copy(out.Columns, other.Columns)
-	for _, name := range s.Retired {
+	retired := slices.Clone(s.Retired)
+	properties := slices.Collect(maps.Values(other.Columns))
+	for name, property := range s.Columns {
+		if _, declared := other.Columns[name]; !declared && slices.Contains(properties, property) {
+			delete(out.Columns, name)
+			retired = append(retired, name)
+		}
+	}
+	for _, name := range slices.Sorted(slices.Values(retired)) {
 		if _, back := other.Columns[name]; !back {
 			out.Retired = append(out.Retired, name)
 		}
@@ -66,8 +75,9 @@ type difference struct {
 	missing string
 }
 
-// difference compares the dataset with the note; it is computed once per note.
-func (t *table) difference(note []byte) (*difference, error) {
+// difference compares the dataset with the note; it is computed once per note, and again when the table lacks a column that
+// the note has.
+func (m *MySQL) difference(ctx context.Context, t *table, note []byte) (*difference, error) {
 	if d := t.differs.Load(); d != nil && d.note == string(note) {
 		return d, nil
 	}
@@ -77,15 +87,18 @@ func (t *table) difference(note []byte) (*difference, error) {
 		if err := json.Unmarshal(note, &noted); err != nil {
 			return nil, fmt.Errorf("read noted schema of dataset %s: %w", t.ds.Name, err)
 		}
-		d.compare(t, noted)
+		extra := d.compare(t, noted)
+		if err := m.widen(ctx, d, t, extra); err != nil {
+			return nil, err
+		}
 	}
 	t.differs.Store(d)
 	return d, nil
 }
 
-func (d *difference) compare(t *table, noted recordedSchema) {
+// compare returns the columns that only the note has.
+func (d *difference) compare(t *table, noted recordedSchema) (extra []string) {
 	mine := schemaOf(t.ds).Columns
-	var extra []string
 	for _, column := range slices.Sorted(maps.Keys(noted.Columns)) {
 		if _, ok := mine[column]; !ok {
 			d.unknown[noted.Columns[column]] = true
@@ -102,21 +115,35 @@ func (d *difference) compare(t *table, noted recordedSchema) {
 			d.missing = column
 		}
 	}
-	if len(extra) == 0 {
-		return
+	return extra
+}
+
+// widen sets wide, with those of the columns that the table still has: what an operator dropped needs no clearing.
+func (m *MySQL) widen(ctx context.Context, d *difference, t *table, extra []string) error {
+	if len(extra) == 0 || !m.live(t) {
+		return nil
+	}
+	have, err := find(ctx, m.db, t.ds.Replica.Table)
+	if err != nil {
+		return err
 	}
 	wide, table := *t.ds, *t.ds.Replica
 	table.Columns = slices.Clip(table.Columns)
 	for _, column := range extra {
-		table.Columns = append(table.Columns, schemas.Column{Name: column})
+		if _, ok := have.columns[column]; ok {
+			table.Columns = append(table.Columns, schemas.Column{Name: column})
+		}
 	}
-	wide.Replica = &table
-	d.wide = newTable(&wide, t.dialect)
+	if len(table.Columns) > len(t.ds.Replica.Columns) {
+		wide.Replica = &table
+		d.wide = newTable(&wide, t.dialect)
+	}
+	return nil
 }
 
 // checkSchema compares a table's dataset with the note, and with the events that are about to be written.
-func (r *run) checkSchema(t *table, note []byte) error {
-	d, err := t.difference(note)
+func (r *run) checkSchema(ctx context.Context, t *table, note []byte) error {
+	d, err := r.m.difference(ctx, t, note)
 	if err != nil {
 		return err
 	}
@@ -125,20 +152,31 @@ func (r *run) checkSchema(t *table, note []byte) error {
 	}
 	if len(d.unknown) > 0 {
 		if property := r.carried(t, d.unknown); property != "" {
-			return &DatasetError{
-				Dataset: t.ds.Name,
-				Problem: fmt.Sprintf("events have the property %s, which the registered schema has and this program's does not", property),
-				Mend:    "start a program with the registered declarations; if the property is to go, run freshet migrate datasets --drop-property " + t.ds.Name + "." + property,
-			}
+			return lacking(t.ds, property)
 		}
 	}
-	if d.wide != nil && r.m.live(t) {
+	if d.wide != nil {
 		if r.wide == nil {
 			r.wide = map[*table]*table{}
 		}
 		r.wide[t] = d.wide
 	}
 	return nil
+}
+
+// lacking is the error of events with a property that the registered schema has, and ds lacks or keeps in another column.
+func lacking(ds *schemas.Dataset, property string) *DatasetError {
+	e := &DatasetError{Dataset: ds.Name, Mend: "start a program with the registered declarations"}
+	for _, c := range ds.Replica.Columns {
+		if c.Property.Name == property {
+			e.Problem = fmt.Sprintf("events have the property %s, which the registered declaration keeps in another column than this program's", property)
+			e.Mend += ", or run freshet migrate datasets with this program's"
+			return e
+		}
+	}
+	e.Problem = fmt.Sprintf("events have the property %s, which the registered schema has and this program's does not", property)
+	e.Mend += "; if the property is to go, run freshet migrate datasets --drop-property " + ds.Name + "." + property
+	return e
 }
 
 // live reports whether t is the dataset's own table. The table of a rebuild has rows of the rebuild only.

@@ -283,3 +283,26 @@ func TestCacheSectionDoesNotGoInSilence(t *testing.T) {
 		t.Errorf("not settled:\n%s", out)
 	}
 }
+
+// TestPropertyIsDroppedBesideOthers: a property can be taken out by the command that registers another one.
+func TestPropertyIsDroppedBesideOthers(t *testing.T) {
+	topic := testenv.Kafka(t).Topic(t)
+	files := map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema}
+	w := newWorld(t, testenv.Redis(t), files)
+	files["items.json"] = strings.ReplaceAll(itemSchema, `"n"`, `"m"`)
+	if files["items.json"] == itemSchema {
+		t.Fatal("the schema has no property n")
+	}
+	next := w.withFolder(files)
+	next.mustRun("migrate", "datasets", "--drop-property", "items.n")
+	if out := next.mustRun("migrate", "datasets"); !strings.Contains(out, "nothing to do") {
+		t.Errorf("not settled:\n%s", out)
+	}
+	var note string
+	if err := w.db.QueryRowContext(t.Context(), "SELECT value FROM freshet_meta WHERE name = 'schema:items'").Scan(&note); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(note, `"retired":["n"]`) || !strings.Contains(note, `"m":"m"`) {
+		t.Errorf("the note is %s", note)
+	}
+}

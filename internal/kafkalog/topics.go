@@ -191,10 +191,13 @@ func (c *Client) Compacted(ctx context.Context, topic string) (bool, error) {
 		return false, err
 	}
 	settings, err := c.topicSettings(ctx, topic)
+	if isAuthorization(err) {
+		return false, fmt.Errorf("read settings of topic %s: %w: grant DESCRIBE_CONFIGS on it", topic, ErrDenied)
+	}
 	if err != nil {
 		return false, fmt.Errorf("read settings of topic %s: %w", topic, err)
 	}
-	return settings["cleanup.policy"] == "compact", nil
+	return slices.Contains(strings.Split(settings["cleanup.policy"], ","), "compact"), nil
 }
 
 func (c *Client) topicSettings(ctx context.Context, topic string) (map[string]string, error) {

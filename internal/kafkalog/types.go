@@ -24,6 +24,8 @@ var (
 	ErrTooLarge = errors.New("record is too large")
 	// ErrRefused: the broker refused a record for good (authorization, invalid record or timestamp).
 	ErrRefused = errors.New("broker refused the record")
+	// ErrDenied is returned, wrapped in a text that names the right, when this client may not do what was asked for.
+	ErrDenied = errors.New("access denied")
 	// ErrClosed: the producer or client is closed.
 	ErrClosed = errors.New("closed")
 	// ErrPause is what a Handler's Apply returns, wrapped, to set the batch's partitions aside: what is queued for them
