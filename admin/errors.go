@@ -49,3 +49,13 @@ func (s *Server) dataset(name string) (*schemas.Dataset, error) {
 
 // instant is a stored or received Unix time in ms as the API shows it: in UTC, within what JSON can carry.
 func instant(ms int64) time.Time { return time.UnixMilli(schemas.ClampTime(ms)).UTC() }
+
+// withoutValues takes what was sent out of a problem's details: an answer is logged and shown in more places than a request.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if problem, ok := v.(*huma.ErrorModel); ok {
+		for _, detail := range problem.Errors {
+			detail.Value = nil
+		}
+	}
+	return v, nil
+}

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -98,15 +99,21 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 	switch media {
 	case "application/cloudevents-batch+json":
 		var list []string
+		tooMany := malformed(fmt.Sprintf("has more than %d events", maxEvents), "send them in several requests")
 		err := schemas.WalkArray(string(in.RawBody), func(v schemas.JSON) error {
+			if len(list) == maxEvents {
+				return tooMany
+			}
 			list = append(list, v.Text)
 			return nil
 		})
-		if err != nil {
-			return nil, malformed("is no JSON array", "send an array of CloudEvents")
-		}
-		if len(list) == 0 || len(list) > maxEvents {
-			return nil, malformed(fmt.Sprintf("has %d events", len(list)), fmt.Sprintf("send 1 to %d", maxEvents))
+		switch {
+		case errors.Is(err, tooMany):
+			return nil, tooMany
+		case err != nil:
+			return nil, malformed("is not a JSON array", "send an array of CloudEvents")
+		case len(list) == 0:
+			return nil, malformed("has no events", fmt.Sprintf("send 1 to %d", maxEvents))
 		}
 		var events []schemas.Event
 		for i, one := range list {

@@ -185,6 +185,7 @@ func layOut(cfg Config) (*Server, error) {
 	hc.CreateHooks, hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = nil, "", "", ""
 	hc.RejectUnknownQueryParameters = true
 	hc.Formats = strictJSON()
+	hc.Transformers = append(hc.Transformers, withoutValues)
 	hc.Info.Description = "Positions, nodes, records, dead letters and replays of one Freshet. Errors are RFC 9457 problems."
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	s.api = humago.New(s.mux, hc)

@@ -75,3 +75,19 @@ func TestAuditSaysWhatWasAskedFor(t *testing.T) {
 		t.Errorf("line of the refused change: %+v", refused)
 	}
 }
+
+// TestProblemsDoNotEchoTheRequest: what was sent may be personal or secret, and answers are logged.
+func TestProblemsDoNotEchoTheRequest(t *testing.T) {
+	r := newRig(t, nil)
+	for _, a := range []answer{
+		r.want(422, "operator", "POST", "/v1/replays", `{"dataset":"items","reason":"a test","rate":"hunter2"}`),
+		r.want(422, "operator", "POST", "/v1/datasets/items/pause", `{"reason":["hunter2"]}`),
+		r.want(422, "viewer", "GET", "/v1/deadletters?limit=hunter2", nil),
+		r.want(422, "publisher", "POST", "/v1/events", `["hunter2"]`, "Content-Type", "application/cloudevents-batch+json"),
+		r.want(422, "publisher", "POST", "/v1/events", "["+strings.Repeat("1,", 1000)+`"hunter2"]`, "Content-Type", "application/cloudevents-batch+json"),
+	} {
+		if strings.Contains(string(a.body), "hunter2") {
+			t.Errorf("the answer repeats the request: %s", a.body)
+		}
+	}
+}
