@@ -275,7 +275,7 @@ func (f *follower) syncs() {
 			}
 		}
 		silent = f.silence(silent, pushed, f.view.caught.Load()-caught)
-		if n.waits.any() {
+		if n.waits.len() > 0 {
 			soon.Reset(waitInterval)
 		}
 	}
@@ -330,10 +330,11 @@ func (f *follower) compare(ctx context.Context) error {
 		drift := n.drift()
 		p := f.view.probe(n.now())
 		doubts := f.doubts.Load()
-		st, err := n.reader.State(ctx, f.n, n.waits.sources(), n.names)
+		st, err := n.reader.State(ctx, f.n, n.waits.ask(f.view), n.names)
 		if err != nil {
 			return fmt.Errorf("sync: %w", err)
 		}
+		n.waits.learn(st.Watermarks)
 		if st.Exists && st.Lanes != n.cfg.Lanes {
 			f.refuse(fmt.Errorf("%w: %d, Config.Lanes is %d; all programs of a namespace use the same", ErrLanes, st.Lanes, n.cfg.Lanes))
 			st = lane.State{} // as good as missing

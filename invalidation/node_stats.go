@@ -40,7 +40,7 @@ type LaneStats struct {
 
 // Stats gives a snapshot.
 func (n *Node) Stats() NodeStats {
-	s := NodeStats{ID: n.cfg.ID, Namespace: n.cfg.Namespace, ClockJumps: n.jumps.Load(), Waiting: len(n.waits.sources())}
+	s := NodeStats{ID: n.cfg.ID, Namespace: n.cfg.Namespace, ClockJumps: n.jumps.Load(), Waiting: n.waits.len()}
 	for _, name := range n.names {
 		for i := range n.lanes {
 			if !n.datasets[name].lanes[i].agreed.Load() {

@@ -349,6 +349,14 @@ func (v *view) reached(source string, offset int64) (done, known bool, changed <
 	return known && at >= offset, known, v.wake
 }
 
+// heardOf reports whether an entry or a watermark of source was seen.
+func (v *view) heardOf(source string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, ok := v.pos[source]
+	return ok
+}
+
 func (v *view) wakeAll() {
 	if v.wake != nil {
 		close(v.wake)

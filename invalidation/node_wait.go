@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,36 +19,83 @@ var (
 	ErrTokenGone = errors.New("topic of the token was made anew; the token means nothing any more")
 )
 
+const (
+	// maxWaited bounds the sources that a node waits for. Tokens come from clients, who may name any number of them.
+	maxWaited = 10_000
+	// maxUnknown bounds how many sources of which no lane is known to have anything one sync asks for.
+	maxUnknown = 64
+)
+
 // waits counts the sources that readers wait for.
 type waits struct {
 	mu    sync.Mutex
 	count map[string]int
+	known map[string]bool // sources of which a lane had a watermark
 }
 
-func (w *waits) add(sources map[string]int64, by int) {
+// enter registers the sources of one reader and returns those that leave must be called with. Unknown ones beyond maxWaited
+// are not asked for; what the lanes push makes them known all the same.
+func (w *waits) enter(sources map[string]int64) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.count == nil {
-		w.count = map[string]int{}
+		w.count, w.known = map[string]int{}, map[string]bool{}
 	}
+	out := make([]string, 0, len(sources))
 	for s := range sources {
-		w.count[s] += by
-		if w.count[s] == 0 {
+		if len(w.count) < maxWaited || w.count[s] > 0 || w.known[s] {
+			w.count[s]++
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (w *waits) leave(sources []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range sources {
+		if w.count[s]--; w.count[s] == 0 {
 			delete(w.count, s)
 		}
 	}
 }
 
-func (w *waits) sources() []string {
+// ask returns the sources that a sync asks a lane for: those that are known, and some of the others, by chance.
+func (w *waits) ask(v *view) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Sorted(maps.Keys(w.count))
+	var out []string
+	unknown := 0
+	for s := range w.count {
+		if !w.known[s] && !v.heardOf(s) {
+			if unknown++; unknown > maxUnknown {
+				continue
+			}
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
-func (w *waits) any() bool {
+// learn notes the sources of which a lane has a watermark.
+func (w *waits) learn(watermarks map[string]int64) {
+	if len(watermarks) == 0 {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.count) > 0
+	for s := range watermarks {
+		if w.count[s] > 0 {
+			w.known[s] = true
+		}
+	}
+}
+
+func (w *waits) len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.count)
 }
 
 // WaitFor returns once this node has seen the invalidations of everything that the token names: a Get that begins
@@ -69,8 +114,7 @@ func (n *Node) WaitFor(ctx context.Context, token schemas.Token) error {
 			return err
 		}
 	}
-	n.waits.add(offsets, 1)
-	defer n.waits.add(offsets, -1)
+	defer n.waits.leave(n.waits.enter(offsets))
 	again := time.NewTicker(n.cfg.PollInterval)
 	defer again.Stop()
 	suspicions := 0

@@ -18,7 +18,7 @@ import (
 // Defaults of Config.
 const (
 	DefaultLanes     = 1
-	DefaultStreamLen = 100_000
+	DefaultStreamLen = 10_000 // what a node reads at most before forgetting everything is cheaper
 	DefaultHold      = 60 * time.Second
 	DefaultMaxTags   = 100_000
 	DefaultLeaseTTL  = 10 * time.Second
