@@ -163,3 +163,28 @@ func TestWaitingWatermarkLeavesOtherCommitsAlone(t *testing.T) {
 	b.awaitDone("items")
 	awaitReady(t, w)
 }
+
+// TestLockedTableLeavesOtherDatasetsAlone: a table that another session locks must not keep the only writer for a minute.
+func TestLockedTableLeavesOtherDatasetsAlone(t *testing.T) {
+	b := newBed(t, servers{})
+	w := b.start(func(c *consumer.Config, r *replica.Config) {
+		c.Consumer.Writers, r.LockWait, c.ProbeInterval = 1, time.Second, 2*time.Second
+	})
+	conn, err := b.db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "LOCK TABLES "+b.dataset("items").Replica.Table+" WRITE"); err != nil {
+		t.Fatal(err)
+	}
+	b.put("items", "k", 1)
+	awaitReason(t, w, "dataset items is paused", "mysql error 1205", "lock")
+	b.put("others", "k", 1)
+	b.awaitRow("others", "k", 1)
+	if _, err := conn.ExecContext(t.Context(), "UNLOCK TABLES"); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitRow("items", "k", 1)
+	awaitReady(t, w)
+}

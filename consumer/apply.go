@@ -100,7 +100,11 @@ func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replic
 		if n, _ := replica.Errno(err); n != number {
 			number, since = n, w.now()
 		}
-		if w.now()-since >= w.patience(p) {
+		patience := w.patience(p)
+		if replica.IsLockWait(err) { // Apply itself has waited long enough to tell that from a passing lock
+			patience = min(patience, w.cfg.ProbeInterval)
+		}
+		if w.now()-since >= patience {
 			w.pause(p, err)
 			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
 		}

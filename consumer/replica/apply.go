@@ -39,7 +39,10 @@ type run struct {
 	// displaced are the names that this batch takes away from rows.
 	displaced []Name
 	refused   int
-	noted     bool
+	// doubts are rows that a table without rows refused with doubtful, a number that says nothing.
+	doubts   []*Change
+	doubtful uint16
+	noted    bool
 	// unsettled are the letters that were open at the end: another writer may have overtaken their record unseen.
 	unsettled []*letter
 	// superseded counts the letters that this batch overtook.
@@ -199,6 +202,13 @@ func (r *run) note(ctx context.Context) error {
 
 // send upserts rows and appends to done the changes that the table took.
 func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
+	if err := r.put(ctx, t, rows, done); err != nil {
+		return err
+	}
+	return r.settle(ctx, t, done)
+}
+
+func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
 	if err := r.m.fit(ctx, t); err != nil {
 		return err
 	}
@@ -233,6 +243,8 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 				Problem: "the server refuses the statement on its table with " + ErrnoText(number),
 				Mend:    "run freshet migrate datasets, or with --dry-run to see what differs",
 			}
+		case classify(err) == classUnknown:
+			err = r.doubt(ctx, t, into, chunk, err, done)
 		case classify(err) != classPoison:
 			return doing("upsert into", t.name, err)
 		case n == 1:
@@ -240,8 +252,8 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 		default:
 			// The failed statement undid itself only, so the transaction goes on with its halves.
 			r.m.stats.bisects.Add(1)
-			if err = r.send(ctx, t, chunk[:n/2], done); err == nil {
-				err = r.send(ctx, t, chunk[n/2:], done)
+			if err = r.put(ctx, t, chunk[:n/2], done); err == nil {
+				err = r.put(ctx, t, chunk[n/2:], done)
 			}
 		}
 		if err != nil {
@@ -277,7 +289,7 @@ func (r *run) refuse(ctx context.Context, t *table, c *Change, err error, done *
 	if c.Older == nil {
 		return nil
 	}
-	return r.send(ctx, t, []*Change{c.Older}, done)
+	return r.put(ctx, t, []*Change{c.Older}, done)
 }
 
 // String describes the batch without its content.

@@ -160,13 +160,14 @@ func TestClassify(t *testing.T) {
 		classPoison:         {my(1048), my(1062), my(1264), my(1265), my(1292), my(1366), my(1406), my(1690), my(3140), my(3819), my(4025)},
 		classDataset:        {my(1054), my(1064), my(1136), my(1146), my(1390), my(1451), my(1452)},
 		classConnection:     {mysql.ErrInvalidConn, driver.ErrBadConn, &net.OpError{Err: errors.New("x")}, fmt.Errorf("x: %w", mysql.ErrInvalidConn)},
-		classInfrastructure: {my(1040), my(1045), my(1114), my(1290), my(1836), my(1105), my(9999), errors.New("x"), context.Canceled},
+		classUnknown:        {my(1118), my(1364), my(1526), my(1644), my(3157), my(9999)},
+		classInfrastructure: {my(1040), my(1045), my(1114), my(1290), my(1836), my(1105), my(1021), my(1030), my(1047), my(1142), my(1180), my(1203), my(1317), my(1461), my(1665), my(3024), my(3101), errors.New("x"), context.Canceled},
 	} {
 		for _, err := range errs {
 			if got := classify(err); got != want {
 				t.Errorf("%v is of class %d, want %d", err, got, want)
 			}
-			own := map[class]class{classPoison: classInfrastructure, classDataset: classInfrastructure}
+			own := map[class]class{classPoison: classInfrastructure, classDataset: classInfrastructure, classUnknown: classInfrastructure}
 			wantOwn, ok := own[want]
 			if n, _ := Errno(err); n == 1062 {
 				wantOwn = classConflict

@@ -112,8 +112,8 @@ func (r *run) placeholders(ctx context.Context, t *table, rows []*Change) error 
 			_, err = s.stmt.ExecContext(ctx, t.keyArgs(rows[:n])...)
 		}
 		switch {
-		case err == nil || n == 1 && classify(err) == classPoison:
-		case classify(err) == classPoison:
+		case err == nil || n == 1 && isRefusal(err):
+		case isRefusal(err):
 			if err = r.placeholders(ctx, t, rows[:n/2]); err == nil {
 				err = r.placeholders(ctx, t, rows[n/2:n])
 			}

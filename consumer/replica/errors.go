@@ -15,7 +15,7 @@ import (
 type class uint8
 
 const (
-	// classInfrastructure: roll back and give the error to the caller, who tries again later. Unknown numbers are here.
+	// classInfrastructure: roll back and return the error to the caller, who tries again later.
 	classInfrastructure class = iota
 	// classConflict: another transaction was in the way; the whole transaction again, at once.
 	classConflict
@@ -25,6 +25,8 @@ const (
 	classPoison
 	// classDataset: the table is not what the dataset says.
 	classDataset
+	// classUnknown: a number of the server that is not listed. On a replica table the row's or the table's: see doubt.
+	classUnknown
 )
 
 // classOf is the one table of MySQL's error numbers. The texts are never looked at: they hold values.
@@ -58,8 +60,36 @@ func classOf(number uint16) class {
 		1451, 1452: // foreign key: order between records is not promised
 		return classDataset
 	}
-	// 1040 1203 1053 1158–1161 1290 1792 1836 1114 1021 1044 1045 1142 and whatever is not known here: not ready.
-	return classInfrastructure
+	if isInfrastructure(number) {
+		return classInfrastructure
+	}
+	return classUnknown
+}
+
+// isInfrastructure reports whether an error is the server's, the account's or the connection's: it must never become a dead
+// letter. Those that end the transaction at the server are here as well, since nothing may be sent in it afterwards.
+func isInfrastructure(number uint16) bool {
+	switch number {
+	case 1004, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018, 1019, 1021, 1022, 1023, 1024, 1025,
+		1026, 1027, 1028, 1029, 1030, 1031, 1032, 1033, 1034, 1035, 1036, 1037, 1038, // files, engines, disk and memory
+		1039, 1040, 1041, 1042, 1043, 1047, 1053, 1077, 1078, 1079, 1080, 1081, 1105, // connections, shutdown, and what proxies answer
+		1044, 1045, 1046, 1049, 1095, 1129, 1130, 1131, 1132, 1133, 1142, 1143, 1227, 1370, 1410, 1449, 1698, 1820, 1862, 3118, 3159,
+		3878, 3879, 3955, 4151, // accounts, rights and hosts
+		1099, 1100, 1223, 1290, 1792, 1836, 1880, 3100, // read-only and locked tables
+		1114, 1135, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1189, 1190, 1192, 1194, 1195, 1199, 1203,
+		1206, 1226, 1243, 1297, 1436, 1461, 1615, // limits, packets, crashed tables, statements to be prepared again
+		1180, 1181, 1196, 1197, 1207, 1402, 1534, 1568, 1592, 1593, 1613, 1614, 1637, 1665, 1705, 1712, 1728, 1812, 1813, 1814, 1815, 1878,
+		1881, 3101, 3098, 3168, 3169, // commit, binary log, tablespaces, group replication
+		1317, 1412, 1969, 1968, 3024, 1928, 1950, 1964: // interrupted, or the table is being altered
+		return true
+	}
+	return number >= 2000 && number < 3000 // of clients, which proxies pass on
+}
+
+// isRefusal reports whether the server refused a statement for what it was to store, perhaps.
+func isRefusal(err error) bool {
+	c := classify(err)
+	return c == classPoison || c == classUnknown
 }
 
 // classify classes an error of a statement on a replica table.
@@ -82,7 +112,7 @@ func classifyOwn(err error) class {
 	if n, _ := Errno(err); n == 1062 {
 		return classConflict
 	}
-	if c == classPoison || c == classDataset {
+	if c == classPoison || c == classDataset || c == classUnknown {
 		return classInfrastructure
 	}
 	return c
@@ -95,6 +125,12 @@ func Errno(err error) (uint16, bool) {
 		return my.Number, true
 	}
 	return 0, false
+}
+
+// IsLockWait reports whether a statement waited in vain for a lock that another session holds on rows or on a table.
+func IsLockWait(err error) bool {
+	n, _ := Errno(err)
+	return n == 1205 || n == 3572
 }
 
 // serverError hides the text of a server's error, which may quote a row, and keeps its number.

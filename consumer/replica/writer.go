@@ -16,6 +16,8 @@ const (
 	maxStatements = 300
 	// maxTries bounds the tries of one transaction against conflicts; after them the caller decides.
 	maxTries = 8
+	// maxLockWaits is maxTries for waits that already took LockWait: meanwhile other datasets lack the writer.
+	maxLockWaits = 2
 	// A broken connection says that the server may be away: once more, since it may also have been idle too long.
 	maxReconnects = 1
 	conflictFirst = 20 * time.Millisecond
@@ -243,7 +245,7 @@ func (w *writer) rollback(ctx context.Context) error {
 // transact is inTx, again after conflicts and once after a broken connection. Its bounds leave the long patience to the
 // caller, who knows whether anybody still waits.
 func (m *MySQL) transact(ctx context.Context, what string, fn func(context.Context, *writer) error) error {
-	tries, reconnects := 0, 0
+	tries, waits, reconnects := 0, 0, 0
 	return retry.Do(ctx, retry.Policy{First: conflictFirst, Max: conflictMax}, func(ctx context.Context) error {
 		err := m.inTx(ctx, fn)
 		if err == nil {
@@ -253,11 +255,14 @@ func (m *MySQL) transact(ctx context.Context, what string, fn func(context.Conte
 		switch classifyOwn(err) {
 		case classConflict:
 			tries++
-			again = tries < maxTries
+			if IsLockWait(err) {
+				waits++
+			}
+			again = tries < maxTries && waits < maxLockWaits
 		case classConnection:
 			reconnects++
 			again = reconnects <= maxReconnects
-		case classInfrastructure, classPoison, classDataset:
+		case classInfrastructure, classPoison, classDataset, classUnknown:
 		}
 		if ended(ctx, err) {
 			again = false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,5 +37,45 @@ func TestForbiddenTopicDoesNotStopTheOthers(t *testing.T) {
 	awaitValues(t, r, want)
 	awaitValues(t, r, append(want, write(t, k, produceTopic, 0, "c", 5)...))
 	awaitStats(t, con, "the topic is missing", func(st kafkalog.ConsumerStats) bool { return slices.Equal(st.Missing, []string{other}) })
+	r.check(t)
+}
+
+// One topic whose batches all wait in Apply leaves a writer to the others.
+func TestWaitingTopicLeavesAWriter(t *testing.T) {
+	const other = "other"
+	_, c, k := fake(t, 4, kfake.SeedTopics(1, other))
+	r := newRecorder()
+	stuck := make(chan struct{})
+	var waiting atomic.Int64
+	r.onApply = func(ctx context.Context, b *kafkalog.Batch) error {
+		if b.Partition.Topic == produceTopic {
+			waiting.Add(1)
+			select {
+			case <-stuck:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	}
+	cfg := topics(produceTopic, other)
+	cfg.Writers = 3
+	consume(t, c, cfg, r)
+	var late []string
+	for p := range int32(4) {
+		late = append(late, write(t, k, produceTopic, p, string('a'+p), 1)...)
+	}
+	eventually(t, func() string {
+		if waiting.Load() < 2 {
+			return "two partitions wait in Apply"
+		}
+		return ""
+	})
+	want := write(t, k, other, 0, "o", 1)
+	awaitValues(t, r, want)
+	want = append(want, write(t, k, other, 0, "p", 1)...)
+	awaitValues(t, r, want)
+	close(stuck)
+	awaitValues(t, r, append(want, late...))
 	r.check(t)
 }

@@ -46,8 +46,17 @@ func (s *session) turn(work context.Context, l *line) {
 		s.mu.Unlock()
 		return
 	}
+	topic := l.feed.part.Topic
+	if s.busy[topic] >= s.share {
+		l.queued = true
+		s.held[topic] = append(s.held[topic], l)
+		s.mu.Unlock()
+		return
+	}
+	s.busy[topic]++
 	l.busy = true
 	s.mu.Unlock()
+	defer s.free(topic)
 	b := s.fetch.pull(l.feed, s.c.cfg.MaxRecords, s.c.cfg.MaxBatchBytes)
 	if b == nil {
 		s.rest(l)
@@ -70,6 +79,27 @@ func (s *session) turn(work context.Context, l *line) {
 	s.mu.Unlock()
 	l.emit <- b // never blocks: inEmit was below emitDepth
 	s.rest(l)
+}
+
+// divide leaves a writer to the other topics when all partitions of one wait in Apply, such as for a locked table.
+func (s *session) divide(parts []Assigned) {
+	s.share, s.busy, s.held = s.c.cfg.Writers, map[string]int{}, map[string][]*line{}
+	for _, a := range parts {
+		if a.Partition.Topic != parts[0].Partition.Topic {
+			s.share = max(s.c.cfg.Writers-1, 1)
+		}
+	}
+}
+
+// free ends a topic's hold on a writer, and lets its next line have one.
+func (s *session) free(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy[topic]--
+	if lines := s.held[topic]; len(lines) > 0 {
+		s.held[topic] = lines[1:]
+		s.ready <- lines[0] // never blocks: it is still counted as queued
+	}
 }
 
 // refused handles an error of Apply.

@@ -39,6 +39,10 @@ type session struct {
 
 	mu    sync.Mutex // guards the lines; the fetcher's mutex may be held when it is taken, never the other way round
 	lines []*line
+	// share is how many writers one topic may have at once; busy counts those that it has, and held are its lines that wait for one.
+	share int
+	busy  map[string]int
+	held  map[string][]*line
 }
 
 // line is one assigned partition.
@@ -105,6 +109,7 @@ func (s *session) prepare(ctx context.Context) error {
 	f := newFetcher(s.c.client, s.c.cfg.Budget, starts)
 	f.log, f.wait, f.rack, f.watch = s.log, s.c.cfg.FetchWait, s.c.cfg.Rack, s.c.cfg.WatchInterval
 	s.fetch = f
+	s.divide(parts)
 	s.ready = make(chan *line, len(f.feeds))
 	lineOf := make(map[*feed]*line, len(f.feeds))
 	for _, d := range f.feeds {

@@ -14,26 +14,23 @@ type spokenVersion struct {
 	use     string
 }
 
-// spokenVersions are what every broker must accept. The group's come from the library, the others from here. A broker
+// spokenVersions are what every broker must accept. A broker
 // says that it takes Produce from 0 on while it does not, so that only its upper bound means anything.
 func spokenVersions() []spokenVersion {
 	return []spokenVersion{
 		{protocol.ApiVersions, 0, "connect"},
 		{protocol.Metadata, minMetadata, "topic ids"},
-		{protocol.Metadata, 6, "group"},
 		{protocol.Produce, 8, "produce"},
 		{protocol.InitProducerId, 4, "produce"},
 		{protocol.Fetch, fetchVersion, "fetch"},
 		{protocol.ListOffsets, 5, "fetch"},
-		{protocol.FindCoordinator, 0, "group"},
-		{protocol.FindCoordinator, 2, "offsets"},
-		{protocol.JoinGroup, 2, "group"},
-		{protocol.SyncGroup, 0, "group"},
+		{protocol.FindCoordinator, 2, "group"},
+		{protocol.JoinGroup, 4, "group"},
+		{protocol.SyncGroup, 2, "group"},
 		{protocol.Heartbeat, 0, "group"},
 		{protocol.LeaveGroup, 0, "group"},
-		{protocol.OffsetCommit, 2, "group"},
-		{protocol.OffsetFetch, 1, "group"},
-		{protocol.OffsetFetch, 5, "offsets"},
+		{protocol.OffsetCommit, 5, "group"},
+		{protocol.OffsetFetch, 5, "group"},
 		{protocol.CreateTopics, 4, "topics"},
 		{protocol.DeleteTopics, 3, "topics"},
 		{protocol.DescribeConfigs, 1, "topics"},
