@@ -33,6 +33,17 @@ type Partition struct {
 	Alive   bool     `json:"owner_alive"`
 	Paused  bool     `json:"paused,omitempty"`
 	Error   string   `json:"error,omitempty"`
+	// Held are the records that no reader gets, since an open transaction of another producer comes before them; Transaction is that one,
+	// where the brokers can tell (Apache Kafka 3.0).
+	Held        int64        `json:"held,omitempty"`
+	Transaction *Transaction `json:"transaction,omitempty"`
+}
+
+// Transaction is a transaction that is not ended.
+type Transaction struct {
+	ProducerID int64     `json:"producer_id"`
+	First      int64     `json:"first"`
+	LastWrite  time.Time `json:"last_write"`
 }
 
 const (
@@ -157,9 +168,24 @@ func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map
 				p.ETA = &eta
 			}
 		}
+		if p.Held = o.HighWater - o.LastStable; p.Held > 0 {
+			p.Transaction = s.openTransaction(ctx, d.Topic, id)
+		}
 		out = append(out, p)
 	}
 	return out
+}
+
+func (s *Server) openTransaction(ctx context.Context, topic string, id int32) *Transaction {
+	open, err := s.cfg.Kafka.OpenTransactions(ctx, topic)
+	if err != nil {
+		s.log.Debug("producers of a partition are not known", "topic", topic, "partition", id, "error", err)
+	}
+	t, ok := open[id]
+	if !ok {
+		return nil
+	}
+	return &Transaction{ProducerID: t.ProducerID, First: t.First, LastWrite: t.LastWrite}
 }
 
 // waited is how long the first record that is not done has been in Kafka; 0 when there is none after all.

@@ -156,6 +156,9 @@ func (w *Worker) Stats() Stats {
 	return s
 }
 
+// openTransactionAfter is how long an open transaction may block a partition before readiness reports it: shorter ones are usual.
+const openTransactionAfter = time.Minute
+
 // NotReady lists why the worker cannot do its work just now, one sentence each; empty when it can.
 func (w *Worker) NotReady() []string {
 	var out []string
@@ -184,6 +187,12 @@ func (w *Worker) NotReady() []string {
 		case p.Stopped:
 			out = append(out, fmt.Sprintf("%s/%d stands still: the batch at offset %d cannot be read; mend the broker's copy, or leave the batch out with `freshet partitions restart %[1]s/%[2]d --at OFFSET`",
 				p.Partition.Topic, p.Partition.ID, p.Fetched))
+		}
+	}
+	for _, p := range st.Partitions {
+		if p.Held > 0 && time.Since(p.HeldSince) >= openTransactionAfter {
+			out = append(out, fmt.Sprintf("%s/%d: %d records wait since %s behind an open transaction of another producer at offset %d; let the producer end it, or abort it with kafka-transactions.sh (freshet lag has the producer id)",
+				p.Partition.Topic, p.Partition.ID, p.Held, p.HeldSince.UTC().Format(time.RFC3339), p.HighWater))
 		}
 	}
 	out = append(out, w.sights.reasons()...)

@@ -54,8 +54,10 @@ func (d *doctor) note(name, where, mend, problem string, args ...any) {
 
 const (
 	doctorTimeout = 60 * time.Second
-	hopTimeout    = 10 * time.Second
-	maxSkew       = 2 * time.Second
+	// openTransactionAfter leaves transactions alone that are still being written.
+	openTransactionAfter = 5 * time.Second
+	hopTimeout           = 10 * time.Second
+	maxSkew              = 2 * time.Second
 )
 
 func (p *program) doctorCommand() *cobra.Command {
@@ -191,12 +193,29 @@ func (d *doctor) examineTopic(ctx context.Context, topic string) {
 		d.bad("topic-missing", topic, "run freshet migrate datasets", "the topic does not exist")
 	case err != nil:
 		d.bad("topic-unreadable", topic, "grant DESCRIBE, DESCRIBE_CONFIGS and READ on it", "%v", err)
+	default:
+		d.examineTransactions(ctx, topic)
 	}
 	for _, w := range warnings {
 		if topic == schemas.InvalidationTopic(d.cfg.Namespace) && w.Setting == "retention.ms" {
 			continue // it is to be trimmed
 		}
 		d.note("topic-settings", topic, w.Mend, "%s=%s: %s", w.Setting, w.Value, w.Problem)
+	}
+}
+
+// examineTransactions reports open transactions that nobody has written to for a while: every reader waits at their first record.
+func (d *doctor) examineTransactions(ctx context.Context, topic string) {
+	open, err := d.kafka.OpenTransactions(ctx, topic)
+	if err != nil {
+		d.note("transaction-unknown", topic, "grant READ on it", "open transactions cannot be looked for: %v", err)
+	}
+	for id, t := range open {
+		if time.Since(t.LastWrite) < openTransactionAfter {
+			continue
+		}
+		d.note("transaction-open", fmt.Sprintf("%s/%d", topic, id), fmt.Sprintf("let the producer end it, or run kafka-transactions.sh abort --topic %s --partition %d --start-offset %d", topic, id, t.First),
+			"producer %d has a transaction open at offset %d, last written %s; records behind it are not read", t.ProducerID, t.First, t.LastWrite.UTC().Format(time.RFC3339))
 	}
 }
 

@@ -49,6 +49,10 @@ func lagProblem(l admin.Partition) string {
 		return l.Error
 	case l.Paused:
 		return "paused"
+	case l.Transaction != nil:
+		return fmt.Sprintf("%d records wait behind an open transaction of producer %d, last written %s", l.Held, l.Transaction.ProducerID, l.Transaction.LastWrite.UTC().Format(time.RFC3339))
+	case l.Held > 0:
+		return fmt.Sprintf("%d records wait behind an open transaction", l.Held)
 	case l.Owner == "":
 		return "no worker has it"
 	case !l.Alive:

@@ -49,6 +49,9 @@ type feed struct {
 	above     int           // times that next was above the log's end
 
 	lastStable, logStart int64
+	// highWater is the log's end, and openSince is since when lastStable has been below it without moving; zero while it is not.
+	highWater int64
+	openSince time.Time
 
 	dec       *decoder // the puller's: of the chunk being decoded
 	cur       chunk    // the puller's
@@ -68,6 +71,17 @@ func (d *feed) backOff(now time.Time, err error) {
 	d.err = err
 	d.wait = min(max(2*d.wait, firstWait), lastWait)
 	d.notBefore = now.Add(d.wait)
+}
+
+// measure notes the bounds of the log as of a reply.
+func (d *feed) measure(now time.Time, highWater, lastStable, logStart int64) {
+	switch {
+	case lastStable < 0 || highWater <= lastStable:
+		d.openSince = time.Time{}
+	case d.openSince.IsZero() || lastStable != d.lastStable:
+		d.openSince = now
+	}
+	d.highWater, d.lastStable, d.logStart = highWater, lastStable, logStart
 }
 
 // restart drops what is queued and goes on at offset. The puller's decoder must be idle.

@@ -321,7 +321,8 @@ func (f *fetcher) acceptPart(d *feed, turn int, offset int64, p fetchPart) error
 		f.refused(d, now, p.err)
 		return nil
 	}
-	d.lastStable, d.logStart, d.fetched = p.lastStable, p.logStart, now
+	d.measure(now, p.highWater, p.lastStable, p.logStart)
+	d.fetched = now
 	if next > offset {
 		d.queue = append(d.queue, chunk{
 			run: run, from: offset, next: next, aborted: p.aborted, highWater: p.lastStable, logStart: p.logStart,

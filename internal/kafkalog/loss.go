@@ -96,6 +96,10 @@ func (f *fetcher) watchTopic(ctx context.Context, addr, topic string, parts []in
 	if err != nil {
 		return
 	}
+	end, err := k.listOffsets(ctx, topic, parts, readUncommitted, atEnd)
+	if err != nil {
+		return
+	}
 	type loss struct {
 		d *feed
 		l *Loss
@@ -107,7 +111,7 @@ func (f *fetcher) watchTopic(ctx context.Context, addr, topic string, parts []in
 		if d.part.Topic != topic || !ok || d.state == feedLost {
 			continue
 		}
-		d.logStart, d.lastStable = start, last[d.part.ID]
+		d.measure(time.Now(), end[d.part.ID], last[d.part.ID], start)
 		if start > d.next {
 			l := &Loss{Partition: d.part, Next: d.next, First: start, Last: last[d.part.ID]}
 			f.setLost(d, l)

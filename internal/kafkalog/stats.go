@@ -34,6 +34,10 @@ type PartitionStats struct {
 	From, Fetched, Applied, Emitted, Committed int64
 	// HighWater is the last stable offset, LogStart the first that the broker still has; -1 unknown.
 	HighWater, LogStart int64
+	// Held are the records, markers included, that the log has behind the last stable offset: an open transaction of another
+	// producer keeps them from every reader. HeldSince is since when this member has seen that offset stand; zero while Held is 0.
+	Held      int64
+	HeldSince time.Time
 	// HeldBytes are fetched and not yet released.
 	HeldBytes int
 	// Paused: set aside by Pause or ErrPause. Lost: records were lost, Restart decides. Stopped: a batch cannot be read.
@@ -63,8 +67,11 @@ func (c *Consumer) Stats() ConsumerStats {
 		d := l.feed
 		p := PartitionStats{
 			Partition: d.part, From: l.from, Fetched: d.next, Applied: l.applied, Emitted: l.emitted, Committed: l.committed,
-			HighWater: d.lastStable, LogStart: d.logStart, HeldBytes: d.held,
+			HighWater: d.lastStable, LogStart: d.logStart, HeldBytes: d.held, HeldSince: d.openSince,
 			Paused: l.paused, Lost: d.state == feedLost, Stopped: d.state == feedStopped, LastError: l.err,
+		}
+		if !d.openSince.IsZero() {
+			p.Held = d.highWater - d.lastStable
 		}
 		if p.LastError == nil {
 			p.LastError = d.err
