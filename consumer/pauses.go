@@ -161,7 +161,7 @@ func (w *Worker) forgetIdle() {
 			continue
 		}
 		p := w.partition(st.Partition)
-		if p == nil {
+		if p == nil || p.retired {
 			continue
 		}
 		w.mu.Lock()

@@ -50,6 +50,9 @@ func (w *Worker) observeTopic(ctx context.Context, a kafkalog.Assigned) (o obser
 		return o, madeAnew
 	}
 	pending, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
+	if errors.Is(err, replica.ErrRetired) {
+		return observed{partitions: info.Partitions, retired: true}, nil // the other topics must not wait for an operator
+	}
 	if err != nil {
 		return o, fmt.Errorf("note topic %s: %w", info.Name, err)
 	}

@@ -64,6 +64,8 @@ type TopicLog interface {
 	// Observe notes the topic's id and number of partitions. If the id changed, the winner of the race fences every
 	// owner of the old id's sources in the same transaction. pending stays true until Flushed.
 	Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error)
+	// Retired reports whether Observe refuses the id, until an operator accepts it.
+	Retired(ctx context.Context, topic, id string) (bool, error)
 	// Flushed says that every lane was flushed with hold since the topic's id changed; it also removes what was kept
 	// for the old ids longer than keep ago.
 	Flushed(ctx context.Context, topic, id string, keep time.Duration) error

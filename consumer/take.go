@@ -62,6 +62,11 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	w.mu.Lock()
 	w.parts = taken
 	w.mu.Unlock()
+	for _, p := range taken {
+		if p.retired {
+			w.pause(p, p.unfit)
+		}
+	}
 	context.AfterFunc(ctx, func() { w.disown(taken) }) // ctx ends with the generation
 	w.counts.generations.Add(1)
 	w.log.Info("partitions are assigned", "generation", generation, "partitions", len(parts))
@@ -93,6 +98,8 @@ type observed struct {
 	partitions int32
 	noted      replica.Topic
 	renewal    *renewal
+	// retired: the topic has an id that was replaced by another, and no operator has accepted it.
+	retired bool
 }
 
 // unfit: the positions of different partitions do not compare, so a record that another partition count moves to another
@@ -119,7 +126,9 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 		p.unfit = topic.unfit(d)
 		p.partitions = topic.partitions
 	}
-	p.renewal = topic.renewal
+	if p.renewal, p.retired = topic.renewal, topic.retired; p.retired {
+		p.unfit = errRetired(id)
+	}
 	p.reached.Store(pos.Next)
 	if !p.cached() {
 		p.markReady()

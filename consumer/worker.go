@@ -69,6 +69,8 @@ type partition struct {
 	unfit error
 	// unnamed: an event had properties that the schema does not have.
 	unnamed atomic.Bool
+	// retired: unfit, until an operator accepts the topic's id.
+	retired bool
 	// stopped: the last batch was set aside, and none was applied since. The worker's mutex guards it.
 	stopped bool
 	// restarted: somebody's decision to go on elsewhere was carried out. Only the watch uses it.
@@ -238,6 +240,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.checkLanes(ctx)
 		case <-probe.C:
 			w.probePaused(ctx)
+			w.followAccepted(ctx)
 			w.checkPositions(ctx)
 			w.checkForeign(ctx)
 		case <-purge.C:

@@ -22,13 +22,13 @@ import (
 func (p *program) partitionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partitions",
-		Short: "Let a partition go on that stands still",
+		Short: "Let partitions continue that wait for a decision",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s restart", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s restart or accept", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.partitionsRestart())
+	cmd.AddCommand(p.partitionsRestart(), p.partitionsAccept())
 	return cmd
 }
 

@@ -4,8 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 )
+
+// ErrRetired is returned for a topic id that another one has replaced. It wraps ErrLate.
+var ErrRetired = fmt.Errorf("topic has an id that was replaced by another: %w", ErrLate)
 
 const (
 	sqlTopic     = "SELECT topic_id, partitions, epoch, flush_pending FROM freshet_topic WHERE topic = ?"
@@ -13,6 +17,7 @@ const (
 	sqlNewTopic  = "UPDATE freshet_topic SET topic_id = ?, partitions = ?, epoch = epoch + 1, flush_pending = 1 WHERE topic = ?"
 	sqlRetired   = "SELECT COUNT(*) FROM freshet_meta WHERE name = ?"
 	sqlRetire    = "INSERT INTO freshet_meta (name, value) VALUES (?, '') ON DUPLICATE KEY UPDATE name = name"
+	sqlUnretire  = "DELETE FROM freshet_meta WHERE name = ?"
 	sqlFenceOld  = "UPDATE freshet_position SET fence = fence + 1 WHERE source >= ? AND source < ? AND NOT (source >= ? AND source < ?)"
 	sqlFlushed   = "UPDATE freshet_topic SET flush_pending = 0 WHERE topic = ? AND topic_id = ?"
 	sqlOldSource = "SELECT source FROM freshet_position WHERE source >= ? AND source < ? AND NOT (source >= ? AND source < ?) AND touched_at < " +
@@ -44,7 +49,8 @@ func (m *MySQL) Topic(ctx context.Context, topic string) (t Topic, ok bool, err 
 // whoever notes it first fences, in the same transaction, every owner of the old ids' sources: they must not commit a
 // batch that nobody could emit any more. pending stays true until Flushed.
 //
-// Ids never come back. Whoever still sees one that another has replaced gets ErrLate.
+// An id that was replaced by another returns ErrRetired: either the caller's view of the cluster is old, or an operator went back
+// to a former cluster. Only an operator can tell, and accepts the id with Accept.
 func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
 	if _, err = m.db.ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
 		return false, doing("note topic", topic, err)
@@ -64,12 +70,30 @@ func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32)
 			return doing("read retired ids of topic", topic, err)
 		}
 		if retired > 0 {
-			return ErrLate
+			return ErrRetired
 		}
 		pending = true
 		return replaceTopic(ctx, w, topic, t.ID, id, partitions)
 	})
 	return pending, err
+}
+
+// Retired reports whether the topic's id was replaced by another and was not accepted again.
+func (m *MySQL) Retired(ctx context.Context, topic, id string) (bool, error) {
+	var n int64
+	err := m.db.QueryRowContext(ctx, sqlRetired, retiredName(topic, id)).Scan(&n)
+	return n > 0, doing("read retired ids of topic", topic, err)
+}
+
+// Accept lets a topic's former id count again, as a new source: the next Observe of it has every lane flushed. accepted is false
+// if the id was not retired.
+func (m *MySQL) Accept(ctx context.Context, topic, id string) (accepted bool, err error) {
+	err = m.transact(ctx, "accept topic", func(ctx context.Context, w *writer) error {
+		n, err := w.exec(ctx, sqlUnretire, retiredName(topic, id))
+		accepted = n > 0
+		return doing("accept id of topic", topic, err)
+	})
+	return accepted, err
 }
 
 func replaceTopic(ctx context.Context, w *writer, topic, oldID, id string, partitions int32) error {

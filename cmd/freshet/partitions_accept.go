@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/freshet/freshet/internal/config"
+)
+
+// acceptReport is what partitions accept prints with --json.
+type acceptReport struct {
+	Topic    string `json:"topic"`
+	ID       string `json:"topic_id"`
+	Accepted bool   `json:"accepted"`
+}
+
+func (p *program) partitionsAccept() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "accept TOPIC",
+		Short: "Let a topic be read again under an id that another one had replaced",
+		Long: "A dataset is paused when its topic has an id that it had before and that another one replaced, as after going back to a\n" +
+			"former Kafka cluster. This command accepts the topic as the cluster has it now. The worker then reads it like a recreated\n" +
+			"topic: it flushes every lane and continues at the position that it had under that id, or at the log's start if that is\n" +
+			"no longer known. Rows are never set back: the greater version wins.",
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		l, log, err := p.load(cmd)
+		if err != nil {
+			return err
+		}
+		db, err := openReplica(cmd.Context(), l.Config, log)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		kafka, err := openKafka(l.Config, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		defer kafka.Close()
+		info, err := kafka.Topic(cmd.Context(), a[0])
+		if err != nil {
+			return fmt.Errorf("look for topic %s: %w", a[0], err)
+		}
+		r := acceptReport{Topic: info.Name, ID: info.ID}
+		if r.Accepted, err = db.Accept(cmd.Context(), info.Name, info.ID); err != nil {
+			return err
+		}
+		switch {
+		case p.json:
+			return p.printJSON(r)
+		case r.Accepted:
+			fmt.Fprintf(p.out, "topic %s is accepted with id %s; its workers read it within seconds\n", r.Topic, r.ID)
+		default:
+			fmt.Fprintf(p.out, "topic %s with id %s waits for nothing: the id was not replaced by another\n", r.Topic, r.ID)
+		}
+		return nil
+	}
+	config.Bind(cmd.Flags(), "kafka", "mysql", "log")
+	return cmd
+}
