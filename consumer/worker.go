@@ -42,6 +42,7 @@ type Worker struct {
 	bound     string                            // identity of the database that the group was told of
 	lostNames []kafkalog.Loss                   // of the invalidation topic, not yet made good
 
+	cut      cutOff
 	counts   counters
 	sights   sights
 	policies policies
@@ -151,6 +152,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	cc := cfg.Consumer
 	cc.Group, cc.Logger, cc.OnLoss = cfg.Group, cfg.Logger, w.lost
+	if cfg.Binding != nil {
+		cc.MayJoin = w.reachMySQL
+	}
 	for _, d := range cfg.Datasets.All() {
 		cc.Topics = append(cc.Topics, d.Topic)
 	}
@@ -240,6 +244,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.checkLanes(ctx)
 		case <-probe.C:
 			w.probePaused(ctx)
+			w.checkCutOff(ctx)
 			w.followAccepted(ctx)
 			w.checkPositions(ctx)
 			w.checkForeign(ctx)

@@ -47,6 +47,8 @@ type ConsumerConfig struct {
 	// WatchInterval is how often topic ids are compared, and how long a partition may go unfetched before its log start
 	// is; 0 means DefaultWatchInterval. Topics that appear or disappear are looked for as often, and every 15 s at least.
 	WatchInterval time.Duration
+	// MayJoin, if not nil, is asked before this member joins the group, and again until it returns nil.
+	MayJoin func(ctx context.Context) error
 	// Rack names this member's rack, for brokers that choose replicas by it.
 	Rack string
 	// OnLoss, if not nil, hears of records that were lost before they were read. The partition stands still until
@@ -69,8 +71,9 @@ type Consumer struct {
 	paused   map[string]bool // topics
 	missing  []string
 	session  *session
-	lastErr  error // of the membership; nil once a generation runs
-	mixed    error // members of another deployment are in the group
+	depart   func() // ends the membership; nil while there is none
+	lastErr  error  // of the membership; nil once a generation runs
+	mixed    error  // members of another deployment are in the group
 	sessions int64
 	losses   int64
 	commits  int64
@@ -154,6 +157,9 @@ func (c *Consumer) note(err error) {
 // runGroup is a member until ctx ends, or until none of the topics can be read.
 func (c *Consumer) runGroup(ctx context.Context, found topicSet) {
 	ctx, cancel := context.WithCancel(ctx)
+	c.mu.Lock()
+	c.depart = cancel
+	c.mu.Unlock()
 	m := c.newMembership(found.names(), cancel)
 	var wg sync.WaitGroup
 	defer m.link.close()
@@ -214,6 +220,16 @@ func (c *Consumer) Restart(p Partition, offset int64) bool {
 	s := c.session
 	c.mu.Unlock()
 	return s != nil && s.restart(p, offset)
+}
+
+// Leave ends the membership, so that other members get the partitions. This member joins again when MayJoin allows it.
+func (c *Consumer) Leave() {
+	c.mu.Lock()
+	leave := c.depart
+	c.mu.Unlock()
+	if leave != nil {
+		leave()
+	}
 }
 
 // Rejoin ends a generation, if it still runs, because of cause; the member joins again and takes its partitions anew.

@@ -110,6 +110,13 @@ func (c *Consumer) checkMembers(ctx context.Context) error {
 
 // mayJoin waits a moment if the group belongs to another deployment.
 func (c *Consumer) mayJoin(ctx context.Context) bool {
+	if c.cfg.MayJoin != nil {
+		err := c.cfg.MayJoin(ctx)
+		if c.note(err); err != nil {
+			await(ctx, nil, time.Now().Add(joinBackoff))
+			return false
+		}
+	}
 	err := c.checkMembers(ctx)
 	c.setMixed(err)
 	if err == nil {

@@ -42,7 +42,9 @@ func TestOpenTransactionShows(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitValues(t, r, append(append(want, open...), behind...))
-	awaitStats(t, con, "no record is held", func(st kafkalog.ConsumerStats) bool { return st.Partitions[0].Held == 0 && st.Partitions[0].HeldSince.IsZero() })
+	awaitStats(t, con, "no record is held", func(st kafkalog.ConsumerStats) bool {
+		return st.Partitions[0].Held == 0 && st.Partitions[0].HeldSince.IsZero()
+	})
 	if got, err := c.OpenTransactions(t.Context(), topic); err != nil || len(got) != 0 {
 		t.Errorf("after the end: %+v, %v", got, err)
 	}
