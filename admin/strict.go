@@ -110,7 +110,7 @@ func membersOf(t reflect.Type) map[string]reflect.Type {
 	return out
 }
 
-// unclean says whether the mux would redirect a path to another one: with // or a dot segment it is another route, or
+// unclean reports whether the mux would redirect a path to another one: with // or a dot segment it is another route, or
 // another record, than the caller wrote, and the redirection encodes it once more.
 func unclean(r *http.Request) bool {
 	p := r.URL.EscapedPath()

@@ -58,9 +58,10 @@ func (n *Node) Stats() NodeStats {
 	return s
 }
 
-// NotReady lists why the node serves nothing from memory; empty: it does. Its caches answer correctly all the same, by the
-// shared tier and their loaders. A service that shall not be asked then puts the list into its readiness, so that a
-// balancer turns to others.
+// NotReady returns why the node serves nothing from memory; it is empty while it does. Its caches answer correctly all the
+// same, from the shared tier and their loaders. Do not put the list into the service's readiness: trouble of Redis makes it
+// long on every node at once, and a balancer would then have no node left. It is for alerts, and for a preference among
+// nodes. It is safe for concurrent use.
 func (n *Node) NotReady() []string {
 	n.mu.Lock()
 	closed := n.closed

@@ -111,7 +111,7 @@ func TestMigrateLooksUpWhatBecameOfItsStatement(t *testing.T) {
 	}
 }
 
-// TestAllProblemsOfATableAreListed: also a column of somebody else's that every insert would have to give.
+// TestAllProblemsOfATableAreListed: also an extra column that every insert would have to give.
 func TestAllProblemsOfATableAreListed(t *testing.T) {
 	b, _, large := ddlSteps(t)
 	b.exec(t, "ALTER TABLE g MODIFY a VARCHAR(5), ADD theirs INT NOT NULL, ADD fine INT NOT NULL DEFAULT 7, ADD UNIQUE KEY once (theirs)")

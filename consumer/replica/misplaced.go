@@ -10,7 +10,7 @@ import (
 )
 
 // A record is in the partition that the producer's partitioner gives for its key, unless the topic got more partitions or
-// another client with another partitioner wrote it. Whoever looks for a record by its key must then search all partitions,
+// another client with another partitioner wrote it. A search for a record by its key must then look in all partitions,
 // so the first such record of a topic is noted.
 
 const metaMisplaced = "misplaced:"

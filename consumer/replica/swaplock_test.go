@@ -11,7 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// The runner of a rebuild dies while its RENAME waits for a reader, and the statement goes on at the server. Whoever cancels
+// The runner of a rebuild dies while its RENAME waits for a reader, and the statement continues at the server. A caller that cancels
 // the replay then either prevents the swap or is refused: a cancelled rebuild is never swapped in.
 func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	b := newBed(t, replica.Config{})

@@ -161,7 +161,7 @@ func (r *reading) byBase(c *column, v schemas.JSON) (cell, error) {
 type wide struct {
 	// unsigned: it is BIGINT UNSIGNED, whose upper half comes as negative numbers.
 	unsigned bool
-	// told: something says whether it is, so that a negative number is one.
+	// told: something reports whether it is, so that a negative number is one.
 	told bool
 }
 

@@ -3,7 +3,7 @@ package model_test
 import "math/rand"
 
 // A master that was replaced lives on as a replica and answers reads for a while, with what it held then. A node's connections for reads may
-// still lead there when those by which it follows the lane lead to the new master already: behind one address, each is made anew in its own time.
+// still lead there when those by which it follows the lane lead to the new master already: behind one address, each is recreated in its own time.
 
 type former struct {
 	r     *rand.Rand // of its own, so that the seeds without such masters play as if there were none
