@@ -144,6 +144,9 @@ func (r *run) do(ctx context.Context) error {
 	if err := r.supersede(ctx); err != nil {
 		return err
 	}
+	if err := r.holds(ctx); err != nil {
+		return err
+	}
 	if r.m.cfg.BeforeCommit != nil {
 		r.m.cfg.BeforeCommit()
 	}
@@ -174,6 +177,20 @@ func (r *run) move(ctx context.Context) error {
 		return ErrBehind
 	}
 	return doing("read position", "", err)
+}
+
+// holds finds out whether the transaction still is what move began. Should the server have ended it without an error of a
+// statement, the position is not moved, and a commit would acknowledge rows that are not there.
+func (r *run) holds(ctx context.Context) error {
+	var next int64
+	if err := r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next); err != nil {
+		return doing("read position", "", err)
+	}
+	if next < r.b.Next {
+		r.m.log.WarnContext(ctx, "the server undid a transaction without an error; it is begun again", "component", "replica", "source", r.b.Source, "next", r.b.Next, "position", next)
+		return errUndone
+	}
+	return nil
 }
 
 func (m *MySQL) historyDue(source string) bool {

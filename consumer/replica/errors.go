@@ -92,8 +92,14 @@ func isRefusal(err error) bool {
 	return c == classPoison || c == classUnknown
 }
 
+// errUndone is returned when the server has undone a transaction without saying so; it is begun again.
+var errUndone = errors.New("the transaction was undone by the server")
+
 // classify classes an error of a statement on a replica table.
 func classify(err error) class {
+	if errors.Is(err, errUndone) {
+		return classConflict
+	}
 	if n, ok := Errno(err); ok {
 		return classOf(n)
 	}

@@ -205,7 +205,11 @@ func TestLettersAreCopied(t *testing.T) {
 	if h := got["0/0"]; h["freshet-reason"] != "malformed" || h["ce_id"] != "none" || h["freshet-dataset"] != "items" || h["value"] != "{" {
 		t.Errorf("copy of a record without a key: %v", h)
 	}
-	if h := got["2/0"]; h["freshet-reason"] != "refused" || h["freshet-errno"] != "4025" || h["ce_id"] != "the-id" || h["key"] != "a" ||
+	check := "3819" // the number of a CHECK constraint
+	if testenv.MySQL(t).MariaDB() {
+		check = "4025"
+	}
+	if h := got["2/0"]; h["freshet-reason"] != "refused" || h["freshet-errno"] != check || h["ce_id"] != "the-id" || h["key"] != "a" ||
 		!strings.HasPrefix(h["freshet-source"], topic+"/") || !strings.Contains(h["value"], "wild") {
 		t.Errorf("copy of a refused row: %v", h)
 	}
