@@ -60,7 +60,9 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	w.sights.note(p.dataset, pr)
 	pr.lost.Add(res.Lost)
 	pr.behind = append(pr.behind, res.Behind...)
-	w.judged(p, pr)
+	if b.From >= p.fresh { // what comes once more is older than its rows as a rule
+		w.judged(p, pr)
+	}
 	w.addCopies(p, b, res.Dead)
 	pr.displaced = pr.displaced || len(res.Dead) > 0 || b.From < p.fresh
 	pr.applied = w.now()

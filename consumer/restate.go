@@ -32,9 +32,9 @@ const (
 	policyAge = time.Minute
 )
 
-// rowReader reads a record's row. *replica.MySQL has it; a Replica without it restates nothing.
+// rowReader reads a record's row from the primary. *replica.MySQL has it; a Replica without it restates nothing.
 type rowReader interface {
-	Row(ctx context.Context, d *schemas.Dataset, key string) (replica.Row, error)
+	CurrentRow(ctx context.Context, d *schemas.Dataset, key string) (replica.Row, error)
 }
 
 // policies remembers which topics are compacted.
@@ -148,7 +148,7 @@ func (w *Worker) states(ctx context.Context, p *partition, rows rowReader, keys 
 		return nil, err
 	}
 	for _, key := range keys {
-		row, err := rows.Row(ctx, p.dataset, key)
+		row, err := rows.CurrentRow(ctx, p.dataset, key)
 		if err != nil {
 			return nil, err //nolint:wrapcheck // it names what it did
 		}

@@ -17,8 +17,8 @@ type Replica interface {
 	Take(ctx context.Context, group, owner string, generation int32, claims []replica.Claim) ([]replica.Position, error)
 	// Apply writes one batch in one transaction, idempotently. Errors: replica.ErrFenced, *replica.DatasetError.
 	Apply(ctx context.Context, b *replica.Batch) (replica.Result, error)
-	// Stands reads fence and position of each source; those without a row are absent.
-	Stands(ctx context.Context, sources []string) ([]replica.Position, error)
+	// PositionsOf returns fence and position of each source; those without a row are absent. A locked read is the primary's.
+	PositionsOf(ctx context.Context, sources []string, locked bool) ([]replica.Position, error)
 	// Displaced reads, with a statement of its own after Apply's commit, the displaced names of the offsets from … to.
 	Displaced(ctx context.Context, source string, from, to int64) ([]replica.Name, error)
 }

@@ -50,6 +50,8 @@ type Stats struct {
 	Generations uint64
 	// DatabaseWentBack counts how often the database was found behind what this worker had committed.
 	DatabaseWentBack uint64
+	// Undone counts transactions that the database, or a proxy in front of it, ended without an error. Each was written again.
+	Undone uint64
 	// Storms counts datasets set aside because their letters came in a storm.
 	Storms uint64
 	// BadInvalidations counts records of the invalidation topic and rows of the outbox that cannot be read; ForeignSkipped
@@ -84,7 +86,7 @@ type counters struct {
 	items, emitRetries, watermarkWrites         atomic.Uint64
 	regressions, reemitted                      atomic.Uint64
 	laneRoots, laneFlushes, losses, generations atomic.Uint64
-	renewed, repartitioned, wentBack            atomic.Uint64
+	renewed, repartitioned, wentBack, undone    atomic.Uint64
 	storms, badInvalidations, foreignSkipped    atomic.Uint64
 	outboxPublished, deadCopies                 atomic.Uint64
 	foreignUnlinked, foreignOversize, governed  atomic.Uint64
@@ -103,6 +105,7 @@ func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
 	c.foreignOversize.Add(uint64(p.oversize))
 	c.unknown.Add(uint64(p.unknown))
 	c.damaged.Add(uint64(p.damaged))
+	c.undone.Add(uint64(r.Undone))
 	for cause, n := range p.ignored {
 		if cause != int(cdc.NotIgnored) && n > 0 {
 			c.ignored[cause].Add(uint64(n))
@@ -126,7 +129,7 @@ func (w *Worker) Stats() Stats {
 		EmitRetries: c.emitRetries.Load(), WatermarkWrites: c.watermarkWrites.Load(), Regressions: c.regressions.Load(),
 		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
 		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
-		DatabaseWentBack: c.wentBack.Load(), TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
+		DatabaseWentBack: c.wentBack.Load(), Undone: c.undone.Load(), TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
 		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),

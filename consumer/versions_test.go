@@ -56,3 +56,25 @@ func TestEqualVersionsWithOtherContent(t *testing.T) {
 	w = b.start(nil)
 	awaitStats(t, w, "one conflict", func(s consumer.Stats) bool { return s.Datasets["items"].Conflicts == 1 })
 }
+
+// What the group committed late comes once more, older than the rows that it led to: nothing went back.
+func TestRepetitionsAreNotSuperseded(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	w := b.start(nil)
+	for v := range int64(2) {
+		for i := range 30 {
+			b.upsert(fmt.Sprint("k", i), 1+v, map[string]any{"name": "a", "n": v})
+		}
+	}
+	b.awaitDone("items")
+	w.stop()
+	b.commit("items", 0)
+	w = b.start(nil)
+	b.upsert("k0", 3, map[string]any{"name": "a", "n": 3})
+	b.awaitDone("items")
+	st := w.Stats()
+	if d := st.Datasets["items"]; st.Events != 61 || d.Superseded != 0 || d.VersionsWentBack() {
+		t.Errorf("of %d events: %+v", st.Events, d)
+	}
+}

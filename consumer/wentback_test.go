@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -148,5 +149,98 @@ func TestFailoverToAStandbyFromBeforeTheTake(t *testing.T) {
 	awaitStats(t, w, "counted", func(s consumer.Stats) bool { return s.DatabaseWentBack > 0 })
 	b.put("items", "k1", 2)
 	b.awaitRow("items", "k1", 2)
+	awaitReady(t, w)
+}
+
+// splitting makes connections that send plain reads of positions to a standby, as a proxy that splits reads does.
+type splitting struct {
+	driver.Connector
+	standby *mysql.Config
+	// reads counts the reads of positions that the standby answered.
+	reads *atomic.Int64
+}
+
+func (s splitting) Connect(ctx context.Context) (driver.Conn, error) {
+	primary, err := s.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := mysql.NewConnector(s.standby)
+	if err != nil {
+		return nil, err
+	}
+	standby, err := c.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &splitConn{mysqlConn: primary.(mysqlConn), standby: standby.(mysqlConn), reads: s.reads}, nil
+}
+
+// mysqlConn is what the driver's connection implements and the replica needs.
+type mysqlConn interface {
+	driver.Conn
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+}
+
+type splitConn struct {
+	mysqlConn
+
+	standby mysqlConn
+	open    bool // a transaction
+	reads   *atomic.Int64
+}
+
+func (c *splitConn) ExecContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
+	c.open = text == "START TRANSACTION" || c.open && text != "COMMIT" && text != "ROLLBACK"
+	return c.mysqlConn.ExecContext(ctx, text, args)
+}
+
+func (c *splitConn) PrepareContext(ctx context.Context, text string) (driver.Stmt, error) {
+	if c.open || !strings.HasPrefix(text, "SELECT source, fence, next_offset FROM freshet_position") || strings.HasSuffix(text, "IN SHARE MODE") {
+		return c.mysqlConn.PrepareContext(ctx, text)
+	}
+	c.reads.Add(1)
+	return c.standby.PrepareContext(ctx, text)
+}
+
+// QueryContext leaves statements with arguments to PrepareContext, as the driver does.
+func (c *splitConn) QueryContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Rows, error) {
+	if len(args) > 0 {
+		return nil, driver.ErrSkip
+	}
+	return c.mysqlConn.QueryContext(ctx, text, args)
+}
+
+func (c *splitConn) Close() error { return errors.Join(c.mysqlConn.Close(), c.standby.Close()) }
+
+// A proxy that sends reads to a standby that lags is not a database that went back.
+func TestReadsOfAStandbyAreNoProof(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	p := newPair(b)
+	standby, err := (replica.Config{DSN: p.standby}).DriverConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start(nil).stop() // makes the positions
+	p.replicate()
+	var reads atomic.Int64
+	w := b.start(func(_ *consumer.Config, rc *replica.Config) {
+		rc.DSN, rc.Connector = "", splitting{Connector: p, standby: standby, reads: &reads}
+	})
+	b.putMany("items", 10)
+	b.awaitDone("items")
+	before := reads.Load()
+	testenv.Eventually(t, patience, func(context.Context) error {
+		if n := reads.Load() - before; n < 2 {
+			return fmt.Errorf("the standby answered %d reads of positions", n)
+		}
+		return nil
+	})
+	if n := w.Stats().DatabaseWentBack; n != 0 {
+		t.Errorf("the database is said to have gone back %d times", n)
+	}
 	awaitReady(t, w)
 }

@@ -69,9 +69,14 @@ type run struct {
 func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	parts := m.split(b.Changes)
 	var r *run
+	undone := 0
 	err := m.transact(ctx, "apply batch", func(ctx context.Context, w *writer) error {
 		r = &run{m: m, w: w, b: b, parts: parts, judges: true}
-		return r.do(ctx)
+		err := r.do(ctx)
+		if errors.Is(err, errUndone) {
+			undone++
+		}
+		return err
 	})
 	if err != nil {
 		return Result{}, err
@@ -90,7 +95,7 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	m.stats.refused.Add(int64(r.refused))
 	m.stats.letters.Add(int64(len(r.letters)))
 	m.stats.superseded.Add(r.superseded + overtaken)
-	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost, Behind: r.behind}
+	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost, Behind: r.behind, Undone: undone}
 	for _, l := range r.letters {
 		res.Dead = append(res.Dead, l.Letter)
 	}
@@ -167,27 +172,33 @@ func (r *run) move(ctx context.Context) error {
 	if found == 1 {
 		return nil
 	}
-	// A connection without clientFoundRows counts changed rows only, and a repeated batch may change nothing.
 	var next int64
 	err = r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrFenced
-	case err == nil && next < r.b.From:
+	case err != nil:
+		return doing("read position", "", err)
+	case next < r.b.From:
 		return ErrBehind
+	case next < r.b.Next:
+		// The row is locked and has what the statement asked for, so it must have been changed between the two.
+		return errUnmoved
 	}
-	return doing("read position", "", err)
+	return nil // a connection without clientFoundRows counts changed rows only, and a repeated batch may change nothing
 }
 
-// holds finds out whether the transaction still is what move began. Should the server have ended it without an error of a
-// statement, the position is not moved, and a commit would acknowledge rows that are not there.
+// holds verifies that the transaction is still the one that move changed the position in. Had the server, or a proxy in
+// front of it, ended it without an error, every later statement would have committed by itself and the position would not
+// be moved: the commit would acknowledge a batch that the database does not have.
 func (r *run) holds(ctx context.Context) error {
 	var next int64
 	if err := r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next); err != nil {
 		return doing("read position", "", err)
 	}
 	if next < r.b.Next {
-		r.m.log.WarnContext(ctx, "the server undid a transaction without an error; it is begun again", "component", "replica", "source", r.b.Source, "next", r.b.Next, "position", next)
+		r.m.log.WarnContext(ctx, "the transaction of a batch ended on the server without an error; the batch is written again",
+			"component", "replica", "source", r.b.Source, "next", r.b.Next, "position", next)
 		return errUndone
 	}
 	return nil

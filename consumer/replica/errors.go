@@ -92,12 +92,16 @@ func isRefusal(err error) bool {
 	return c == classPoison || c == classUnknown
 }
 
-// errUndone is returned when the server has undone a transaction without saying so; it is begun again.
-var errUndone = errors.New("the transaction was undone by the server")
+// errUndone is returned when the server has ended a transaction without an error, errUnmoved when it found no position to
+// move where there was one. Either way the transaction is begun again.
+var (
+	errUndone  = errors.New("the server ended the transaction without an error")
+	errUnmoved = errors.New("the position changed while it was being moved")
+)
 
 // classify classes an error of a statement on a replica table.
 func classify(err error) class {
-	if errors.Is(err, errUndone) {
+	if errors.Is(err, errUndone) || errors.Is(err, errUnmoved) {
 		return classConflict
 	}
 	if n, ok := Errno(err); ok {

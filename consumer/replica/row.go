@@ -29,6 +29,16 @@ type Row struct {
 // Row reads one row by its record's canonical key, from the database that MySQL was opened on: if that is the primary,
 // the read is fresh. A key that is not canonical gives an error that wraps schemas.ErrInvalid.
 func (m *MySQL) Row(ctx context.Context, ds *schemas.Dataset, key string) (Row, error) {
+	return m.readRow(ctx, ds, key, "")
+}
+
+// CurrentRow is Row by a locking read: a proxy that splits reads sends it to the primary, and it waits for a transaction that
+// is changing the row.
+func (m *MySQL) CurrentRow(ctx context.Context, ds *schemas.Dataset, key string) (Row, error) {
+	return m.readRow(ctx, ds, key, lockShared)
+}
+
+func (m *MySQL) readRow(ctx context.Context, ds *schemas.Dataset, key, lock string) (Row, error) {
 	t := m.table(ds)
 	where, err := ds.ParseKey(key)
 	if err != nil {
@@ -42,7 +52,7 @@ func (m *MySQL) Row(ctx context.Context, ds *schemas.Dataset, key string) (Row, 
 	}
 	var row Row
 	dest = append(dest, &row.Version, &row.Deleted, &row.At)
-	err = m.db.QueryRowContext(ctx, t.selectRow, where...).Scan(dest...)
+	err = m.db.QueryRowContext(ctx, t.selectRow+lock, where...).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Row{}, nil
 	}

@@ -13,7 +13,8 @@ const (
 	sqlClaim   = "INSERT INTO freshet_position (source, grp, owner) VALUES (?, ?, '') ON DUPLICATE KEY UPDATE source = source"
 	sqlForeign = "SELECT grp FROM freshet_position WHERE grp <> ? LIMIT 1"
 	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
-	sqlStands  = "SELECT source, fence, next_offset FROM freshet_position WHERE source IN (?"
+	sqlReached = "SELECT source, fence, next_offset FROM freshet_position WHERE source IN (?"
+	lockShared = " LOCK IN SHARE MODE" // of both dialects
 	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
 )
 
@@ -127,26 +128,31 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 	return p, nil
 }
 
-// Stands reads the fence and position of each source, in no order. Sources without a row are absent.
-func (m *MySQL) Stands(ctx context.Context, sources []string) ([]Position, error) {
+// PositionsOf returns the fence and position of each source, in no order. Sources without a row are absent. With locked, the
+// read locks the rows: it waits for batches that are being written, and a proxy that splits reads sends it to the primary.
+func (m *MySQL) PositionsOf(ctx context.Context, sources []string, locked bool) ([]Position, error) {
+	tail := ")"
+	if locked {
+		tail += lockShared
+	}
 	out := make([]Position, 0, len(sources))
 	for chunk := range slices.Chunk(sources, keyChunk) {
 		args := make([]any, len(chunk))
 		for i, s := range chunk {
 			args[i] = []byte(s)
 		}
-		rows, err := m.db.QueryContext(ctx, sqlStands+strings.Repeat(", ?", len(chunk)-1)+")", args...)
+		rows, err := m.db.QueryContext(ctx, sqlReached+strings.Repeat(", ?", len(chunk)-1)+tail, args...)
 		if err != nil {
 			return nil, doing("read positions", "", err)
 		}
-		if out, err = scanStands(rows, out); err != nil {
+		if out, err = scanPositions(rows, out); err != nil {
 			return nil, doing("read positions", "", err)
 		}
 	}
 	return out, nil
 }
 
-func scanStands(rows *sql.Rows, out []Position) ([]Position, error) {
+func scanPositions(rows *sql.Rows, out []Position) ([]Position, error) {
 	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 	for rows.Next() {
 		var p Position

@@ -148,6 +148,8 @@ type Result struct {
 	Behind []string
 	// Dead are the letters that were written, those of refused changes included. They alias the batch's records.
 	Dead []*Letter
+	// Undone counts transactions that the server, or a proxy, ended without an error. Each was written again.
+	Undone int
 }
 
 // Name is a displaced name: something that an offset made stale and that its event alone does not yield.

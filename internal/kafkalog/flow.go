@@ -40,13 +40,14 @@ func (s *session) write(ctx, work context.Context) {
 
 // turn takes one batch of a line through Apply.
 func (s *session) turn(work context.Context, l *line) {
+	topic := l.feed.part.Topic
 	s.mu.Lock()
 	l.queued = false
 	if l.paused || l.busy { // busy: seized; rest looks at the queue again
+		s.pass(topic)
 		s.mu.Unlock()
 		return
 	}
-	topic := l.feed.part.Topic
 	if s.busy[topic] >= s.share {
 		l.queued = true
 		s.held[topic] = append(s.held[topic], l)
@@ -96,7 +97,13 @@ func (s *session) free(topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy[topic]--
-	if lines := s.held[topic]; len(lines) > 0 {
+	s.pass(topic)
+}
+
+// pass queues a topic's next held line when the topic may have another writer. The mutex is held. A line that is queued so
+// and then needs no writer must pass on again, or those behind it would wait for an event of another line.
+func (s *session) pass(topic string) {
+	if lines := s.held[topic]; len(lines) > 0 && s.busy[topic] < s.share {
 		s.held[topic] = lines[1:]
 		s.ready <- lines[0] // never blocks: it is still counted as queued
 	}

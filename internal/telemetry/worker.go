@@ -44,6 +44,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 		{"freshet_unknown_properties_total", "Properties that no schema names and that were ignored.", float64(s.UnknownProperties)},
 		{"freshet_damaged_texts_total", "Texts that a capture tool could not read and that hold U+FFFD instead.", float64(s.Damaged)},
 		{"freshet_database_went_back_total", "Times that the database was found behind what the worker had committed.", float64(s.DatabaseWentBack)},
+		{"freshet_undone_transactions_total", "Transactions that the database, or a proxy in front of it, ended without an error; each was written again.", float64(s.Undone)},
 		{"freshet_restated_total", "States published once more, since a later record of a compacted topic was older.", float64(s.Restated)},
 		{"freshet_unrestated_total", "States that could not be published once more: the compacted topic keeps an older one.", float64(s.Unrestated)},
 		{"freshet_data_losses_total", "Ranges that Kafka no longer had when they were to be read.", float64(s.DataLosses)},
