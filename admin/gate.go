@@ -160,16 +160,50 @@ func (g *gate) identify(r *http.Request) (Principal, int) {
 		}
 		return Principal{Name: "local", Role: Admin}, 0
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		if who, found := g.tokens.find(strings.TrimSpace(token)); found {
-			return who, 0
-		}
+	if who, found := g.bearer(r); found {
+		return who, 0
 	}
 	if !g.wrong.Allow() {
 		return Principal{}, http.StatusTooManyRequests
 	}
 	return Principal{}, http.StatusUnauthorized
+}
+
+// bearer finds who bears the token of the request, if there is one and it is known.
+func (g *gate) bearer(r *http.Request) (Principal, bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return Principal{}, false
+	}
+	return g.tokens.find(strings.TrimSpace(token))
+}
+
+// whileAllowed returns the context of a stream: it ends with the request, with the server, and soon after the token was
+// removed or stands for another name or role, since what the stream may show was decided when it began.
+func (g *gate) whileAllowed(r *http.Request) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(g.srv.draining, cancel)
+	var wg sync.WaitGroup
+	if g.tokens != nil {
+		was := principalOf(r.Context())
+		wg.Go(func() {
+			t := time.NewTicker(rereadEvery)
+			defer t.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-t.C:
+				}
+				if who, found := g.bearer(r); !found || who != was {
+					g.srv.log.Info("a stream ends, since its token was removed or changed", "name", was.Name, "path", r.URL.Path)
+					cancel()
+					return
+				}
+			}
+		})
+	}
+	return ctx, func() { stop(); cancel(); wg.Wait() }
 }
 
 func loopbackHost(host string) bool {
@@ -209,11 +243,9 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 			return
 		}
 		defer g.leaveStream()
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		stop := context.AfterFunc(g.srv.draining, cancel) //nolint:contextcheck // the server's end ends its streams
-		defer stop()
-		r = r.WithContext(ctx)
+		ctx, end := g.whileAllowed(r)
+		defer end()
+		r = r.WithContext(ctx) //nolint:contextcheck // it is the request's, and the server's end ends it too
 	} else {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()

@@ -2,15 +2,8 @@ package admin_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"math/big"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,44 +13,6 @@ import (
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/internal/testenv"
 )
-
-// authority signs certificates of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{pool: x509.NewCertPool()}
-	var err error
-	a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &a.key.PublicKey, a.key)
-	must(t, err)
-	a.cert, err = x509.ParseCertificate(der)
-	must(t, err)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-func (a *authority) sign(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, &key.PublicKey, a.key)
-	must(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
 
 // run serves r's API on a listener of its own until the test ends, and gives its address.
 func (r *rig) run() (address string, stop func() error) {
@@ -78,10 +33,10 @@ func (r *rig) run() (address string, stop func() error) {
 }
 
 func TestTLSAndClientCertificates(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
+	ours, theirs := testenv.NewAuthority(t), testenv.NewAuthority(t)
 	r := newRig(t, func(c *admin.Config) {
 		c.Listen = "127.0.0.1:0"
-		c.TLS = &tls.Config{Certificates: []tls.Certificate{ours.sign(t)}, ClientCAs: ours.pool, ClientAuth: tls.RequireAndVerifyClientCert}
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{ours.Sign(t)}, ClientCAs: ours.Pool, ClientAuth: tls.RequireAndVerifyClientCert}
 	})
 	address, stop := r.run()
 	get := func(c *tls.Config) (int, error) {
@@ -97,18 +52,18 @@ func TestTLSAndClientCertificates(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode, nil
 	}
-	mine := ours.sign(t)
+	mine := ours.Sign(t)
 	for name, c := range map[string]*tls.Config{
-		"no certificate":    {RootCAs: ours.pool},
-		"another authority": {RootCAs: ours.pool, Certificates: []tls.Certificate{theirs.sign(t)}},
-		"unknown server":    {RootCAs: theirs.pool, Certificates: []tls.Certificate{mine}},
-		"old TLS":           {RootCAs: ours.pool, Certificates: []tls.Certificate{mine}, MaxVersion: tls.VersionTLS11},
+		"no certificate":    {RootCAs: ours.Pool},
+		"another authority": {RootCAs: ours.Pool, Certificates: []tls.Certificate{theirs.Sign(t)}},
+		"unknown server":    {RootCAs: theirs.Pool, Certificates: []tls.Certificate{mine}},
+		"old TLS":           {RootCAs: ours.Pool, Certificates: []tls.Certificate{mine}, MaxVersion: tls.VersionTLS11},
 	} {
 		if status, err := get(c); err == nil {
 			t.Errorf("%s: got %d, want no connection", name, status)
 		}
 	}
-	if status, err := get(&tls.Config{RootCAs: ours.pool, Certificates: []tls.Certificate{mine}}); err != nil || status != 200 {
+	if status, err := get(&tls.Config{RootCAs: ours.Pool, Certificates: []tls.Certificate{mine}}); err != nil || status != 200 {
 		t.Errorf("with a certificate and a token: %d, %v", status, err)
 	}
 	if err := stop(); err != nil {

@@ -88,13 +88,17 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
 	if len(why) > 0 {
 		status = http.StatusServiceUnavailable
 	}
-	if !principalOf(r.Context()).Role.may(Viewer) {
-		why = nil
+	var warnings []string
+	if s.cfg.Warnings != nil {
+		warnings = s.cfg.Warnings()
 	}
-	answerState(w, status, why)
+	if !principalOf(r.Context()).Role.may(Viewer) {
+		why, warnings = nil, nil
+	}
+	answerState(w, status, why, warnings)
 }
 
-func answerState(w http.ResponseWriter, status int, why []string) {
+func answerState(w http.ResponseWriter, status int, why, warnings []string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	text := "ok"
@@ -102,7 +106,8 @@ func answerState(w http.ResponseWriter, status int, why []string) {
 		text = "not ready"
 	}
 	_ = json.NewEncoder(w).Encode(struct {
-		Status string   `json:"status"`
-		Why    []string `json:"why,omitempty"`
-	}{text, why})
+		Status   string   `json:"status"`
+		Why      []string `json:"why,omitempty"`
+		Warnings []string `json:"warnings,omitempty"`
+	}{text, why, warnings})
 }

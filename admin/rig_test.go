@@ -19,6 +19,7 @@ import (
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/livefile"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
@@ -85,7 +86,8 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 		lines = append(lines, line)
 	}
 	write(t, r.file, "# tokens of a test\n"+strings.Join(lines, "\n")+"\n")
-	tokens, err := admin.OpenTokens(r.file, nil)
+	var files livefile.Set
+	tokens, err := admin.OpenTokens(r.file, &files)
 	must(t, err)
 	ns := rs.Namespace(t)
 	must(t, kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: schemas.InvalidationTopic(ns)}}))
@@ -93,6 +95,7 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	r.cfg = admin.Config{
 		Tokens: tokens, Rate: 100_000, Datasets: set, Namespace: ns, Group: ns, Kafka: kafka, Replica: rep, Redis: rs.Client(t), Producer: r.producer,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "freshet_up 1\n") }), Version: "test", Drain: -1,
+		Warnings: files.Problems,
 	}
 	if change != nil {
 		change(&r.cfg)

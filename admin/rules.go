@@ -51,7 +51,7 @@ var bare = map[string]bool{ //nolint:gochecknoglobals // a table of constants
 
 // routes lays out every route.
 func (s *Server) routes() {
-	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerState(w, http.StatusOK, nil) })
+	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerState(w, http.StatusOK, nil, nil) })
 	s.mux.HandleFunc("GET /readyz", s.serveReady)
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		b, err := s.OpenAPI()

@@ -77,6 +77,8 @@ type Config struct {
 	Metrics http.Handler
 	// NotReady lists why the rest of the process is not ready; nil: nothing is asked.
 	NotReady func() []string
+	// Warnings lists what needs attention although the process is ready; nil: nothing is asked.
+	Warnings func() []string
 	// Version is shown in the OpenAPI document.
 	Version string
 	// Logger; nil discards.

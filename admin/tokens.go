@@ -9,18 +9,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/freshet/freshet/internal/livefile"
 )
 
 const (
 	tokenPrefix = "frt_"
 	hashPrefix  = "sha256:"
-	// reloadEvery is how long a changed file of tokens may go unnoticed.
-	reloadEvery = time.Second
+	// rereadEvery is how long a changed file of tokens may go unnoticed.
+	rereadEvery = time.Second
 	maxNameLen  = 64
 )
 
@@ -105,89 +105,57 @@ func parseToken(line string) (Token, error) {
 	return t, checkName(f[2])
 }
 
-// TokenFile knows the tokens of a file and notices when it changes. A changed file that cannot be read leaves the tokens
-// as they were, and is told in the log.
+// TokenFile knows the tokens of a file and notices within a second when its content changes. A changed file that cannot be
+// used, or that holds no token, leaves the tokens unchanged; the files that it was opened with report that.
 type TokenFile struct {
-	path string
-	log  *slog.Logger
+	file *livefile.Value[[]Token]
 	now  func() time.Time
 
 	mu     sync.Mutex // guards what follows
 	tokens []Token
 	looked time.Time
-	stamp  fileStamp
 }
 
-type fileStamp struct {
-	mod  time.Time
-	size int64
-}
-
-// OpenTokens reads a file of tokens. Errors wrap ErrTokens. A nil logger discards.
-func OpenTokens(path string, log *slog.Logger) (*TokenFile, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+// OpenTokens reads a file of tokens, which becomes one of files; nil for a set of its own. Errors wrap ErrTokens.
+func OpenTokens(path string, files *livefile.Set) (*TokenFile, error) {
+	if files == nil {
+		files = &livefile.Set{}
 	}
-	f := &TokenFile{path: path, log: log, now: time.Now}
-	if err := f.read(); err != nil {
+	file, err := livefile.Open(files, "admin.tokens_file", func(contents [][]byte) ([]Token, error) {
+		tokens, err := ParseTokens(contents[0])
+		if err == nil && len(tokens) == 0 {
+			err = fmt.Errorf("%w: %s holds no token; add a line that `freshet admin token` prints", ErrTokens, path)
+		}
+		return tokens, err
+	}, path)
+	if err != nil {
+		if !errors.Is(err, ErrTokens) {
+			err = fmt.Errorf("%w: %w", ErrTokens, err)
+		}
 		return nil, err
 	}
-	if len(f.tokens) == 0 {
-		return nil, fmt.Errorf("%w: %s holds no token; add a line that `freshet admin token` prints", ErrTokens, path)
-	}
-	return f, nil
-}
-
-func (f *TokenFile) read() error {
-	st, err := os.Stat(f.path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrTokens, err)
-	}
-	text, err := os.ReadFile(f.path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrTokens, err)
-	}
-	f.stamp = fileStamp{st.ModTime(), st.Size()} // also of a bad file: it is told once
-	tokens, err := ParseTokens(text)
-	if err != nil {
-		return err
-	}
-	f.tokens = tokens
-	return nil
+	return &TokenFile{file: file, now: time.Now}, nil
 }
 
 // find gives who bears the token. It takes as long for a wrong one as for a right one.
 func (f *TokenFile) find(token string) (Principal, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.reload()
 	h := sha256.Sum256([]byte(token))
 	var who Principal
 	found := false
-	for i := range f.tokens {
-		if subtle.ConstantTimeCompare(h[:], f.tokens[i].hash[:]) == 1 {
-			who, found = f.tokens[i].Principal, true
+	for _, t := range f.current() {
+		if subtle.ConstantTimeCompare(h[:], t.hash[:]) == 1 {
+			who, found = t.Principal, true
 		}
 	}
 	return who, found
 }
 
-func (f *TokenFile) reload() {
-	now := f.now()
-	if now.Sub(f.looked) < reloadEvery && !f.looked.IsZero() {
-		return
+// current returns the tokens, which are at most rereadEvery old.
+func (f *TokenFile) current() []Token {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := f.now(); f.looked.IsZero() || now.Sub(f.looked) >= rereadEvery {
+		f.looked, f.tokens = now, f.file.Get()
 	}
-	f.looked = now
-	st, err := os.Stat(f.path)
-	if err == nil && (fileStamp{st.ModTime(), st.Size()}) == f.stamp {
-		return
-	}
-	if err == nil {
-		err = f.read()
-	}
-	if err != nil {
-		f.log.Error("file of tokens cannot be read; the tokens stay as they were", "error", err)
-		return
-	}
-	f.log.Info("file of tokens is read anew", "tokens", len(f.tokens))
+	return f.tokens
 }

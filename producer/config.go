@@ -34,6 +34,9 @@ type Config struct {
 	ClientID string
 	// TLS, if not nil, encrypts every connection. An empty ServerName means the broker's host.
 	TLS *tls.Config
+	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
+	// authorities are used.
+	GetTLS func() *tls.Config
 	// SASL, if not nil, authenticates every connection. kafka-go has the mechanisms, in its packages sasl/plain and
 	// sasl/scram.
 	SASL sasl.Mechanism

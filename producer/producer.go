@@ -35,7 +35,7 @@ func New(cfg Config) (*Producer, error) {
 		topics = append(topics, d.Topic)
 	}
 	client, err := kafkalog.New(kafkalog.Config{
-		Brokers: cfg.Brokers, ClientID: cfg.ClientID, Topics: topics, TLS: cfg.TLS, SASL: cfg.SASL, Logger: cfg.Logger,
+		Brokers: cfg.Brokers, ClientID: cfg.ClientID, Topics: topics, TLS: cfg.TLS, GetTLS: cfg.GetTLS, SASL: cfg.SASL, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make producer: %w", err)

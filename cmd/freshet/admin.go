@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -17,6 +14,7 @@ import (
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/telemetry"
 )
 
 func (p *program) adminCommand() *cobra.Command {
@@ -32,7 +30,7 @@ func (p *program) adminCommand() *cobra.Command {
 				return err
 			}
 			reg := prometheus.NewRegistry()
-			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), telemetry.NewFilesCollector(l.Config.Files()))
 			return runAdmin(cmd.Context(), l.Config, log, reg, nil)
 		},
 	}
@@ -52,7 +50,7 @@ func (p *program) serveCommand() *cobra.Command {
 				return err
 			}
 			return runWorker(cmd.Context(), l.Config, log, func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
-				return runAdmin(ctx, l.Config, log, reg, w.NotReady)
+				return runAdmin(ctx, l.Config, log, reg, notReady(w, &l.Config))
 			})
 		},
 	}
@@ -104,16 +102,16 @@ func (p *program) openAPICommand() *cobra.Command {
 // runAdmin boots the admin API.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
 	ac := admin.Config{
-		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, NotReady: notReady,
+		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 	}
 	var err error
 	if c.Admin.TokensFile != "" {
-		if ac.Tokens, err = admin.OpenTokens(c.Admin.TokensFile, log); err != nil {
-			return usageError{fmt.Errorf("admin.tokens_file: %w", err)}
+		if ac.Tokens, err = admin.OpenTokens(c.Admin.TokensFile, c.Files()); err != nil {
+			return usageError{err}
 		}
 	}
-	if ac.TLS, err = adminTLS(c.Admin.TLS); err != nil {
+	if ac.TLS, err = adminTLS(c); err != nil {
 		return usageError{err}
 	}
 	if ac.Datasets, err = loadDatasets(c); err != nil {
@@ -131,9 +129,7 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 	if err != nil {
 		return err
 	}
-	for _, b := range broken {
-		log.Warn("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)
-	}
+	logBroken(log, broken)
 	if anyCached(ac.Datasets) {
 		rdb, err := openRedis(c)
 		if err != nil {
@@ -156,35 +152,4 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 		return err
 	}
 	return s.Run(ctx)
-}
-
-func adminTLS(c config.AdminTLS) (*tls.Config, error) {
-	if c.CertFile == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("admin.tls.cert_file and key_file: %w", err)
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
-	if c.ClientCAFile != "" {
-		pool, err := readCAs(c.ClientCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("admin.tls.client_ca_file: %w", err)
-		}
-		out.ClientCAs, out.ClientAuth = pool, tls.RequireAndVerifyClientCert
-	}
-	return out, nil
-}
-
-func readCAs(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("holds no PEM certificate")
-	}
-	return pool, nil
 }

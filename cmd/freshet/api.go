@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/livefile"
 )
 
 // apiTimeout bounds a request that is not a stream.
@@ -34,20 +34,11 @@ func newAPIClient(c config.Client) (*apiClient, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, usageError{errors.New("client.url is no address of an admin API; its form is http://host:port")}
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		if t.RootCAs, err = readCAs(c.CAFile); err != nil {
-			return nil, usageError{fmt.Errorf("client.ca_file: %w", err)}
-		}
+	t, err := clientTLS(&livefile.Set{}, "client", config.TLS{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile})
+	if err != nil {
+		return nil, usageError{err}
 	}
-	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("client.cert_file and key_file: %w", err)}
-		}
-		t.Certificates = []tls.Certificate{cert}
-	}
-	return &apiClient{base: base, token: c.Token, http: &http.Client{Transport: &http.Transport{TLSClientConfig: t, ForceAttemptHTTP2: true}}}, nil
+	return &apiClient{base: base, token: c.Token, http: &http.Client{Transport: &http.Transport{TLSClientConfig: t(), ForceAttemptHTTP2: true}}}, nil
 }
 
 // send makes a request; path is escaped already. The caller closes the answer's body.

@@ -13,13 +13,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/freshet/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 // freshet runs the command in process.
 func freshet(t *testing.T, environ []string, args ...string) (stdout, stderr string, code int) {

@@ -62,6 +62,7 @@ func (p *program) load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error)
 	}
 	log := telemetry.NewLogger(p.err, l.Config.Log.Level, l.Config.Log.Format)
 	p.redis.use(log)
+	l.Config.Files().Log(log)
 	return l, log, nil
 }
 

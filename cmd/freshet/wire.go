@@ -1,11 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -16,10 +13,6 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-	"github.com/redis/go-redis/v9"
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
@@ -53,53 +46,16 @@ func declared(set *schemas.Datasets, name string) (*schemas.Dataset, error) {
 	return d, nil
 }
 
-func kafkaTLS(c config.TLS) (*tls.Config, error) {
-	if !c.Enabled {
-		return nil, nil
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errors.New("kafka.tls.ca_file: holds no PEM certificate")
-		}
-	}
-	if c.CertFile != "" || c.KeyFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.cert_file and key_file: %w", err)
-		}
-		out.Certificates = []tls.Certificate{cert}
-	}
-	return out, nil
-}
-
-func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
-	switch c.Mechanism {
-	case "plain":
-		return plain.Mechanism{Username: c.Username, Password: c.Password.Reveal()}, nil
-	case "scram-sha-256":
-		return scram.Mechanism(scram.SHA256, c.Username, c.Password.Reveal())
-	case "scram-sha-512":
-		return scram.Mechanism(scram.SHA512, c.Username, c.Password.Reveal())
-	}
-	return nil, nil
-}
-
 func openKafka(c config.Config, log *slog.Logger) (*kafkalog.Client, error) {
-	t, err := kafkaTLS(c.Kafka.TLS)
+	t, err := kafkaTLS(c)
 	if err != nil {
 		return nil, err
 	}
-	m, err := kafkaSASL(c.Kafka.SASL)
+	m, err := kafkaSASL(c)
 	if err != nil {
 		return nil, fmt.Errorf("kafka.sasl: %w", err)
 	}
-	return kafkalog.New(kafkalog.Config{Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, TLS: t, SASL: m, Logger: log})
+	return kafkalog.New(kafkalog.Config{Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, GetTLS: t, SASL: m, Logger: log})
 }
 
 // errNoDSN says how to name the database.
@@ -117,10 +73,11 @@ func openDDL(c config.Config) (*sql.DB, error) {
 
 // openTables opens the database without a read timeout: a change of a table may take hours.
 func openTables(c config.Config, edit func(*mysql.Config)) (*sql.DB, error) {
-	if c.MySQL.DSN == "" {
-		return nil, usageError{errNoDSN}
+	rc, err := withMySQL(c, replica.Config{})
+	if err != nil {
+		return nil, err
 	}
-	dc, err := replica.Config{DSN: c.MySQL.DSN.Reveal()}.DriverConfig()
+	dc, err := rc.DriverConfig()
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -134,16 +91,17 @@ func openTables(c config.Config, edit func(*mysql.Config)) (*sql.DB, error) {
 }
 
 func openReplica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.MySQL, error) {
-	if c.MySQL.DSN == "" {
-		return nil, usageError{errNoDSN}
-	}
 	writers := c.Worker.Writers
 	if writers == 0 {
 		writers = defaultWriters
 	}
-	return replica.Open(ctx, replica.Config{
-		DSN: c.MySQL.DSN.Reveal(), Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), SessionTimeout: c.Worker.SessionTimeout, Logger: log,
+	rc, err := withMySQL(c, replica.Config{
+		Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), SessionTimeout: c.Worker.SessionTimeout, Logger: log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return replica.Open(ctx, rc)
 }
 
 // prepareReplica makes sure that the database belongs to the configured namespace and group, and looks at its tables.
@@ -156,46 +114,6 @@ func prepareReplica(ctx context.Context, c config.Config, db *replica.MySQL, set
 		return nil, fmt.Errorf("check replica tables: %w", err)
 	}
 	return broken, nil
-}
-
-func openRedis(c config.Config) (redis.UniversalClient, error) {
-	return redisClient("redis.url", c.Redis.URL.Reveal(), "redis.mode", c.Redis.Mode)
-}
-
-// openForeignRedis opens the Redis of the foreign keys.
-func openForeignRedis(c config.Config) (redis.UniversalClient, error) {
-	if c.Redis.ForeignURL == "" {
-		return openRedis(c)
-	}
-	return redisClient("redis.foreign_url", c.Redis.ForeignURL.Reveal(), "redis.foreign_mode", cmp.Or(c.Redis.ForeignMode, c.Redis.Mode))
-}
-
-// redisClient never says what is wrong with a URL in the parser's words: they may quote a password.
-func redisClient(urlName, url, modeName, mode string) (redis.UniversalClient, error) {
-	bad := func(form string) error {
-		return usageError{errors.New(urlName + " cannot be parsed; its form is " + form)}
-	}
-	switch mode {
-	case "", "single":
-		opts, err := redis.ParseURL(url)
-		if err != nil {
-			return nil, bad("redis://user:password@host:port/db")
-		}
-		return redis.NewClient(opts), nil
-	case "sentinel":
-		opts, err := redis.ParseFailoverURL(url)
-		if err != nil || opts.MasterName == "" {
-			return nil, bad("redis://user:password@sentinel:port/db?master_name=name&addr=sentinel2:port")
-		}
-		return redis.NewFailoverClient(opts), nil
-	case "cluster":
-		opts, err := redis.ParseClusterURL(url)
-		if err != nil {
-			return nil, bad("redis://user:password@host:port?addr=host2:port")
-		}
-		return redis.NewClusterClient(opts), nil
-	}
-	return nil, usageError{fmt.Errorf("%s is %q; write single, sentinel or cluster", modeName, mode)}
 }
 
 // hold is how long an invalidation restrains fills: not at all where every load reads the primary.
@@ -220,11 +138,11 @@ func openProducer(c config.Config, log *slog.Logger) (*publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := kafkaTLS(c.Kafka.TLS)
+	t, err := kafkaTLS(c)
 	if err != nil {
 		return nil, err
 	}
-	m, err := kafkaSASL(c.Kafka.SASL)
+	m, err := kafkaSASL(c)
 	if err != nil {
 		return nil, fmt.Errorf("kafka.sasl: %w", err)
 	}
@@ -233,7 +151,7 @@ func openProducer(c config.Config, log *slog.Logger) (*publisher, error) {
 		source = "//freshet/publish"
 	}
 	p, err := producer.New(producer.Config{
-		Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, Datasets: set, Source: source, TLS: t, SASL: m,
+		Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, Datasets: set, Source: source, GetTLS: t, SASL: m,
 		Compression: c.Producer.Compression, Linger: c.Producer.Linger, DeliveryTimeout: c.Producer.DeliveryTimeout, Logger: log,
 	})
 	if err != nil {

@@ -79,17 +79,14 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	if err != nil {
 		return err
 	}
-	for _, b := range broken { // each pauses by itself with its first event; the others flow
-		log.Error("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)
-	}
-	h, err := hold(c)
-	if err != nil {
-		return err
-	}
+	logBroken(log, broken)
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
-		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: h, Logger: log,
+		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Logger: log,
 		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
+	}
+	if wc.Hold, err = hold(c); err != nil {
+		return err
 	}
 	var foreign *invalidation.Foreign
 	var sampler *consistency.Sampler
@@ -127,7 +124,9 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		return err
 	}
 	say := func(address string) func() admin.WorkerState {
-		return func() admin.WorkerState { return workerState(wc.Owner, address, began, set, w, sampler) }
+		return func() admin.WorkerState {
+			return workerState(wc.Owner, address, began, set, w, notReady(w, &c)(), sampler)
+		}
 	}
 	replays, closeReplays, err := openReplayer(ctx, c, log, w, &wc)
 	if err != nil {
@@ -198,11 +197,11 @@ func serveWorker(
 	ctx context.Context, c config.Config, w *consumer.Worker, log *slog.Logger, beside besideWorker, announce func(ctx context.Context, address string) error,
 ) error {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), telemetry.NewFilesCollector(c.Files()), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g, ctx := errgroup.WithContext(ctx)
 	address := ""
 	if c.Worker.Listen != "" {
-		h, err := listenHealth(ctx, c.Worker.Listen, reg, w.NotReady, log)
+		h, err := listenHealth(ctx, c.Worker.Listen, reg, notReady(w, &c), log)
 		if err != nil {
 			return err
 		}
@@ -216,6 +215,18 @@ func serveWorker(
 	g.Go(func() error { return announce(ctx, address) })
 	g.Go(func() error { return w.Run(ctx) })
 	return g.Wait()
+}
+
+// logBroken logs which datasets cannot be written. Each is paused with its first event; the others flow.
+func logBroken(log *slog.Logger, broken []*replica.DatasetError) {
+	for _, b := range broken {
+		log.Error("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)
+	}
+}
+
+// notReady lists why the worker cannot do its work, and the files that it could not connect with once more.
+func notReady(w *consumer.Worker, c *config.Config) func() []string {
+	return func() []string { return append(w.NotReady(), c.Files().Problems()...) }
 }
 
 // formerEmitter returns an emitter for a namespace whose datasets all lost their cache sections, nil if it never had lanes: the lanes have to be
@@ -260,8 +271,8 @@ func asErrors(broken []*replica.DatasetError) []error {
 }
 
 // workerState is what a worker says of itself to whoever looks at all of them.
-func workerState(owner, address string, began time.Time, set *schemas.Datasets, w *consumer.Worker, sampler *consistency.Sampler) admin.WorkerState {
-	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: w.NotReady()}
+func workerState(owner, address string, began time.Time, set *schemas.Datasets, w *consumer.Worker, notReady []string, sampler *consistency.Sampler) admin.WorkerState {
+	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: notReady}
 	if sampler != nil {
 		seen := sampler.Stats()
 		st.Consistency = &seen

@@ -1,11 +1,13 @@
 package replica
 
 import (
+	"context"
 	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -44,6 +46,12 @@ type Config struct {
 	// TLS encrypts the connection; nil leaves that to the DSN, or to nothing. Not with Connector.
 	TLS *tls.Config
 
+	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
+	// authorities are used.
+	GetTLS func() *tls.Config
+	// Credentials, if not nil, returns the user and the password of each new connection, in place of the DSN's or of User and
+	// Password. Not with Connector.
+	Credentials func(ctx context.Context) (user, password string, err error)
 	// Connector makes connections in the caller's own way; it must set the driver's clientFoundRows and leave
 	// parseTime off. Not with DSN or Addr.
 	Connector driver.Connector
@@ -139,6 +147,9 @@ func (c Config) DriverConfig() (*mysql.Config, error) {
 	if c.TLS != nil {
 		cfg.TLS = c.TLS
 	}
+	if err := cfg.Apply(mysql.BeforeConnect(c.beforeConnect)); err != nil {
+		return nil, fmt.Errorf("replica: configure driver: %w", err)
+	}
 	cfg.ClientFoundRows = true
 	cfg.RejectReadOnly = true
 	cfg.ParseTime = false
@@ -150,6 +161,26 @@ func (c Config) DriverConfig() (*mysql.Config, error) {
 	cfg.ConnectionAttributes = "program_name:freshet"
 	cfg.Logger = &mysql.NopLogger{} // what it would say comes back as errors too
 	return cfg, nil
+}
+
+// beforeConnect puts what may have been replaced into the configuration of one connection.
+func (c Config) beforeConnect(ctx context.Context, cfg *mysql.Config) (err error) {
+	if c.Credentials != nil {
+		if cfg.User, cfg.Passwd, err = c.Credentials(ctx); err != nil {
+			return fmt.Errorf("get user and password: %w", err)
+		}
+	}
+	if c.GetTLS == nil {
+		return nil
+	}
+	t := c.GetTLS().Clone() // nil stays nil
+	if t != nil && t.ServerName == "" {
+		if t.ServerName, _, err = net.SplitHostPort(cfg.Addr); err != nil {
+			t.ServerName = "localhost" // a socket
+		}
+	}
+	cfg.TLS, cfg.AllowFallbackToPlaintext = t, false
+	return nil
 }
 
 // connector returns the connector of c: with the session variables of Freshet unless PlainSession is set.

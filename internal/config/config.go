@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -19,6 +18,8 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+
+	"github.com/freshet/freshet/internal/livefile"
 )
 
 // ErrInvalid comes, wrapped, for every setting that is unknown or has no usable value.
@@ -38,6 +39,16 @@ type Config struct {
 	Admin     Admin    `koanf:"admin"`
 	Client    Client   `koanf:"client"`
 	Log       Log      `koanf:"log"`
+
+	files *livefile.Set
+}
+
+// Files are the files of secrets, certificates and keys that the process reads again while it runs.
+func (c *Config) Files() *livefile.Set {
+	if c.files == nil {
+		c.files = &livefile.Set{}
+	}
+	return c.files
 }
 
 // Kafka says how to reach the brokers.
@@ -70,6 +81,7 @@ type MySQL struct {
 	DSN      Secret `koanf:"dsn"`
 	DSNFile  string `koanf:"dsn_file"`
 	MaxConns int    `koanf:"max_conns"`
+	TLS      TLS    `koanf:"tls"`
 }
 
 // Redis holds the lanes and the shared entries.
@@ -80,6 +92,7 @@ type Redis struct {
 	ForeignURL     Secret `koanf:"foreign_url"`
 	ForeignURLFile string `koanf:"foreign_url_file"`
 	ForeignMode    string `koanf:"foreign_mode"`
+	TLS            TLS    `koanf:"tls"`
 }
 
 // Worker tunes the worker; see the table of settings for the meaning of zero.
@@ -210,6 +223,7 @@ func Load(src Source) (*Loaded, error) {
 	if err := l.readSecretFiles(); err != nil {
 		return nil, err
 	}
+	l.Config.Files() // copies share them
 	if l.Config.Kafka.Group == "" {
 		l.Config.Kafka.Group = groupOf(l.Config.Namespace)
 	}
@@ -273,10 +287,12 @@ func (l *Loaded) readSecretFiles() error {
 			return fmt.Errorf("%w: %s and %s_file are both set; keep one", ErrInvalid, f.key, f.key)
 		}
 		b, err := os.ReadFile(f.path)
+		if err == nil {
+			*f.to, err = ReadSecret(b)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %s_file: %w", ErrInvalid, f.key, err)
 		}
-		*f.to = Secret(strings.TrimRight(string(b), "\r\n"))
 		l.origins[f.key] = "file " + f.path
 	}
 	return nil
@@ -301,6 +317,11 @@ func (c *Config) validate() error {
 	}
 	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
 		bad("log.format", "is unknown; use text or json")
+	}
+	for key, t := range map[string]TLS{"kafka.tls": c.Kafka.TLS, "mysql.tls": c.MySQL.TLS, "redis.tls": c.Redis.TLS} {
+		if (t.CertFile == "") != (t.KeyFile == "") {
+			bad(key, "is incomplete; cert_file and key_file go together")
+		}
 	}
 	if (c.Admin.TLS.CertFile == "") != (c.Admin.TLS.KeyFile == "") || c.Admin.TLS.CertFile == "" && c.Admin.TLS.ClientCAFile != "" {
 		bad("admin.tls", "is incomplete; cert_file and key_file go together, and client_ca_file needs both")

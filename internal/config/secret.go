@@ -1,12 +1,25 @@
 package config
 
-import "log/slog"
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+)
 
 // Secret is text that is never printed: every way of formatting it gives "***" (or "" when it is empty). Reveal gives
 // the text.
 type Secret string
 
 const mask = "***"
+
+// ReadSecret returns the secret that a file's contents are; line ends after it do not count, and an empty one is refused.
+func ReadSecret(contents []byte) (Secret, error) {
+	text := bytes.TrimRight(contents, "\r\n")
+	if len(text) == 0 {
+		return "", errors.New("the file is empty")
+	}
+	return Secret(text), nil
+}
 
 // Reveal gives the secret itself.
 func (s Secret) Reveal() string { return string(s) }

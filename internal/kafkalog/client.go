@@ -35,7 +35,10 @@ type Config struct {
 	Topics []string
 	// TLS, if not nil, encrypts every connection. An empty ServerName means the broker's host.
 	TLS *tls.Config
-	// SASL, if not nil, authenticates every connection.
+	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
+	// authorities are used.
+	GetTLS func() *tls.Config
+	// SASL, if not nil, authenticates every connection. Its Start is called for each, so that it may use a replaced password.
 	SASL sasl.Mechanism
 	// Dial, if not nil, opens every connection in its own way, such as through a proxy; TLS comes on top of it. nil means
 	// plain TCP.
@@ -82,10 +85,9 @@ func New(cfg Config) (*Client, error) {
 		Transport: &kafka.Transport{
 			ClientID:       cfg.ClientID,
 			DialTimeout:    dialTimeout,
-			Dial:           cfg.Dial,
+			Dial:           c.open,
 			MetadataTTL:    metadataTTL,
 			MetadataTopics: cfg.Topics,
-			TLS:            cfg.TLS,
 			SASL:           cfg.SASL,
 		},
 	}
@@ -135,6 +137,29 @@ func (c *Client) learn(addrs []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known = slices.DeleteFunc(slices.Clone(addrs), func(a string) bool { return slices.Contains(c.cfg.Brokers, a) })
+}
+
+// open connects to addr, with TLS if it is configured.
+func (c *Client) open(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := c.cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: keepAlive}).DialContext
+	}
+	nc, err := dial(ctx, network, addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial broker %s: %w", addr, err)
+	}
+	cfg := c.cfg.TLS
+	if c.cfg.GetTLS != nil {
+		cfg = c.cfg.GetTLS()
+	}
+	if cfg == nil {
+		return nc, nil
+	}
+	if nc, err = startTLS(ctx, nc, addr, cfg); err != nil {
+		return nil, fmt.Errorf("start TLS with broker %s: %w", addr, err)
+	}
+	return nc, nil
 }
 
 // startTLS takes over nc, also when it fails.

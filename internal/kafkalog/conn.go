@@ -57,18 +57,9 @@ func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	dial := c.cfg.Dial
-	if dial == nil {
-		dial = (&net.Dialer{KeepAlive: keepAlive}).DialContext
-	}
-	nc, err := dial(ctx, "tcp", addr)
+	nc, err := c.open(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("dial broker %s: %w", addr, err)
-	}
-	if c.cfg.TLS != nil {
-		if nc, err = startTLS(ctx, nc, addr, c.cfg.TLS); err != nil {
-			return nil, fmt.Errorf("start TLS with broker %s: %w", addr, err)
-		}
+		return nil, err
 	}
 	k := &conn{net: protocol.NewConn(nc, c.cfg.ClientID), addr: addr, clientID: c.cfg.ClientID, sasl: c.cfg.SASL}
 	if err := k.hello(ctx); err != nil {

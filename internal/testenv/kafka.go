@@ -2,7 +2,9 @@ package testenv
 
 import (
 	"context"
+	"crypto/pbkdf2"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -26,6 +28,8 @@ import (
 type KafkaOptions struct {
 	// Properties are added to server.properties; they win over ours.
 	Properties map[string]string
+	// SCRAM adds a listener that wants a login by SCRAM-SHA-256: see SCRAMBrokers and SetPassword.
+	SCRAM bool
 }
 
 // KafkaServer is a broker that answers.
@@ -33,6 +37,8 @@ type KafkaServer struct {
 	instance
 	// Brokers are the bootstrap addresses, host:port.
 	Brokers []string
+	// SCRAMBrokers are those of the listener that wants a login.
+	SCRAMBrokers []string
 	// Version is "4.4.0", or what a given server's API versions look like.
 	Version string
 	// Real is false when kfake stands in because Apache Kafka could not be had.
@@ -259,6 +265,14 @@ func (d *kafkaJars) start(ctx context.Context, l *launcher, o KafkaOptions) (*Ka
 			return nil, err
 		}
 		s := &KafkaServer{Brokers: []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, Version: kafkaVersion, Real: true}
+		if o.SCRAM {
+			login, err := freePort(ctx)
+			if err != nil {
+				return nil, err
+			}
+			s.SCRAMBrokers = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(login))}
+			o.Properties = withSCRAM(o.Properties, port, controller, login)
+		}
 		cluster := clusterID()
 		wipe := func(ctx context.Context) error {
 			if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {
@@ -278,6 +292,43 @@ func (d *kafkaJars) start(ctx context.Context, l *launcher, o KafkaOptions) (*Ka
 		}
 		return s, s.start(ctx)
 	})
+}
+
+// withSCRAM adds the listener that wants a login. Each connection has to log in again every two seconds.
+func withSCRAM(given map[string]string, port, controller, login int) map[string]string {
+	own := map[string]string{
+		"listeners":                      fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d,LOGIN://127.0.0.1:%d", port, controller, login),
+		"advertised.listeners":           fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,LOGIN://127.0.0.1:%d", port, login),
+		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT",
+		"sasl.enabled.mechanisms":        "SCRAM-SHA-256", "connections.max.reauth.ms": "2000",
+		"listener.name.login.scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+	}
+	maps.Copy(own, given)
+	return own
+}
+
+// SetPassword makes a user of the SCRAM listener, or gives it another password.
+func (s *KafkaServer) SetPassword(t testing.TB, user, password string) {
+	t.Helper()
+	const iterations = 4096
+	salt := []byte(unique("salt"))
+	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
+	if err != nil {
+		t.Fatalf("testenv: salt password: %v", err)
+	}
+	u := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
+	u.Name, u.Mechanism, u.Iterations, u.Salt, u.SaltedPassword = user, 1, iterations, salt, salted
+	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
+	req.Upsertions = append(req.Upsertions, u)
+	res, err := req.RequestWith(t.Context(), s.Client(t))
+	if err != nil {
+		t.Fatalf("testenv: set password: %v", err)
+	}
+	for _, r := range res.Results {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			t.Fatalf("testenv: set password: %v", err)
+		}
+	}
 }
 
 func (s *KafkaServer) bootOwn(ctx context.Context, l *launcher, d *kafkaJars, cluster string) (*Process, error) {

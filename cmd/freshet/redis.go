@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/config"
+)
+
+// redisPlace says how a Redis is reached, with the names of its settings.
+type redisPlace struct {
+	urlName, modeName string
+	url               config.Secret
+	file, mode        string
+}
+
+func openRedis(c config.Config) (redis.UniversalClient, error) {
+	return redisClient(c, redisPlace{"redis.url", "redis.mode", c.Redis.URL, c.Redis.URLFile, c.Redis.Mode})
+}
+
+// openForeignRedis opens the Redis of the foreign keys.
+func openForeignRedis(c config.Config) (redis.UniversalClient, error) {
+	if c.Redis.ForeignURL == "" {
+		return openRedis(c)
+	}
+	return redisClient(c, redisPlace{"redis.foreign_url", "redis.foreign_mode", c.Redis.ForeignURL, c.Redis.ForeignURLFile, cmp.Or(c.Redis.ForeignMode, c.Redis.Mode)})
+}
+
+// redisClient never says what is wrong with a URL in the parser's words: they may quote a password.
+func redisClient(c config.Config, p redisPlace) (redis.UniversalClient, error) {
+	bad := func(form string) error {
+		return usageError{errors.New(p.urlName + " cannot be parsed; its form is " + form)}
+	}
+	var login func(context.Context) (string, string, error)
+	if p.file != "" {
+		live, err := openLogin(c.Files(), p.urlName+"_file", p.file, p.url, takeURL(p.mode))
+		if err != nil {
+			return nil, usageError{err}
+		}
+		login = credentials(live)
+	}
+	switch p.mode {
+	case "", "single":
+		o, err := redis.ParseURL(p.url.Reveal())
+		if err != nil {
+			return nil, bad("redis://user:password@host:port/db")
+		}
+		o.CredentialsProviderContext = login
+		o.Dialer, err = redisDialer(c, o.TLSConfig, o.DialTimeout)
+		return redis.NewClient(o), err
+	case "sentinel":
+		o, err := redis.ParseFailoverURL(p.url.Reveal())
+		if err != nil || o.MasterName == "" {
+			return nil, bad("redis://user:password@sentinel:port/db?master_name=name&addr=sentinel2:port")
+		}
+		o.CredentialsProviderContext = login
+		o.Dialer, err = redisDialer(c, o.TLSConfig, o.DialTimeout)
+		return redis.NewFailoverClient(o), err
+	case "cluster":
+		o, err := redis.ParseClusterURL(p.url.Reveal())
+		if err != nil {
+			return nil, bad("redis://user:password@host:port?addr=host2:port")
+		}
+		o.CredentialsProviderContext = login
+		o.Dialer, err = redisDialer(c, o.TLSConfig, o.DialTimeout)
+		return redis.NewClusterClient(o), err
+	}
+	return nil, usageError{fmt.Errorf("%s is %q; write single, sentinel or cluster", p.modeName, p.mode)}
+}
+
+// redisDialer returns what dials with the certificates that the files hold then, over the configuration of the URL; nil, the
+// client's own dialer, without TLS.
+func redisDialer(c config.Config, ofURL *tls.Config, timeout time.Duration) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+	if ofURL == nil && !c.Redis.TLS.Enabled {
+		return nil, nil
+	}
+	current, err := clientTLS(c.Files(), "redis.tls", c.Redis.TLS)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	const defaultTimeout = 5 * time.Second // the client's own
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(timeout, 0), defaultTimeout))
+		defer cancel()
+		t := current()
+		if ofURL != nil {
+			t.ServerName, t.InsecureSkipVerify = ofURL.ServerName, ofURL.InsecureSkipVerify
+		}
+		return (&tls.Dialer{NetDialer: &net.Dialer{KeepAlive: 5 * time.Minute}, Config: t}).DialContext(ctx, network, addr)
+	}, nil
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/internal/livefile"
+)
+
+// This file makes what may be replaced while the process runs: passwords, certificates, keys and authorities. They are read
+// again for each new connection.
+
+// clientTLS returns what gives each new connection its TLS configuration; prefix is the section of the settings.
+func clientTLS(files *livefile.Set, prefix string, c config.TLS) (func() *tls.Config, error) {
+	authority, err := openAuthority(files, prefix+".ca_file", c.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := openCertificate(files, prefix, c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return func() *tls.Config {
+		out := &tls.Config{MinVersion: tls.VersionTLS12}
+		if authority != nil {
+			out.RootCAs = authority.Get()
+		}
+		if certificate != nil {
+			out.Certificates = []tls.Certificate{certificate.Get()}
+		}
+		return out
+	}, nil
+}
+
+// openAuthority returns nil without a path.
+func openAuthority(files *livefile.Set, setting, path string) (*livefile.Value[*x509.CertPool], error) {
+	if path == "" {
+		return nil, nil
+	}
+	return livefile.Open(files, setting, func(contents [][]byte) (*x509.CertPool, error) {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(contents[0]) {
+			return nil, fmt.Errorf("%s holds no PEM certificate", path)
+		}
+		return pool, nil
+	}, path)
+}
+
+// openCertificate returns nil without a path.
+func openCertificate(files *livefile.Set, prefix, certFile, keyFile string) (*livefile.Value[tls.Certificate], error) {
+	if certFile == "" {
+		return nil, nil
+	}
+	return livefile.Open(files, prefix+".cert_file and key_file", func(contents [][]byte) (tls.Certificate, error) {
+		return tls.X509KeyPair(contents[0], contents[1])
+	}, certFile, keyFile)
+}
+
+func kafkaTLS(c config.Config) (func() *tls.Config, error) {
+	if !c.Kafka.TLS.Enabled {
+		return nil, nil
+	}
+	return clientTLS(c.Files(), "kafka.tls", c.Kafka.TLS)
+}
+
+// liveSASL authenticates each connection with the password that the file holds then.
+type liveSASL struct {
+	name    string
+	current *livefile.Value[sasl.Mechanism]
+}
+
+// Name is the mechanism's name.
+func (m liveSASL) Name() string { return m.name }
+
+// Start begins the authentication of one connection.
+func (m liveSASL) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
+	return m.current.Get().Start(ctx)
+}
+
+func kafkaSASL(c config.Config) (sasl.Mechanism, error) {
+	s := c.Kafka.SASL
+	if s.Mechanism == "" {
+		return nil, nil
+	}
+	m, err := mechanism(s, s.Password)
+	if err != nil || s.PasswordFile == "" {
+		return m, err
+	}
+	current, err := livefile.Open(c.Files(), "kafka.sasl.password_file", func(contents [][]byte) (sasl.Mechanism, error) {
+		password, err := config.ReadSecret(contents[0])
+		if err != nil {
+			return nil, err
+		}
+		return mechanism(s, password)
+	}, s.PasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	return liveSASL{m.Name(), current}, nil
+}
+
+func mechanism(s config.SASL, password config.Secret) (sasl.Mechanism, error) {
+	switch s.Mechanism {
+	case "plain":
+		return plain.Mechanism{Username: s.Username, Password: password.Reveal()}, nil
+	case "scram-sha-256":
+		return scram.Mechanism(scram.SHA256, s.Username, password.Reveal())
+	}
+	return scram.Mechanism(scram.SHA512, s.Username, password.Reveal()) // config knows no other
+}
+
+// login is a user and a password.
+type login struct{ user, password string }
+
+// credentials has the form that clients of MySQL and Redis want.
+func credentials(v *livefile.Value[login]) func(context.Context) (user, password string, err error) {
+	return func(context.Context) (string, string, error) {
+		l := v.Get()
+		return l.user, l.password, nil
+	}
+}
+
+// errRestart is what a file holds that was read again and has more changes than a process can follow.
+var errRestart = errors.New("it differs from what this process was started with in more than user and password; restart the process to use it")
+
+// openLogin opens a file that holds an address with user and password. take separates the two; now is what the process uses.
+func openLogin(files *livefile.Set, setting, path string, now config.Secret, take func(string) (login, string, error)) (*livefile.Value[login], error) {
+	_, rest, err := take(now.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	return livefile.Open(files, setting, func(contents [][]byte) (login, error) {
+		text, err := config.ReadSecret(contents[0])
+		if err != nil {
+			return login{}, err
+		}
+		l, now, err := take(text.Reveal())
+		if err == nil && now != rest {
+			err = errRestart
+		}
+		return l, err
+	}, path)
+}
+
+func takeDSN(text string) (login, string, error) {
+	dc, err := replica.Config{DSN: text}.DriverConfig()
+	if err != nil {
+		return login{}, "", err
+	}
+	rest, err := mysql.ParseDSN(text)
+	if err != nil {
+		return login{}, "", errors.New("the DSN cannot be parsed") // the driver's words may quote the password
+	}
+	rest.User, rest.Passwd = "", ""
+	return login{dc.User, dc.Passwd}, rest.FormatDSN(), nil
+}
+
+// takeURL separates the login of the Redis that is used from the rest of its URL, where a Sentinel's login stays.
+func takeURL(mode string) func(text string) (login, string, error) {
+	return func(text string) (login, string, error) {
+		u, err := url.Parse(text)
+		if err != nil {
+			return login{}, "", errors.New("the URL cannot be parsed") // the parser's words may quote the password
+		}
+		var l login
+		if q := u.Query(); mode == "sentinel" {
+			l.user, l.password = q.Get("username"), q.Get("password")
+			q.Del("username")
+			q.Del("password")
+			u.RawQuery = q.Encode()
+		} else if u.User != nil {
+			l.user = u.User.Username()
+			l.password, _ = u.User.Password()
+			u.User = nil
+		}
+		return l, u.String(), nil
+	}
+}
+
+// withMySQL adds to rc how the database is reached.
+func withMySQL(c config.Config, rc replica.Config) (replica.Config, error) {
+	if c.MySQL.DSN == "" {
+		return rc, usageError{errNoDSN}
+	}
+	rc.DSN = c.MySQL.DSN.Reveal()
+	if c.MySQL.DSNFile != "" {
+		live, err := openLogin(c.Files(), "mysql.dsn_file", c.MySQL.DSNFile, c.MySQL.DSN, takeDSN)
+		if err != nil {
+			return rc, usageError{err}
+		}
+		rc.Credentials = credentials(live)
+	}
+	if c.MySQL.TLS.Enabled {
+		t, err := clientTLS(c.Files(), "mysql.tls", c.MySQL.TLS)
+		if err != nil {
+			return rc, usageError{err}
+		}
+		rc.GetTLS = t
+	}
+	return rc, nil
+}
+
+// adminTLS returns the configuration of the admin API's listener, which uses the files as they are at each handshake; nil
+// without a certificate.
+func adminTLS(c config.Config) (*tls.Config, error) {
+	certificate, err := openCertificate(c.Files(), "admin.tls", c.Admin.TLS.CertFile, c.Admin.TLS.KeyFile)
+	if err != nil || certificate == nil {
+		return nil, err
+	}
+	authority, err := openAuthority(c.Files(), "admin.tls.client_ca_file", c.Admin.TLS.ClientCAFile)
+	if err != nil {
+		return nil, err
+	}
+	current := func() *tls.Config {
+		out := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate.Get()}, NextProtos: []string{"h2", "http/1.1"}}
+		if authority != nil {
+			out.ClientCAs, out.ClientAuth = authority.Get(), tls.RequireAndVerifyClientCert
+			out.SessionTicketsDisabled = true // a resumed session would not be verified by a replaced authority
+		}
+		return out
+	}
+	out := current()
+	out.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return current(), nil }
+	return out, nil
+}
