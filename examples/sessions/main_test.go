@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -36,25 +38,33 @@ type site struct {
 	t   *testing.T
 	url string
 	db  *sql.DB
+	// nodes are the addresses of the nodes, links what is between each of them and Redis.
+	nodes []string
+	links []*testenv.Proxy
+	// socket is the balancer's, "" for one that listens on a port.
+	socket string
 }
 
-// newSite starts everything; wrap, if not nil, stands between the balancer and each node.
+// newSite starts everything behind HAProxy; wrap, if not nil, stands between the balancer and each node.
 func newSite(t *testing.T, wrap func(http.Handler) http.Handler) *site {
 	t.Helper()
-	balancer, err := haproxy()
-	if err != nil {
-		testenv.Skip(t, err.Error())
-	}
-	ks, ms, rs := testenv.Kafka(t), testenv.MySQL(t), testenv.Redis(t)
-	o := options{brokers: strings.Join(ks.Brokers, ","), dsn: ms.NewDatabase(t), namespace: rs.Namespace(t), redis: "redis://" + rs.Addr + "/0"}
-	if rs.Addr == "" {
-		o.redis = "unix://" + rs.Socket
-	}
+	path := balancer(t, "haproxy")
+	s := newNodes(t, wrap)
+	s.balance(path)
+	return s
+}
+
+// newNodes starts everything but the balancer.
+func newNodes(t *testing.T, wrap func(http.Handler) http.Handler) *site {
+	t.Helper()
+	ks, ms, rs := testenv.Kafka(t), testenv.MySQL(t), testenv.StartRedis(t, testenv.RedisOptions{})
+	o := options{brokers: strings.Join(ks.Brokers, ","), dsn: ms.NewDatabase(t), namespace: rs.Namespace(t)}
 	s := &site{t: t, db: ms.Open(t, o.dsn)}
 	datasets := onTopic(t, ks.CreateTopic(t, 4))
 	s.work(ks, rs, o, datasets)
-	var addresses []string
 	for range 3 {
+		link := testenv.NewProxy(t, rs.Addr)
+		o.redis = "redis://" + link.Addr + "/0"
 		n, err := open(t.Context(), o, datasets, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -70,9 +80,9 @@ func newSite(t *testing.T, wrap func(http.Handler) http.Handler) *site {
 				t.Error(err)
 			}
 		})
-		addresses = append(addresses, server.Listener.Addr().String())
+		s.nodes = append(s.nodes, server.Listener.Addr().String())
+		s.links = append(s.links, link)
 	}
-	s.balance(balancer, addresses)
 	return s
 }
 
@@ -143,18 +153,20 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	})
 }
 
-// haproxy finds the balancer.
-func haproxy() (string, error) {
-	for _, name := range []string{"haproxy", "/usr/sbin/haproxy", "/usr/local/sbin/haproxy"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
+// balancer finds a balancer's program.
+func balancer(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range []string{"", "/usr/sbin/", "/usr/local/sbin/"} {
+		if path, err := exec.LookPath(dir + name); err == nil {
+			return path
 		}
 	}
-	return "", errors.New("no haproxy (Debian: haproxy); make test installs it where it runs as root on Debian")
+	testenv.Skip(t, "no "+name+"; make test installs it where it runs as root on Debian")
+	return ""
 }
 
 // balance starts HAProxy with the example's own configuration, on a port that is free, and waits until it uses all nodes.
-func (s *site) balance(path string, nodes []string) {
+func (s *site) balance(path string) {
 	t := s.t
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -168,30 +180,43 @@ func (s *site) balance(path string, nodes []string) {
 	}
 	cmd := exec.Command(path, "-db", "-f", "haproxy.cfg")
 	cmd.ExtraFiles = []*os.File{f} // the child's descriptor 3: the port cannot be taken in between
-	cmd.Env = append(os.Environ(), "LISTEN=fd@3", "NODE1="+nodes[0], "NODE2="+nodes[1], "NODE3="+nodes[2])
+	cmd.Env = append(os.Environ(), "LISTEN=fd@3", "NODE1="+s.nodes[0], "NODE2="+s.nodes[1], "NODE3="+s.nodes[2])
 	testenv.StartProcess(t, "haproxy", cmd)
 	if err := errors.Join(f.Close(), l.Close()); err != nil {
 		t.Fatal(err)
 	}
+	s.awaitServed("one", "two", "three")
+}
+
+// awaitServed waits until a run of requests was served by exactly these nodes, all of them successfully.
+func (s *site) awaitServed(want ...string) {
+	s.t.Helper()
 	tr := &http.Transport{}
-	t.Cleanup(tr.CloseIdleConnections)
+	if s.socket != "" {
+		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", s.socket)
+		}
+	}
+	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr, Timeout: patience}
-	served := map[string]bool{}
-	testenv.Eventually(t, patience, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/healthz", nil)
-		if err != nil {
-			return err
+	testenv.Eventually(s.t, patience, func(ctx context.Context) error {
+		served := map[string]int{}
+		for range 12 {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/healthz", nil)
+			if err != nil {
+				return err
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNoContent {
+				return fmt.Errorf("status %d, %w", resp.StatusCode, err)
+			}
+			served[resp.Header.Get("Served-By")]++
 		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		if err := resp.Body.Close(); err != nil {
-			return err
-		}
-		served[resp.Header.Get("Served-By")] = resp.StatusCode == http.StatusNoContent
-		if !served["one"] || !served["two"] || !served["three"] {
-			return fmt.Errorf("served by %v", served)
+		if got := slices.Sorted(maps.Keys(served)); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			return fmt.Errorf("served by %v, want %v", got, want)
 		}
 		return nil
 	})

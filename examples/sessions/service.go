@@ -26,8 +26,8 @@ type service struct {
 
 // handler gives the routes. Each request waits until this node has seen what its token names, so a user who comes from
 // another node finds here what was written there.
-func (s *service) handler(waiter readyours.Waiter) (http.Handler, error) {
-	tokens, err := readyours.New(readyours.Config{Waiter: waiter, Cookie: tokenCookie})
+func (s *service) handler(node *invalidation.Node) (http.Handler, error) {
+	tokens, err := readyours.New(readyours.Config{Waiter: node, Cookie: tokenCookie})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what is wrong
 	}
@@ -38,6 +38,7 @@ func (s *service) handler(waiter readyours.Waiter) (http.Handler, error) {
 	mux.HandleFunc("DELETE /session", s.logout)
 	all := http.NewServeMux()
 	all.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	all.Handle("GET /cachez", node.CheckHandler())
 	all.Handle("/", tokens.Wrap(mux))
 	return all, nil
 }

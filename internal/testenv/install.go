@@ -34,6 +34,7 @@ func needed() []software {
 func extras() []software {
 	return []software{
 		{pkg: "haproxy", program: "haproxy"},
+		{pkg: "nginx-light", program: "nginx"},
 		{pkg: "php-cli", program: "php"},
 		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
 		{pkg: "python3-redis", probe: `python3 -c "import redis" || /usr/bin/python3 -c "import redis"`},
