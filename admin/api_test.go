@@ -74,7 +74,7 @@ func TestEventsComeInEveryMode(t *testing.T) {
 	for want, a := range map[string]answer{
 		"give dataset too":  r.want(422, "publisher", "POST", "/v1/invalidations", map[string]any{"keys": []string{"a"}}),
 		"keys[1]: key":      r.want(422, "publisher", "POST", "/v1/invalidations", map[string]any{"dataset": "items", "keys": []string{"a", ""}}),
-		"no ce-specversion": post(422, "application/json", cloudEvent("a", 5)),
+		"no ce-specversion": post(415, "application/json", cloudEvent("a", 5)),
 	} {
 		if !strings.Contains(string(a.body), want) {
 			t.Errorf("answer %s does not have %q", a.body, want)

@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -15,10 +17,10 @@ import (
 // Limits of the listener.
 const (
 	maxHeaderBytes = 16 << 10
-	maxBody        = 1 << 20
-	maxPublishBody = 8 << 20
-	maxStreams     = 64
-	requestTimeout = 30 * time.Second
+	// maxStreams and maxTokenStreams bound the open streams of a server and of one token.
+	maxStreams      = 256
+	maxTokenStreams = 64
+	requestTimeout  = 30 * time.Second
 	// wrongTokens bounds how many wrong tokens a second get an answer of their own.
 	wrongTokens      = 10
 	wrongTokensBurst = 100
@@ -36,7 +38,11 @@ type rule struct {
 	stream bool
 	// body is the greatest size of the request's body; 0 means maxBody.
 	body int64
+	// events: the body holds CloudEvents; else it is JSON.
+	events bool
 }
+
+func (ru *rule) bodyLimit() int64 { return cmp.Or(ru.body, maxBody) }
 
 // gate is the one way to the mux.
 type gate struct {
@@ -45,13 +51,22 @@ type gate struct {
 	tokens *TokenFile // nil: no authentication
 	audit  auditLog
 	srv    *Server
+	bodies *bodies
 
-	wrong    *rate.Limiter
-	perToken rate.Limit
+	wrong *rate.Limiter
+	// perToken bounds the requests a second of one token, publishing those of routes that publish: each has its own share.
+	perToken, publishing rate.Limit
+	refused              refusals
 
 	mu       sync.Mutex // guards what follows
-	limiters map[string]*rate.Limiter
-	streams  int
+	limiters map[share]*rate.Limiter
+	streams  map[string]int // open ones by the token's name
+}
+
+// share is what a rate is counted for.
+type share struct {
+	token   string
+	publish bool
 }
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -95,13 +110,15 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="freshet"`)
 		problem(w, status, "give a token: Authorization: Bearer …; `freshet admin token` makes one")
 		return
+	case status == http.StatusTooManyRequests:
+		g.refused.refuse(w, status, refusedWrongToken, "too many requests with wrong tokens; wait a second")
+		return
 	case status != 0:
 		problem(w, status, "this request is not taken from here just now")
 		return
 	}
-	if !g.limiter(who.Name).Allow() {
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusTooManyRequests, "too many requests with this token; wait a second")
+	if !g.limiter(who.Name, ru.least == Publisher).Allow() {
+		g.refused.refuse(w, http.StatusTooManyRequests, refusedRate, "too many requests with this token; wait a second")
 		return
 	}
 	switch {
@@ -214,35 +231,48 @@ func loopbackHost(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func (g *gate) limiter(name string) *rate.Limiter {
+func (g *gate) limiter(token string, publish bool) *rate.Limiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l, ok := g.limiters[name]
+	of := share{token, publish}
+	l, ok := g.limiters[of]
 	if !ok {
-		l = rate.NewLimiter(g.perToken, max(1, int(2*g.perToken)))
-		g.limiters[name] = l
+		limit := g.perToken
+		if publish {
+			limit = g.publishing
+		}
+		l = rate.NewLimiter(limit, max(1, int(2*limit)))
+		g.limiters[of] = l
 	}
 	return l
 }
 
 // serve bounds and audits a request that may pass.
 func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
-	limit := int64(maxBody)
-	if ru.body > 0 {
-		limit = ru.body
+	if r.ContentLength != 0 {
+		if detail := mediaProblem(r, &ru); detail != "" {
+			g.refused.refuse(w, http.StatusUnsupportedMediaType, refusedBodyType, detail)
+			return
+		}
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	release, status := g.bodies.hold(w, r, &ru)
+	if status != 0 {
+		g.refuseBody(w, status, &ru)
+		return
+	}
+	defer release()
 	if ru.stream && r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream") // a body that has no end is not written to be thrown away
 		w.WriteHeader(http.StatusOK)
 		return
 	}
 	if ru.stream {
-		if !g.enterStream() {
-			problem(w, http.StatusServiceUnavailable, "too many streams are open")
+		who := principalOf(r.Context()).Name
+		if status, detail := g.enterStream(who); status != 0 {
+			g.refused.refuse(w, status, refusedStreams, detail)
 			return
 		}
-		defer g.leaveStream()
+		defer g.leaveStream(who)
 		ctx, end := g.whileAllowed(r)
 		defer end()
 		r = r.WithContext(ctx) //nolint:contextcheck // it is the request's, and the server's end ends it too
@@ -258,20 +288,39 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 	g.serveAudited(w, r, pattern)
 }
 
-func (g *gate) enterStream() bool {
+// enterStream opens a stream of a token, or returns the status of its refusal and why.
+func (g *gate) enterStream(token string) (status int, detail string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.streams >= maxStreams {
-		return false
+	open := 0
+	for _, n := range g.streams {
+		open += n
 	}
-	g.streams++
-	return true
+	switch {
+	case open >= maxStreams:
+		return http.StatusServiceUnavailable, "too many streams are open here"
+	case g.tokens != nil && g.streams[token] >= maxTokenStreams:
+		return http.StatusTooManyRequests, fmt.Sprintf("this token has %d streams open, which is the most; close one, or use a token for each client", maxTokenStreams)
+	}
+	g.streams[token]++
+	return 0, ""
 }
 
-func (g *gate) leaveStream() {
+func (g *gate) leaveStream(token string) {
 	g.mu.Lock()
-	g.streams--
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	if g.streams[token]--; g.streams[token] == 0 {
+		delete(g.streams, token)
+	}
+}
+
+func (g *gate) openStreams() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, open := range g.streams {
+		n += open
+	}
+	return n
 }
 
 // recorder remembers the status of an answer.

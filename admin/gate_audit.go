@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net"
 	"net/http"
 )
@@ -55,34 +53,15 @@ func (g *gate) entry(r *http.Request, who Principal, pattern string) Entry {
 }
 
 // askedFor returns the members of the body that say what is to be changed and why, without a record's content or the names
-// that are made of it. The body can be read again.
+// that are made of it.
 func askedFor(r *http.Request) map[string]json.RawMessage {
-	head, err := io.ReadAll(io.LimitReader(r.Body, maxAuditBody+1))
-	body := r.Body
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), &after{body, err}), body}
+	body := bodyText(r.Body)
 	var asked map[string]json.RawMessage
-	if err != nil || len(head) > maxAuditBody || json.Unmarshal(head, &asked) != nil {
+	if len(body) > maxAuditBody || json.Unmarshal([]byte(body), &asked) != nil {
 		return nil
 	}
 	for _, content := range []string{"data", "names", "tags"} {
 		delete(asked, content)
 	}
 	return asked
-}
-
-// after continues a body whose beginning was read, with the error that ended that, if any.
-type after struct {
-	r   io.Reader
-	err error
-}
-
-// Read reads on.
-func (a *after) Read(p []byte) (int, error) {
-	if a.err != nil {
-		return 0, a.err
-	}
-	return a.r.Read(p)
 }

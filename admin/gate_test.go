@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -156,6 +157,66 @@ func TestLimits(t *testing.T) {
 	if got := r.do("admin", "GET", "/v1/datasets", nil).status; got != 200 {
 		t.Errorf("another token while somebody guesses: got %d", got)
 	}
+}
+
+// What publishes has a rate of its own, so that neither viewers' polling nor publishing uses up the other's. Refusals are counted.
+func TestPublishingHasARateOfItsOwn(t *testing.T) {
+	r := newRig(t, func(c *admin.Config) { c.Rate, c.PublishRate = 1, 100_000 })
+	body := map[string]any{"names": []string{"item:a"}}
+	for range 20 {
+		r.want(202, "admin", "POST", "/v1/invalidations", body)
+	}
+	refused := uint64(0)
+	for range 20 {
+		if a := r.do("admin", "GET", "/v1/datasets", nil); a.status == 429 {
+			refused++
+			if a.header.Get("Retry-After") != "1" || a.header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("refused with %v", a.header)
+			}
+		}
+	}
+	if refused == 0 || r.stats().Refused["rate"] != refused {
+		t.Errorf("%d requests were refused, counted are %v", refused, r.stats().Refused)
+	}
+	r.want(202, "admin", "POST", "/v1/invalidations", body)
+}
+
+// One token cannot take all streams, and a stream that ends frees its place.
+func TestStreamsOfOneTokenAreBounded(t *testing.T) {
+	r := newRig(t, nil)
+	const most = 64
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	open := func(role string) int {
+		req, err := http.NewRequestWithContext(ctx, "GET", r.http.URL+"/v1/messages/follow?dataset=items&from=end", nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer "+r.tokens[role])
+		res, err := http.DefaultTransport.RoundTrip(req)
+		must(t, err)
+		t.Cleanup(func() { res.Body.Close() })
+		return res.StatusCode
+	}
+	for i := range most {
+		if got := open("viewer"); got != 200 {
+			t.Fatalf("stream %d: status %d", i, got)
+		}
+	}
+	if got := open("viewer"); got != 429 {
+		t.Errorf("one more: status %d, want 429", got)
+	}
+	if got := open("operator"); got != 200 {
+		t.Errorf("another token's: status %d", got)
+	}
+	if got := r.stats(); got.Streams != most+1 || got.Refused["streams"] != 1 {
+		t.Errorf("stats %+v", got)
+	}
+	cancel()
+	testenv.Eventually(t, 30*time.Second, func(ctxT) error {
+		if n := r.stats().Streams; n != 0 {
+			return statusError(n)
+		}
+		return nil
+	})
 }
 
 func TestBrowsersOfOtherOrigins(t *testing.T) {

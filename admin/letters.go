@@ -120,7 +120,7 @@ func (s *Server) letterRoutes() {
 		Method: http.MethodPost, Path: "/v1/deadletters/{id}/edit", OperationID: "edit-deadletter", Summary: "Publish a corrected event in the place of an open letter",
 		Description: "The event is about the letter's record, under its version, with the data given here; it is checked like any other and gets a new id. " +
 			"If the record is as new or newer already, nothing is published and the letter becomes superseded. A dry run unless dry_run is false.",
-		MaxBodyBytes: maxPublishBody,
+		MaxBodyBytes: maxEditBody + 1,
 	}, s.editLetter)
 	huma.Register(s.api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/deadletters/redrives", OperationID: "redrive-deadletters", Summary: "Apply open letters again under their stored versions",

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,18 +15,28 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// maxEvents is the greatest number of events of one request.
-const maxEvents = 1000
+const (
+	// maxEvents is the greatest number of events of one request.
+	maxEvents = 1000
+	// maxStructured bounds an event in the JSON format before it is read: its data may have spaces, or be in base64.
+	maxStructured = 2 * schemas.MaxRecordBytes
+
+	mediaStructured = "application/cloudevents+json"
+	mediaBatch      = "application/cloudevents-batch+json"
+)
 
 func (s *Server) publishRoutes() {
 	huma.Register(s.api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/events", OperationID: "publish-events", Summary: "Publish CloudEvents",
 		Description: "CloudEvents 1.0 over HTTP: binary (ce-… headers), structured (application/cloudevents+json) or a batch (application/cloudevents-batch+json). " +
 			"The extension attributes partitionkey (the record's key) and sequence (its version) are needed; the dataset comes from ?dataset= or from the subject <dataset>/<key>. All events are checked before the first is sent.",
-		DefaultStatus: http.StatusAccepted, MaxBodyBytes: maxPublishBody, SkipValidateBody: true,
+		DefaultStatus: http.StatusAccepted,
 	}, s.publishEvents)
-	// A deletion in binary mode has no body. What misses one is told by what reads the events.
-	s.api.OpenAPI().Paths["/v1/events"].Post.RequestBody.Required = false
+	// It is documented here and read by the route itself. A deletion in binary mode has no body.
+	s.api.OpenAPI().Paths["/v1/events"].Post.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
+		mediaStructured: {Schema: &huma.Schema{Type: huma.TypeObject}}, mediaBatch: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
+		"application/json": {Schema: &huma.Schema{Description: "the data of an event in binary mode"}},
+	}}
 	huma.Register(s.api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/invalidations", OperationID: "publish-invalidation", Summary: "Make cached entries stale",
 		DefaultStatus: http.StatusAccepted,
@@ -38,13 +47,14 @@ func (s *Server) publishRoutes() {
 type eventsInput struct {
 	Dataset     string `query:"dataset" maxLength:"64" doc:"the dataset, if the subject does not name it"`
 	ContentType string `header:"Content-Type"`
-	RawBody     []byte `contentType:"application/json"`
 
 	headers []schemas.Header
+	body    string
 }
 
-// Resolve gathers the headers of the binary mode.
+// Resolve takes the body, and gathers the headers of the binary mode.
 func (in *eventsInput) Resolve(ctx huma.Context) []error {
+	in.body = bodyText(ctx.BodyReader())
 	ctx.EachHeader(func(name, value string) {
 		lower := strings.ToLower(name)
 		attr, ok := strings.CutPrefix(lower, "ce-")
@@ -97,10 +107,10 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 		return nil, malformed("has a content type that cannot be read", "send application/cloudevents+json, -batch+json, or ce-… headers")
 	}
 	switch media {
-	case "application/cloudevents-batch+json":
+	case mediaBatch:
 		var list []string
 		tooMany := malformed(fmt.Sprintf("has more than %d events", maxEvents), "send them in several requests")
-		err := schemas.WalkArray(string(in.RawBody), func(v schemas.JSON) error {
+		err := schemas.WalkArray(in.body, func(v schemas.JSON) error {
 			if len(list) == maxEvents {
 				return tooMany
 			}
@@ -117,15 +127,15 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 		}
 		var events []schemas.Event
 		for i, one := range list {
-			evs, err := s.structured(in.Dataset, []byte(one))
+			evs, err := s.structured(in.Dataset, one)
 			if err != nil {
 				return nil, fmt.Errorf("event %d: %w", i, err)
 			}
 			events = append(events, evs...)
 		}
 		return events, nil
-	case "application/cloudevents+json", "application/cloudevents":
-		return s.structured(in.Dataset, in.RawBody)
+	case mediaStructured:
+		return s.structured(in.Dataset, in.body)
 	}
 	return s.binary(in)
 }
@@ -144,19 +154,26 @@ func (s *Server) binary(in *eventsInput) ([]schemas.Event, error) {
 	if !slices.ContainsFunc(in.headers, func(h schemas.Header) bool { return h.Key == "ce_specversion" }) {
 		return nil, malformed("is no CloudEvent: it has no ce-specversion header, and its content type is not application/cloudevents+json", "send the one or the other")
 	}
-	rec := schemas.Record{Headers: in.headers, Value: in.RawBody}
-	if len(in.RawBody) == 0 {
-		rec.Value = nil
-	} else if in.ContentType != "" {
+	if len(in.body) > schemas.MaxRecordBytes {
+		return nil, malformed("has more data than an event may have", fmt.Sprintf("send at most %d bytes", schemas.MaxRecordBytes))
+	}
+	rec := schemas.Record{Headers: in.headers}
+	if in.body != "" {
+		rec.Value = []byte(in.body)
+	}
+	if in.body != "" && in.ContentType != "" {
 		rec.Headers = append(rec.Headers, schemas.Header{Key: "content-type", Value: []byte(in.ContentType)})
 	}
 	return s.decode(in.Dataset, subject, key, hasKey, rec)
 }
 
-func (s *Server) structured(dataset string, body []byte) ([]schemas.Event, error) {
+func (s *Server) structured(dataset, body string) ([]schemas.Event, error) {
+	if len(body) > maxStructured {
+		return nil, malformed("has an event that is too large", fmt.Sprintf("an event is at most %d bytes", schemas.MaxRecordBytes))
+	}
 	var subject, key string
 	hasKey := false
-	err := schemas.WalkObject(string(body), func(name string, v schemas.JSON) error { // which refuses duplicates, and knows no other spelling
+	err := schemas.WalkObject(body, func(name string, v schemas.JSON) error { // which refuses duplicates, and knows no other spelling
 		switch {
 		case name == "subject" && v.Kind == schemas.JSONString:
 			subject = v.Text
@@ -171,7 +188,7 @@ func (s *Server) structured(dataset string, body []byte) ([]schemas.Event, error
 		return nil, malformed("is no CloudEvent in the JSON format", "send one JSON object, each member once")
 	}
 	rec := schemas.Record{
-		Value:   bytes.Clone(body),
+		Value:   []byte(body),
 		Headers: []schemas.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}},
 	}
 	return s.decode(dataset, subject, key, hasKey, rec)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -28,6 +29,8 @@ const (
 	DefaultListen = "127.0.0.1:7789"
 	// DefaultRate is how many requests a second one token gets.
 	DefaultRate = 100
+	// DefaultPublishRate is how many requests a second that publish one token gets. Each may have up to 1000 events.
+	DefaultPublishRate = 1000
 	// DefaultDrain is how long /readyz says "draining" before the listener closes.
 	DefaultDrain = time.Second
 )
@@ -54,8 +57,10 @@ type Config struct {
 	Tokens *TokenFile
 	// TLS encrypts the listener; nil: plain HTTP. With ClientCAs, clients show certificates beside their token.
 	TLS *tls.Config
-	// Rate is how many requests a second one token gets; 0 means DefaultRate.
+	// Rate is how many requests a second one token gets; 0 means DefaultRate. Requests that publish do not count.
 	Rate float64
+	// PublishRate is how many requests a second that publish events or invalidations one token gets; 0 means DefaultPublishRate.
+	PublishRate float64
 	// Drain is how long the server goes on, unready, before it closes; 0 means DefaultDrain, negative: not at all.
 	Drain time.Duration
 
@@ -103,16 +108,15 @@ func (c *Config) fill() error {
 			return fmt.Errorf("%w: %s is missing", ErrConfig, field)
 		}
 	}
-	if c.Rate < 0 {
-		return fmt.Errorf("%w: Rate is %v; it must not be negative", ErrConfig, c.Rate)
+	if c.Rate < 0 || c.PublishRate < 0 {
+		return fmt.Errorf("%w: Rate is %v and PublishRate %v; neither may be negative", ErrConfig, c.Rate, c.PublishRate)
 	}
 	if c.TLS != nil {
 		c.TLS = c.TLS.Clone()
 		c.TLS.MinVersion = max(c.TLS.MinVersion, tls.VersionTLS12)
 	}
-	if c.Rate == 0 {
-		c.Rate = DefaultRate
-	}
+	c.Rate = cmp.Or(c.Rate, DefaultRate)
+	c.PublishRate = cmp.Or(c.PublishRate, DefaultPublishRate)
 	if c.Drain == 0 {
 		c.Drain = DefaultDrain
 	}
@@ -129,6 +133,7 @@ type Server struct {
 	log     *slog.Logger
 	api     huma.API
 	mux     *http.ServeMux
+	gate    *gate
 	handler http.Handler
 	ops     map[string]string // pattern → operation id
 
@@ -157,14 +162,16 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
+	s.gate = &gate{
+		mux: s.mux, rules: rules(), tokens: cfg.Tokens, audit: auditLog{cfg.Replica.DB()}, srv: s, bodies: newBodies(),
+		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), publishing: rate.Limit(cfg.PublishRate),
+		limiters: map[share]*rate.Limiter{}, streams: map[string]int{},
+	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
-	s.handler = guard.Handler(&gate{
-		mux: s.mux, rules: rules(), tokens: cfg.Tokens, audit: auditLog{cfg.Replica.DB()}, srv: s,
-		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), limiters: map[string]*rate.Limiter{},
-	})
+	s.handler = guard.Handler(s.gate)
 	return s, nil
 }
 

@@ -20,11 +20,23 @@ import (
 // errBody is the cause of every refusal here.
 var errBody = errors.New("the body is refused")
 
+// maxItems is the greatest number of items of an array in a body.
+const maxItems = 10_000
+
 // strictJSON is the one format of requests and answers.
 func strictJSON() map[string]huma.Format {
 	f := huma.DefaultJSONFormat
 	f.Unmarshal = func(data []byte, v any) error {
-		if err := checkBody(string(data), reflect.TypeOf(v), ""); err != nil {
+		text := string(data)
+		if _, err := schemas.ReadJSON(text); err != nil { // also refuses duplicate members anywhere
+			return bodyError("", err)
+		}
+		if out, ok := v.(*any); ok {
+			var err error
+			*out, err = shallow(text)
+			return err
+		}
+		if err := checkMembers(text, reflect.TypeOf(v), ""); err != nil {
 			return err
 		}
 		return json.Unmarshal(data, v)
@@ -32,41 +44,78 @@ func strictJSON() map[string]huma.Format {
 	return map[string]huma.Format{"application/json": f, "json": f}
 }
 
-// checkBody refuses duplicate members anywhere in text, and members that t does not have under exactly this name.
-func checkBody(text string, t reflect.Type, at string) error {
-	for t != nil && t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
+// shallow reads a body for its validation, as encoding/json would, but for what is inside of a member's objects and of an array's
+// arrays and objects. No route takes such, except as a record's content, and a tree of it takes many times the memory of its text.
+func shallow(text string) (any, error) {
 	v, err := schemas.ReadJSON(text)
 	if err != nil {
-		return bodyError(at, err)
+		return nil, bodyError("", err)
 	}
-	switch v.Kind {
-	case schemas.JSONObject:
-		members := membersOf(t)
-		err = schemas.WalkObject(v.Text, func(name string, v schemas.JSON) error {
-			of, known := members[name]
-			if members != nil && !known {
-				return fmt.Errorf("%w: %s is no member of it; names are case-sensitive", errBody, join(at, name))
-			}
-			return checkInner(v, of, join(at, name))
-		})
-	case schemas.JSONArray:
-		var of reflect.Type
-		if t != nil && t.Kind() == reflect.Slice {
-			of = t.Elem()
-		}
-		err = schemas.WalkArray(v.Text, func(v schemas.JSON) error { return checkInner(v, of, at) })
-	default:
+	if v.Kind != schemas.JSONObject {
+		return items(v)
 	}
-	return bodyError(at, err)
+	out := map[string]any{}
+	err = schemas.WalkObject(v.Text, func(name string, v schemas.JSON) error {
+		out[name], err = items(v)
+		return err
+	})
+	return out, bodyError("", err)
 }
 
-func checkInner(v schemas.JSON, t reflect.Type, at string) error {
-	if v.Kind != schemas.JSONObject && v.Kind != schemas.JSONArray {
+// items reads a scalar, or an array of scalars. Other values keep their type and lose their content.
+func items(v schemas.JSON) (any, error) {
+	if v.Kind != schemas.JSONArray {
+		return scalar(v)
+	}
+	out := []any{}
+	err := schemas.WalkArray(v.Text, func(v schemas.JSON) error {
+		if len(out) == maxItems {
+			return fmt.Errorf("%w: an array has more than %d items", errBody, maxItems)
+		}
+		one, err := scalar(v)
+		out = append(out, one)
+		return err
+	})
+	return out, bodyError("", err)
+}
+
+func scalar(v schemas.JSON) (out any, err error) {
+	switch v.Kind {
+	case schemas.JSONObject:
+		return map[string]any{}, nil
+	case schemas.JSONArray:
+		return []any{}, nil
+	case schemas.JSONString:
+		return v.Text, nil
+	default:
+		err = json.Unmarshal([]byte(v.Text), &out)
+		return out, err
+	}
+}
+
+// checkMembers refuses members that t does not have under exactly this name, and arrays that are too long.
+func checkMembers(text string, t reflect.Type, at string) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	members := membersOf(t)
+	if members == nil {
 		return nil
 	}
-	return checkBody(v.Text, t, at)
+	return bodyError(at, schemas.WalkObject(text, func(name string, v schemas.JSON) error {
+		of, known := members[name]
+		if !known {
+			return fmt.Errorf("%w: %s is no member of it; names are case-sensitive", errBody, join(at, name))
+		}
+		switch {
+		case v.Kind == schemas.JSONArray && of.Kind() == reflect.Slice && of.Elem().Kind() != reflect.Uint8:
+			_, err := items(v)
+			return err
+		case v.Kind == schemas.JSONObject:
+			return checkMembers(v.Text, of, join(at, name))
+		}
+		return nil
+	}))
 }
 
 func bodyError(at string, err error) error {

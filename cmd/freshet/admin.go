@@ -101,8 +101,9 @@ func (p *program) openAPICommand() *cobra.Command {
 
 // runAdmin boots the admin API.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
+	leanGC()
 	ac := admin.Config{
-		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems,
+		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 	}
 	var err error
@@ -151,5 +152,6 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 	if err != nil {
 		return err
 	}
+	reg.MustRegister(adminCollector{s.Stats})
 	return s.Run(ctx)
 }

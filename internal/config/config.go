@@ -124,10 +124,11 @@ type Producer struct {
 
 // Admin is the listener of the admin API.
 type Admin struct {
-	Listen     string   `koanf:"listen"`
-	TokensFile string   `koanf:"tokens_file"`
-	TLS        AdminTLS `koanf:"tls"`
-	Rate       int      `koanf:"rate"`
+	Listen      string   `koanf:"listen"`
+	TokensFile  string   `koanf:"tokens_file"`
+	TLS         AdminTLS `koanf:"tls"`
+	Rate        int      `koanf:"rate"`
+	PublishRate int      `koanf:"publish_rate"`
 }
 
 // AdminTLS encrypts the admin API.
@@ -328,6 +329,9 @@ func (c *Config) validate() error {
 	}
 	if c.Admin.Rate < 0 {
 		bad("admin.rate", "is negative; give requests a second for each token")
+	}
+	if c.Admin.PublishRate < 0 {
+		bad("admin.publish_rate", "is negative; give requests a second for each token")
 	}
 	if c.Worker.Window > c.Worker.KeepDisplaced {
 		bad("worker.window", "is above worker.keep_displaced; lower it")

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/freshet/freshet/admin"
+)
+
+// adminCollector shows the admin API's Stats as metrics.
+type adminCollector struct{ stats func() admin.Stats }
+
+// Describe sends nothing: the reasons are those that occurred.
+func (adminCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c adminCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.stats()
+	for reason, n := range s.Refused {
+		ch <- prometheus.MustNewConstMetric(
+			prometheus.NewDesc("freshet_admin_refused_total", "Requests to the admin API that were refused because of a limit.", []string{"reason"}, nil),
+			prometheus.CounterValue, float64(n), reason,
+		)
+	}
+	for name, m := range map[string]struct {
+		help  string
+		value float64
+	}{
+		"freshet_admin_streams":    {"Open streams of the admin API.", float64(s.Streams)},
+		"freshet_admin_body_bytes": {"Bytes of requests' bodies that the admin API may hold at this moment.", float64(s.BodyBytes)},
+	} {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, m.help, nil, nil), prometheus.GaugeValue, m.value)
+	}
+}
