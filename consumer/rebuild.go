@@ -73,8 +73,8 @@ type TailLog interface {
 	Positions(ctx context.Context, topic, id string) (map[string]int64, error)
 	// GrowJob lets a replay read further. Errors: replica.ErrJobMoved.
 	GrowJob(ctx context.Context, id, owner, dataset string, ends map[string]int64) error
-	// ApplyRedriven applies the events of redriven letters.
-	ApplyRedriven(ctx context.Context, d *schemas.Dataset) (int, error)
+	// ApplyRedriven applies the events of redriven letters that have does not know yet.
+	ApplyRedriven(ctx context.Context, d *schemas.Dataset, have *replica.Reapplied) (int, error)
 	// SupersedeLetters marks open letters that were overtaken.
 	SupersedeLetters(ctx context.Context, d *schemas.Dataset) (int64, error)
 }
@@ -139,6 +139,8 @@ type rebuilding struct {
 	// compared: suspects are the records that the present table has in a higher version than the new one, or alone, as long
 	// as live batches went on; unnamed counts live rows whose key no event can have.
 	compared bool
+	// redriven are the letters that the new table has.
+	redriven replica.Reapplied
 	suspects []string
 	unnamed  int64
 }
@@ -265,8 +267,11 @@ func (x *rebuilding) read(ctx context.Context) error {
 // it is to be tried again.
 func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 	log := x.r.cfg.Log
-	if _, err := log.ApplyRedriven(ctx, x.tables.Shadow); err != nil {
-		return false, err //nolint:wrapcheck // it names what it did
+	// Twice: the second pass has what came during the first, so that hardly any is left for when live batches wait.
+	for range 2 {
+		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
+			return false, err //nolint:wrapcheck // it names what it did
+		}
 	}
 	x.hurry = true
 	defer func() { x.hurry = false }()
@@ -277,7 +282,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 		if err := x.read(ctx); err != nil {
 			return err
 		}
-		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow); err != nil {
+		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
 		if err := x.lost(ctx); err != nil {
@@ -356,7 +361,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 	if err := x.read(ctx); err != nil {
 		return err
 	}
-	_, err = x.r.cfg.Log.ApplyRedriven(ctx, x.live)
+	_, err = x.r.cfg.Log.ApplyRedriven(ctx, x.live, &x.redriven)
 	return err //nolint:wrapcheck // it names what it did
 }
 

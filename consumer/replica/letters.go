@@ -64,6 +64,8 @@ type LetterQuery struct {
 	From, Until int64
 	// Since leaves out letters that were written before, by the database's clock; zero means no bound.
 	Since time.Time
+	// Changed leaves out letters whose state was last changed before, by the database's clock; zero means no bound.
+	Changed time.Time
 	// After is the last letter of the page before; nil begins at the first.
 	After *LetterID
 	// Limit is the greatest number of letters; 0 means DefaultLetters, or all to Discard.
@@ -153,6 +155,7 @@ func (q LetterQuery) where() (string, []any) {
 	add(q.From > 0, "`off` >= ?", q.From)
 	add(q.Until > 0, "`off` < ?", q.Until)
 	add(!q.Since.IsZero(), "created_at >= ?", q.Since.UnixMilli())
+	add(!q.Changed.IsZero(), "updated_at >= ?", q.Changed.UnixMilli())
 	if a := q.After; a != nil {
 		add(true, "(source > ? OR (source = ? AND (`off` > ? OR (`off` = ? AND idx > ?))))",
 			[]byte(a.Source), []byte(a.Source), a.Offset, a.Offset, int64(a.Index))

@@ -82,10 +82,16 @@ func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredL
 	return done, out, nil
 }
 
-// redriving is transact for letters, which others may deal with meanwhile.
+// redriving is transact for letters, which others may deal with meanwhile. Each transaction ends within redriveLimit, which
+// a rebuild relies on.
 func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Context, *writer) error) error {
+	limited := func(ctx context.Context, w *writer) error {
+		ctx, cancel := context.WithTimeout(ctx, redriveLimit)
+		defer cancel()
+		return fn(ctx, w)
+	}
 	for {
-		if err := m.transact(ctx, what, fn); !errors.Is(err, errLetterMoved) {
+		if err := m.transact(ctx, what, limited); !errors.Is(err, errLetterMoved) {
 			return err
 		}
 	}

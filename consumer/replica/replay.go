@@ -94,7 +94,7 @@ func (r *replay) do(ctx context.Context) error {
 		}
 		return r.finish(ctx)
 	}
-	r.parts = r.m.split(r.newest())
+	r.parts = r.m.split(newest(r.rb.Events))
 	if err := r.checkHashes(ctx); err != nil {
 		return err
 	}
@@ -158,11 +158,12 @@ func (r *replay) settle(ctx context.Context) error {
 	return r.writeLetters(ctx)
 }
 
-// newest gives the newest event of each record, the older ones linked behind it.
-func (r *replay) newest() []*Change {
+// newest returns the newest event of each record, the older ones linked behind it. A change that comes after a newer one of
+// its record is left out.
+func newest(events []*Change) []*Change {
 	byKey := map[string]int{}
 	var out []*Change
-	for _, ev := range r.rb.Events {
+	for _, ev := range events {
 		c := *ev // the links are this try's
 		c.Older = nil
 		at, ok := byKey[c.Event.Key]

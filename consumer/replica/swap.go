@@ -19,11 +19,10 @@ const (
 	// renameWait is how long the swap waits for readers of the table; new readers wait with it.
 	renameWait = 2 * time.Second
 
-	sqlHashHold  = "SELECT value FROM freshet_meta WHERE name = ? FOR UPDATE"
-	sqlAllNext   = "SELECT source, next_offset FROM freshet_position WHERE source >= ? AND source < ? ORDER BY source"
-	sqlNoteHold  = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
-	sqlGrowPart  = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, 0, 0, ?) ON DUPLICATE KEY UPDATE end_off = GREATEST(end_off, ?)"
-	redriveChunk = 100
+	sqlHashHold = "SELECT value FROM freshet_meta WHERE name = ? FOR UPDATE"
+	sqlAllNext  = "SELECT source, next_offset FROM freshet_position WHERE source >= ? AND source < ? ORDER BY source"
+	sqlNoteHold = "SELECT value FROM freshet_meta WHERE name = ? LOCK IN SHARE MODE"
+	sqlGrowPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, 0, 0, ?) ON DUPLICATE KEY UPDATE end_off = GREATEST(end_off, ?)"
 )
 
 // Swap puts the new table into the place of the dataset's one. Live batches of the dataset's topic wait meanwhile, since
@@ -195,48 +194,9 @@ func (m *MySQL) GrowJob(ctx context.Context, id, owner, dataset string, ends map
 	})
 }
 
-// ApplyRedriven applies to ds' table, through the guards, the events of every dead letter of the dataset that was ever
-// redriven: a compacted topic may not hold them any more. It gives how many were applied or newer already.
-func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset) (n int, err error) {
-	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Content: true, Limit: redriveChunk}
-	for {
-		letters, err := m.Letters(ctx, q)
-		if err != nil || len(letters) == 0 {
-			return n, err
-		}
-		topics, err := m.topicsOf(ctx, letters)
-		if err != nil {
-			return n, err
-		}
-		var changes []*Change
-		rd := letterReader{topics: topics}
-		for i := range letters {
-			if c, err := rd.change(ds, &letters[i]); err == nil {
-				changes = append(changes, c)
-			}
-		}
-		for _, c := range changes { // one by one: several letters may be of one record
-			err := m.transact(ctx, "apply redriven letter", func(ctx context.Context, w *writer) error {
-				r := &run{m: m, w: w, b: &Batch{}, parts: m.split([]*Change{c})}
-				if err := r.checkHashes(ctx); err != nil {
-					return err
-				}
-				var took []*Change
-				return r.send(ctx, r.parts[0].t, r.parts[0].rows, &took)
-			})
-			if err != nil {
-				return n, err
-			}
-			n++
-		}
-		last := letters[len(letters)-1].ID()
-		q.After = &last
-	}
-}
-
 // SupersedeLetters marks the open letters of a dataset whose record has an event that is as new or newer.
 func (m *MySQL) SupersedeLetters(ctx context.Context, ds *schemas.Dataset) (int64, error) {
-	q := LetterQuery{Dataset: ds.Name, State: StateOpen, Limit: redriveChunk}
+	q := LetterQuery{Dataset: ds.Name, State: StateOpen, Limit: redrivenChunk}
 	for all := int64(0); ; {
 		letters, err := m.Letters(ctx, q)
 		if err != nil || len(letters) == 0 {
