@@ -37,6 +37,8 @@ type Node struct {
 	// Suspect: it cannot show that it saw everything, so it bypasses its local tier.
 	Suspect     bool        `json:"suspect"`
 	Disagreeing []string    `json:"disagreeing,omitempty" doc:"datasets that it does not cache because the cache section differs"`
+	NotReady    []string    `json:"not_ready,omitempty" doc:"why it does not cache, and what to do about it"`
+	Namespace   string      `json:"namespace,omitempty" doc:"of a stray"`
 	Lanes       []NodeLane  `json:"lanes"`
 	Caches      []NodeCache `json:"caches"`
 }
@@ -203,6 +205,7 @@ func (s *Server) listLag(ctx context.Context, _ *empty) (*listed[Partition], err
 type nodesOutput struct {
 	Body struct {
 		Nodes   []Node        `json:"nodes"`
+		Strays  []Node        `json:"strays,omitempty" doc:"nodes of other namespaces that miss a lane there: perhaps they were meant to be in this one"`
 		Workers []WorkerState `json:"workers"`
 	}
 }
@@ -212,6 +215,9 @@ func (s *Server) listNodes(ctx context.Context, _ *empty) (*nodesOutput, error) 
 	var err error
 	if out.Body.Nodes, err = s.nodes(ctx); err != nil {
 		return nil, s.answerError(ctx, "read nodes", err)
+	}
+	if out.Body.Strays, err = s.strays(ctx); err != nil {
+		return nil, s.answerError(ctx, "read nodes of other namespaces", err)
 	}
 	if out.Body.Workers, err = Workers(ctx, s.cfg.Replica.DB()); err != nil {
 		return nil, s.answerError(ctx, "read workers", err)
@@ -234,10 +240,28 @@ func (s *Server) nodes(ctx context.Context) ([]Node, error) {
 	return out, nil
 }
 
+// strays are nodes that may have been meant to be in this namespace.
+func (s *Server) strays(ctx context.Context) ([]Node, error) {
+	if s.cfg.Redis == nil {
+		return nil, nil
+	}
+	states, err := invalidation.Strays(ctx, s.cfg.Redis, s.cfg.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	var out []Node
+	for _, st := range states {
+		n := nodeOf(st)
+		n.Namespace = st.Namespace
+		out = append(out, n)
+	}
+	return out, nil
+}
+
 func nodeOf(st invalidation.NodeState) Node {
 	n := Node{
 		ID: st.ID, Host: st.Host, PID: st.PID, Address: st.Address, Began: st.Began, SecondsAgo: time.Since(st.Written).Seconds(),
-		Disagreeing: st.Disagreeing, Lanes: []NodeLane{}, Caches: []NodeCache{},
+		Disagreeing: st.Disagreeing, NotReady: st.NotReady, Lanes: []NodeLane{}, Caches: []NodeCache{},
 	}
 	for _, l := range st.Lanes {
 		nl := NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}

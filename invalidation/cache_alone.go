@@ -160,6 +160,9 @@ func (c *Cache[V]) keepAlone(ctx context.Context, f *flight[V], l Loaded[V]) (Lo
 		c.stats.refused[refusedPrimary].Add(1)
 		var err error
 		if l, err = c.load(ctx, f.key, Primary); err != nil || l.From != Primary {
+			if err == nil {
+				c.blameSource()
+			}
 			return l, err
 		}
 	}

@@ -211,6 +211,7 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 	}
 	if c.primaryOnly(floor) && l.From != Primary {
 		c.stats.refused[refusedPrimary].Add(1)
+		c.blameSource()
 		return l, nil // the loader could not reach the primary
 	}
 	if c.cfg.LocalOnly {
@@ -247,6 +248,9 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 			return c.unshared(ctx, f, l)
 		case s == lane.FillStale:
 			c.stats.refused[refusedStale].Add(1)
+			if l.From == Primary {
+				c.blameVersion(l.Version, floor)
+			}
 		case s == lane.FillPrimary:
 			f.floor.Store(lane.PrimaryOnly) // a tag of it was invalidated lately: nothing from before will do
 			c.stats.refused[refusedPrimary].Add(1)
@@ -255,6 +259,9 @@ func (c *Cache[V]) lease(ctx context.Context, f *flight[V], token string, floor 
 			return l, nil // no version, or the primary is behind what was emitted: serve, do not cache
 		}
 		if l, err = c.load(ctx, f.key, Primary); err != nil || l.From != Primary {
+			if err == nil {
+				c.blameSource()
+			}
 			return l, err
 		}
 		if data, err = c.encode(l); err != nil {

@@ -157,7 +157,7 @@ func TestStaleIfErrorWithoutProof(t *testing.T) {
 			wantGet(t, c, "1", "1@1")
 			cb.mute.Store(true)
 			eventually(t, "node is not fresh", func() bool { return !n.Stats().Lanes[0].Fresh })
-			if why := n.NotReady(); len(why) != 1 || !strings.Contains(why[0], "saw everything in lane 0") {
+			if why := n.NotReady(); len(why) != 1 || !strings.Contains(why[0], "it saw everything") {
 				t.Errorf("not ready: %q", why)
 			}
 			f.down.Store(true)

@@ -1,8 +1,10 @@
 package invalidation
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Why a tier was passed by.
@@ -66,10 +68,52 @@ type cacheCounts struct {
 	bypassed [numBypasses]atomic.Int64
 	refused  [numRefusals]atomic.Int64
 	warned   [numWarnings]sync.Once
+	problem  atomic.Pointer[problem]
+}
+
+// problem is something that a loader does wrong, and when it did it last.
+type problem struct {
+	text string
+	at   int64 // monotonic, on the node's clock
+}
+
+// problemSpan is how long a problem counts after it was last seen.
+const problemSpan = time.Minute
+
+// blame notes what the loader does wrong.
+func (c *Cache[V]) blame(text string) {
+	c.stats.problem.Store(&problem{text, c.node.now()})
+}
+
+func (c *Cache[V]) problem() string {
+	p := c.stats.problem.Load()
+	if p == nil || c.node.now()-p.at > int64(problemSpan) {
+		return ""
+	}
+	return p.text
+}
+
+// blameSource notes that the loader did not read the primary when asked to.
+func (c *Cache[V]) blameSource() {
+	c.blame("its loader was asked for the primary and says that it read elsewhere, so what it returns is not kept; let it read the primary then, and return Loaded.From")
+}
+
+// blameVersion notes that the primary's version is below the floor.
+func (c *Cache[V]) blameVersion(version, floor int64) {
+	switch {
+	case c.cfg.Derived != "": // those have none
+	case version == 0:
+		c.blame("its loader returns no version, so a record is not kept for a while after each of its changes; read the version with the record (_version of a replica row) and return Loaded.Version")
+	default:
+		c.blame(fmt.Sprintf("its loader returns version %d from the primary, but version %d of that record was emitted, so it is not kept; let it read the version that events "+
+			"carry (_version of a replica row), from the database that they come from", version, floor))
+	}
 }
 
 // CacheStats is a snapshot of a cache. Counters count from its beginning.
 type CacheStats struct {
+	// Problem is why what the loader returned was not kept lately, and what to do about it; "" while it is.
+	Problem string `json:",omitempty"`
 	Dataset string
 	// Derived is the template of a cache of lookups.
 	Derived string `json:",omitempty"`
@@ -110,6 +154,8 @@ func (c *Cache[V]) Stats() CacheStats {
 		cost = int64(c.store.WeightedSize())
 	}
 	return CacheStats{
+		Problem: c.problem(),
+
 		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), LoadsAbandoned: s.abandoned.Load(), Unreadable: s.foreign.Load(),
 		Refreshes: s.refreshes.Load(), RefreshErrors: s.refreshErrors.Load(), RefreshesSkipped: s.refreshesSkipped.Load(),
 

@@ -65,9 +65,9 @@ type clientRole struct {
 func dedicated(c redis.UniversalClient, r clientRole) redis.UniversalClient {
 	if cluster, ok := c.(*redis.ClusterClient); ok {
 		o := *cluster.Options()
-		o.NewClient = func(o *redis.Options) *redis.Client {
-			r.settle(o)
-			node := redis.NewClient(o)
+		o.NewClient = func(opts *redis.Options) *redis.Client {
+			r.settle(opts)
+			node := cluster.Options().NewClient(opts) // perhaps the service's own, which adds hooks
 			if r.retries == 0 {
 				node.AddHook(sendOnce{})
 			}

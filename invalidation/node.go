@@ -98,6 +98,7 @@ type Node struct {
 	datasets map[string]*dataset
 	names    []string // of datasets
 
+	given    redis.UniversalClient // Join's; only asked whether it gets through where the others do not
 	commands redis.UniversalClient // cache reads and fills
 	control  redis.UniversalClient // subscriptions and syncs, so that reads cannot starve them
 	scripts  *lane.Scripts         // over commands
@@ -118,6 +119,9 @@ type Node struct {
 	waits     waits
 
 	caches atomic.Pointer[[]localTier]
+
+	passes   atomic.Bool            // given gets through, and the node's own connections do not
+	unlisted atomic.Pointer[string] // why Nodes does not show the node
 
 	ctx    context.Context //nolint:containedctx // the life of the node's goroutines; ended by Close
 	cancel context.CancelFunc
@@ -152,7 +156,8 @@ type agreement struct {
 	agreed atomic.Bool
 	// since is the logical time since when it has been agreed: entries from before are void.
 	since atomic.Int64
-	told  bool // that it is agreed; the follower's lock guards it
+	// known: the lane has a cache section of the dataset. differs: it is another one.
+	known, differs atomic.Bool
 }
 
 // Join makes a node and begins to follow the lanes. It returns once each lane was looked at, or after Config.JoinWait: a
@@ -191,6 +196,7 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 		n.wg.Go(f.syncs)
 	}
 	n.wg.Go(n.watchClocks)
+	n.wg.Go(n.watchReadiness)
 	n.wg.Go(n.presence)
 	if err := n.reach(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, err), n.Close())
@@ -206,7 +212,7 @@ func (n *Node) reach(ctx context.Context) error {
 		select {
 		case <-f.first:
 		case <-t.C:
-			n.log.Warn("a lane was not reached yet; its keys bypass the caches until it is", "lane", f.n, "wait", n.cfg.JoinWait)
+			n.log.Info("a lane was not reached yet; its keys bypass the caches until it is", "lane", f.n, "wait", n.cfg.JoinWait)
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -270,6 +276,7 @@ func (n *Node) connect(rdb redis.UniversalClient) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	n.given = rdb
 	n.commands = dedicated(rdb, clientRole{name: "cache", timeout: cacheTimeout, retries: 1, pool: 10 * runtime.GOMAXPROCS(0)})
 	n.control = dedicated(rdb, clientRole{name: "node", timeout: controlTimeout, pool: 4 + n.cfg.Lanes})
 	lanes := lane.Config{Namespace: n.cfg.Namespace, Lanes: n.cfg.Lanes, Hold: n.cfg.Hold, LeaseTTL: n.cfg.LeaseTTL}

@@ -25,6 +25,8 @@ func (f *follower) agree(st *lane.State, doubts uint64) {
 		a := &d.lanes[f.n]
 		got, ok := st.Hashes[name]
 		agreed := ok && got == d.hash
+		a.known.Store(ok)
+		a.differs.Store(ok && !agreed)
 		if agreed == a.agreed.Load() {
 			continue
 		}
@@ -32,18 +34,5 @@ func (f *follower) agree(st *lane.State, doubts uint64) {
 			a.since.Store(f.node.clock.now.Add(1)) // keys may have been named otherwise until now
 		}
 		a.agreed.Store(agreed)
-		if agreed == a.told {
-			continue
-		}
-		a.told = agreed
-		switch {
-		case agreed:
-			f.log.Info("cache section agrees with the lane", "dataset", name)
-		case !st.Exists: // the lane's absence is told elsewhere
-		case ok:
-			f.log.Warn("cache section differs from the lane's; the dataset is not cached until they agree", "dataset", name)
-		default:
-			f.log.Warn("lane does not know the dataset; it is not cached until a worker has told", "dataset", name)
-		}
 	}
 }

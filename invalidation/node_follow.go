@@ -29,10 +29,6 @@ const (
 	syncTimeout = 5 * time.Second
 	// maxCatchUp is how many entries a node reads before forgetting everything is cheaper.
 	maxCatchUp = 10_000
-	// clockInterval is how often the clocks are compared, maxDrift how far they may part in that time. They part when the
-	// machine was suspended: the monotonic clock stood still, and what was confirmed is older than it looks.
-	clockInterval = 100 * time.Millisecond
-	maxDrift      = 2 * time.Second
 )
 
 // ErrLoads comes, wrapped, from Join when Config.Hold says that every load reads the primary and the workers say otherwise,
@@ -70,6 +66,8 @@ type follower struct {
 	mu      sync.Mutex // guards what follows
 	refusal error
 	ps      *redis.PubSub // the subscription; nil between two
+	// The last errors of the subscription and of a sync; nil once one succeeds. That of the shared tier counts while troubled.
+	subscribing, syncing, sharing error
 }
 
 func newFollower(node *Node, n int) *follower {
@@ -96,7 +94,15 @@ func (f *follower) heard(err error) {
 		f.trouble.Store(0)
 	case err != nil:
 		f.trouble.Add(1)
+		f.note(&f.sharing, err)
 	}
+}
+
+// note remembers an error, or that there is none.
+func (f *follower) note(of *error, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*of = err
 }
 
 // answered notes that a sync succeeded: one read may find out whether the shared tier answers again.
@@ -125,12 +131,6 @@ func signal(c chan struct{}) {
 	case c <- struct{}{}:
 	default: // there is one already
 	}
-}
-
-func (f *follower) refuse(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refusal = err
 }
 
 func (f *follower) refused() error {
@@ -198,6 +198,7 @@ func (f *follower) subscription() (confirmed bool) {
 			var ne net.Error
 			misses++
 			if ctx.Err() != nil || !errors.As(err, &ne) || !ne.Timeout() || misses == maxMisses || ps.Ping(ctx) != nil {
+				f.note(&f.subscribing, err)
 				return confirmed
 			}
 			continue
@@ -211,6 +212,7 @@ func (f *follower) subscription() (confirmed bool) {
 			confirmed = true
 			f.subscriptions.Add(1)
 			f.subscribed.Store(true)
+			f.note(&f.subscribing, nil)
 			f.live.Store(true)
 			signal(f.now) // what was published before this moment may be lost
 		case *redis.Message:
@@ -243,7 +245,7 @@ func (f *follower) syncs() {
 	soon.Stop()
 	defer soon.Stop()
 	var lastSync time.Time
-	failing, silent := false, 0
+	silent := 0
 	for {
 		select {
 		case <-n.ctx.Done():
@@ -266,14 +268,7 @@ func (f *follower) syncs() {
 		if n.ctx.Err() != nil {
 			return
 		}
-		if (err != nil) != failing {
-			failing = err != nil
-			if failing {
-				f.log.Warn("lane cannot be read; its local entries are not served once they are too old", "error", err)
-			} else {
-				f.log.Info("lane can be read again")
-			}
-		}
+		f.note(&f.syncing, err)
 		silent = f.silence(silent, pushed, f.view.caught.Load()-caught)
 		if n.waits.len() > 0 {
 			soon.Reset(waitInterval)
@@ -336,13 +331,13 @@ func (f *follower) compare(ctx context.Context) error {
 		}
 		n.waits.learn(st.Watermarks)
 		if st.Exists && st.Lanes != n.cfg.Lanes {
-			f.refuse(fmt.Errorf("%w: %d, Config.Lanes is %d; all programs of a namespace use the same", ErrLanes, st.Lanes, n.cfg.Lanes))
+			f.note(&f.refusal, fmt.Errorf("%w: %d, Config.Lanes is %d; all programs of a namespace use the same", ErrLanes, st.Lanes, n.cfg.Lanes))
 			st = lane.State{} // as good as missing
 		} else if st.Exists && st.PrimaryLoads != (n.cfg.Hold < 0) {
-			f.refuse(fmt.Errorf("%w: the workers' namespace was made for loads from %s; Config.Hold is negative if and only if that is the primary", ErrLoads, loadsFrom(st.PrimaryLoads)))
+			f.note(&f.refusal, fmt.Errorf("%w: the workers' namespace was made for loads from %s; Config.Hold is negative if and only if that is the primary", ErrLoads, loadsFrom(st.PrimaryLoads)))
 			st = lane.State{}
 		} else if st.Exists {
-			f.refuse(nil)
+			f.note(&f.refusal, nil)
 		}
 		if parted(drift, n.drift()) {
 			n.suspended.Store(n.now())
@@ -382,36 +377,3 @@ func (f *follower) catchUp(ctx context.Context) error {
 	}
 	return nil
 }
-
-// watchClocks takes the confirmation back when the machine was suspended.
-func (n *Node) watchClocks() {
-	t := time.NewTicker(clockInterval)
-	defer t.Stop()
-	drift := n.drift()
-	for {
-		select {
-		case <-n.ctx.Done():
-			return
-		case <-t.C:
-		}
-		d := n.drift()
-		if parted(drift, d) {
-			n.suspended.Store(n.now())
-			for _, f := range n.lanes {
-				f.view.suspect()
-				signal(f.now)
-			}
-			n.jumps.Add(1)
-			n.log.Info("clocks parted; local entries are not served until the lanes were read", "by", d-drift)
-		}
-		drift = d
-	}
-}
-
-// drift is how much more the wall clock has moved than the monotonic clock.
-func (n *Node) drift() time.Duration {
-	t := time.Now()
-	return t.Round(0).Sub(n.began.Round(0)) - t.Sub(n.began)
-}
-
-func parted(before, after time.Duration) bool { return (after - before).Abs() > maxDrift }

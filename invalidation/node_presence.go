@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,6 +30,7 @@ func (n *Node) presence() {
 	pipe := n.control.Pipeline()
 	pipe.Del(ctx, k.node+n.cfg.ID)
 	pipe.SRem(ctx, k.ids, n.cfg.ID)
+	pipe.ZRem(ctx, strays, n.cfg.Namespace+" "+n.cfg.ID)
 	_, _ = pipe.Exec(ctx) // else the key's time runs out
 }
 
@@ -64,11 +66,12 @@ func (n *Node) answerQuestions(k presenceKeys) {
 	}
 }
 
-// announce writes the node's state. An error is not told: presence is for lookers-on, and the syncs tell of Redis.
+// announce writes the node's state. An error is among the reasons of NotReady.
 func (n *Node) announce(k presenceKeys) {
 	host, _ := os.Hostname()
 	st := NodeState{
 		NodeStats: n.Stats(), Host: host, PID: os.Getpid(), Began: n.began.UTC(), Address: n.cfg.Address, Written: time.Now().UTC(),
+		NotReady: n.NotReady(),
 	}
 	for _, c := range *n.caches.Load() {
 		st.Caches = append(st.Caches, c.Stats())
@@ -80,7 +83,34 @@ func (n *Node) announce(k presenceKeys) {
 	pipe := n.control.Pipeline()
 	pipe.Set(n.ctx, k.node+n.cfg.ID, text, PresenceTTL)
 	pipe.SAdd(n.ctx, k.ids, n.cfg.ID)
+	_, err = pipe.Exec(n.ctx)
+	n.unlist(err)
+	n.stray(st.Lanes)
+}
+
+// stray notes that the node misses a lane, or does not any more: it may be in another namespace than it was meant to be, where
+// no process looks for it. A user without that key only hides it.
+func (n *Node) stray(lanes []LaneStats) {
+	pipe := n.control.Pipeline()
+	member := n.cfg.Namespace + " " + n.cfg.ID
+	if slices.ContainsFunc(lanes, func(l LaneStats) bool { return !l.Exists }) {
+		pipe.ZAdd(n.ctx, strays, redis.Z{Score: float64(time.Now().UnixMilli()), Member: member})
+		pipe.ZRemRangeByRank(n.ctx, strays, 0, -maxStrays-1)
+		pipe.PExpire(n.ctx, strays, time.Hour)
+	} else {
+		pipe.ZRem(n.ctx, strays, member)
+	}
 	_, _ = pipe.Exec(n.ctx)
+}
+
+// unlist notes why Nodes does not show the node; nil: it does.
+func (n *Node) unlist(err error) {
+	if err == nil {
+		n.unlisted.Store(nil)
+		return
+	}
+	text := err.Error() + fixOf(err)
+	n.unlisted.Store(&text)
 }
 
 // forgetGone removes ids whose nodes have said nothing for long, so that the set does not grow with each restart.

@@ -1,7 +1,6 @@
 package invalidation
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -56,29 +55,6 @@ func (n *Node) Stats() NodeStats {
 		s.Lanes = append(s.Lanes, f.stats(n.now()))
 	}
 	return s
-}
-
-// NotReady returns why the node serves nothing from memory; it is empty while it does. Its caches answer correctly all the
-// same, from the shared tier and their loaders. Do not put the list into the service's readiness: trouble of Redis makes it
-// long on every node at once, and a balancer would then have no node left. It is for alerts, and for a preference among
-// nodes. It is safe for concurrent use.
-func (n *Node) NotReady() []string {
-	n.mu.Lock()
-	closed := n.closed
-	n.mu.Unlock()
-	if closed {
-		return []string{"the node is closed"}
-	}
-	var out []string
-	for _, f := range n.lanes {
-		switch l := f.stats(n.now()); {
-		case !l.Exists:
-			out = append(out, fmt.Sprintf("lane %d of namespace %s does not exist; workers make lanes: start one", l.Lane, n.cfg.Namespace))
-		case !l.Fresh:
-			out = append(out, fmt.Sprintf("the node cannot show that it saw everything in lane %d; look at its link to Redis", l.Lane))
-		}
-	}
-	return out
 }
 
 func (f *follower) stats(now int64) LaneStats {

@@ -23,6 +23,8 @@ const (
 	// PresenceTTL is how long a node that says nothing counts as alive.
 	PresenceTTL = 10 * time.Second
 	answerTTL   = 10 * time.Second
+	strays      = "{fr:}:strays"
+	maxStrays   = 1000
 	// maxAsked bounds the names of one Question.
 	maxAsked = 100
 )
@@ -33,6 +35,7 @@ const (
 //	{fr:<ns>:nodes}:n:<id>   NodeState as JSON, with PresenceTTL
 //	{fr:<ns>:nodes}:ask      channel of questions
 //	{fr:<ns>:nodes}:r:<q>    list of the answers to a question
+//	{fr:}:strays             "<ns> <id>" of nodes that miss a lane, by the time of their clocks; the newest maxStrays
 type presenceKeys struct{ ids, node, ask, reply string }
 
 func presenceOf(ns string) presenceKeys {
@@ -49,6 +52,8 @@ type NodeState struct {
 	Began time.Time
 	// Address is Config.Address.
 	Address string
+	// NotReady are the reasons of Node.NotReady.
+	NotReady []string `json:",omitempty"`
 	// Caches are its caches.
 	Caches []CacheStats
 	// Written is when it said so, by its own clock.
@@ -79,6 +84,35 @@ func Nodes(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]
 		text, ok := v.(string)
 		var st NodeState
 		if ok && json.Unmarshal([]byte(text), &st) == nil {
+			out = append(out, st)
+		}
+	}
+	return out, nil
+}
+
+// Strays returns the nodes that are alive in other namespaces and miss a lane there: perhaps they were meant to be in this one.
+func Strays(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]NodeState, error) {
+	members, err := rdb.ZRange(ctx, strays, 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read strays: %w", err)
+	}
+	pipe := rdb.Pipeline()
+	for _, m := range members {
+		if ns, id, _ := strings.Cut(m, " "); ns != namespace {
+			pipe.Get(ctx, presenceOf(ns).node+id)
+		}
+	}
+	if pipe.Len() == 0 {
+		return nil, nil
+	}
+	cmds, err := pipe.Exec(ctx)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("read strays: %w", err)
+	}
+	var out []NodeState
+	for _, c := range cmds {
+		var st NodeState
+		if get, ok := c.(*redis.StringCmd); ok && get.Err() == nil && json.Unmarshal([]byte(get.Val()), &st) == nil {
 			out = append(out, st)
 		}
 	}

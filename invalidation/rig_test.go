@@ -2,6 +2,7 @@ package invalidation_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ import (
 )
 
 const userSource = "freshet.users/dG9waWMtb25l/0"
+
+// pollInterval is that of nodes in tests.
+const pollInterval = 100 * time.Millisecond
 
 // rig is a namespace with its worker's half: a database, and an emitter that tells what changes in it.
 type rig struct {
@@ -169,9 +173,16 @@ func (r *rig) join(cfg invalidation.Config) *invalidation.Node {
 // joinBy joins with intervals that suit tests, unless cfg has its own.
 func (r *rig) joinBy(rdb redis.UniversalClient, cfg invalidation.Config) *invalidation.Node {
 	r.t.Helper()
-	cfg.Namespace, cfg.Datasets, cfg.Lanes = r.ns, r.datasets, r.lanes
+	cfg.Namespace, cfg.Lanes = r.ns, r.lanes
+	return r.joinAs(rdb, cfg)
+}
+
+// joinAs is joinBy for a node that may believe something else of the namespace.
+func (r *rig) joinAs(rdb redis.UniversalClient, cfg invalidation.Config) *invalidation.Node {
+	r.t.Helper()
+	cfg.Namespace, cfg.Lanes, cfg.Datasets = cmp.Or(cfg.Namespace, r.ns), cmp.Or(cfg.Lanes, r.lanes), r.datasets
 	if cfg.PollInterval == 0 {
-		cfg.PollInterval = 100 * time.Millisecond
+		cfg.PollInterval = pollInterval
 	}
 	n, err := invalidation.Join(r.t.Context(), rdb, cfg)
 	if err != nil {

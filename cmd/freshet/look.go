@@ -66,8 +66,8 @@ func (p *program) nodesCommand() *cobra.Command {
 		Use: "nodes", Short: "Print the nodes and workers that are alive", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
 		var out struct {
-			Nodes   []admin.Node
-			Workers []admin.WorkerState
+			Nodes, Strays []admin.Node
+			Workers       []admin.WorkerState
 		}
 		raw, err := a.call(ctx, http.MethodGet, "/v1/nodes", nil, &out)
 		if err != nil {
@@ -80,8 +80,11 @@ func (p *program) nodesCommand() *cobra.Command {
 		fmt.Fprintln(w, "NODE\tHOST\tSTATE\tLANE\tPROOF AGE\tFLUSHES\tENTRIES\tHIT RATIO")
 		for _, n := range out.Nodes {
 			state := "serves"
-			if n.Suspect {
+			switch {
+			case n.Suspect:
 				state = "bypasses"
+			case len(n.NotReady) > 0:
+				state = "serves in part"
 			}
 			entries, hits := 0, 0.0
 			for _, c := range n.Caches {
@@ -107,7 +110,18 @@ func (p *program) nodesCommand() *cobra.Command {
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.0f s ago\t%s\t\n", x.Owner, x.Version, state, len(x.Partitions), x.Seconds, x.Address)
 		}
-		return w.Flush()
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		for _, n := range out.Nodes {
+			for _, why := range n.NotReady {
+				fmt.Fprintf(p.out, "\n%s does not cache: %s\n", n.ID, why)
+			}
+		}
+		for _, n := range out.Strays {
+			fmt.Fprintf(p.out, "\n%s on %s is in namespace %s, where a lane is missing; if it belongs to this one, correct its Config.Namespace\n", n.ID, n.Host, n.Namespace)
+		}
+		return nil
 	})
 	var reason string
 	flush := p.apiCommand(&cobra.Command{
