@@ -286,6 +286,9 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		return
 	}
 	g.serveAudited(w, r, pattern)
+	if ru.least != Publisher { // what is published shows once it is applied
+		g.srv.forget()
+	}
 }
 
 // enterStream opens a stream of a token, or returns the status of its refusal and why.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -94,6 +95,10 @@ func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOut
 	if _, err := d.ParseKey(in.Key); err != nil {
 		return nil, s.answerError(ctx, "read key", err)
 	}
+	return s.records.get(ctx, fmt.Sprintf("%+v", *in), func(ctx context.Context) (*recordOutput, error) { return s.lookRecord(ctx, d, in) })
+}
+
+func (s *Server) lookRecord(ctx context.Context, d *schemas.Dataset, in *recordInput) (*recordOutput, error) {
 	r := Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []consistency.NodeCopy{}, Letters: []Letter{}}
 	for _, look := range []func(context.Context, *schemas.Dataset, *recordInput, *Record) error{
 		s.lookKafka, s.lookRow, s.lookLetters, s.lookCopies,

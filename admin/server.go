@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -143,6 +144,11 @@ type Server struct {
 	looks    looks
 	stale    staleHub
 
+	looked  atomic.Uint64
+	lags    shared[[]Partition]
+	members shared[*nodesOutput]
+	records shared[*recordOutput]
+
 	mu   sync.Mutex
 	addr string // guarded by mu
 }
@@ -197,6 +203,7 @@ func layOut(cfg Config) (*Server, error) {
 	hc.Transformers = append(hc.Transformers, withoutValues)
 	hc.Info.Description = "Positions, nodes, records, dead letters and replays of one Freshet. Errors are RFC 9457 problems."
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	s.lags.looks, s.members.looks, s.records.looks = &s.looked, &s.looked, &s.looked
 	s.api = humago.New(s.mux, hc)
 	s.routes()
 	return s, s.finishRoutes()
@@ -237,6 +244,13 @@ func (s *Server) operationID(pattern string) string {
 		return id
 	}
 	return pattern
+}
+
+// forget makes answers that are shared between requests be asked for again: something was changed.
+func (s *Server) forget() {
+	s.lags.forget()
+	s.members.forget()
+	s.records.forget()
 }
 
 // Handler is the whole API behind its gate.

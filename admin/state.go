@@ -195,7 +195,7 @@ func (s *Server) resumeDataset(ctx context.Context, in *resumeInput) (*resumeOut
 }
 
 func (s *Server) listLag(ctx context.Context, _ *empty) (*listed[Partition], error) {
-	parts, err := s.lag(ctx)
+	parts, err := s.lags.get(ctx, "", s.lag)
 	if err != nil {
 		return nil, s.answerError(ctx, "read positions", err)
 	}
@@ -211,6 +211,10 @@ type nodesOutput struct {
 }
 
 func (s *Server) listNodes(ctx context.Context, _ *empty) (*nodesOutput, error) {
+	return s.members.get(ctx, "", s.lookNodes)
+}
+
+func (s *Server) lookNodes(ctx context.Context) (*nodesOutput, error) {
 	out := &nodesOutput{}
 	var err error
 	if out.Body.Nodes, err = s.nodes(ctx); err != nil {

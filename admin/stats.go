@@ -24,6 +24,8 @@ type Stats struct {
 	// Streams is how many streams are open, BodyBytes how many bytes of bodies may be held for requests at this moment.
 	Streams   int
 	BodyBytes int64
+	// Looks counts how often the servers behind were asked for an answer that requests share: lag, nodes, records.
+	Looks uint64
 }
 
 // refusals counts refused requests by reason.
@@ -55,5 +57,5 @@ func (c *refusals) all() map[string]uint64 {
 // Stats returns the counts since New.
 func (s *Server) Stats() Stats {
 	g := s.gate
-	return Stats{Refused: g.refused.all(), Streams: g.openStreams(), BodyBytes: g.bodies.held.Load()}
+	return Stats{Refused: g.refused.all(), Streams: g.openStreams(), BodyBytes: g.bodies.held.Load(), Looks: s.looked.Load()}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -118,7 +119,8 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 	if ac.Datasets, err = loadDatasets(c); err != nil {
 		return err
 	}
-	if ac.Kafka, err = openKafka(c, log); err != nil {
+	const keepIdle = 30 * time.Second // the API asks all the time
+	if ac.Kafka, err = openKafkaFor(c, keepIdle, log); err != nil {
 		return err
 	}
 	defer ac.Kafka.Close()

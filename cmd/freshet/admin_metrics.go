@@ -21,6 +21,10 @@ func (c adminCollector) Collect(ch chan<- prometheus.Metric) {
 			prometheus.CounterValue, float64(n), reason,
 		)
 	}
+	ch <- prometheus.MustNewConstMetric(
+		prometheus.NewDesc("freshet_admin_looks_total", "Times that the servers behind the admin API were asked for an answer that requests share.", nil, nil),
+		prometheus.CounterValue, float64(s.Looks),
+	)
 	for name, m := range map[string]struct {
 		help  string
 		value float64

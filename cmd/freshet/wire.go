@@ -47,6 +47,11 @@ func declared(set *schemas.Datasets, name string) (*schemas.Dataset, error) {
 }
 
 func openKafka(c config.Config, log *slog.Logger) (*kafkalog.Client, error) {
+	return openKafkaFor(c, 0, log)
+}
+
+// openKafkaFor keeps connections between questions for a while, 0: not at all.
+func openKafkaFor(c config.Config, keepIdle time.Duration, log *slog.Logger) (*kafkalog.Client, error) {
 	t, err := kafkaTLS(c)
 	if err != nil {
 		return nil, err
@@ -55,7 +60,7 @@ func openKafka(c config.Config, log *slog.Logger) (*kafkalog.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka.sasl: %w", err)
 	}
-	return kafkalog.New(kafkalog.Config{Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, GetTLS: t, SASL: m, Logger: log})
+	return kafkalog.New(kafkalog.Config{Brokers: c.Kafka.Brokers, ClientID: c.Kafka.ClientID, GetTLS: t, SASL: m, KeepIdle: keepIdle, Logger: log})
 }
 
 // errNoDSN says how to name the database.

@@ -43,17 +43,22 @@ type Config struct {
 	// Dial, if not nil, opens every connection in its own way, such as through a proxy; TLS comes on top of it. nil means
 	// plain TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// KeepIdle is how long a connection is kept after a question was answered, for the next one; 0 means not at all. It suits a
+	// program that asks all the time. At most 8 of its questions and 8 of its readers of a range are then under way at each broker.
+	KeepIdle time.Duration
 	// Logger hears of what recovered; nil discards.
 	Logger *slog.Logger
 }
 
-// Client knows one Kafka cluster. It keeps no connection open but those of the shared transport, and is safe for
-// concurrent use.
+// Client knows one Kafka cluster. It keeps no connection open but those of the shared transport and of Config.KeepIdle, and is
+// safe for concurrent use.
 type Client struct {
 	cfg    Config
 	log    *slog.Logger
 	shared *kafka.Client // for requests that go through the transport
 	closed atomic.Bool
+	// kept has connections between questions, ranges those of readers of a range; nil: none are kept.
+	kept, ranges *pool
 
 	mu    sync.Mutex // guards known and turn
 	known []string   // addresses that the cluster named, beside the configured ones
@@ -79,6 +84,9 @@ func New(cfg Config) (*Client, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "kafkalog")}
+	if cfg.KeepIdle > 0 {
+		c.kept, c.ranges = &pool{client: c}, &pool{client: c}
+	}
 	c.shared = &kafka.Client{
 		Addr:    kafka.TCP(cfg.Brokers...),
 		Timeout: requestTimeout,
@@ -97,26 +105,38 @@ func New(cfg Config) (*Client, error) {
 // Close closes the idle connections of the shared transport and lets no new connection be made. It may be called twice.
 func (c *Client) Close() error {
 	if !c.closed.Swap(true) {
+		if c.kept != nil {
+			c.kept.close()
+			c.ranges.close()
+		}
 		c.shared.Transport.(*kafka.Transport).CloseIdleConnections()
 	}
 	return nil
 }
 
 // bootstrap connects to any broker that answers, beginning with another one each time.
-func (c *Client) bootstrap(ctx context.Context) (*conn, error) {
-	addrs := c.addresses()
+func (c *Client) bootstrap(ctx context.Context) (k *conn, err error) {
+	err = c.reach(ctx, func(addr string) (bool, error) {
+		k, err = c.dial(ctx, addr)
+		return err == nil, err
+	})
+	return k, err
+}
+
+// reach tries the brokers until one could be reached, and returns what try returned for it.
+func (c *Client) reach(ctx context.Context, try func(addr string) (reached bool, err error)) error {
 	var errs []error
-	for _, a := range addrs {
-		k, err := c.dial(ctx, a)
-		if err == nil {
-			return k, nil
+	for _, addr := range c.addresses() {
+		reached, err := try(addr)
+		if reached {
+			return err
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, fmt.Errorf("reach any broker of %s: %w", strings.Join(c.cfg.Brokers, ","), errors.Join(errs...))
+	return fmt.Errorf("reach any broker of %s: %w", strings.Join(c.cfg.Brokers, ","), errors.Join(errs...))
 }
 
 // addresses gives the configured brokers, rotated, and then the others that the cluster named.

@@ -58,12 +58,11 @@ func (c *Client) Topic(ctx context.Context, name string) (TopicInfo, error) {
 // metadata asks any broker about the topics; none means about brokers only. Every topic asked for is in the answer,
 // perhaps with an error.
 func (c *Client) metadata(ctx context.Context, topics ...string) (*cluster, error) {
-	k, err := c.bootstrap(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = k.close() }()
-	cl, err := k.metadata(ctx, topics)
+	var cl *cluster
+	err := c.onAny(ctx, func(k *conn) (err error) {
+		cl, err = k.metadata(ctx, topics)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

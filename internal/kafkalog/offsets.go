@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/findcoordinator"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 	"github.com/segmentio/kafka-go/protocol/offsetfetch"
@@ -138,12 +139,12 @@ func lasting(err error) error {
 func (c *Client) nodeOffsets(
 	ctx context.Context, addr, topic string, parts []int32, isolation int8, at int64,
 ) (map[int32]int64, error) {
-	k, err := c.dial(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = k.close() }()
-	return k.listOffsets(ctx, topic, parts, isolation, at)
+	var out map[int32]int64
+	err := c.on(ctx, addr, func(k *conn) (err error) {
+		out, err = k.listOffsets(ctx, topic, parts, isolation, at)
+		return err
+	})
+	return out, err
 }
 
 // listOffsets asks this broker about partitions that it leads. What was answered is given also beside an error.
@@ -230,12 +231,15 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 }
 
 func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, out map[string]map[int32]int64) error {
-	k, err := c.coordinator(ctx, req.GroupID)
+	addr, err := c.coordinatorOf(ctx, req.GroupID)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = k.close() }()
-	res, err := k.roundTrip(ctx, 5, req)
+	var res protocol.Message
+	err = c.on(ctx, addr, func(k *conn) (err error) {
+		res, err = k.roundTrip(ctx, 5, req)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -265,18 +269,26 @@ func committedIn(of *offsetfetch.Response, out map[string]map[int32]int64) error
 
 // coordinator connects to the broker that coordinates a group.
 func (c *Client) coordinator(ctx context.Context, group string) (*conn, error) {
-	k, err := c.bootstrap(ctx)
+	addr, err := c.coordinatorOf(ctx, group)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = k.close() }()
-	res, err := k.roundTrip(ctx, 2, &findcoordinator.Request{Key: group})
+	return c.dial(ctx, addr)
+}
+
+// coordinatorOf returns the address of the broker that coordinates a group.
+func (c *Client) coordinatorOf(ctx context.Context, group string) (addr string, err error) {
+	var res protocol.Message
+	err = c.onAny(ctx, func(k *conn) (err error) {
+		res, err = k.roundTrip(ctx, 2, &findcoordinator.Request{Key: group})
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("find coordinator: %w", err)
+		return "", fmt.Errorf("find coordinator: %w", err)
 	}
 	fc := res.(*findcoordinator.Response)
 	if fc.ErrorCode != 0 {
-		return nil, fmt.Errorf("find coordinator: %w", kafka.Error(fc.ErrorCode))
+		return "", fmt.Errorf("find coordinator: %w", kafka.Error(fc.ErrorCode))
 	}
-	return c.dial(ctx, net.JoinHostPort(fc.Host, strconv.Itoa(int(fc.Port))))
+	return net.JoinHostPort(fc.Host, strconv.Itoa(int(fc.Port))), nil
 }

@@ -88,8 +88,8 @@ func (k *conn) produce(ctx context.Context, topic string, partition int32, set [
 	return out, nil
 }
 
-// pool keeps a producer's connections, so that batches of several partitions are under way at the same broker at once
-// and none waits behind another's slow followers.
+// pool keeps connections for a producer, so that batches of several partitions are under way at the same broker at once and
+// none waits behind another's slow followers, or for questions (Config.KeepIdle).
 type pool struct {
 	client *Client
 
@@ -111,9 +111,10 @@ type idleConn struct {
 
 // lease is a connection that is in use; exactly one of keep and drop ends it.
 type lease struct {
-	k    *conn
-	pool *pool
-	bp   *brokerPool
+	k      *conn
+	reused bool // it was used before
+	pool   *pool
+	bp     *brokerPool
 }
 
 // get gives a connection to addr, an idle one first. An error means that nothing was sent.
@@ -134,7 +135,7 @@ func (p *pool) get(ctx context.Context, addr string) (*lease, error) {
 	l := &lease{pool: p, bp: bp}
 	p.mu.Lock()
 	if n := len(bp.idle); n > 0 {
-		l.k = bp.idle[n-1].k
+		l.k, l.reused = bp.idle[n-1].k, true
 		bp.idle = bp.idle[:n-1]
 	}
 	p.mu.Unlock()

@@ -42,6 +42,7 @@ type Reader struct {
 	cfg    ReaderConfig
 
 	conn                *conn
+	lease               *lease // of conn, where the client keeps connections
 	epoch               int32
 	dec                 *decoder
 	next                int64
@@ -118,15 +119,23 @@ func (r *Reader) Close() error {
 		r.dec.close()
 		r.dec = nil
 	}
+	if r.lease != nil { // its last request was answered
+		r.lease.keep()
+		r.lease, r.conn = nil, nil
+	}
 	r.hangUp()
 	return nil
 }
 
 func (r *Reader) hangUp() {
-	if r.conn != nil {
+	switch {
+	case r.lease != nil:
+		r.lease.drop()
+		r.client.ranges.prune(time.Now()) // the others may have ended with it
+	case r.conn != nil:
 		_ = r.conn.close()
-		r.conn = nil
 	}
+	r.lease, r.conn = nil, nil
 }
 
 // connect dials the leader, and proves that the topic is still the one that was opened.
@@ -147,6 +156,13 @@ func (r *Reader) connect(ctx context.Context) error {
 		return retry.Permanent(ErrTopicChanged)
 	}
 	r.epoch = epoch
+	if p := r.client.ranges; p != nil && r.cfg.Until > 0 {
+		p.prune(time.Now().Add(-r.client.cfg.KeepIdle))
+		if r.lease, err = p.get(ctx, addr); err == nil {
+			r.conn = r.lease.k
+		}
+		return lasting(err)
+	}
 	r.conn, err = r.client.dial(ctx, addr)
 	return lasting(err)
 }

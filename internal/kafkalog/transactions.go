@@ -51,11 +51,10 @@ func (c *Client) OpenTransactions(ctx context.Context, topic string) (map[int32]
 }
 
 func (c *Client) nodeTransactions(ctx context.Context, addr, topic string, parts []int32, out map[int32]OpenTransaction) error {
-	k, err := c.dial(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = k.close() }()
+	return c.on(ctx, addr, func(k *conn) error { return k.openTransactions(ctx, topic, parts, out) })
+}
+
+func (k *conn) openTransactions(ctx context.Context, topic string, parts []int32, out map[int32]OpenTransaction) error {
 	if _, ok := k.versions[int16(describeProducers)]; !ok {
 		return nil
 	}

@@ -1,0 +1,88 @@
+package kafkalog_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+)
+
+// dialer counts the connections that it opens, and ends them.
+type dialer struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var nd net.Dialer
+	c, err := nd.DialContext(ctx, network, addr)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		d.conns = append(d.conns, c)
+	}
+	return c, err
+}
+
+func (d *dialer) opened() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.conns)
+}
+
+// Questions use the connections of earlier ones, and connections that ended meanwhile fail none.
+func TestQuestionsShareConnections(t *testing.T) {
+	ks, _, k, topic := realKafka(t, 3)
+	write(t, k, topic, 0, "a", 3)
+	d := &dialer{}
+	c, err := kafkalog.New(kafkalog.Config{Brokers: ks.Brokers, KeepIdle: time.Minute, Dial: d.dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func() {
+		t.Helper()
+		info, err := c.Topic(t.Context(), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Offsets(t.Context(), topic); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CommittedOffsets(t.Context(), "nobody", []string{topic}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.OpenTransactions(t.Context(), topic); err != nil {
+			t.Fatal(err)
+		}
+		r := kafkalog.NewReader(c, kafkalog.Partition{Topic: topic, TopicID: info.ID, ID: 0}, 0, kafkalog.ReaderConfig{Until: 1, FetchWait: time.Millisecond})
+		b, err := r.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Release()
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	first := d.opened()
+	for range 20 {
+		ask()
+	}
+	if n := d.opened(); n != first || first > 4 {
+		t.Errorf("questions opened %d connections at first and %d later, want as good as none later", first, n-first)
+	}
+	d.mu.Lock()
+	for _, nc := range d.conns {
+		_ = nc.Close()
+	}
+	d.mu.Unlock()
+	ask()
+	if n := d.opened(); n == first {
+		t.Error("nothing was opened after all connections had ended")
+	}
+}
