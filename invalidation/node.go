@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -298,6 +299,10 @@ func (n *Node) Close() error {
 	n.mu.Unlock()
 	n.cancel()
 	n.wg.Wait()
+	n.suspended.Store(math.MaxInt64) // no local entry is within its bound any more, so that hits need not look whether the node is closed
+	for _, f := range n.lanes {
+		f.view.suspect()
+	}
 	if again {
 		return nil
 	}

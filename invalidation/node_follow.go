@@ -66,6 +66,7 @@ type follower struct {
 	mu      sync.Mutex // guards what follows
 	refusal error
 	ps      *redis.PubSub // the subscription; nil between two
+	known   *laneSources  // the last read of them
 	// The last errors of the subscription and of a sync; nil once one succeeds. That of the shared tier counts while troubled.
 	subscribing, syncing, sharing error
 }

@@ -93,6 +93,7 @@ type view struct {
 	adopted  uint64           // advanced at the last adopt: older entries of recent belong to another chain
 	pos      map[string]int64 // per source: all invalidations up to this offset were applied
 	wake     chan struct{}    // closed when pos moves; nil when nobody waits
+	looks    int64            // of readers that wait
 	jumps    int              // how often the clocks disagreed
 	lately   *recent          // for caches without a shared tier; nil: there is none
 
@@ -342,6 +343,7 @@ func (v *view) suspect() {
 func (v *view) reached(source string, offset int64) (done, known bool, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.looks++
 	at, known := v.pos[source]
 	if v.wake == nil {
 		v.wake = make(chan struct{})

@@ -117,35 +117,39 @@ func (n *Node) WaitFor(ctx context.Context, token schemas.Token) error {
 	defer n.waits.leave(n.waits.enter(offsets))
 	again := time.NewTicker(n.cfg.PollInterval)
 	defer again.Stop()
+	w := waiter{lanes: n.lanes, offsets: offsets}
+	changed := w.missing()
+	var judged *laneSources
 	suspicions := 0
-	for {
-		f, missing, changed, unknown := n.missing(offsets)
-		if f == nil {
-			n.waitedNow()
-			return nil
-		}
-		signal(f.asked)
+	for w.lane != nil {
+		signal(w.lane.asked)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for token: %w", context.Cause(ctx))
 		case <-n.ctx.Done():
 			return ErrClosed
 		case <-changed:
+			changed = w.look()
 			continue
 		case <-again.C:
 		}
-		if !unknown {
+		if changed = w.missing(); w.lane == nil || !w.unknown {
 			continue
 		}
-		gone, err := n.gone(ctx, f, missing)
-		if err != nil || !gone {
-			suspicions = 0
-			continue // Redis is away or the source is new: wait on
+		read, err := w.lane.sources(ctx)
+		gone := err == nil && read.lack(w.source)
+		switch {
+		case !gone:
+			suspicions = 0 // Redis is away or the source is new: wait on
+		case read != judged:
+			suspicions++
 		}
-		if suspicions++; suspicions > 1 {
+		if judged = read; suspicions > 1 {
 			return ErrTokenGone
 		}
 	}
+	n.waitedNow()
+	return nil
 }
 
 func (n *Node) waitable(source string) error {
@@ -162,49 +166,102 @@ func (n *Node) waitable(source string) error {
 	return nil
 }
 
-// missing gives a lane that has not seen a source up to its offset, preferably a source of which the lane knows nothing;
-// changed tells when to look again. Without one, every lane has.
-func (n *Node) missing(offsets map[string]int64) (f *follower, source string, changed <-chan struct{}, unknown bool) {
-	for _, l := range n.lanes {
-		for s, off := range offsets {
+// waiter is one WaitFor: what it waits for, and where it is missing.
+type waiter struct {
+	lanes   []*follower
+	offsets map[string]int64 // by source
+
+	// lane has not seen source up to its offset; nil: every lane has seen every source.
+	lane    *follower
+	source  string
+	unknown bool // the lane knows nothing of source
+}
+
+// missing looks at all sources in all lanes for one that is missing, preferably one of which the lane knows nothing, and returns
+// what tells when to look again.
+func (w *waiter) missing() (changed <-chan struct{}) {
+	w.lane = nil
+	for _, l := range w.lanes {
+		for s, off := range w.offsets {
 			done, known, c := l.view.reached(s, off)
-			if done {
-				continue
-			}
-			if f == nil || !known && !unknown {
-				f, source, changed, unknown = l, s, c, !known
+			if !done && (w.lane == nil || !known && !w.unknown) {
+				w.lane, w.source, w.unknown, changed = l, s, !known, c
 			}
 		}
 	}
-	return f, source, changed, unknown
+	return changed
 }
 
-// gone says whether the lane knows the source's topic under another id only.
-func (n *Node) gone(ctx context.Context, f *follower, source string) (bool, error) {
+// look looks at what was missing last, and at all only when that has come: each entry of a lane wakes every reader that waits.
+func (w *waiter) look() (changed <-chan struct{}) {
+	done, known, changed := w.lane.view.reached(w.source, w.offsets[w.source])
+	if done {
+		return w.missing()
+	}
+	w.unknown = !known
+	return changed
+}
+
+// laneSources are the topic ids of which a lane has a watermark, as one read found them.
+type laneSources struct {
+	asked time.Time
+	done  chan struct{}              // closed once what follows is set
+	ids   map[string]map[string]bool // by topic
+	err   error
+}
+
+// lack reports whether the topic of source is known under another id only.
+func (r *laneSources) lack(source string) bool {
 	topic, id, _, err := schemas.ParseSource(source)
-	if err != nil {
-		return false, fmt.Errorf("wait for token: %w", err)
+	return err == nil && len(r.ids[topic]) > 0 && !r.ids[topic][id]
+}
+
+// sources returns the sources that the lane knew at most PollInterval ago. Readers share a read.
+func (f *follower) sources(ctx context.Context) (*laneSources, error) {
+	f.mu.Lock()
+	r := f.known
+	if r == nil || time.Since(r.asked) >= f.node.cfg.PollInterval {
+		if !f.node.enter() {
+			f.mu.Unlock()
+			return nil, ErrClosed
+		}
+		r = &laneSources{asked: time.Now(), done: make(chan struct{}), ids: map[string]map[string]bool{}}
+		f.known = r
+		go func() {
+			defer f.node.leave()
+			defer close(r.done)
+			r.err = f.readSources(r)
+		}()
 	}
-	fields, err := n.control.HKeys(ctx, n.reader.Keys(f.n).Meta).Result()
-	if err != nil {
-		return false, fmt.Errorf("read sources of the lane: %w", err)
+	f.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read sources of the lane: %w", context.Cause(ctx))
+	case <-r.done:
+		return r, r.err
 	}
-	other := false
-	for _, f := range fields {
-		s, ok := strings.CutPrefix(f, "wm:")
+}
+
+func (f *follower) readSources(r *laneSources) error {
+	fields, err := f.node.control.HKeys(f.node.ctx, f.node.reader.Keys(f.n).Meta).Result()
+	if err != nil {
+		return fmt.Errorf("read sources of the lane: %w", err)
+	}
+	for _, field := range fields {
+		source, ok := strings.CutPrefix(field, "wm:")
 		if !ok {
 			continue
 		}
-		t, i, _, err := schemas.ParseSource(s)
-		if err != nil || t != topic {
+		topic, id, _, err := schemas.ParseSource(source)
+		if err != nil {
 			continue
 		}
-		if i == id {
-			return false, nil // another partition of the same topic: this one is only quiet yet
+		if r.ids[topic] == nil {
+			r.ids[topic] = map[string]bool{}
 		}
-		other = true
+		r.ids[topic][id] = true
 	}
-	return other, nil
+	return nil
 }
 
 // waitedNow makes loads begun before this moment unfit for those who read after it.
