@@ -1,6 +1,9 @@
 package consumer
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // PauseIdle notes pauses as refused batches do, for partitions that have no batch.
 func (w *Worker) PauseIdle(topic string) {
@@ -10,3 +13,6 @@ func (w *Worker) PauseIdle(topic string) {
 		}
 	}
 }
+
+// Purge removes what is due now.
+func (w *Worker) Purge(ctx context.Context) { w.purge(ctx) }

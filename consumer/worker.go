@@ -316,20 +316,20 @@ func whileOwned(ctx context.Context, parts []*partition) (owned context.Context,
 	}
 }
 
-// purge removes displaced names that no repair can need any more.
+// purge removes displaced names and notes of positions that no repair can need any more.
 func (w *Worker) purge(ctx context.Context) {
 	if w.cfg.Lanes == nil {
 		return
 	}
 	for _, p := range w.partitions() {
-		if !p.cached() {
-			continue
+		below := p.reached.Load()
+		if p.cached() {
+			if err := p.lock.acquire(ctx); err != nil {
+				return
+			}
+			below = p.settled
+			p.lock.release()
 		}
-		if err := p.lock.acquire(ctx); err != nil {
-			return
-		}
-		below := p.settled
-		p.lock.release()
 		if below <= 0 {
 			continue
 		}

@@ -133,7 +133,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		return err
 	}
 	defer closeReplays()
-	return serveWorker(ctx, c, w, log, withAll(foreign, sampler, beside), func(ctx context.Context, address string) error {
+	return serveWorker(ctx, c, w, log, withAll(foreign, sampler, newExpirer(db, c.Retention), beside), func(ctx context.Context, address string) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return admin.AnnounceWorker(ctx, db.DB(), say(address), log) })
 		g.Go(func() error { return replays.Run(ctx) })
@@ -168,7 +168,7 @@ func openReplayer(ctx context.Context, c config.Config, log *slog.Logger, w *con
 }
 
 // withAll also runs the second passes of foreign keys, and the sampler.
-func withAll(f *invalidation.Foreign, sampler *consistency.Sampler, beside besideWorker) besideWorker {
+func withAll(f *invalidation.Foreign, sampler *consistency.Sampler, expirer *replica.Expirer, beside besideWorker) besideWorker {
 	return func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
 		g, ctx := errgroup.WithContext(ctx)
 		if f != nil {
@@ -178,11 +178,17 @@ func withAll(f *invalidation.Foreign, sampler *consistency.Sampler, beside besid
 			reg.MustRegister(telemetry.NewConsistencyCollector(sampler.Stats))
 			g.Go(func() error { return sampler.Run(ctx) })
 		}
+		reg.MustRegister(telemetry.NewExpirerCollector(expirer.Removed))
+		g.Go(func() error { return expirer.Run(ctx) })
 		if beside != nil {
 			g.Go(func() error { return beside(ctx, w, reg) })
 		}
 		return g.Wait()
 	}
+}
+
+func newExpirer(db *replica.MySQL, r config.Retention) *replica.Expirer {
+	return db.NewExpirer(replica.Retention{DeadLetters: r.DeadLetters, Audit: r.Audit, Replays: r.Replays})
 }
 
 func consumerConfig(c config.Config) kafkalog.ConsumerConfig {

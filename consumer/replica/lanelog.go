@@ -8,9 +8,12 @@ import (
 )
 
 const (
-	sqlStart    = "SELECT start FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND root = ?"
+	sqlStart    = "SELECT start, replaced_at FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND root = ?"
 	sqlHasLanes = "SELECT COUNT(*) FROM freshet_lane WHERE ns = ?"
-	sqlAddStart = "INSERT INTO freshet_lane (source, ns, lane, root, start) VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE source = source"
+	sqlAddStart = "INSERT INTO freshet_lane (source, ns, lane, root, start) VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE replaced_at = 0"
+	// A root that was replaced may come back, with a replica of Redis that lagged or a backup, so its row is kept for keepRoots.
+	sqlReplaced = "UPDATE freshet_lane SET replaced_at = " + nowMillis + " WHERE source = ? AND ns = ? AND lane = ? AND root <> ? AND replaced_at = 0"
+	sqlOldRoots = "DELETE FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND replaced_at > 0 AND replaced_at < " + nowMillis + " - ? LIMIT ?"
 
 	// The newest note that is old enough; without one, history begins within the time asked for.
 	sqlWindow = "SELECT `off` FROM freshet_position_history WHERE source = ? AND committed_at <= " + nowMillis + " - ? ORDER BY `off` DESC LIMIT 1"
@@ -71,24 +74,38 @@ func (l *LaneLog) Known(ctx context.Context) (bool, error) {
 	return n > 0, doing("read lanes", "", err)
 }
 
-// Start gives the first offset that source emits into that root of the lane. If nothing is noted yet, propose is noted
-// durably and given back; of two workers that propose at once, both get the first one's.
+// keepRoots is how long the start of a source in a root is kept after the root was replaced.
+const keepRoots = 30 * 24 * time.Hour
+
+// Start returns the first offset that source emits into that root of the lane. If nothing is noted yet, propose is noted
+// durably and returned; of two workers that propose at once, both get the first one's. Starts in roots that were replaced
+// more than 30 days ago are removed.
 func (l *LaneLog) Start(ctx context.Context, source string, n int, root string, propose int64) (int64, error) {
-	id := []any{[]byte(source), []byte(l.ns), int64(n), []byte(root)}
-	start, err := l.start(ctx, id)
-	if !errors.Is(err, sql.ErrNoRows) {
-		return start, doing("read lane start", "", err)
+	lane := []any{[]byte(source), []byte(l.ns), int64(n)}
+	id := append(lane[:len(lane):len(lane)], []byte(root))
+	start, replaced, err := l.start(ctx, id)
+	if err == nil && replaced == 0 {
+		return start, nil
 	}
-	if _, err = l.m.db.ExecContext(ctx, sqlAddStart, append(id, propose)...); err != nil {
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, doing("read lane start", "", err)
+	}
+	if _, err = l.m.db.ExecContext(ctx, sqlAddStart, append(id[:len(id):len(id)], propose)...); err != nil {
 		return 0, doing("note lane start", "", err)
 	}
-	start, err = l.start(ctx, id)
+	if _, err = l.m.db.ExecContext(ctx, sqlReplaced, id...); err != nil {
+		return 0, doing("note replaced roots", "", err)
+	}
+	if _, err = l.m.db.ExecContext(ctx, sqlOldRoots, append(lane[:len(lane):len(lane)], keepRoots.Milliseconds(), int64(expireChunk))...); err != nil {
+		return 0, doing("remove old lane starts", "", err)
+	}
+	start, _, err = l.start(ctx, id)
 	return start, doing("read lane start", "", err)
 }
 
-func (l *LaneLog) start(ctx context.Context, id []any) (start int64, err error) {
-	err = l.m.db.QueryRowContext(ctx, sqlStart, id...).Scan(&start)
-	return start, err
+func (l *LaneLog) start(ctx context.Context, id []any) (start, replaced int64, err error) {
+	err = l.m.db.QueryRowContext(ctx, sqlStart, id...).Scan(&start, &replaced)
+	return start, replaced, err
 }
 
 // Window gives the first offset of source that was committed to MySQL within the last d, never more than next. History

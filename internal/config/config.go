@@ -27,18 +27,19 @@ var ErrInvalid = errors.New("configuration")
 
 // Config is every setting of the freshet command.
 type Config struct {
-	Datasets  string   `koanf:"datasets"`
-	Namespace string   `koanf:"namespace"`
-	Lanes     int      `koanf:"lanes"`
-	Loads     string   `koanf:"loads"`
-	Kafka     Kafka    `koanf:"kafka"`
-	MySQL     MySQL    `koanf:"mysql"`
-	Redis     Redis    `koanf:"redis"`
-	Worker    Worker   `koanf:"worker"`
-	Producer  Producer `koanf:"producer"`
-	Admin     Admin    `koanf:"admin"`
-	Client    Client   `koanf:"client"`
-	Log       Log      `koanf:"log"`
+	Datasets  string    `koanf:"datasets"`
+	Namespace string    `koanf:"namespace"`
+	Lanes     int       `koanf:"lanes"`
+	Loads     string    `koanf:"loads"`
+	Kafka     Kafka     `koanf:"kafka"`
+	MySQL     MySQL     `koanf:"mysql"`
+	Redis     Redis     `koanf:"redis"`
+	Worker    Worker    `koanf:"worker"`
+	Retention Retention `koanf:"retention"`
+	Producer  Producer  `koanf:"producer"`
+	Admin     Admin     `koanf:"admin"`
+	Client    Client    `koanf:"client"`
+	Log       Log       `koanf:"log"`
 
 	files *livefile.Set
 }
@@ -112,6 +113,13 @@ type Worker struct {
 	ForeignAgain   time.Duration `koanf:"foreign_again"`
 	Samples        int           `koanf:"samples"`
 	StaleAfter     time.Duration `koanf:"stale_after"`
+}
+
+// Retention is how long rows that have no further use are kept; 0 keeps them permanently.
+type Retention struct {
+	DeadLetters time.Duration `koanf:"dead_letters"`
+	Audit       time.Duration `koanf:"audit"`
+	Replays     time.Duration `koanf:"replays"`
 }
 
 // Producer tunes publishing.
@@ -332,6 +340,13 @@ func (c *Config) validate() error {
 	}
 	if c.Admin.PublishRate < 0 {
 		bad("admin.publish_rate", "is negative; give requests a second for each token")
+	}
+	for key, keep := range map[string]time.Duration{
+		"retention.dead_letters": c.Retention.DeadLetters, "retention.audit": c.Retention.Audit, "retention.replays": c.Retention.Replays,
+	} {
+		if keep < 0 {
+			bad(key, "is negative; give a duration, or 0s to keep rows permanently")
+		}
 	}
 	if c.Worker.Window > c.Worker.KeepDisplaced {
 		bad("worker.window", "is above worker.keep_displaced; lower it")

@@ -1,0 +1,219 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// Retention is how long rows that have no further use are kept, by the database's clock since they last changed. A duration
+// of 0 keeps them permanently.
+type Retention struct {
+	// DeadLetters is for dead letters that were superseded or discarded, and for redriven ones whose record has a newer
+	// version by now: the event of any other redriven dead letter may be nowhere else, and a rebuild needs it.
+	DeadLetters time.Duration
+	// Audit is for lines of the audit log.
+	Audit time.Duration
+	// Replays is for replays that are done, failed or cancelled.
+	Replays time.Duration
+}
+
+const (
+	errnoTableDenied = 1142
+
+	// expireEvery is the time between two passes.
+	expireEvery = 10 * time.Minute
+	// expireChunk is how many rows one transaction removes, expireMost how many chunks one pass removes of each kind.
+	expireChunk = 500
+	expireMost  = 100
+
+	sqlExpireLock    = "SELECT GET_LOCK(CONCAT('freshet:expire:', DATABASE()), 0)"
+	sqlLetterSets    = "SELECT DISTINCT dataset FROM freshet_dead_letter"
+	sqlExpireLetters = "DELETE FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + nowMillis + " - ? LIMIT ?"
+	sqlExpireLetter  = "DELETE FROM freshet_dead_letter WHERE source = ? AND `off` = ? AND idx = ? AND state = 'redriven'"
+	// The log grows at its end, so only its first lines are looked at.
+	sqlExpireAudit  = "DELETE FROM freshet_audit WHERE id <= (SELECT MAX(id) FROM (SELECT id, at FROM freshet_audit ORDER BY id LIMIT ?) f WHERE at < " + nowMillis + " - ?)"
+	sqlOldReplays   = "SELECT id FROM freshet_replay WHERE state IN ('done', 'failed', 'cancelled') AND updated_at < " + nowMillis + " - %d LIMIT %d"
+	sqlExpireReplay = "DELETE FROM freshet_replay WHERE id = ?"
+	sqlExpireParts  = "DELETE FROM freshet_replay_part WHERE job = ?"
+)
+
+// Expirer removes rows after their retention, a bounded number in each transaction. Of several processes that run one for a
+// database, one works at a time.
+type Expirer struct {
+	m   *MySQL
+	r   Retention
+	log *slog.Logger
+
+	removed atomic.Int64
+	failed  atomic.Int64
+	after   *LetterID // the last redriven letter that was looked at; nil begins again
+}
+
+// NewExpirer makes an Expirer. Its log is m's.
+func (m *MySQL) NewExpirer(r Retention) *Expirer { return &Expirer{m: m, r: r, log: m.log} }
+
+// Removed is the number of rows removed so far, and Failed the number of passes that ended with an error.
+func (e *Expirer) Removed() (removed, failed int64) { return e.removed.Load(), e.failed.Load() }
+
+// Run removes rows now and every ten minutes until ctx ends; it then returns nil. An error is logged and counted, and the
+// next pass goes on.
+func (e *Expirer) Run(ctx context.Context) error {
+	t := time.NewTicker(expireEvery)
+	defer t.Stop()
+	for {
+		if err := e.Pass(ctx); err != nil && ctx.Err() == nil {
+			e.failed.Add(1)
+			e.log.WarnContext(ctx, "old rows could not be removed; the next pass tries again", "component", "replica", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// Pass removes what is due, unless another process is doing so. It is not safe for concurrent use.
+func (e *Expirer) Pass(ctx context.Context) error {
+	lock, err := e.m.newWriter(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.close() // the server releases the lock
+	var got *int64
+	if err := lock.queryRow(ctx, sqlExpireLock, nil, &got); err != nil {
+		return doing("lock old rows", "", err)
+	}
+	if got == nil || *got != 1 {
+		return nil
+	}
+	for _, step := range []struct {
+		keep time.Duration
+		do   func(ctx context.Context, keep int64) error
+	}{
+		{e.r.DeadLetters, e.closedLetters}, {e.r.DeadLetters, e.redrivenLetters}, {e.r.Replays, e.replays}, {e.r.Audit, e.audit},
+	} {
+		if step.keep <= 0 {
+			continue
+		}
+		if err := step.do(ctx, step.keep.Milliseconds()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repeat calls fn, which removes at most a chunk and returns how many rows it removed, until there is less to remove.
+func (e *Expirer) repeat(ctx context.Context, what string, fn func(context.Context, *writer) (int64, error)) error {
+	for range expireMost {
+		var n int64
+		err := e.m.transact(ctx, what, func(ctx context.Context, w *writer) (err error) {
+			n, err = fn(ctx, w)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		e.removed.Add(n)
+		if n < expireChunk {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (e *Expirer) closedLetters(ctx context.Context, keep int64) error {
+	const what = "remove old dead letters"
+	sets, err := texts(ctx, e.m.db, sqlLetterSets)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	for _, dataset := range sets {
+		for _, state := range []State{StateSuperseded, StateDiscarded} {
+			err := e.repeat(ctx, what, func(ctx context.Context, w *writer) (int64, error) {
+				return w.exec(ctx, sqlExpireLetters, []byte(dataset), []byte(state), keep, expireChunk)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// redrivenLetters goes through them page by page, since most of them may have to stay.
+func (e *Expirer) redrivenLetters(ctx context.Context, keep int64) error {
+	for range expireMost {
+		letters, err := e.m.Letters(ctx, LetterQuery{State: StateRedriven, After: e.after, Limit: expireChunk})
+		if err != nil {
+			return err
+		}
+		err = e.m.transact(ctx, "remove old dead letters", func(ctx context.Context, w *writer) error {
+			var now int64
+			if err := w.queryRow(ctx, sqlNow, nil, &now); err != nil {
+				return doing("read clock", "", err)
+			}
+			for i := range letters {
+				if now-letters[i].Updated.UnixMilli() <= keep {
+					continue
+				}
+				if err := e.redriven(ctx, w, &letters[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(letters) < expireChunk {
+			e.after = nil
+			return nil
+		}
+		last := letters[len(letters)-1].ID()
+		e.after = &last
+	}
+	return nil
+}
+
+// redriven removes a redriven letter if its record has a newer version.
+func (e *Expirer) redriven(ctx context.Context, w *writer, l *StoredLetter) error {
+	version, found, err := w.rowVersion(ctx, &letter{Letter: &l.Letter, source: l.Source, t: e.m.tableByName(l.Dataset)}, "")
+	if err != nil || !found || version <= l.Version {
+		return err
+	}
+	n, err := w.exec(ctx, sqlExpireLetter, []byte(l.Source), l.Offset, int64(l.Index))
+	e.removed.Add(n)
+	return doing("remove old dead letters", "", err)
+}
+
+func (e *Expirer) audit(ctx context.Context, keep int64) error {
+	err := e.repeat(ctx, "remove old audit lines", func(ctx context.Context, w *writer) (int64, error) {
+		return w.exec(ctx, sqlExpireAudit, expireChunk, keep)
+	})
+	if n, _ := Errno(err); n == errnoTableDenied { // the log may be append-only for this user on purpose
+		return fmt.Errorf("grant DELETE on freshet_audit to the worker's user, or set retention.audit to 0s: %w", err)
+	}
+	return err
+}
+
+func (e *Expirer) replays(ctx context.Context, keep int64) error {
+	return e.repeat(ctx, "remove old replays", func(ctx context.Context, w *writer) (n int64, err error) {
+		ids, err := texts(ctx, w.conn, fmt.Sprintf(sqlOldReplays, keep, expireChunk))
+		if err != nil {
+			return 0, err
+		}
+		for _, id := range ids {
+			if _, err := w.exec(ctx, sqlExpireParts, []byte(id)); err != nil {
+				return 0, doing("remove old replay", "", err)
+			}
+			if _, err := w.exec(ctx, sqlExpireReplay, []byte(id)); err != nil {
+				return 0, doing("remove old replay", "", err)
+			}
+		}
+		return int64(len(ids)), nil
+	})
+}
