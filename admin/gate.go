@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -14,13 +13,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits of the listener.
 const (
-	maxHeaderBytes = 16 << 10
-	// maxStreams and maxTokenStreams bound the open streams of a server and of one token.
-	maxStreams      = 256
-	maxTokenStreams = 64
-	requestTimeout  = 30 * time.Second
+	// requestTimeout bounds a request that is not a stream.
+	requestTimeout = 30 * time.Second
 	// wrongTokens bounds how many wrong tokens a second get an answer of their own.
 	wrongTokens      = 10
 	wrongTokensBurst = 100
@@ -60,7 +55,8 @@ type gate struct {
 
 	mu       sync.Mutex // guards what follows
 	limiters map[share]*rate.Limiter
-	streams  map[string]int // open ones by the token's name
+
+	streams, requests slots
 }
 
 // share is what a rate is counted for.
@@ -255,6 +251,16 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 			return
 		}
 	}
+	of, reason := &g.requests, refusedRequests
+	if ru.stream {
+		of, reason = &g.streams, refusedStreams
+	}
+	who := principalOf(r.Context()).Name
+	if status, detail := of.enter(who); status != 0 {
+		g.refused.refuse(w, status, reason, detail)
+		return
+	}
+	defer of.leave(who)
 	release, status := g.bodies.hold(w, r, &ru)
 	if status != 0 {
 		g.refuseBody(w, status, &ru)
@@ -267,12 +273,6 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		return
 	}
 	if ru.stream {
-		who := principalOf(r.Context()).Name
-		if status, detail := g.enterStream(who); status != 0 {
-			g.refused.refuse(w, status, refusedStreams, detail)
-			return
-		}
-		defer g.leaveStream(who)
 		ctx, end := g.whileAllowed(r)
 		defer end()
 		r = r.WithContext(ctx) //nolint:contextcheck // it is the request's, and the server's end ends it too
@@ -289,41 +289,6 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 	if ru.least != Publisher { // what is published shows once it is applied
 		g.srv.forget()
 	}
-}
-
-// enterStream opens a stream of a token, or returns the status of its refusal and why.
-func (g *gate) enterStream(token string) (status int, detail string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	open := 0
-	for _, n := range g.streams {
-		open += n
-	}
-	switch {
-	case open >= maxStreams:
-		return http.StatusServiceUnavailable, "too many streams are open here"
-	case g.tokens != nil && g.streams[token] >= maxTokenStreams:
-		return http.StatusTooManyRequests, fmt.Sprintf("this token has %d streams open, which is the most; close one, or use a token for each client", maxTokenStreams)
-	}
-	g.streams[token]++
-	return 0, ""
-}
-
-func (g *gate) leaveStream(token string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.streams[token]--; g.streams[token] == 0 {
-		delete(g.streams, token)
-	}
-}
-
-func (g *gate) openStreams() (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, open := range g.streams {
-		n += open
-	}
-	return n
 }
 
 // recorder remembers the status of an answer.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -112,4 +115,43 @@ func TestReadyFollowsTheProcess(t *testing.T) {
 		r.want(503, "", "GET", "/readyz"+role, nil)
 	}
 	r.want(200, "", "GET", "/livez", nil)
+}
+
+// Connections that ask nothing, and clients that do not read their answers, keep nobody from the probes.
+func TestProbesAnswerBesideAbuse(t *testing.T) {
+	r := newRig(t, func(c *admin.Config) { c.Listen = "127.0.0.1:0" })
+	address, _ := r.run()
+	dial := func(text string) {
+		var d net.Dialer
+		c, err := d.DialContext(t.Context(), "tcp", address)
+		must(t, err)
+		t.Cleanup(func() { c.Close() })
+		_, err = io.WriteString(c, text)
+		must(t, err)
+	}
+	ask := "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + r.tokens["viewer"] + "\r\n\r\n"
+	for range 100 {
+		dial(strings.Repeat(ask, 200)) // the answers are more than the sockets hold
+	}
+	for range 1100 {
+		dial("")
+	}
+	var slowest time.Duration
+	for i := range 50 {
+		began := time.Now()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+address+[]string{"/livez", "/readyz"}[i%2], nil)
+		must(t, err)
+		req.Close = true
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("probe: %v %v", res, err)
+		}
+		res.Body.Close()
+		slowest = max(slowest, time.Since(began))
+	}
+	st := r.stats()
+	t.Logf("slowest of 50 probes: %v; %+v", slowest, st)
+	if st.Connections.Open > listener.DefaultMaxConns || st.Connections.Displaced == 0 {
+		t.Errorf("connections: %+v", st.Connections)
+	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 )
@@ -137,6 +138,8 @@ type Server struct {
 	gate    *gate
 	handler http.Handler
 	ops     map[string]string // pattern → operation id
+	// document writes the OpenAPI document, once.
+	document func() ([]byte, error)
 
 	draining context.Context //nolint:containedctx // ends when Run does, and with it the streams
 	drain    context.CancelFunc
@@ -151,6 +154,8 @@ type Server struct {
 
 	mu   sync.Mutex
 	addr string // guarded by mu
+	// listener is that of Run; nil before. Guarded by mu.
+	listener *listener.Server
 }
 
 // New checks the configuration and lays out the routes. It does not touch the network. Errors wrap ErrConfig.
@@ -171,7 +176,8 @@ func New(cfg Config) (*Server, error) {
 	s.gate = &gate{
 		mux: s.mux, rules: rules(), tokens: cfg.Tokens, audit: auditLog{cfg.Replica.DB()}, srv: s, bodies: newBodies(),
 		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), publishing: rate.Limit(cfg.PublishRate),
-		limiters: map[share]*rate.Limiter{}, streams: map[string]int{},
+		limiters: map[share]*rate.Limiter{},
+		streams:  slots{what: "streams", all: maxStreams, perToken: maxTokenStreams}, requests: slots{what: "requests", all: maxRequests, perToken: maxTokenRequests},
 	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -205,6 +211,13 @@ func layOut(cfg Config) (*Server, error) {
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	s.lags.looks, s.members.looks, s.records.looks = &s.looked, &s.looked, &s.looked
 	s.api = humago.New(s.mux, hc)
+	s.document = sync.OnceValues(func() ([]byte, error) {
+		b, err := s.api.OpenAPI().MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("write OpenAPI document: %w", err)
+		}
+		return b, nil
+	})
 	s.routes()
 	return s, s.finishRoutes()
 }
@@ -257,13 +270,7 @@ func (s *Server) forget() {
 func (s *Server) Handler() http.Handler { return s.handler }
 
 // OpenAPI is the OpenAPI 3.1 document as JSON.
-func (s *Server) OpenAPI() ([]byte, error) {
-	b, err := s.api.OpenAPI().MarshalJSON()
-	if err != nil {
-		return nil, fmt.Errorf("write OpenAPI document: %w", err)
-	}
-	return b, nil
-}
+func (s *Server) OpenAPI() ([]byte, error) { return s.document() }
 
 // Addr is the address that Run listens on; "" before.
 func (s *Server) Addr() string {
@@ -285,11 +292,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.TLS != nil {
 		l = tls.NewListener(l, s.cfg.TLS)
 	}
-	// Answers have no write timeout here, since streams have none; the gate bounds the others.
-	srv := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: requestTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	srv := listener.New(listener.Config{Handler: s.handler, ReadTimeout: requestTimeout, Logger: s.log})
+	s.mu.Lock()
+	s.listener = srv
+	s.mu.Unlock()
 	s.log.Info("listening", "address", s.Addr(), "tls", s.cfg.TLS != nil, "tokens", s.cfg.Tokens != nil)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()

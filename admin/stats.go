@@ -4,6 +4,8 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+
+	"github.com/freshet/freshet/internal/listener"
 )
 
 // Reasons of a refusal in Stats.Refused.
@@ -11,6 +13,7 @@ const (
 	refusedRate       = "rate"        // more requests a second than a token may make
 	refusedWrongToken = "wrong_token" // guesses, beyond those that are answered with 401
 	refusedStreams    = "streams"     // more open streams than the server or the token may have
+	refusedRequests   = "requests"    // the same of other requests
 	refusedBodyTurn   = "body_turn"   // larger bodies were being read all the time
 	refusedBodyTime   = "body_time"   // the body came too slowly
 	refusedBodySize   = "body_size"
@@ -24,6 +27,8 @@ type Stats struct {
 	// Streams is how many streams are open, BodyBytes how many bytes of bodies may be held for requests at this moment.
 	Streams   int
 	BodyBytes int64
+	// Connections counts those of Run's listener.
+	Connections listener.Stats
 	// Looks counts how often the servers behind were asked for an answer that requests share: lag, nodes, records.
 	Looks uint64
 }
@@ -57,5 +62,11 @@ func (c *refusals) all() map[string]uint64 {
 // Stats returns the counts since New.
 func (s *Server) Stats() Stats {
 	g := s.gate
-	return Stats{Refused: g.refused.all(), Streams: g.openStreams(), BodyBytes: g.bodies.held.Load(), Looks: s.looked.Load()}
+	out := Stats{Refused: g.refused.all(), Streams: g.streams.count(), BodyBytes: g.bodies.held.Load(), Looks: s.looked.Load()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		out.Connections = s.listener.Stats()
+	}
+	return out
 }

@@ -9,18 +9,18 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/freshet/freshet/internal/listener"
 )
 
 // health is the small listener of a worker: /livez, /readyz and /metrics. It has no authentication, so it binds to
 // loopback only.
 type health struct {
 	listener net.Listener
-	server   *http.Server
-	log      *slog.Logger
+	server   *listener.Server
 }
 
 // listenHealth opens the listener. notReady lists what the process waits for; empty means ready.
@@ -43,9 +43,7 @@ func listenHealth(ctx context.Context, addr string, reg *prometheus.Registry, no
 		answer(w, http.StatusOK, nil)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	return &health{listener: l, log: log, server: &http.Server{
-		Handler: localOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
-	}}, nil
+	return &health{listener: l, server: listener.New(listener.Config{Handler: localOnly(mux), Logger: log})}, nil
 }
 
 // Addr is the address that was bound.
