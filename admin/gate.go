@@ -44,7 +44,6 @@ type gate struct {
 	mux    *http.ServeMux
 	rules  map[string]rule
 	tokens *TokenFile // nil: no authentication
-	audit  auditLog
 	srv    *Server
 	bodies *bodies
 
@@ -126,6 +125,8 @@ func (g *gate) admit(w *recorder, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, "the query parameter "+repeated(r)+" is there twice; give it once")
 	case !known:
 		problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
+	case !g.srv.attached.Load() && !bare[pattern]:
+		g.refused.refuse(w, http.StatusServiceUnavailable, refusedStarting, "the API is starting; /readyz lists what it waits for")
 	case !who.Role.may(ru.least):
 		if ru.change {
 			g.auditRefusal(r, who, pattern)

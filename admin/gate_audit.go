@@ -16,7 +16,7 @@ func (g *gate) serveAudited(w *recorder, r *http.Request, pattern string) {
 	if asked := askedFor(r); len(asked) > 0 {
 		e.Detail["request"] = asked
 	}
-	id, err := g.audit.write(r.Context(), e)
+	id, err := g.audit().write(r.Context(), e)
 	if err != nil {
 		g.srv.log.Error("change is refused, since the audit log cannot be written", "action", e.Action, "error", err)
 		problem(w, http.StatusServiceUnavailable, "the audit log cannot be written, so nothing was changed")
@@ -28,7 +28,7 @@ func (g *gate) serveAudited(w *recorder, r *http.Request, pattern string) {
 	// The client may be gone by now; the outcome is written all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 	defer cancel()
-	if _, err := g.audit.write(ctx, e); err != nil {
+	if _, err := g.audit().write(ctx, e); err != nil {
 		g.srv.log.Error("outcome of a change is missing from the audit log", "action", e.Action, "line", id, "error", err)
 	}
 }
@@ -39,10 +39,12 @@ func (g *gate) auditRefusal(r *http.Request, who Principal, pattern string) {
 	e.Outcome = http.StatusForbidden
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 	defer cancel()
-	if _, err := g.audit.write(ctx, e); err != nil {
+	if _, err := g.audit().write(ctx, e); err != nil {
 		g.srv.log.Error("a refused change is missing from the audit log", "action", e.Action, "error", err)
 	}
 }
+
+func (g *gate) audit() auditLog { return auditLog{g.srv.cfg.Replica.DB()} }
 
 func (g *gate) entry(r *http.Request, who Principal, pattern string) Entry {
 	e := Entry{Actor: who.Name, Role: who.Role.String(), Action: g.srv.operationID(pattern), Target: r.URL.EscapedPath(), Detail: map[string]any{}}

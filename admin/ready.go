@@ -43,6 +43,12 @@ func (s *Server) notReady(ctx context.Context, role string) []string {
 }
 
 func (s *Server) sickServers(ctx context.Context) []string {
+	if !s.attached.Load() {
+		if s.cfg.Waiting != nil {
+			return append([]string{"the API is starting"}, s.cfg.Waiting()...)
+		}
+		return []string{"the API is starting"}
+	}
 	p := &s.probe
 	p.mu.Lock()
 	defer p.mu.Unlock()

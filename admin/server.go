@@ -50,8 +50,7 @@ type Producer interface {
 	Invalidate(ctx context.Context, namespace string, names, tags []string) (schemas.Token, error)
 }
 
-// Config of a Server. Datasets, Namespace, Group, Kafka and Replica are required; the zero value of every other field
-// works.
+// Config of a Server. Datasets, Namespace, Group and Kafka are required; the zero value of every other field works.
 type Config struct {
 	// Listen is the address; "" means DefaultListen. An address that is not loopback needs Tokens.
 	Listen string
@@ -72,7 +71,7 @@ type Config struct {
 	Namespace, Group string
 	// Kafka reads topics and positions.
 	Kafka *kafkalog.Client
-	// Replica is the database that the workers write.
+	// Replica is the database that the workers write; nil until Attach has it.
 	Replica *replica.MySQL
 	// Redis holds shared entries and knows the nodes; nil: none is used, because no dataset is cached.
 	Redis redis.UniversalClient
@@ -86,6 +85,8 @@ type Config struct {
 	NotReady func() []string
 	// Warnings lists what needs attention although the process is ready; nil: nothing is asked.
 	Warnings func() []string
+	// Waiting lists what the process waits for before it can call Attach; nil: nothing is asked.
+	Waiting func() []string
 	// Version is shown in the OpenAPI document.
 	Version string
 	// Logger; nil discards.
@@ -104,7 +105,7 @@ func (c *Config) fill() error {
 		return fmt.Errorf("%w: Listen is %s, which others can reach, and there is no file of tokens; listen on 127.0.0.1, or make tokens with `freshet admin token` and name their file", ErrConfig, c.Listen)
 	}
 	for field, absent := range map[string]bool{
-		"Datasets": c.Datasets == nil, "Namespace": c.Namespace == "", "Group": c.Group == "", "Kafka": c.Kafka == nil, "Replica": c.Replica == nil,
+		"Datasets": c.Datasets == nil, "Namespace": c.Namespace == "", "Group": c.Group == "", "Kafka": c.Kafka == nil,
 	} {
 		if absent {
 			return fmt.Errorf("%w: %s is missing", ErrConfig, field)
@@ -140,6 +141,8 @@ type Server struct {
 	ops     map[string]string // pattern → operation id
 	// document writes the OpenAPI document, once.
 	document func() ([]byte, error)
+	// attached: cfg.Replica is there. Until then only the bare routes are served.
+	attached atomic.Bool
 
 	draining context.Context //nolint:containedctx // ends when Run does, and with it the streams
 	drain    context.CancelFunc
@@ -174,7 +177,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.gate = &gate{
-		mux: s.mux, rules: rules(), tokens: cfg.Tokens, audit: auditLog{cfg.Replica.DB()}, srv: s, bodies: newBodies(),
+		mux: s.mux, rules: rules(), tokens: cfg.Tokens, srv: s, bodies: newBodies(),
 		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), publishing: rate.Limit(cfg.PublishRate),
 		limiters: map[share]*rate.Limiter{},
 		streams:  slots{what: "streams", all: maxStreams, perToken: maxTokenStreams}, requests: slots{what: "requests", all: maxRequests, perToken: maxTokenRequests},
@@ -184,7 +187,18 @@ func New(cfg Config) (*Server, error) {
 		problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
 	s.handler = guard.Handler(s.gate)
+	s.attached.Store(cfg.Replica != nil)
 	return s, nil
+}
+
+// Attach gives the server its Config.Replica when that was not there yet. Until then what needs it is answered with 503.
+func (s *Server) Attach(db *replica.MySQL) error {
+	if db == nil || s.attached.Load() {
+		return fmt.Errorf("%w: a Replica is attached once, and it is not nil", ErrConfig)
+	}
+	s.cfg.Replica = db // no request reads it before the next line
+	s.attached.Store(true)
+	return nil
 }
 
 // OpenAPI is the OpenAPI 3.1 document as JSON, for those who want it without a server.

@@ -18,6 +18,7 @@ const (
 	refusedBodyTime   = "body_time"   // the body came too slowly
 	refusedBodySize   = "body_size"
 	refusedBodyType   = "body_type"
+	refusedStarting   = "starting" // the process does not have MySQL yet
 )
 
 // Stats counts what a Server refused, and what it holds for requests that are being served.

@@ -99,7 +99,7 @@ func NewEmitter(rdb redis.UniversalClient, cfg EmitterConfig) (*Emitter, error) 
 func (e *Emitter) Lanes() int { return e.scripts.Lanes() }
 
 // Check asks Redis whether it can carry the lanes: release, eviction, and the number of lanes that are there. Errors that
-// wrap ErrUnfit are for good; after any other, check again.
+// wrap ErrOtherSettings last until one of the two sides is changed; after any other, check again.
 func (e *Emitter) Check(ctx context.Context) error {
 	if !e.cfg.SkipServerCheck {
 		if err := fitness(ctx, e.rdb, e.cfg.Sharded, e.log); err != nil {
@@ -132,11 +132,11 @@ func (e *Emitter) State(ctx context.Context, n int, sources, datasets []string) 
 	}
 	if st.Exists && st.Lanes != e.scripts.Lanes() {
 		return lane.State{}, fmt.Errorf("namespace %s has %d lanes, Lanes is %d: %w: set Lanes to %d, or use a new Namespace",
-			e.cfg.Namespace, st.Lanes, e.scripts.Lanes(), ErrUnfit, st.Lanes)
+			e.cfg.Namespace, st.Lanes, e.scripts.Lanes(), ErrOtherSettings, st.Lanes)
 	}
 	if st.Exists && st.PrimaryLoads != (e.cfg.Hold < 0) {
 		return lane.State{}, fmt.Errorf("namespace %s was made for loads from %s: %w: leave that as it is, or use a new Namespace",
-			e.cfg.Namespace, loadsFrom(st.PrimaryLoads), ErrUnfit)
+			e.cfg.Namespace, loadsFrom(st.PrimaryLoads), ErrOtherSettings)
 	}
 	return st, nil
 }

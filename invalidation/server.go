@@ -12,10 +12,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrUnfit comes, wrapped, when a Redis cannot carry lanes as it is set up: trying again will not help.
+// ErrUnfit comes, wrapped, when a Redis cannot carry lanes as it is set up: trying again does not help until its operator
+// changes that.
 var ErrUnfit = errors.New("this Redis cannot carry lanes")
 
-// fitness looks at the settings of every master behind rdb. Errors that wrap ErrUnfit are for good, all others may pass.
+// ErrOtherSettings is the ErrUnfit of a namespace that was made with another number of lanes, or for other loads.
+var ErrOtherSettings = fmt.Errorf("%w with these settings", ErrUnfit)
+
+// fitness looks at the settings of every master behind rdb. Errors that wrap ErrUnfit last until an operator acts, all others may pass.
 func fitness(ctx context.Context, rdb redis.UniversalClient, sharded bool, log *slog.Logger) error {
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {

@@ -11,9 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/telemetry"
 )
@@ -35,7 +36,7 @@ func (p *program) adminCommand() *cobra.Command {
 			return runAdmin(cmd.Context(), l.Config, log, reg, nil)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "producer", "admin", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "producer", "admin", "log")
 	cmd.AddCommand(p.tokenCommand(), p.openAPICommand())
 	return cmd
 }
@@ -50,12 +51,12 @@ func (p *program) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), l.Config, log, func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
-				return runAdmin(ctx, l.Config, log, reg, notReady(w, &l.Config))
+			return runWorker(cmd.Context(), l.Config, log, func(ctx context.Context, notReady func() []string, reg *prometheus.Registry) error {
+				return runAdmin(ctx, l.Config, log, reg, notReady)
 			})
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "producer", "admin", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "producer", "admin", "log")
 	return cmd
 }
 
@@ -100,11 +101,14 @@ func (p *program) openAPICommand() *cobra.Command {
 	}
 }
 
-// runAdmin boots the admin API.
+// runAdmin runs the admin API until ctx ends. It listens from the beginning; what needs MySQL follows as soon as that allows it.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
 	leanGC()
+	boot := newBoot(log.With("component", "admin"), c.FailFast)
+	reg.MustRegister(telemetry.NewWaitingCollector(boot.lasting))
 	ac := admin.Config{
-		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems,
+		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
+		Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems, Waiting: boot.waiting,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 	}
 	var err error
@@ -124,15 +128,6 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 		return err
 	}
 	defer ac.Kafka.Close()
-	if ac.Replica, err = openReplica(ctx, c, log); err != nil {
-		return err
-	}
-	defer ac.Replica.Close()
-	broken, err := prepareReplica(ctx, c, ac.Replica, ac.Datasets)
-	if err != nil {
-		return err
-	}
-	logBroken(log, broken)
 	if anyCached(ac.Datasets) {
 		rdb, err := openRedis(c)
 		if err != nil {
@@ -155,5 +150,41 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 		return err
 	}
 	reg.MustRegister(adminCollector{s.Stats})
-	return s.Run(ctx)
+	return serveAdmin(ctx, c, s, boot, &ac)
+}
+
+// serveAdmin serves, and opens the replica meanwhile.
+func serveAdmin(ctx context.Context, c config.Config, s *admin.Server, boot *boot, ac *admin.Config) error {
+	var db *replica.MySQL
+	defer func() {
+		if db != nil {
+			_ = db.Close() // nothing is served any more
+		}
+	}()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.Run(ctx) })
+	g.Go(func() error {
+		err := boot.until(ctx, "mysql: open the replica of the admin API", func(ctx context.Context) error {
+			opened, err := openReplica(ctx, c, ac.Logger)
+			if err != nil {
+				return err
+			}
+			broken, err := prepareReplica(ctx, c, opened, ac.Datasets)
+			if err != nil {
+				_ = opened.Close() // nothing was done with it
+				return err
+			}
+			logBroken(ac.Logger, broken)
+			db = opened
+			return nil
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // it was waiting
+			}
+			return err
+		}
+		return s.Attach(db)
+	})
+	return g.Wait()
 }

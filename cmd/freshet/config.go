@@ -29,6 +29,6 @@ func (p *program) configCommand() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "producer", "admin", "client", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "producer", "admin", "client", "log")
 	return cmd
 }

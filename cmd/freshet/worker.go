@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,7 +33,7 @@ func (p *program) workerCommand() *cobra.Command {
 		Use:   "worker",
 		Short: "Carry changes from Kafka into MySQL, Redis and every node, until interrupted",
 		Long: "Run a member of the consumer group. Several workers share the partitions; one that dies is taken over.\n" +
-			"Faults of Kafka, MySQL and Redis are waited out: /readyz and the log say what the worker waits for.",
+			"Faults of Kafka, MySQL and Redis are waited out, also at start unless --fail-fast is given: /readyz and the log say what for.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, log, err := p.load(cmd)
@@ -41,7 +43,7 @@ func (p *program) workerCommand() *cobra.Command {
 			return runWorker(cmd.Context(), l.Config, log, nil)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "kafka", "mysql", "redis", "worker", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "log")
 	return cmd
 }
 
@@ -54,13 +56,25 @@ func leanGC() {
 	}
 }
 
-// besideWorker runs in the worker's process for as long as it does.
-type besideWorker func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error
+// besideWorker runs in the worker's process for as long as it does, also while the worker waits for servers at start.
+type besideWorker func(ctx context.Context, notReady func() []string, reg *prometheus.Registry) error
 
-// runWorker boots a worker; reading it from top to bottom is the order of the boot.
+// workerProcess is a worker, its listener and what goes beside it.
+type workerProcess struct {
+	c      config.Config
+	log    *slog.Logger
+	began  time.Time
+	set    *schemas.Datasets
+	kafka  *kafkalog.Client
+	boot   *boot
+	reg    *prometheus.Registry
+	worker atomic.Pointer[consumer.Worker] // nil until the servers were there
+}
+
+// runWorker runs a worker until ctx ends. Its listener and what goes beside it answer from the beginning; the worker itself
+// follows as soon as the servers let it.
 func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside besideWorker) error {
 	leanGC()
-	began := time.Now().UTC()
 	set, err := loadDatasets(c)
 	if err != nil {
 		return err
@@ -70,27 +84,58 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		return err
 	}
 	defer kafka.Close()
-	db, err := openReplica(ctx, c, log)
+	p := &workerProcess{c: c, log: log, began: time.Now().UTC(), set: set, kafka: kafka, boot: newBoot(log, c.FailFast), reg: prometheus.NewRegistry()}
+	p.reg.MustRegister(telemetry.NewWaitingCollector(p.boot.lasting), telemetry.NewFilesCollector(c.Files()),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g, ctx := errgroup.WithContext(ctx)
+	address := ""
+	if c.Worker.Listen != "" {
+		h, err := listenHealth(ctx, c.Worker.Listen, p.reg, p.notReady, log)
+		if err != nil {
+			return err
+		}
+		log.Info("listening", "address", h.Addr())
+		g.Go(func() error { return h.Run(ctx) })
+		address = h.Addr()
+	}
+	if beside != nil {
+		g.Go(func() error { return beside(ctx, p.notReady, p.reg) })
+	}
+	g.Go(func() error {
+		err := p.work(ctx, address)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil // it was waiting
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+// notReady lists why the worker cannot do its work, and the files that it could not connect with once more.
+func (p *workerProcess) notReady() []string {
+	why := p.boot.waiting()
+	if w := p.worker.Load(); w != nil {
+		why = append(why, w.NotReady()...)
+	} else if len(why) == 0 {
+		why = append(why, "this worker is starting")
+	}
+	return append(why, p.c.Files().Problems()...)
+}
+
+// work boots the worker and runs it; reading it from top to bottom is the order of the boot.
+func (p *workerProcess) work(ctx context.Context, address string) error {
+	c, set, log := p.c, p.set, p.log
+	held, err := hold(c)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	broken, err := prepareReplica(ctx, c, db, set)
-	if err != nil {
-		return err
-	}
-	logBroken(log, broken)
-	wc := consumer.Config{
-		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: kafka, Replica: db, Topics: db,
-		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Logger: log,
-		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
-	}
-	if wc.Hold, err = hold(c); err != nil {
-		return err
-	}
+	var emitter *invalidation.Emitter
 	var foreign *invalidation.Foreign
-	var sampler *consistency.Sampler
 	if anyCached(set) {
+		if emitter, err = newEmitter(c, log); err != nil {
+			return err
+		}
+		defer emitter.Close()
 		rdb, err := openForeignRedis(c)
 		if err != nil {
 			return err
@@ -100,91 +145,107 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 			return err
 		}
 		defer foreign.Close()
-		wc.Foreign = foreign
-		emitter, err := openEmitter(ctx, c, log)
-		if err != nil {
-			return err
-		}
-		defer emitter.Close()
-		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
-		wc.Namespace, wc.Outbox = c.Namespace, db
+	}
+	dbs, err := p.awaitServers(ctx, emitter)
+	if err != nil {
+		return err
+	}
+	defer dbs.close()
+	db := dbs.main
+	logBroken(log, dbs.broken)
+	wc := consumer.Config{
+		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: p.kafka, Replica: db, Topics: db,
+		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: held, Logger: log,
+		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
+	}
+	var sampler *consistency.Sampler
+	switch {
+	case emitter != nil:
+		wc.Foreign, wc.Namespace, wc.Outbox = foreign, c.Namespace, db
 		var closeSampler func()
 		if sampler, closeSampler, err = openSampler(c, &wc, db, log); err != nil {
 			return err
 		}
 		defer closeSampler()
-	} else if emitter, err := formerEmitter(ctx, c, db, log); err != nil {
-		return err
-	} else if emitter != nil {
+	case dbs.formerLanes:
+		if emitter, err = newEmitter(c, log); err != nil {
+			return err
+		}
 		defer emitter.Close()
+	}
+	if emitter != nil {
 		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
 	}
+	return p.run(ctx, address, wc, dbs, foreign, sampler)
+}
+
+// awaitServers waits until MySQL and, for an emitter, Redis let the worker begin. Kafka is asked only when nothing is to be waited
+// for: the worker waits for it by itself.
+func (p *workerProcess) awaitServers(ctx context.Context, emitter *invalidation.Emitter) (dbs *databases, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	if p.c.FailFast {
+		g.Go(func() error { return p.boot.until(ctx, "kafka: ask for its version", p.askKafka) })
+	}
+	g.Go(func() error {
+		return p.boot.until(ctx, "mysql: open the replica", func(ctx context.Context) (err error) {
+			dbs, err = openDatabases(ctx, p.c, p.log, p.set)
+			return err
+		})
+	})
+	if emitter != nil {
+		g.Go(func() error {
+			return p.boot.until(ctx, "redis: check the lanes", func(ctx context.Context) error { return checkRedis(ctx, emitter) })
+		})
+	}
+	if err := g.Wait(); err != nil {
+		dbs.close()
+		return nil, err
+	}
+	return dbs, nil
+}
+
+func (p *workerProcess) askKafka(ctx context.Context) error {
+	missing, err := p.kafka.CheckVersions(ctx)
+	if err == nil && len(missing) > 0 {
+		err = errors.New(strings.Join(missing, "; "))
+	}
+	return err
+}
+
+// run runs the worker and what needs it.
+func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Config, dbs *databases, foreign *invalidation.Foreign, sampler *consistency.Sampler) error {
 	w, err := consumer.New(wc)
 	if err != nil {
 		return err
 	}
-	say := func(address string) func() admin.WorkerState {
-		return func() admin.WorkerState {
-			return workerState(wc.Owner, address, began, set, w, notReady(w, &c)(), sampler)
-		}
+	rc := consumer.ReplayConfig{
+		Owner: wc.Owner, Namespace: p.c.Namespace, Datasets: wc.Datasets, Kafka: wc.Kafka, Jobs: dbs.replays, Log: dbs.replays, Logger: p.log,
 	}
-	replays, closeReplays, err := openReplayer(ctx, c, log, w, &wc)
-	if err != nil {
-		return err
-	}
-	defer closeReplays()
-	return serveWorker(ctx, c, w, log, withAll(foreign, sampler, newExpirer(db, c.Retention), beside), func(ctx context.Context, address string) error {
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return admin.AnnounceWorker(ctx, db.DB(), say(address), log) })
-		g.Go(func() error { return replays.Run(ctx) })
-		return g.Wait()
-	})
-}
-
-// replayWriters are enough for the partitions that a replay reads at a time, its lease, and a spare one.
-const replayWriters = 4
-
-// openReplayer makes what runs replays beside w, with database connections of its own.
-func openReplayer(ctx context.Context, c config.Config, log *slog.Logger, w *consumer.Worker, wc *consumer.Config) (*consumer.Replayer, func(), error) {
-	c.Worker.Writers, c.MySQL.MaxConns = replayWriters, 0
-	db, err := openReplica(ctx, c, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	closeAll := func() { _ = db.Close() } // nothing is written any more
-	if _, err := db.Prepare(ctx, wc.Datasets.All()); err != nil {
-		closeAll()
-		return nil, nil, fmt.Errorf("check replica tables: %w", err)
-	}
-	rc := consumer.ReplayConfig{Owner: wc.Owner, Namespace: c.Namespace, Datasets: wc.Datasets, Kafka: wc.Kafka, Jobs: db, Log: db, Logger: log}
 	if wc.Emitter != nil {
 		rc.Lanes = w
 	}
-	r, err := consumer.NewReplayer(rc)
+	replays, err := consumer.NewReplayer(rc)
 	if err != nil {
-		closeAll()
+		return err
 	}
-	return r, closeAll, err
-}
-
-// withAll also runs the second passes of foreign keys, and the sampler.
-func withAll(f *invalidation.Foreign, sampler *consistency.Sampler, expirer *replica.Expirer, beside besideWorker) besideWorker {
-	return func(ctx context.Context, w *consumer.Worker, reg *prometheus.Registry) error {
-		g, ctx := errgroup.WithContext(ctx)
-		if f != nil {
-			g.Go(func() error { return f.Run(ctx) })
-		}
-		if sampler != nil {
-			reg.MustRegister(telemetry.NewConsistencyCollector(sampler.Stats))
-			g.Go(func() error { return sampler.Run(ctx) })
-		}
-		reg.MustRegister(telemetry.NewExpirerCollector(expirer.Removed))
-		g.Go(func() error { return expirer.Run(ctx) })
-		if beside != nil {
-			g.Go(func() error { return beside(ctx, w, reg) })
-		}
-		return g.Wait()
+	p.reg.MustRegister(telemetry.NewWorkerCollector(w.Stats))
+	p.worker.Store(w)
+	g, ctx := errgroup.WithContext(ctx)
+	if foreign != nil {
+		g.Go(func() error { return foreign.Run(ctx) })
 	}
+	if sampler != nil {
+		p.reg.MustRegister(telemetry.NewConsistencyCollector(sampler.Stats))
+		g.Go(func() error { return sampler.Run(ctx) })
+	}
+	expirer := newExpirer(dbs.main, p.c.Retention)
+	p.reg.MustRegister(telemetry.NewExpirerCollector(expirer.Removed))
+	g.Go(func() error { return expirer.Run(ctx) })
+	say := func() admin.WorkerState { return p.state(wc.Owner, address, w, sampler) }
+	g.Go(func() error { return admin.AnnounceWorker(ctx, dbs.main.DB(), say, p.log) })
+	g.Go(func() error { return replays.Run(ctx) })
+	g.Go(func() error { return w.Run(ctx) })
+	return g.Wait()
 }
 
 func newExpirer(db *replica.MySQL, r config.Retention) *replica.Expirer {
@@ -198,31 +259,6 @@ func consumerConfig(c config.Config) kafkalog.ConsumerConfig {
 	}
 }
 
-// serveWorker runs the worker, its listener and what goes beside it until ctx ends.
-func serveWorker(
-	ctx context.Context, c config.Config, w *consumer.Worker, log *slog.Logger, beside besideWorker, announce func(ctx context.Context, address string) error,
-) error {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), telemetry.NewFilesCollector(c.Files()), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g, ctx := errgroup.WithContext(ctx)
-	address := ""
-	if c.Worker.Listen != "" {
-		h, err := listenHealth(ctx, c.Worker.Listen, reg, notReady(w, &c), log)
-		if err != nil {
-			return err
-		}
-		log.Info("listening", "address", h.Addr())
-		g.Go(func() error { return h.Run(ctx) })
-		address = h.Addr()
-	}
-	if beside != nil {
-		g.Go(func() error { return beside(ctx, w, reg) })
-	}
-	g.Go(func() error { return announce(ctx, address) })
-	g.Go(func() error { return w.Run(ctx) })
-	return g.Wait()
-}
-
 // logBroken logs which datasets cannot be written. Each is paused with its first event; the others flow.
 func logBroken(log *slog.Logger, broken []*replica.DatasetError) {
 	for _, b := range broken {
@@ -230,28 +266,14 @@ func logBroken(log *slog.Logger, broken []*replica.DatasetError) {
 	}
 }
 
-// notReady lists why the worker cannot do its work, and the files that it could not connect with once more.
-func notReady(w *consumer.Worker, c *config.Config) func() []string {
-	return func() []string { return append(w.NotReady(), c.Files().Problems()...) }
-}
-
-// formerEmitter returns an emitter for a namespace whose datasets all lost their cache sections, nil if it never had lanes: the lanes have to be
-// told, or nodes that still have a section would serve entries that no worker makes stale any more. Redis may be away meanwhile.
-func formerEmitter(ctx context.Context, c config.Config, db *replica.MySQL, log *slog.Logger) (*invalidation.Emitter, error) {
-	known, err := db.LaneLog(c.Namespace).Known(ctx)
-	if err != nil || !known {
-		return nil, err
-	}
-	return newEmitter(c, log)
-}
-
 func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*invalidation.Emitter, error) {
 	e, err := newEmitter(c, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Check(ctx); err != nil {
-		return nil, fmt.Errorf("check redis: %w", err)
+	if err := checkRedis(ctx, e); err != nil {
+		_ = e.Close() // nothing was done with it
+		return nil, err
 	}
 	return e, nil
 }
@@ -276,9 +298,9 @@ func asErrors(broken []*replica.DatasetError) []error {
 	return out
 }
 
-// workerState is what a worker says of itself to whoever looks at all of them.
-func workerState(owner, address string, began time.Time, set *schemas.Datasets, w *consumer.Worker, notReady []string, sampler *consistency.Sampler) admin.WorkerState {
-	st := admin.WorkerState{Owner: owner, Version: release(), Began: began, Address: address, NotReady: notReady}
+// state is what a worker says of itself to whoever looks at all of them.
+func (p *workerProcess) state(owner, address string, w *consumer.Worker, sampler *consistency.Sampler) admin.WorkerState {
+	st := admin.WorkerState{Owner: owner, Version: release(), Began: p.began, Address: address, NotReady: p.notReady()}
 	if sampler != nil {
 		seen := sampler.Stats()
 		st.Consistency = &seen
@@ -290,13 +312,14 @@ func workerState(owner, address string, began time.Time, set *schemas.Datasets, 
 			Dataset: d, Events: s.Events, Superseded: s.Superseded, Conflicts: s.Conflicts, Misplaced: s.Misplaced, VersionsWentBack: s.VersionsWentBack(),
 		})
 	}
-	for _, p := range stats.Consumer.Partitions {
+	for _, part := range stats.Consumer.Partitions {
 		wp := admin.WorkerPartition{
-			Topic: p.Partition.Topic, Partition: p.Partition.ID, Applied: p.Applied, Committed: p.Committed, Paused: p.Paused, Stopped: p.Lost || p.Stopped,
+			Topic: part.Partition.Topic, Partition: part.Partition.ID, Applied: part.Applied, Committed: part.Committed, Paused: part.Paused,
+			Stopped: part.Lost || part.Stopped,
 		}
-		if p.LastError != nil {
-			wp.Error = p.LastError.Error()
-		} else if d, ok := set.ByTopic(wp.Topic); ok && stats.Foreign[d.Name] > 0 {
+		if part.LastError != nil {
+			wp.Error = part.LastError.Error()
+		} else if d, ok := p.set.ByTopic(wp.Topic); ok && stats.Foreign[d.Name] > 0 {
 			wp.Error = "only records of other tables so far; /readyz of its worker says more"
 		}
 		st.Partitions = append(st.Partitions, wp)

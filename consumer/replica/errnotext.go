@@ -30,6 +30,12 @@ func errnoWords(n uint16) string {
 		return "the database does not exist; create it, or correct the DSN"
 	case 1820, 1862, 4151:
 		return "the account's password has expired; change it"
+	case 3118:
+		return "the account is locked; unlock it with ALTER USER … ACCOUNT UNLOCK"
+	case 3955:
+		return "the account is blocked after too many failed logins; wait, or unlock it with ALTER USER … ACCOUNT UNLOCK"
+	case 1251:
+		return "the account's authentication method is not one that clients of this kind have; use mysql_native_password or caching_sha2_password"
 	case 3159:
 		return "the server requires an encrypted connection; add tls=true to the DSN"
 	case 1146:

@@ -31,6 +31,7 @@ type Config struct {
 	Namespace string    `koanf:"namespace"`
 	Lanes     int       `koanf:"lanes"`
 	Loads     string    `koanf:"loads"`
+	FailFast  bool      `koanf:"fail_fast"`
 	Kafka     Kafka     `koanf:"kafka"`
 	MySQL     MySQL     `koanf:"mysql"`
 	Redis     Redis     `koanf:"redis"`

@@ -18,8 +18,16 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// serve starts worker and admin API in one process, and gives the API's address.
+// serve starts worker and admin API in one process, and gives the API's address once it serves.
 func (w *world) serve(name string) (*testenv.Process, string) {
+	w.t.Helper()
+	p, url := w.startServe(name)
+	serves(w.t, url)
+	return p, url
+}
+
+// startServe is serve without the wait for what the API needs.
+func (w *world) startServe(name string) (*testenv.Process, string) {
 	w.t.Helper()
 	cmd := w.command(context.Background(), "serve", "--worker-id", name, "--admin-listen", "127.0.0.1:0")
 	p := testenv.StartProcess(w.t, name, cmd)
@@ -32,6 +40,7 @@ func (w *world) api() string {
 	if w.apiURL == "" {
 		w.admin = testenv.StartProcess(w.t, "admin", w.command(context.Background(), "admin", "--admin-listen", "127.0.0.1:0"))
 		w.apiURL = listening(w.t, w.admin)
+		serves(w.t, w.apiURL)
 	}
 	return w.apiURL
 }
@@ -218,6 +227,18 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 }
 
 // listening gives the address that an admin API says it listens on.
+// serves waits until an API has what it needs; who has no token learns more from the log.
+func serves(t *testing.T, url string) {
+	t.Helper()
+	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
+		status, body, err := fetch(ctx, url+"/readyz?role=admin")
+		if err == nil && strings.Contains(body, "starting") {
+			err = fmt.Errorf("%d %s", status, body)
+		}
+		return err
+	})
+}
+
 func listening(t *testing.T, p *testenv.Process) (url string) {
 	t.Helper()
 	address := regexp.MustCompile(`msg=listening component=admin address=(\S+)`)

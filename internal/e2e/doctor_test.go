@@ -86,7 +86,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{name: "lane-group", args: []string{"--kafka-group", "another"}},
 		{name: "lane-count", args: []string{"--lanes", "2"}},
 		{name: "kafka-unreachable", args: []string{"--kafka-brokers", "127.0.0.1:1"}},
-		{name: "lane-cache-differs", make: func() { rdb.HSet(t.Context(), meta, "d:items", "other") }, mend: func() { rdb.HDel(t.Context(), meta, "d:items") }},
+		{name: "lane-cache-differs", make: func() { worker.Stop(t); rdb.HSet(t.Context(), meta, "d:items", "other") }, mend: func() { rdb.HDel(t.Context(), meta, "d:items"); worker.Cont(t) }}, // it would repair that
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.make != nil {

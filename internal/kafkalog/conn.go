@@ -130,8 +130,10 @@ func (k *conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime
 			return 0, err
 		}
 		auth := res.(*saslauthenticate.Response)
-		if auth.ErrorCode != 0 {
-			return 0, kafka.Error(auth.ErrorCode)
+		if code := kafka.Error(auth.ErrorCode); code == kafka.SASLAuthenticationFailed {
+			return 0, fmt.Errorf("%w; correct user and password", code)
+		} else if code != 0 {
+			return 0, code
 		}
 		if done, msg, err = state.Next(ctx, auth.AuthBytes); err != nil {
 			return 0, err

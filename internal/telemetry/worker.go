@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,6 +17,26 @@ type WorkerCollector struct {
 // NewWorkerCollector makes a collector that asks stats at each scrape.
 func NewWorkerCollector(stats func() consumer.Stats) *WorkerCollector {
 	return &WorkerCollector{stats: stats}
+}
+
+// WaitingCollector shows what a process waits for and since when. The label is the step or the part of the infrastructure.
+type WaitingCollector struct {
+	waiting func() map[string]time.Duration
+}
+
+// NewWaitingCollector makes a collector that asks waiting at each scrape.
+func NewWaitingCollector(waiting func() map[string]time.Duration) WaitingCollector {
+	return WaitingCollector{waiting}
+}
+
+// Describe sends nothing: the collector is unchecked, since there is often nothing to show.
+func (WaitingCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c WaitingCollector) Collect(ch chan<- prometheus.Metric) {
+	for what, since := range c.waiting() {
+		ch <- prometheus.MustNewConstMetric(desc("freshet_waiting_seconds", "How long the process waits for a part of the infrastructure.", "for"), prometheus.GaugeValue, since.Seconds(), what)
+	}
 }
 
 // Describe sends nothing: the collector is unchecked, since what it shows depends on the assignment.
@@ -77,9 +98,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	for d := range s.Paused {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_dataset_paused", "1 while a dataset is paused.", "dataset"), prometheus.GaugeValue, 1, d)
 	}
-	for what, since := range s.Waiting {
-		ch <- prometheus.MustNewConstMetric(desc("freshet_waiting_seconds", "How long the worker waits for a part of the infrastructure.", "for"), prometheus.GaugeValue, since.Seconds(), what)
-	}
+	WaitingCollector{func() map[string]time.Duration { return s.Waiting }}.Collect(ch)
 	for _, p := range s.Consumer.Partitions {
 		labels := []string{p.Partition.Topic, strconv.Itoa(int(p.Partition.ID))}
 		lag := max(0, p.HighWater-p.Applied)

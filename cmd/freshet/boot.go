@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/invalidation"
+)
+
+// bootTry bounds one try of a step, such as with a server that accepts connections and does not answer.
+const bootTry = 30 * time.Second
+
+// boot is the time before a process can work: each step is tried until the servers allow it, and readiness, metrics and the
+// log have what is waited for.
+type boot struct {
+	log      *slog.Logger
+	failFast bool
+
+	mu    sync.Mutex
+	waits map[string]bootWait // by step; guarded by mu
+}
+
+type bootWait struct {
+	since time.Time
+	err   error
+}
+
+func newBoot(log *slog.Logger, failFast bool) *boot {
+	return &boot{log: log, failFast: failFast, waits: map[string]bootWait{}}
+}
+
+// until tries a step until it succeeds, until ctx ends, or until it fails in a way that only another configuration can heal. With
+// failFast the first failure is returned.
+func (b *boot) until(ctx context.Context, what string, step func(ctx context.Context) error) error {
+	b.note(what, errors.New("it is being asked for the first time"))
+	err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { b.note(what, err) }}, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, bootTry)
+		defer cancel()
+		err := step(ctx)
+		if b.failFast || incurable(err) {
+			return retry.Permanent(err)
+		}
+		return err
+	})
+	if err == nil {
+		b.done(what)
+	}
+	return err
+}
+
+// incurable reports whether an error of a step stays as long as this process has its configuration.
+func incurable(err error) bool {
+	var usage usageError
+	return errors.As(err, &usage) || errors.Is(err, replica.ErrForeignNamespace) || errors.Is(err, replica.ErrForeignGroup) ||
+		errors.Is(err, invalidation.ErrOtherSettings)
+}
+
+func (b *boot) note(what string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w, known := b.waits[what]
+	if !known {
+		w.since = time.Now()
+	} else if w.err.Error() != err.Error() {
+		b.log.Warn("waiting for the infrastructure", "for", what, "error", err)
+	}
+	w.err = err
+	b.waits[what] = w
+}
+
+func (b *boot) done(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if waited := time.Since(b.waits[what].since); waited > time.Second {
+		b.log.Info("going on", "after", what, "waited", waited.Round(time.Millisecond))
+	}
+	delete(b.waits, what)
+}
+
+// waiting lists what is waited for, in the words of consumer.Worker.NotReady.
+func (b *boot) waiting() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(b.waits)) {
+		w := b.waits[what]
+		out = append(out, fmt.Sprintf("waiting since %s for %s: %v", w.since.UTC().Format(time.RFC3339), what, w.err))
+	}
+	return out
+}
+
+// lasting is how long each step is waited for.
+func (b *boot) lasting() map[string]time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make(map[string]time.Duration, len(b.waits))
+	for what, w := range b.waits {
+		out[what] = time.Since(w.since)
+	}
+	return out
+}
+
+// checkRedis tries the lanes of an emitter. Errors say what to do where the server's own words do not.
+func checkRedis(ctx context.Context, e *invalidation.Emitter) error {
+	err := e.Check(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case redis.IsAuthError(err):
+		return fmt.Errorf("check redis: %w; correct user and password of redis.url, or the user's ACL", err)
+	}
+	return fmt.Errorf("check redis: %w", err)
+}
