@@ -312,12 +312,20 @@ func (f *follower) sync() error {
 	}
 	f.syncCount.Add(1)
 	f.answered()
-	select {
-	case <-f.first:
-	default:
+	if !f.looked() {
 		close(f.first)
 	}
 	return nil
+}
+
+// looked reports whether a sync has succeeded.
+func (f *follower) looked() bool {
+	select {
+	case <-f.first:
+		return true
+	default:
+		return false
+	}
 }
 
 func (f *follower) compare(ctx context.Context) error {

@@ -21,6 +21,7 @@ const (
 
 // Kinds of reasons of lanes.
 const (
+	unseenLane      = "unseen"
 	refusedLane     = "refused"
 	deniedLane      = "denied"
 	unsubscribed    = "subscribe"
@@ -119,6 +120,8 @@ func (f *follower) reason() (kind, text string) {
 		return kindOf(unsubscribed, f.subscribing), " cannot be subscribed to: " + f.subscribing.Error() + fixOf(f.subscribing)
 	case f.syncing != nil:
 		return kindOf(unreadLane, f.syncing), " cannot be read: " + f.syncing.Error() + fixOf(f.syncing)
+	case !exists && !f.looked():
+		return unseenLane, " was not looked at yet"
 	case !exists:
 		return missingLane, " does not exist; workers make lanes: start one, or correct Config.Namespace or the database of the Redis client"
 	case !fresh:
@@ -201,7 +204,7 @@ func (n *Node) watchReadiness() {
 		}
 		n.comparePaths(reasons, last)
 		for _, r := range n.reasons() {
-			if last[r.kind] >= warnAfter && (warned[r.kind].IsZero() || time.Since(warned[r.kind]) >= warnInterval) {
+			if r.kind != unseenLane && last[r.kind] >= warnAfter && (warned[r.kind].IsZero() || time.Since(warned[r.kind]) >= warnInterval) {
 				warned[r.kind] = time.Now()
 				n.log.Warn("not cached", "reason", r.text)
 			}

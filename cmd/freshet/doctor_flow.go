@@ -131,15 +131,18 @@ func (d *doctor) examineNodes(ctx context.Context) {
 	if len(nodes) == 0 {
 		d.note("no-node", d.cfg.Namespace, "services join with invalidation.Join; nothing to do if none runs", "no node is alive")
 	}
+	const seeReason = "do what it says; docs/caches.md lists the reasons"
 	for _, n := range nodes {
-		for _, l := range n.Lanes {
-			if !l.Fresh {
-				d.note("node-bypasses", n.ID, "look at its link to Redis", "it cannot show that it saw everything in lane %d, so it serves nothing from memory", l.Lane)
-			}
+		for _, why := range n.NotReady {
+			d.note("node-not-cached", n.ID, seeReason, "%s", why)
 		}
-		for _, name := range n.Disagreeing {
-			d.note("node-disagrees", n.ID, "deploy the same declarations everywhere", "its cache section of %s differs, so it does not cache that dataset", name)
-		}
+	}
+	strays, err := invalidation.Strays(ctx, d.rdb, d.cfg.Namespace)
+	if err != nil {
+		d.note("node-stray", "", "let the Redis user read keys of {fr:*", "nodes of other namespaces cannot be read: %v", err)
+	}
+	for _, n := range strays {
+		d.note("node-stray", n.ID, "if it belongs to this namespace, correct its Config.Namespace", "it is in namespace %s, where a lane is missing", n.Namespace)
 	}
 }
 

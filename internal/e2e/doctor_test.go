@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -100,6 +103,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
+	w.findsNodesThatDoNotCache(topic)
 	worker.Kill(t)
 	ks.DeleteTopic(t, topic)
 	if got := w.doctor("--no-canary"); !has(got, "topic-missing") {
@@ -109,4 +113,31 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	if got := w.doctor("--no-canary"); !has(got, "redis-unreachable") {
 		t.Errorf("a Redis that is gone is not found: %+v", got)
 	}
+}
+
+// findsNodesThatDoNotCache: one has another dataset file, the other is in another namespace.
+func (w *world) findsNodesThatDoNotCache(topic string) {
+	t := w.t
+	t.Helper()
+	others, err := schemas.LoadDatasets(fstest.MapFS{
+		"items.json": {Data: []byte(itemSchema)},
+		"items.yaml": {Data: []byte(strings.Replace(fmt.Sprintf(itemDataset, topic), "item:{id}", "thing:{id}", 1))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rdb := w.redis.Client(t)
+	for _, cfg := range []invalidation.Config{{Namespace: w.ns, Datasets: others, ID: "n2"}, {Namespace: w.ns + "-old", Datasets: w.datasets, ID: "n3", JoinWait: 1}} {
+		n, err := invalidation.Join(t.Context(), rdb, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+	}
+	testenv.Eventually(t, settleLimit, func(context.Context) error {
+		if got := w.doctor("--no-canary"); !has(got, "node-not-cached") || !has(got, "node-stray") {
+			return fmt.Errorf("not found: %+v", got)
+		}
+		return nil
+	})
 }
