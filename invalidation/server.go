@@ -66,7 +66,7 @@ func masterFitness(ctx context.Context, c redis.Cmdable, sharded bool, log *slog
 
 // mendACL is what a Redis user must be allowed.
 const mendACL = "let the Redis user do this: ACL SETUSER <user> ~{fr:* &{fr:* -@all +@read +@write +@connection +eval +evalsha +script|load +publish +subscribe" +
-	" +spublish +ssubscribe +time -@dangerous -@admin +info +cluster|slots +cluster|shards"
+	" +time -@dangerous -@admin +info; with Redis Cluster (7 and newer) also: +spublish +ssubscribe +cluster|slots +cluster|shards"
 
 // permitted tries every command that the lanes' scripts and the nodes use, under names of the namespace that nobody reads.
 func permitted(ctx context.Context, rdb redis.UniversalClient, namespace string) error {

@@ -139,8 +139,8 @@ func (t *timings) quantiles() map[string]float64 {
 		return map[string]float64{"p50": 0, "p99": 0}
 	}
 	slices.Sort(t.all)
-	at := func(q float64) float64 { return milliseconds(t.all[int(q*float64(len(t.all)-1))]) }
-	return map[string]float64{"p50": at(0.50), "p99": at(0.99)}
+	at := func(percent int) float64 { return milliseconds(t.all[(len(t.all)*percent+99)/100-1]) }
+	return map[string]float64{"p50": at(50), "p99": at(99)}
 }
 
 // timedReplica notes when each event's transaction began and when its row was committed.

@@ -189,25 +189,48 @@ func percent(part, whole int64) float64 {
 
 // devReport is the JSON object at the end of dev.
 type devReport struct {
-	Published        int64              `json:"published"`
-	Applied          int64              `json:"applied"`
-	DeadLettered     int64              `json:"dead_lettered"`
-	Nodes            int                `json:"nodes"`
-	Reads            int64              `json:"reads"`
-	Hits             int64              `json:"hits"`
-	StaleBeyondBound int64              `json:"stale_beyond_bound"`
-	Converged        bool               `json:"converged"`
-	PublishToVisible map[string]float64 `json:"publish_to_visible_ms"`
-	EventsPerSecond  float64            `json:"events_per_second"`
-	Compared         int                `json:"compared"`
-	Problems         []string           `json:"problems,omitempty"`
+	Published        int64    `json:"published"`
+	Applied          int64    `json:"applied"`
+	DeadLettered     int64    `json:"dead_lettered"`
+	Nodes            int      `json:"nodes"`
+	Reads            int64    `json:"reads"`
+	Hits             int64    `json:"hits"`
+	StaleBeyondBound int64    `json:"stale_beyond_bound"`
+	Converged        bool     `json:"converged"`
+	PublishToVisible devTimes `json:"publish_to_visible_ms"`
+	EventsPerSecond  float64  `json:"events_per_second"`
+	Compared         int      `json:"compared"`
+	Problems         []string `json:"problems,omitempty"`
+}
+
+// devTimes are percentiles of measured times. Without a sample there are none.
+type devTimes struct {
+	P50     *float64 `json:"p50"`
+	P99     *float64 `json:"p99"`
+	Samples int      `json:"samples"`
+}
+
+func newDevTimes(s demo.Snapshot) devTimes {
+	out := devTimes{Samples: s.Samples}
+	if s.Samples > 0 {
+		p50, p99 := milliseconds(s.PublishToVisibleP50), milliseconds(s.PublishToVisibleP99)
+		out.P50, out.P99 = &p50, &p99
+	}
+	return out
+}
+
+func (d devTimes) String() string {
+	if d.Samples == 0 {
+		return "nothing was measured"
+	}
+	return fmt.Sprintf("p50 %.1f ms, p99 %.1f ms, of %d", *d.P50, *d.P99, d.Samples)
 }
 
 func newDevReport(s demo.Snapshot, c demo.Convergence, err error) devReport {
 	r := devReport{
 		Published: s.Published, Applied: s.Applied, DeadLettered: max(0, s.DeadLettered), Nodes: len(s.Nodes), Reads: s.Reads, Hits: s.Hits,
 		StaleBeyondBound: s.StaleBeyondBound + s.Wrong, Converged: err == nil && c.OK() && c.Checked > 0, Compared: c.Checked,
-		PublishToVisible: map[string]float64{"p50": milliseconds(s.PublishToVisibleP50), "p99": milliseconds(s.PublishToVisibleP99)},
+		PublishToVisible: newDevTimes(s),
 		EventsPerSecond:  s.EventsPerSecond,
 	}
 	if err != nil {
@@ -239,7 +262,7 @@ func (p *program) printDev(r devReport) error {
 			{"stale reads past the bound", r.StaleBeyondBound},
 			{"entries compared", r.Compared},
 			{"converged", r.Converged},
-			{"publish → visible on all nodes", fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", r.PublishToVisible["p50"], r.PublishToVisible["p99"])},
+			{"publish → visible on all nodes", r.PublishToVisible},
 			{"events per second", fmt.Sprintf("%.0f", r.EventsPerSecond)},
 		} {
 			fmt.Fprintf(w, "%v\t%v\n", row[0], row[1])

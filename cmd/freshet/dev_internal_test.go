@@ -5,6 +5,8 @@ package main
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/freshet/freshet/internal/demo"
 )
 
 // The promise of the first screen: one process, traffic through every part, and all copies agree.
@@ -25,7 +27,18 @@ func TestDevEndsWithOneJSONObject(t *testing.T) {
 	if r["published"] != r["applied"] || r["converged"] != true || r["stale_beyond_bound"] != 0.0 || r["dead_lettered"] != 0.0 {
 		t.Errorf("got %v", r)
 	}
-	if v, ok := r["publish_to_visible_ms"].(map[string]any); !ok || v["p50"] == nil || v["p99"] == nil {
-		t.Errorf("publish_to_visible_ms is %v", r["publish_to_visible_ms"])
+	v, _ := r["publish_to_visible_ms"].(map[string]any)
+	p50, _ := v["p50"].(float64)
+	p99, _ := v["p99"].(float64)
+	if n, _ := v["samples"].(float64); p50 <= 0 || p99 < p50 || n < 1 {
+		t.Errorf("publish_to_visible_ms is %v", v)
+	}
+}
+
+// Where nothing was measured there are no percentiles, rather than zeros.
+func TestDevReportWithoutSamples(t *testing.T) {
+	text, err := json.Marshal(newDevReport(demo.Snapshot{}, demo.Convergence{}, nil).PublishToVisible)
+	if err != nil || string(text) != `{"p50":null,"p99":null,"samples":0}` {
+		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -50,7 +51,7 @@ func (p *program) partitionsRestart() *cobra.Command {
 		Long: "A partition stands still, and readiness says so, when Kafka deleted records that were never read, when the log was cut\n" +
 			"behind what was read, or when a batch cannot be read. First publish again from the source what may be missing: what the\n" +
 			"lost records said is in no replica. Then this command notes where to go on; the worker that owns the partition flushes\n" +
-			"every lane and goes on there within seconds. A partition that does not stand still is left alone.",
+			"every lane and goes on there within seconds. A partition that is not stopped is left alone, and the exit code is 1.",
 		Args: args(cobra.ExactArgs(1)),
 	}
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -72,19 +73,45 @@ func (p *program) partitionsRestart() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if r.Next >= r.First { // else records are lost, whatever a worker said last
+			workers, err := admin.Workers(cmd.Context(), db.DB())
+			if err != nil {
+				return err
+			}
+			if owner, ok := flowing(workers, a[0]); ok {
+				return fmt.Errorf("%s is not stopped: worker %s reads it and said so %.0f s ago, so nothing was changed; if readiness names the partition, try again in a few seconds", a[0], owner.Owner, owner.Seconds)
+			}
+		}
 		if err := db.NoteRestart(cmd.Context(), r.Source, r.At, cmp.Or(who, whoami())); err != nil {
 			return err
 		}
 		if p.json {
 			return p.printJSON(r)
 		}
-		fmt.Fprintf(p.out, "%s stands at offset %d and the log has %d to %d; it goes on at %d as soon as its worker sees this\n", a[0], r.Next, r.First, r.Last, r.At)
+		fmt.Fprintf(p.out, "%s stands at offset %d and the log has %d to %d; if it is stopped, it continues at %d as soon as its worker sees this\n", a[0], r.Next, r.First, r.Last, r.At)
 		return nil
 	}
 	config.Bind(cmd.Flags(), "kafka", "mysql", "log")
 	cmd.Flags().StringVar(&at, "at", "", "where: first (the oldest record that Kafka has), last (what comes next), or an offset")
 	cmd.Flags().StringVar(&who, "who", "", "who decides it; empty: user and host")
 	return cmd
+}
+
+// flowing returns the live worker that has a partition and is not stopped there; ok is false where there is none, or another one says
+// that it is stopped.
+func flowing(workers []admin.WorkerState, name string) (owner admin.WorkerState, ok bool) {
+	for _, w := range workers {
+		for _, p := range w.Partitions {
+			switch {
+			case !w.Alive || fmt.Sprintf("%s/%d", p.Topic, p.Partition) != name:
+			case p.Stopped:
+				return owner, false
+			default:
+				owner, ok = w, true
+			}
+		}
+	}
+	return owner, ok
 }
 
 // findRestart learns where the partition stands and where it shall go on.

@@ -81,11 +81,16 @@ func (l *latencies) quantiles() (p50, p99 time.Duration, n int) {
 	l.mu.Lock()
 	s := slices.Clone(l.times)
 	l.mu.Unlock()
-	if len(s) == 0 {
-		return 0, 0, 0
+	return quantile(s, 50), quantile(s, 99), len(s)
+}
+
+// quantile returns the least of times that percent of them do not exceed; 0 if there are none. It sorts times.
+func quantile(times []time.Duration, percent int) time.Duration {
+	if len(times) == 0 {
+		return 0
 	}
-	slices.Sort(s)
-	return s[len(s)/2], s[(len(s)-1)*99/100], len(s)
+	slices.Sort(times)
+	return times[(len(times)*percent+99)/100-1]
 }
 
 // measure waits for samples on all nodes at once. A node that is paused or cut meanwhile makes the sample void: it would

@@ -8,6 +8,7 @@ import (
 )
 
 // NewLogger writes to w at the level ("debug", "info", "warn", "error"; else info) in the format ("json", else text).
+// Durations are seconds in JSON.
 func NewLogger(w io.Writer, level, format string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -15,7 +16,16 @@ func NewLogger(w io.Writer, level, format string) *slog.Logger {
 	}
 	opts := &slog.HandlerOptions{Level: l}
 	if format == "json" {
+		opts.ReplaceAttr = inSeconds
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// inSeconds writes durations as seconds, as metrics and the admin API do; slog's JSON has nanoseconds, without a unit.
+func inSeconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.Float64Value(a.Value.Duration().Seconds())
+	}
+	return a
 }
