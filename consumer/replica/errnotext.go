@@ -28,9 +28,9 @@ func errnoWords(n uint16) string {
 		return "the server blocks this host after too many failed connections; run FLUSH HOSTS, or raise max_connect_errors"
 	case 1049:
 		return "the database does not exist; create it, or correct the DSN"
-	case 1820, 1862, 4151:
+	case 1820, 1862:
 		return "the account's password has expired; change it"
-	case 3118:
+	case 3118, 4151:
 		return "the account is locked; unlock it with ALTER USER … ACCOUNT UNLOCK"
 	case 3955:
 		return "the account is blocked after too many failed logins; wait, or unlock it with ALTER USER … ACCOUNT UNLOCK"

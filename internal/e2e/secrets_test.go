@@ -60,7 +60,11 @@ func TestReplacedPasswordsAreUsedOnReconnect(t *testing.T) {
 		"FRESHET_MYSQL__DSN=", "FRESHET_MYSQL__DSN_FILE=" + filepath.Join(dir, "dsn"),
 		"FRESHET_REDIS__URL=", "FRESHET_REDIS__URL_FILE=" + filepath.Join(dir, "url"),
 	}
-	w.startWorker()
+	write("kafka", "wrong")
+	own := health(t, w.startWorker())
+	readies(t, own+"/readyz", waitsFor("waiting for the consumer group", "SASL Authentication Failed", "correct user and password"))
+	write("kafka", "first-password")
+	readies(t, own+"/readyz", isReady)
 	n, p := w.node("n1"), w.producer()
 	publish := func(version int64) {
 		t.Helper()
@@ -73,6 +77,8 @@ func TestReplacedPasswordsAreUsedOnReconnect(t *testing.T) {
 		w.seen(n.Node, tok)
 	}
 	publish(1)
+	write("dsn", "")
+	readies(t, own+"/readyz", waitsFor("mysql.dsn_file", "the file is empty; the previous content stays in use"))
 	for i, password := range []string{"second-passwort", "third-password"} { // the former is a little longer
 		rotate(password)
 		// Redis and MySQL let in who is in already; whoever comes again must have the new password. Kafka asks every two seconds.

@@ -196,6 +196,18 @@ func TestStartSaysWhatIsWrongInWords(t *testing.T) {
 	w.flows(1)
 }
 
+// Limits of the account are said in words too.
+func TestStartSaysWhichLimitOfTheAccountIsReached(t *testing.T) {
+	w, _, exec := startWorld(t)
+	exec("ALTER USER worker@'127.0.0.1' ACCOUNT LOCK")
+	own := health(t, w.startWorker())
+	readies(t, own+"/readyz", waitsFor("mysql: open the replica:", "the account is locked"))
+	exec("ALTER USER worker@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1 ACCOUNT UNLOCK")
+	readies(t, own+"/readyz", waitsFor("mysql: open the replica:", "mysql error 1226: the server has no connection left for this account"))
+	exec("ALTER USER worker@'127.0.0.1' WITH MAX_USER_CONNECTIONS 0")
+	readies(t, own+"/readyz", isReady)
+}
+
 // With --fail-fast each of these ends the process, with the words of readiness; and a configuration that nothing at the servers can
 // heal ends it always.
 func TestStartFailsFast(t *testing.T) {
