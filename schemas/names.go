@@ -34,6 +34,23 @@ func (d *Dataset) Names(values []any) Names {
 	return n
 }
 
+// CacheNames returns each template of a cache key, with the JSON Schema type of every property in it: what a follower in another
+// language needs to name entries. It is nil without a cache section.
+func (d *Dataset) CacheNames() map[string]map[string]string {
+	types := map[Kind]string{KindString: "string", KindInteger: "integer", KindBoolean: "boolean"}
+	var all map[string]map[string]string
+	for _, t := range d.templates() {
+		if all == nil {
+			all = map[string]map[string]string{}
+		}
+		all[t.text] = map[string]string{}
+		for i, name := range t.names {
+			all[t.text][name] = types[t.kinds[i]]
+		}
+	}
+	return all
+}
+
 // HasNames says whether the cache section has any derived key, tag or foreign key.
 func (d *Dataset) HasNames() bool {
 	return len(d.compiled.derived)+len(d.compiled.tags)+len(d.compiled.foreign) > 0

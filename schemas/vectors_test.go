@@ -2,6 +2,7 @@ package schemas_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -34,7 +35,9 @@ func TestNameVectors(t *testing.T) {
 	for _, v := range vectors[vector](t, "names.json") {
 		props := map[string]any{"key": map[string]any{"type": "integer"}}
 		texts := map[string]any{}
+		columns := "key: key" // a property's name may be none of a column
 		for p, raw := range v.Values {
+			columns += fmt.Sprintf(", c%d: %s", len(texts), p)
 			var s string
 			var b bool
 			switch {
@@ -56,6 +59,40 @@ func TestNameVectors(t *testing.T) {
 		}
 		all, err := schemas.LoadDatasets(fstest.MapFS{
 			"d.json": {Data: schema},
+			"d.yaml": {Data: []byte("dataset: d\nschema: d.json\nkey: [key]\nreplica: {table: d, columns: {" + columns + "}}\ncache: {key: \"d:{key}\", tags: [\"" + v.Template + "\"]}\n")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, _ := all.Get("d")
+		var values []any
+		for _, m := range regexp.MustCompile(`{([^{}]+)}`).FindAllStringSubmatch(v.Template, -1) {
+			values = append(values, texts[m[1]])
+		}
+		if got, err := d.Tag(v.Template, values...); err != nil || got != v.Name {
+			t.Errorf("%s: got %q, %v, want %q", v.Template, got, err, v.Name)
+		}
+	}
+}
+
+// What followers must refuse to make a name of is no value of its kind here either.
+func TestSpellingVectors(t *testing.T) {
+	type vector struct {
+		Template string
+		Kinds    map[string]string
+		Values   map[string]any
+	}
+	for _, v := range vectors[vector](t, "spellings.json") {
+		props := map[string]any{"key": map[string]any{"type": "integer"}}
+		for p, kind := range v.Kinds {
+			props[p] = map[string]any{"type": kind, "maxLength": 1000}
+		}
+		schema, err := json.Marshal(map[string]any{"type": "object", "properties": props, "required": []string{"key"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := schemas.LoadDatasets(fstest.MapFS{
+			"d.json": {Data: schema},
 			"d.yaml": {Data: []byte("dataset: d\nschema: d.json\nkey: [key]\nreplica: {table: d}\ncache: {key: \"d:{key}\", tags: [\"" + v.Template + "\"]}\n")},
 		})
 		if err != nil {
@@ -63,11 +100,15 @@ func TestNameVectors(t *testing.T) {
 		}
 		d, _ := all.Get("d")
 		var values []any
-		for _, m := range regexp.MustCompile(`{(\w+)}`).FindAllStringSubmatch(v.Template, -1) {
-			values = append(values, texts[m[1]])
+		for _, m := range regexp.MustCompile(`{([^{}]+)}`).FindAllStringSubmatch(v.Template, -1) {
+			x := v.Values[m[1]]
+			if n, ok := x.(float64); ok && n == float64(int(n)) {
+				x = int(n)
+			}
+			values = append(values, x)
 		}
-		if got, err := d.Tag(v.Template, values...); err != nil || got != v.Name {
-			t.Errorf("%s: got %q, %v, want %q", v.Template, got, err, v.Name)
+		if got, err := d.Tag(v.Template, values...); err == nil {
+			t.Errorf("%s of %v: got %q, want an error", v.Template, v.Values, got)
 		}
 	}
 }

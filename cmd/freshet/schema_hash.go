@@ -15,6 +15,8 @@ type sectionHash struct {
 	Dataset string `json:"dataset"`
 	Hash    string `json:"hash"`
 	Key     string `json:"key"`
+	// Names has every template of a cache key, with the kind of each property in it.
+	Names map[string]map[string]string `json:"names"`
 }
 
 func (p *program) schemaHash() *cobra.Command {
@@ -22,7 +24,8 @@ func (p *program) schemaHash() *cobra.Command {
 		Use:   "hash [DATASET]",
 		Short: "Print the hashes of cache sections, for followers in other languages",
 		Long: "A client that keeps a cache of its own compares this hash with what the lanes have, and keeps nothing while they differ:\n" +
-			"the workers' templates would make other names stale than the client's. Datasets without a cache section are left out.",
+			"the workers' templates would make other names stale than the client's. Datasets without a cache section are left out. With --json\n" +
+			"each template of a cache key and the kinds of its properties are printed too: followers are made with that.",
 		Args: args(cobra.MaximumNArgs(1)),
 	}
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -55,7 +58,7 @@ func (p *program) printHashes(all []*schemas.Dataset) error {
 	lines := []sectionHash{}
 	for _, ds := range all {
 		if ds.Cache != nil {
-			lines = append(lines, sectionHash{ds.Name, ds.CacheHash(), ds.Cache.Key})
+			lines = append(lines, sectionHash{ds.Name, ds.CacheHash(), ds.Cache.Key, ds.CacheNames()})
 		}
 	}
 	if p.json {

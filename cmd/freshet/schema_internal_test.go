@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -143,16 +144,17 @@ func TestSchemaDDL(t *testing.T) {
 }
 
 func TestSchemaHashIsTheCacheSections(t *testing.T) {
-	dir := dataset(t, "", "replica: {table: items}\ncache: {key: \"item:{id}\"}\n")
+	dir := dataset(t, `,"name":{"type":"string","maxLength":10}`, "replica: {table: items}\ncache: {key: \"item:{id}\", derived: [\"item:by:{name}\"]}\n")
 	all, err := schemas.LoadDatasets(os.DirFS(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want, _ := all.Get("items")
+	items := sectionHash{"items", want.CacheHash(), "item:{id}", map[string]map[string]string{"item:{id}": {"id": "string"}, "item:by:{name}": {"name": "string"}}}
 	for _, args := range [][]string{{"schema", "hash"}, {"schema", "hash", "items"}} {
 		out, errOut, code := freshet(t, nil, append(args, "--json", "--datasets", dir)...)
 		var got []sectionHash
-		if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitDone || len(got) != 1 || got[0] != (sectionHash{"items", want.CacheHash(), "item:{id}"}) {
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitDone || len(got) != 1 || !reflect.DeepEqual(got[0], items) {
 			t.Errorf("%v: exit code %d, %v, %+v, %s", args, code, err, got, errOut)
 		}
 	}

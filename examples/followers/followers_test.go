@@ -100,12 +100,7 @@ func TestFollowersKeepNothingInAnotherNamespace(t *testing.T) {
 			t.Parallel()
 			each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
 				w := newWorld(t, l, command, tc.setup)
-				testenv.Eventually(t, patience, func(context.Context) error {
-					if why := w.why(); !strings.Contains(why, tc.why) {
-						return fmt.Errorf("it says %q", why)
-					}
-					return nil
-				})
+				w.told(tc.why)
 				w.traffic(50)
 				if w.hits > 0 {
 					t.Errorf("%d of %d reads served from memory", w.hits, w.reads)
@@ -152,6 +147,87 @@ func TestFollowersBoundEachEntry(t *testing.T) {
 	})
 }
 
+// After a failover behind one address, connections to the old master stay, and it answers: it is a replica now. A follower must leave it.
+func TestFollowersFollowAFailover(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+		w := newWorld(t, l, command, setup{})
+		w.settle("the start")
+		next := testenv.StartRedis(t, testenv.RedisOptions{})
+		next.Follow(t, w.server)
+		next.InSync(t)
+		if err := next.Client(t).Do(t.Context(), "replicaof", "no", "one").Err(); err != nil {
+			t.Fatal(err)
+		}
+		w.server.Follow(t, next)
+		w.proxy.LeadNew(next.Addr)
+		w.repair()
+		w.settle("a failover")
+		w.traffic(20)
+		w.settle("traffic at the new master")
+	})
+}
+
+// A subscription that brings nothing is replaced, and one that cannot bring anything is told of.
+func TestFollowersNoticeThatMessagesGetLost(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+		w := newWorld(t, l, command, setup{})
+		w.settle("the start")
+		before := w.subscribers()
+		testenv.Eventually(t, patience, func(context.Context) error {
+			for r := range records {
+				w.change(r)
+				w.tell(w.silent, r)
+			}
+			for id := range w.subscribers() {
+				if before[id] {
+					return fmt.Errorf("subscription %s is still there", id)
+				}
+			}
+			return nil
+		})
+		w.settle("new subscriptions")
+	})
+	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+		w := newWorld(t, l, command, setup{sharded: true})
+		testenv.Eventually(t, patience, func(context.Context) error {
+			w.traffic(1)
+			if why := w.why(); !strings.Contains(why, "sharded") {
+				return fmt.Errorf("it says %q", why)
+			}
+			return nil
+		})
+	})
+}
+
+// A follower starts, and answers, while Redis does not, and while it answers with errors; it says so.
+func TestFollowersAnswerWithoutRedis(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
+		w := newWorld(t, l, command, setup{down: true})
+		w.read(0)
+		w.told("cannot be read")
+		w.server.Cont(t)
+		w.repair()
+		w.settle("Redis answers")
+		for n := range lanes {
+			if err := w.rdb.Set(t.Context(), lane.KeysOf(w.ns, n).Meta, "no hash", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.dark(time.Now().Add(2 * poll))
+		w.told("WRONGTYPE")
+		for n := range lanes {
+			if err := w.rdb.Del(t.Context(), lane.KeysOf(w.ns, n).Meta).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.repair()
+		w.settle("the lane's return")
+	})
+}
+
 // A framework may set a key prefix on each connection of phpredis; the follower's own has none.
 func TestPHPFollowerIgnoresKeyPrefix(t *testing.T) {
 	t.Parallel()
@@ -181,6 +257,31 @@ func TestPHPFollowerIgnoresKeyPrefix(t *testing.T) {
 		return cmd
 	}, setup{})
 	w.settle("the start")
+}
+
+// told waits until the follower says such a thing about not caching.
+func (w *world) told(text string) {
+	w.t.Helper()
+	testenv.Eventually(w.t, patience, func(context.Context) error {
+		if why := w.why(); !strings.Contains(why, text) {
+			return fmt.Errorf("it says %q", why)
+		}
+		return nil
+	})
+}
+
+// subscribers are the ids of the connections that listen to the namespace's lanes.
+func (w *world) subscribers() map[string]bool {
+	w.t.Helper()
+	list, err := w.rdb.Do(w.t.Context(), "client", "list", "type", "pubsub").Text()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for line := range strings.Lines(list) {
+		ids[strings.Fields(line)[0]] = true
+	}
+	return ids
 }
 
 // dark: nothing can be told of since then, but records change.

@@ -36,6 +36,7 @@ const (
 type world struct {
 	t       *testing.T
 	server  *testenv.RedisServer
+	proxy   *testenv.Proxy // the follower's way to it, and ours
 	rdb     *redis.Client
 	ns      string
 	emitter *invalidation.Emitter
@@ -45,7 +46,7 @@ type world struct {
 	offset [lanes]int64 // of each lane's own source
 
 	versions [records]int64  // the newest of each record
-	told     [records][]told // emissions that Redis acknowledged
+	emitted  [records][]told // emissions that Redis acknowledged
 	// overtake makes each load be overtaken by a change.
 	overtake    bool
 	reads, hits int
@@ -62,21 +63,35 @@ type told struct {
 }
 
 // setup is what a follower is started with; the zero value of a field is what fits the world.
-type setup struct{ lanes, section, ttl string }
+type setup struct {
+	lanes, section, ttl string
+	sharded             bool // workers publish where a follower does not listen
+	down                bool // Redis does not answer when it starts
+}
 
 func newWorld(t *testing.T, l language, command func(args ...string) *exec.Cmd, s setup) *world {
 	t.Helper()
 	w := &world{t: t, server: testenv.StartRedis(t, testenv.RedisOptions{})}
-	w.rdb = w.server.Client(t)
+	w.proxy = testenv.NewProxy(t, w.server.Addr)
+	w.rdb = redis.NewClient(&redis.Options{Addr: w.proxy.Addr, DialTimeout: time.Second, ReadTimeout: time.Second})
+	t.Cleanup(func() {
+		if err := w.rdb.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	w.ns = w.server.Namespace(t)
-	w.emitter = w.newEmitter(invalidation.EmitterConfig{Namespace: w.ns, Lanes: lanes})
+	w.emitter = w.newEmitter(invalidation.EmitterConfig{Namespace: w.ns, Lanes: lanes, Sharded: s.sharded})
 	w.silent = w.newEmitter(invalidation.EmitterConfig{Namespace: w.ns, Lanes: lanes, Sharded: true})
 	for i := range w.versions {
 		w.versions[i] = 1
 	}
 	w.repair()
-	cmd := command("serve", fmt.Sprintf(l.address, w.server.Addr), w.ns, fmt.Sprint(maxStale.Seconds()), fmt.Sprint(poll.Seconds()),
-		cmp.Or(s.lanes, strconv.Itoa(lanes)), "users", "user:{id}", cmp.Or(s.section, section), cmp.Or(s.ttl, "3600"))
+	sections := `[{"dataset": "users", "hash": "` + cmp.Or(s.section, section) + `", "names": {"user:{id}": {"id": "integer"}}}]`
+	if s.down {
+		w.server.Stop(t)
+	}
+	cmd := command("serve", fmt.Sprintf(l.address, w.proxy.Addr), w.ns, fmt.Sprint(maxStale.Seconds()), fmt.Sprint(poll.Seconds()),
+		cmp.Or(s.lanes, strconv.Itoa(lanes)), sections, "users", "user:{id}", cmp.Or(s.ttl, "3600"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +164,7 @@ func (w *world) tell(by *invalidation.Emitter, record int) {
 		return err
 	})
 	w.offset[n]++
-	w.told[record] = append(w.told[record], told{v, time.Now()})
+	w.emitted[record] = append(w.emitted[record], told{v, time.Now()})
 }
 
 func key(record int) string { return "user:" + strconv.Itoa(record) }
@@ -217,7 +232,7 @@ func (w *world) read(record int) (version int64, hit bool) {
 	if err != nil {
 		w.t.Fatalf("the follower gives %q", answer.Value)
 	}
-	for _, e := range w.told[record] {
+	for _, e := range w.emitted[record] {
 		if e.version > version && e.at.Before(began.Add(-maxStale)) {
 			w.t.Fatalf("%s: version %d, but %d was told %s before (hit %t)", key(record), version, e.version, began.Sub(e.at), answer.Hit)
 		}

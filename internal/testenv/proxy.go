@@ -54,10 +54,15 @@ func (p *Proxy) Cut() {
 
 // Lead makes the proxy lead elsewhere; what was connected is cut. A target that does not answer refuses.
 func (p *Proxy) Lead(target string) {
-	p.mu.Lock()
-	p.target = target
-	p.mu.Unlock()
+	p.LeadNew(target)
 	p.Cut()
+}
+
+// LeadNew makes new connections lead elsewhere; what is connected stays, as with an address that moves.
+func (p *Proxy) LeadNew(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
 }
 
 // Hold lets nothing pass in either direction, and closes nothing: a black hole. Connections are accepted all the same.

@@ -1,6 +1,15 @@
 'use strict';
 // What a follower knows of one lane, without any I/O.
 
+const MAX_SEEN = 10_000;
+let ahead = -Infinity; // how far the wall clock was ahead of the monotonic one
+
+// Returns monotonic milliseconds that also pass while the machine is suspended, as soon as its wall clock was set right.
+function now() {
+  ahead = Math.max(ahead, Date.now() - performance.now());
+  return performance.now() + ahead;
+}
+
 class Lane {
   entries = new Map(); // cache key to {value, end}
   loading = new Map(); // cache key to the mark of its load
@@ -13,9 +22,11 @@ class Lane {
   #doubt = -Infinity; // the lane may have other cache sections since then
   #exists = false;
   #counted = null;
+  #losses = 0; // polls that found that messages got lost, since the last message
 
-  constructor(namespace, number, lanes, sections, maxEntries) {
-    Object.assign(this, { prefix: `{fr:${namespace}:${number}}:`, lanes, sections, maxEntries: Math.max(Math.floor(maxEntries), 1) });
+  // hashes: dataset to the hash of its cache section.
+  constructor(namespace, number, lanes, hashes, maxEntries) {
+    Object.assign(this, { prefix: `{fr:${namespace}:${number}}:`, lanes, hashes, maxEntries: Math.max(Math.floor(maxEntries), 1) });
   }
 
   store(name, value, end) {
@@ -39,7 +50,9 @@ class Lane {
     const known = change?.v === 1 && !('x' in change);
     if (!known) this.#distrust(); // perhaps a flush for other cache sections
     if (!known || 'g' in change || prev !== this.#last) this.#flush(id);
+    this.#losses = 0;
     this.#last = id;
+    if (this.#seen.size >= MAX_SEEN) this.#seen.clear(); // no poll succeeds; that a head was forgotten costs a flush
     this.#seen.add(id);
     if (this.#want?.last === id) {
       this.confirm = this.#want.asked;
@@ -73,6 +86,7 @@ class Lane {
       this.#want = { last, asked };
     }
     this.#seen = new Set([this.#last]);
+    this.#losses += Number(lost);
     return !lost;
   }
 
@@ -88,13 +102,15 @@ class Lane {
     if (String(this.#counted) !== String(this.lanes)) {
       return [`namespace has ${this.#counted} lanes, the follower was made for ${this.lanes}: give it lanes: ${this.#counted}`];
     }
-    if (performance.now() - this.confirm > maxStale) return [`lane ${this.prefix} is not confirmed: its messages do not arrive`];
-    return Object.keys(this.sections).filter((dataset) => !this.agreed.has(dataset)).map((dataset) => `dataset ${dataset}: its cache section `
+    if (this.#losses > 1 || now() - this.confirm > maxStale) {
+      return [`lane ${this.prefix}: its messages do not arrive: allow the Redis user its channel; workers must not publish sharded`];
+    }
+    return Object.keys(this.hashes).filter((dataset) => !this.agreed.has(dataset)).map((dataset) => `dataset ${dataset}: its cache section `
       + `differs from that of lane ${this.prefix}: give the hash that freshet schema hash prints, with the templates of that version`);
   }
 
   #agree(hashes) {
-    const agreed = new Set(Object.keys(this.sections).filter((dataset) => hashes[dataset] === this.sections[dataset]));
+    const agreed = new Set(Object.keys(this.hashes).filter((dataset) => hashes[dataset] === this.hashes[dataset]));
     if ([...agreed].some((dataset) => !this.agreed.has(dataset))) { // keys may have been made otherwise until now
       this.entries.clear();
       this.loading.clear();
@@ -104,7 +120,12 @@ class Lane {
 
   #distrust() {
     this.agreed = new Set();
-    this.#doubt = performance.now();
+    this.#doubt = now();
+  }
+
+  // For tests.
+  get remembered() {
+    return this.#seen.size;
   }
 
   #flush(head) {
@@ -115,4 +136,4 @@ class Lane {
   }
 }
 
-module.exports = { Lane };
+module.exports = { Lane, MAX_SEEN, now };

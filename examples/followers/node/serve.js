@@ -2,15 +2,15 @@
 // Answers reads from stdin through a Follower: {"get": values} gives {"value": …, "hit": true}. What is not held it asks for
 // with {"load": values}, and reads {"value": …}. {"get": null} tells why it is not ready.
 //
-//   node serve.js redis://127.0.0.1:6379/0 NAMESPACE MAX_STALE POLL LANES DATASET TEMPLATE HASH TTL    (seconds)
+//   node serve.js redis://127.0.0.1:6379/0 NAMESPACE MAX_STALE POLL LANES SECTIONS DATASET TEMPLATE TTL    (seconds)
 const { createInterface } = require('node:readline');
 const { Follower } = require('./follower');
 
-async function main(url, namespace, maxStale, poll, lanes, dataset, template, hash, ttl) {
+async function main(url, namespace, maxStale, poll, lanes, sections, dataset, template, ttl) {
   const options = { lanes: Number(lanes), maxStale: maxStale * 1_000, poll: poll * 1_000 };
-  const follower = new Follower(url, namespace, { [dataset]: hash }, options);
+  const follower = new Follower(url, namespace, JSON.parse(sections), options);
   const cache = follower.cache(dataset, template, { ttl: ttl * 1_000 });
-  await follower.start();
+  follower.start();
   const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
   const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
   const hear = async () => JSON.parse((await lines.next()).value ?? 'null');

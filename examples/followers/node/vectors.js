@@ -3,25 +3,28 @@
 const { readFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { Follower } = require('./follower');
-const { laneOf, render } = require('./names');
+const { MAX_SEEN, now } = require('./lane');
+const { laneOf, render, sectionsOf } = require('./names');
 
 // Integers that a double does not hold become BigInt.
 const vectors = (file) => JSON.parse(
   readFileSync(join(process.argv[2], file), 'utf8').replace(/: (-?\d{16,})([,}])/g, ': "$1n"$2'),
   (_, value) => (typeof value === 'string' && /^-?\d{16,}n$/.test(value) ? BigInt(value.slice(0, -1)) : value),
 );
-const made = () => new Follower('redis://127.0.0.1:1/0', 'vectors', { users: 'h1' }, { maxStale: 5_000 }); // never started
-const poll = (f, last, age = 0, lanes = '1', hash = 'h1') => f.lanes[0].polled(last, lanes, { users: hash }, performance.now() - age * 1_000);
-const at = (last) => {
-  const f = made();
+const SECTIONS = [{ dataset: 'users', hash: 'h1', names: { 'user:{id}': { id: 'integer' } } }];
+const made = (more) => new Follower('redis://127.0.0.1:1/0', 'vectors', SECTIONS, { maxStale: 5_000, ...more }); // never started
+const poll = (f, last, age = 0, lanes = '1', hash = 'h1') => f.lanes[0].polled(last, lanes, { users: hash }, now() - age * 1_000);
+const at = (last, more) => {
+  const f = made(more);
   poll(f, last);
   return f;
 };
 const put = (f, key, ttl) => f.read('users', key, () => 'old', ttl);
 const kept = async (f, key) => (await f.read('users', key, () => 'new')) === 'old';
+let failed = false;
 const want = (name, got, wanted) => {
   if (JSON.stringify(got) === JSON.stringify(wanted)) return;
-  process.exitCode = 1;
+  failed = true;
   console.log(`${name}: got ${JSON.stringify(got)}, want ${JSON.stringify(wanted)}`);
 };
 
@@ -119,10 +122,56 @@ async function hot() {
   want('the entry of a key that changed', await f.read('users', 'hot', () => 'new'), 2);
 }
 
+const kindsOf = (values) => Object.fromEntries(Object.entries(values).map(([p, v]) => [p, { string: 'string', boolean: 'boolean' }[typeof v] ?? 'integer']));
+const fails = (what) => {
+  try {
+    what();
+    return false;
+  } catch {
+    return true;
+  }
+};
+
+function names() {
+  for (const v of vectors('names.json')) want(`name of ${v.template}`, render(v.template, kindsOf(v.values), v.values), v.name);
+  for (const v of vectors('spellings.json')) want(`spelling ${JSON.stringify(v.values)}`, fails(() => render(v.template, v.kinds, v.values)), true);
+  want('half a character', fails(() => render('u:{a}', { a: 'string' }, { a: '\ud83d' })), true);
+  want('an integer as text', render('u:{a}', { a: 'integer' }, { a: '-42' }), 'u:-42');
+  want('another template', fails(() => made().cache('users', 'users:{id}')), true);
+  for (const hash of [null, undefined, '', '-']) {
+    want(`the hash ${hash}`, fails(() => sectionsOf([{ dataset: 'users', hash, names: {} }])), true);
+  }
+}
+
+// What goes on for long while polls fail, messages get lost, or the machine is suspended.
+async function long() {
+  let f = at('1-1');
+  await put(f, 'a');
+  const { now: wall } = Date;
+  Date.now = () => wall() + 3_600_000; // as after a suspension, once the clock was set
+  want('an entry from before the machine was suspended', await kept(f, 'a'), false);
+  Date.now = wall;
+  f = made();
+  for (let i = 0; i < MAX_SEEN + 10; i++) f.lanes[0].message(`${i}-1 ${i + 1}-1 {"v":1}`); // no poll succeeds
+  want('entries remembered without polls', f.lanes[0].remembered <= MAX_SEEN, true);
+  f = at('1-1');
+  for (const head of ['2-2', '3-3', '4-4', '5-5']) poll(f, head);
+  want('messages that never arrive are told of', f.notReady().join('').includes('do not arrive'), true);
+}
+
+// A load that hangs keeps its key neither from its readers nor from being kept.
+async function hangs() {
+  const f = at('1-1', { loadTimeout: 50 });
+  const all = [f.read('users', 'hangs', () => new Promise(() => {})), f.read('users', 'hangs', () => 'never')];
+  want('readers of a load that hangs', (await Promise.allSettled(all)).map((r) => r.status), ['rejected', 'rejected']);
+  await f.read('users', 'hangs', () => 'new');
+  want('the entry of a key whose load hung', await f.read('users', 'hangs', () => 'later'), 'new');
+}
+
 async function main() {
-  for (const v of vectors('names.json')) want(`name of ${v.template}`, render(v.template, v.values), v.name);
+  names();
   for (const v of vectors('keys.json')) want(`crc32 of ${v.key}`, laneOf(v.key, 2 ** 32), v.crc32);
-  want('a missing property', render('u:{a}', { a: null }), null);
+  want('a missing property', render('u:{a}', { a: 'string' }, { a: null }), null);
   for (const vector of vectors('frames.json')) if (!vector.strict) await frame(vector);
   await guard('its key', '1-1 2-2 {"v":1,"k":["a"],"n":[1]}', false);
   await guard('another key', '1-1 2-2 {"v":1,"k":["b"],"n":[1]}', true);
@@ -132,6 +181,10 @@ async function main() {
   await put(f, 'a', 0);
   want('an entry past its TTL', await kept(f, 'a'), false);
   await hot();
+  await hangs();
+  await long();
+  process.exitCode = failed ? 1 : 0;
 }
 
+process.exitCode = 1; // also if something never settles: node ends then
 main();

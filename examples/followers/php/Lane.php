@@ -15,11 +15,13 @@ final class Lane
     private int $doubt = PHP_INT_MIN; // the lane may have other cache sections since then
     private bool $exists = false;
     private string $counted = '';
+    private int $losses = 0;         // polls that found that messages got lost, since the last message
+    private const MAX_SEEN = 10_000;
 
-    public function __construct(private Tables $tables, string $namespace, private int $number, private int $count, private array $sections)
+    public function __construct(private Tables $tables, string $namespace, private int $number, private int $count, private array $hashes)
     {
         $this->prefix = '{fr:' . $namespace . ':' . $number . '}:';
-        $this->fields = ['last', 'lanes', ...array_map(fn ($dataset) => "d:$dataset", array_keys($sections))];
+        $this->fields = ['last', 'lanes', ...array_map(fn ($dataset) => "d:$dataset", array_keys($hashes))];
         $this->set('confirm', PHP_INT_MIN >> 1); // everything up to then was applied
     }
 
@@ -38,7 +40,11 @@ final class Lane
         if (!$known || array_key_exists('g', $change) || $prev !== $this->last) {
             $this->flush($id);
         }
+        $this->losses = 0;
         $this->last = $id;
+        if (count($this->seen) >= self::MAX_SEEN) {
+            $this->seen = []; // no poll succeeds; that a head was forgotten costs a flush
+        }
         $this->seen[$id] = true;
         if ($id === $this->want) {
             $this->set('confirm', $this->wantAsked);
@@ -47,7 +53,7 @@ final class Lane
     }
 
     /**
-     * Takes the values of $fields as a poll read them that was sent at the time $asked (hrtime), false or null for those that are not there.
+     * Takes the values of $fields as a poll read them that was sent at the time $asked (Tables::now), false or null for those that are not there.
      * Returns false if messages get lost: subscribe again.
      */
     public function polled(array $values, int $asked): bool
@@ -77,7 +83,14 @@ final class Lane
             [$this->want, $this->wantAsked] = [$last, $asked];
         }
         $this->seen = $this->last === null ? [] : [$this->last => true];
+        $this->losses += (int) $lost;
         return !$lost;
+    }
+
+    /** Returns how many entries are remembered until the next poll. */
+    public function remembered(): int
+    {
+        return count($this->seen);
     }
 
     /** Whatever was published until now may be lost. */
@@ -93,18 +106,19 @@ final class Lane
             $this->error !== null => ["lane $this->prefix cannot be read: $this->error"],
             !$this->exists => ["lane $this->prefix does not exist: start a worker, or correct the namespace, the database number or a key prefix of the connection (Redis::OPT_PREFIX)"],
             $this->counted !== (string) $this->count => ["namespace has $this->counted lanes, the follower was made for $this->count: give it lanes: $this->counted"],
-            hrtime(true) - $this->tables->number("confirm$this->number") > $maxStale * 1e9 => ["lane $this->prefix is not confirmed: its messages do not arrive"],
+            $this->losses > 1, $this->tables->now() - $this->tables->number("confirm$this->number") > $maxStale * 1e9 =>
+                ["lane $this->prefix: its messages do not arrive: allow the Redis user its channel; workers must not publish sharded"],
             default => array_map(
                 fn ($dataset) => "dataset $dataset: its cache section differs from that of lane $this->prefix: give the hash that freshet schema hash prints, with the templates of that version",
-                array_values(array_filter(array_keys($this->sections), fn ($dataset) => $this->tables->number("agreed$this->number:$dataset") !== 1)),
+                array_values(array_filter(array_keys($this->hashes), fn ($dataset) => $this->tables->number("agreed$this->number:$dataset") !== 1)),
             ),
         };
     }
 
     private function agree(array $hashes): void
     {
-        foreach (array_keys($this->sections) as $i => $dataset) {
-            $agreed = (int) (($hashes[$i] ?? null) === $this->sections[$dataset]);
+        foreach (array_keys($this->hashes) as $i => $dataset) {
+            $agreed = (int) (($hashes[$i] ?? null) === $this->hashes[$dataset]);
             if ($agreed > $this->tables->number("agreed$this->number:$dataset")) {
                 $this->set('flushed', $this->tables->state->incr('clock', 'n')); // keys may have been made otherwise until now
             }
@@ -114,10 +128,10 @@ final class Lane
 
     private function distrust(): void
     {
-        foreach (array_keys($this->sections) as $dataset) {
+        foreach (array_keys($this->hashes) as $dataset) {
             $this->set('agreed', 0, ":$dataset");
         }
-        $this->doubt = hrtime(true);
+        $this->doubt = $this->tables->now();
     }
 
     private function flush(?string $head): void

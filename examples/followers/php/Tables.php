@@ -31,7 +31,7 @@ final class Tables
         if (!$this->entries->create() || !$this->state->create()) {
             throw new RuntimeException('create tables: no memory for ' . self::bytes($maxEntries, $maxBytes) . ' bytes; lower maxEntries or maxBytes');
         }
-        foreach ([...array_map($this->slot(...), range(0, self::SLOTS - 1)), ...$state] as $row) {
+        foreach ([...array_map($this->slot(...), range(0, self::SLOTS - 1)), 'ahead', ...$state] as $row) {
             if (!$this->state->set($row, ['n' => 0])) {
                 throw new RuntimeException("create tables: row $row was refused; every slot is needed");
             }
@@ -52,6 +52,16 @@ final class Tables
     public function slot(int $hash): string
     {
         return hash('xxh3', 's' . $hash % self::SLOTS); // names that spread, whatever hash the table has
+    }
+
+    /** Returns monotonic nanoseconds that also pass while the machine is suspended, as soon as its wall clock was set right. */
+    public function now(): int
+    {
+        $ahead = (int) (microtime(true) * 1e6) * 1000 - hrtime(true);
+        if ($ahead > $this->number('ahead') + 1_000_000) { // one for all processes, and written seldom
+            $this->state->set('ahead', ['n' => $ahead]);
+        }
+        return hrtime(true) + max($ahead, $this->number('ahead'));
     }
 
     public function number(string $row): int

@@ -4,7 +4,7 @@ declare(strict_types=1);
 // with {"load": values}, and reads {"value": …}. {"get": null} tells why it is not ready. This one needs no coroutines; with Swoole see
 // docs/protocol.md. Without a dataset, {"get": name} takes cache keys, and the section is what the lane says: only a test may trust that.
 //
-//   php serve.php HOST:PORT NAMESPACE MAX_STALE POLL [LANES DATASET TEMPLATE HASH TTL]    (seconds)
+//   php serve.php HOST:PORT NAMESPACE MAX_STALE POLL [LANES SECTIONS DATASET TEMPLATE TTL]    (seconds)
 foreach (['Background', 'Follower', 'Lane', 'LocalTable', 'Names', 'Tables'] as $class) {
     require __DIR__ . "/$class.php";
 }
@@ -17,12 +17,13 @@ $connect = function (float $readTimeout) use ($address): Redis {
     $redis->connect($host, (int) $port, 3.0, null, 0, $readTimeout);
     return Follower::plain($redis);
 };
-[$lanes, $dataset, $template, $hash, $ttl] = array_slice($argv, 5) ?: (function () use ($connect, $namespace): array {
+[$lanes, $sections, $dataset, $template, $ttl] = array_slice($argv, 5) ?: (function () use ($connect, $namespace): array {
     $meta = $connect(3.0)->hGetAll('{fr:' . $namespace . ':0}:meta');
     $field = array_values(array_filter(array_keys($meta), fn ($field) => str_starts_with((string) $field, 'd:')))[0];
-    return [$meta['lanes'], substr($field, 2), null, $meta[$field], '600'];
+    $section = ['dataset' => substr($field, 2), 'hash' => $meta[$field], 'names' => []];
+    return [$meta['lanes'], json_encode([$section]), $section['dataset'], null, '600'];
 })();
-$follower = new Follower(LocalTable::class, $namespace, [$dataset => $hash], (int) $lanes, (float) $maxStale, 1000, ttl: (float) $ttl);
+$follower = new Follower(LocalTable::class, $namespace, json_decode($sections, true), (int) $lanes, (float) $maxStale, 1000, ttl: (float) $ttl);
 
 $frames = new Background(function (callable $tell) use ($connect, $follower): void {
     $redis = $connect(0.0);
@@ -34,13 +35,10 @@ $frames = new Background(function (callable $tell) use ($connect, $follower): vo
 $heads = new Background(function (callable $tell) use ($connect, $follower, $poll): void {
     for ($redis = null;; usleep((int) ((float) $poll * 1e6))) {
         foreach ($follower->lanes as $n => $lane) {
-            $asked = hrtime(true);
             try {
-                $redis ??= $connect(3.0);
-                $redis->unlink($lane->prefix . 'nothing'); // only a master that takes writes is believed; others throw
-                $tell([$n, array_values($redis->hMGet($lane->prefix . 'meta', $lane->fields)), $asked]);
+                $tell([$n, ...$follower->ask($redis ??= $connect(3.0), $lane)]);
             } catch (RedisException $error) {
-                [$redis] = [null, $tell([$n, $error->getMessage(), $asked])];
+                [$redis] = [null, $tell([$n, $error->getMessage(), 0])];
             }
         }
     }

@@ -5,7 +5,7 @@ foreach (['Follower', 'Lane', 'LocalTable', 'Names', 'Tables'] as $class) {
     require __DIR__ . "/$class.php";
 }
 
-const SECTIONS = ['users' => 'h1'];
+const SECTIONS = [['dataset' => 'users', 'hash' => 'h1', 'names' => ['user:{id}' => ['id' => 'integer']]]];
 $failed = 0;
 $follower = new Follower(LocalTable::class, 'vectors', SECTIONS, maxStale: 5.0, maxEntries: 1000);
 
@@ -29,12 +29,13 @@ function lane(): Lane
 {
     global $follower;
     $follower->tables->state->set('agreed0:users', ['n' => 0]);
-    return new Lane($follower->tables, 'vectors', 0, 1, SECTIONS);
+    return new Lane($follower->tables, 'vectors', 0, 1, ['users' => 'h1']);
 }
 
 function poll(Lane $lane, ?string $last, float $age = 0, string $lanes = '1', string $hash = 'h1'): bool
 {
-    return $lane->polled([$last, $lanes, $hash], hrtime(true) - (int) ($age * 1e9));
+    global $follower;
+    return $lane->polled([$last, $lanes, $hash], $follower->tables->now() - (int) ($age * 1e9));
 }
 
 function at(string $last): Lane
@@ -60,13 +61,37 @@ function kept(string $key): bool
     return read($key, fn () => 'new') === 'old';
 }
 
+function kinds(array $values): array
+{
+    return array_map(fn ($value) => get_debug_type($value) === 'int' ? 'integer' : (is_bool($value) ? 'boolean' : 'string'), $values);
+}
+
+function fails(callable $what): bool
+{
+    try {
+        $what();
+        return false;
+    } catch (InvalidArgumentException) {
+        return true;
+    }
+}
+
 foreach (vectors('names.json') as $vector) {
-    want("name of $vector[template]", Names::render($vector['template'], $vector['values']), $vector['name']);
+    want("name of $vector[template]", Names::render($vector['template'], kinds($vector['values']), $vector['values']), $vector['name']);
+}
+foreach (vectors('spellings.json') as $vector) {
+    want('spelling ' . json_encode($vector['values']), fails(fn () => Names::render($vector['template'], $vector['kinds'], $vector['values'])), true);
+}
+want('half a character', fails(fn () => Names::render('u:{a}', ['a' => 'string'], ['a' => "\xC3"])), true);
+want('an integer as text', Names::render('u:{a}', ['a' => 'integer'], ['a' => '-42']), 'u:-42');
+want('another template', fails(fn () => $follower->get('users', 'users:{id}', ['id' => 1], fn () => 'x')), true);
+foreach ([null, false, '', '-'] as $hash) { // getenv() says false
+    want('the hash ' . json_encode($hash), fails(fn () => new Follower(LocalTable::class, 'vectors', [['dataset' => 'users', 'hash' => $hash, 'names' => []]])), true);
 }
 foreach (vectors('keys.json') as $vector) {
     want("crc32 of $vector[key]", crc32($vector['key']), $vector['crc32']);
 }
-want('a missing property', Names::render('u:{a}', ['a' => null]), null);
+want('a missing property', Names::render('u:{a}', ['a' => 'string'], ['a' => null]), null);
 
 foreach (vectors('frames.json') as $vector) {
     if ($vector['strict'] ?? false) {
@@ -138,10 +163,25 @@ foreach ([
     want($name, kept('a'), $stored);
 }
 
+// What goes on for long while polls fail, messages get lost, or the machine is suspended.
+$lane = lane();
+for ($i = 0; $i < 10_010; $i++) {
+    $lane->message("$i-1 " . ($i + 1) . '-1 {"v":1}');
+}
+want('entries remembered without polls', $lane->remembered() <= 10_000, true);
+$lane = at('1-1');
+array_map(fn (string $head) => poll($lane, $head), ['2-2', '3-3', '4-4', '5-5']);
+want('messages that never arrive are told of', str_contains(implode($lane->notReady(5.0)), 'do not arrive'), true);
+at('1-1');
+put('a');
+want('an entry before', kept('a'), true);
+$follower->tables->state->set('ahead', ['n' => $follower->tables->number('ahead') + 3_600_000_000_000]); // as another process saw the clock set
+want('an entry from before the machine was suspended', kept('a'), false);
+
 // An entry ends by itself, and a record that is not there is kept as such.
 at('1-1');
 $brief = new Follower(LocalTable::class, 'vectors', SECTIONS, maxStale: 5.0, maxEntries: 1000, ttl: 0.0);
-$brief->lanes[0]->polled(['1-1', '1', 'h1'], hrtime(true));
+$brief->lanes[0]->polled(['1-1', '1', 'h1'], $brief->tables->now());
 $brief->read('users', 'a', fn () => 'old');
 want('an entry past its TTL', $brief->read('users', 'a', fn () => 'new'), 'new');
 read('gone', fn () => null);

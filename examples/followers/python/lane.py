@@ -4,6 +4,17 @@ import threading
 import time
 
 
+MAX_SEEN = 10_000
+_ahead = float("-inf")  # how far the wall clock was ahead of the monotonic one
+
+
+def now():
+    """Returns monotonic seconds that also pass while the machine is suspended, as soon as its wall clock was set right."""
+    global _ahead
+    _ahead = max(_ahead, time.time() - time.monotonic())
+    return time.monotonic() + _ahead
+
+
 class Lane:
     def __init__(self, namespace, number, lanes, sections, max_entries):
         self.prefix = "{fr:%s:%d}:" % (namespace, number)
@@ -11,10 +22,11 @@ class Lane:
         self.entries, self.loading = {}, {}  # cache key to (value, end), and to the mark of its load
         self.confirm = float("-inf")  # everything up to then was applied
         self.agreed = set()  # datasets whose cache section the lane had at the last look
-        self.deaf = False
+        self.deaf = False  # messages got lost: subscribe again
         self.error = None  # of the last poll
         self._lanes, self._sections, self._max_entries = lanes, sections, max(max_entries, 1)
         self._exists, self._counted = False, None
+        self._losses = 0  # polls that found that messages got lost, since the last message
         self._last, self._seen = None, set()  # newest entry known; those received since the last poll
         self._want = None  # (head, time) of a poll whose head was not received yet
         self._doubt = float("-inf")  # the lane may have other cache sections since then
@@ -41,7 +53,10 @@ class Lane:
                 self._distrust()  # perhaps a flush for other cache sections
             if not known or tagged or prev != self._last:
                 self._flush(id_)
+            self._losses = 0
             self._last = id_
+            if len(self._seen) >= MAX_SEEN:  # no poll succeeds; that a head was forgotten costs a flush
+                self._seen.clear()
             self._seen.add(id_)
             if self._want and self._want[0] == id_:
                 self.confirm, self._want = self._want[1], None
@@ -69,6 +84,7 @@ class Lane:
             else:
                 self._want = (last, asked)
             self._seen = {self._last}
+            self._losses += lost
             return not lost
 
     def gap(self):
@@ -84,8 +100,8 @@ class Lane:
                 return [f"lane {self.prefix} does not exist: start a worker, or correct the namespace or the database number"]
             if str(self._counted) != str(self._lanes):
                 return [f"namespace has {self._counted} lanes, the follower was made for {self._lanes}: give it lanes={self._counted}"]
-            if time.monotonic() - self.confirm > max_stale:
-                return [f"lane {self.prefix} is not confirmed: its messages do not arrive"]
+            if self._losses > 1 or now() - self.confirm > max_stale:
+                return [f"lane {self.prefix}: its messages do not arrive: allow the Redis user its channel; workers must not publish sharded"]
             return [f"dataset {d}: its cache section differs from that of lane {self.prefix}: give the hash that freshet schema hash prints,"
                     " with the templates of that version" for d in sorted(set(self._sections) - self.agreed)]
 
@@ -96,7 +112,7 @@ class Lane:
         self.agreed = agreed
 
     def _distrust(self):
-        self.agreed, self._doubt = set(), time.monotonic()
+        self.agreed, self._doubt = set(), now()
 
     def _flush(self, head):
         self.entries.clear()

@@ -4,10 +4,22 @@ import hashlib
 import re
 
 MAX_BYTES = 512
+PROPERTY = re.compile(r"\{([^{}]+)\}")
 
+def sections_of(printed):
+    """Returns dataset to section, of what freshet schema hash --json prints."""
+    sections = {}
+    for section in printed:
+        if not isinstance(section.get("hash"), str) or section["hash"] in ("", "-"):
+            raise ValueError(f"section of dataset {section.get('dataset')}: it has no hash; give what freshet schema hash --json prints")
+        sections[section["dataset"]] = section
+    return sections
 
-def render(template, values):
-    """Returns the cache key that template gives for values (property to string, integer or boolean), or None: then there is no key."""
+def render(template, kinds, values):
+    """Returns the cache key that template makes of values, or None if one is missing: then there is no key.
+
+    kinds: property to "integer", "string" or "boolean". What is not the one spelling of such a value is refused: a worker would never name it.
+    """
     missing = []
 
     def encoded(match):
@@ -15,16 +27,26 @@ def render(template, values):
         if value is None:
             missing.append(match.group(1))
             return ""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if not isinstance(value, (int, str)):
-            raise TypeError(f"render {template}: {match.group(1)} is a {type(value).__name__}; give a string, an integer or a boolean")
-        return re.sub(r"[\x00-\x20\x7f%:{}]", lambda c: "%%%02X" % ord(c.group()), str(value))
+        text = text_of(kinds[match.group(1)], value)
+        if text is None:
+            raise ValueError(f"render {template}: {match.group(1)} is not the only spelling of a {kinds[match.group(1)]}: convert it before")
+        return re.sub(r"[\x00-\x20\x7f%:{}]", lambda c: "%%%02X" % ord(c.group()), text)
 
-    name = re.sub(r"\{(\w+)\}", encoded, template)
+    name = PROPERTY.sub(encoded, template)
     if missing:
         return None
     if len(name.encode()) > MAX_BYTES:
         digest = base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).rstrip(b"=").decode()
         return template.partition("{")[0] + "%." + digest
     return name
+
+def text_of(kind, value):
+    if kind == "boolean" and isinstance(value, bool):
+        return "true" if value else "false"
+    if kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
+        return int.__str__(value)
+    if kind == "integer" and isinstance(value, str) and re.fullmatch(r"0|-?[1-9][0-9]*", value):
+        return str.__str__(value)
+    if kind == "string" and isinstance(value, str):
+        return str.__str__(value)
+    return None

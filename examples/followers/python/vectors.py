@@ -6,7 +6,8 @@ import time
 import zlib
 
 from follower import Follower
-from names import render
+from lane import MAX_SEEN, now
+from names import render, sections_of
 
 failed = 0
 
@@ -23,16 +24,19 @@ def vectors(file):
         return json.load(f)
 
 
-def made():
-    return Follower("redis://127.0.0.1:1/0", "vectors", {"users": "h1"}, max_stale=5)  # never started
+SECTIONS = [{"dataset": "users", "hash": "h1", "names": {"user:{id}": {"id": "integer"}}}]
+
+
+def made(**more):
+    return Follower("redis://127.0.0.1:1/0", "vectors", SECTIONS, max_stale=5, **more)  # never started
 
 
 def poll(f, last, age=0.0, lanes="1", section="h1"):
-    return f.lanes[0].polled(last, lanes, {"users": section}, time.monotonic() - age)
+    return f.lanes[0].polled(last, lanes, {"users": section}, now() - age)
 
 
-def at(last):
-    f = made()
+def at(last, **more):
+    f = made(**more)
     poll(f, last)
     return f
 
@@ -45,11 +49,30 @@ def kept(f, key):
     return f.read("users", key, lambda: "new") == "old"
 
 
+def kinds_of(values):
+    return {p: {bool: "boolean", int: "integer", str: "string"}[type(v)] for p, v in values.items()}
+
+
+def fails(what):
+    try:
+        what()
+        return False
+    except ValueError:
+        return True
+
+
 for vector in vectors("names.json"):
-    want("name of " + vector["template"], render(vector["template"], vector["values"]), vector["name"])
+    want("name of " + vector["template"], render(vector["template"], kinds_of(vector["values"]), vector["values"]), vector["name"])
+for vector in vectors("spellings.json"):
+    want("spelling " + str(vector["values"]), fails(lambda: render(vector["template"], vector["kinds"], vector["values"])), True)
+want("a half character", fails(lambda: render("u:{a}", {"a": "string"}, {"a": "\ud83d"})), True)
+want("an integer as text", render("u:{a}", {"a": "integer"}, {"a": "-42"}), "u:-42")
+want("another template", fails(lambda: made().cache("users", "users:{id}")), True)
+for nothing in [None, "", "-"]:
+    want(f"the hash {nothing!r}", fails(lambda: sections_of([{"dataset": "users", "hash": nothing, "names": {}}])), True)
 for vector in vectors("keys.json"):
     want("crc32 of " + vector["key"], zlib.crc32(vector["key"].encode()), vector["crc32"])
-want("a missing property", render("u:{a}", {"a": None}), None)
+want("a missing property", render("u:{a}", {"a": "string"}, {"a": None}), None)
 
 for vector in vectors("frames.json"):
     if vector.get("strict"):
@@ -118,6 +141,22 @@ f = at("1-1")
 put(f, "a", ttl=0)
 want("an entry past its TTL", kept(f, "a"), False)
 
+f = at("1-1")
+put(f, "a")
+wall, time.time = time.time, lambda: wall() + 3600  # as after a suspension, once the clock was set
+want("an entry from before the machine was suspended", kept(f, "a"), False)
+time.time = wall
+
+f = made()
+for i in range(MAX_SEEN + 10):  # no poll succeeds
+    f.lanes[0].message(f'{i}-1 {i + 1}-1 {{"v":1}}')
+want("entries remembered without polls", len(f.lanes[0]._seen) <= MAX_SEEN, True)
+
+f = at("1-1")
+for head in ["2-2", "3-3", "4-4", "5-5"]:
+    poll(f, head)
+want("messages that never arrive are told of", "do not arrive" in "".join(f.not_ready()), True)
+
 
 class Readers:
     """Readers of one key, each on a thread of its own; its loads wait until they are let go."""
@@ -163,5 +202,45 @@ r.read(loads=False)
 r.end()
 want("loads of a key that changes", (r.loads, sorted(r.got)), (2, [1, 2, 2]))
 want("the entry of a key that changed", r.f.read("users", "hot", lambda: "new"), 2)
+
+# A load that hangs keeps its key neither from its readers nor from being kept.
+r = Readers(at("1-1", load_timeout=0.2), "hangs")
+r.read(loads=True)
+joined = threading.Thread(target=lambda: r.got.append(r.f.read("users", "hangs", lambda: "new")))
+joined.start()
+joined.join(10)
+want("a reader behind a load that hangs", r.got, ["new"])
+want("the entry of a key whose load hung", r.f.read("users", "hangs", lambda: "later"), "new")
+r.end()
+want("the entry once that load ends", r.f.read("users", "hangs", lambda: "later"), "new")
+
+
+# A reader that is stopped, and its load with it, stops no other.
+class Stopped(BaseException):
+    pass
+
+
+def stopped():
+    entered.set()
+    stop.wait(10)
+    raise Stopped
+
+
+def first():
+    try:
+        f.read("users", "a", stopped)
+    except Stopped:
+        pass
+
+
+f, entered, stop, got = at("1-1"), threading.Event(), threading.Event(), []
+threads = [threading.Thread(target=first), threading.Thread(target=lambda: got.append(f.read("users", "a", lambda: "new")))]
+threads[0].start()
+entered.wait(10)
+threads[1].start()
+stop.set()
+for t in threads:
+    t.join(10)
+want("a reader beside one that was stopped", got, ["new"])
 
 sys.exit(1 if failed else 0)
