@@ -249,7 +249,7 @@ func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Con
 }
 
 func newExpirer(db *replica.MySQL, r config.Retention) *replica.Expirer {
-	return db.NewExpirer(replica.Retention{DeadLetters: r.DeadLetters, Audit: r.Audit, Replays: r.Replays})
+	return db.NewExpirer(replica.Retention{DeadLetters: r.DeadLetters, Tombstones: r.Tombstones, Audit: r.Audit, Replays: r.Replays})
 }
 
 func consumerConfig(c config.Config) kafkalog.ConsumerConfig {

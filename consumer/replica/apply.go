@@ -228,12 +228,16 @@ func (r *run) note(ctx context.Context) error {
 	return nil
 }
 
-// send upserts rows and appends to done the changes that the table took.
+// send upserts rows, appends to done the changes that the table took, and notes the deletions among them.
 func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
+	before := len(*done)
 	if err := r.put(ctx, t, rows, done); err != nil {
 		return err
 	}
-	return r.settle(ctx, t, done)
+	if err := r.settle(ctx, t, done); err != nil {
+		return err
+	}
+	return r.bury(ctx, t, (*done)[before:])
 }
 
 func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {

@@ -79,8 +79,8 @@ func (w *writer) spaces(ctx context.Context) ([]string, error) {
 	return texts(ctx, w.conn, sqlSpaces)
 }
 
-func texts(ctx context.Context, q querier, query string) (out []string, err error) {
-	rows, err := q.QueryContext(ctx, query)
+func texts(ctx context.Context, q querier, query string, args ...any) (out []string, err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, doing("read binding", "", err)
 	}

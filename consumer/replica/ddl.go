@@ -12,7 +12,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// purgeIndex finds soft-deleted rows by age.
+// purgeIndex found soft-deleted rows by age in earlier releases. It costs every update of every row, and is dropped.
 const purgeIndex = "freshet_deleted_at"
 
 // Statement is one statement of DDL, or the registration of a dataset's cache hash.
@@ -37,7 +37,7 @@ func (s Statement) String() string {
 
 // DDL is what a database needs to take datasets.
 type DDL struct {
-	// Statements only ever add: tables, columns, an index, length. Nothing is dropped or narrowed.
+	// Statements only add tables, columns and length, and drop an index of an earlier release.
 	Statements []Statement
 	// Problems are what additive statements cannot mend; a dataset with one has no Statements.
 	Problems []*DatasetError
@@ -116,8 +116,7 @@ func CreateTable(ds *schemas.Dataset, d Dialect) string {
 	for _, c := range ds.Replica.Columns[:ds.Replica.KeyColumns] {
 		keys = append(keys, quote(c.Name))
 	}
-	b.WriteString("  PRIMARY KEY (" + strings.Join(keys, ", ") + "),\n")
-	b.WriteString("  KEY " + quote(purgeIndex) + " (" + quote(colDeleted) + ", " + quote(colAt) + ")\n")
+	b.WriteString("  PRIMARY KEY (" + strings.Join(keys, ", ") + ")\n")
 	b.WriteString(") ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
 	return b.String()
 }
@@ -171,7 +170,7 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 	return ddl, nil
 }
 
-// planTable makes or extends one table. What it returns is additive; everything else is a problem for an operator.
+// planTable creates or extends one table. It returns nothing that loses data; everything else is a problem for an operator.
 func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, []*DatasetError) {
 	if !f.exists {
 		if n := PageBytes(ds, d); n > MaxPageBytes {
@@ -215,10 +214,10 @@ func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, []*Datase
 			Dataset: ds.Name, table: ds, SQL: "ALTER TABLE " + quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
 		})
 	}
-	if !f.indexes[purgeIndex] {
+	if f.indexes[purgeIndex] {
 		statements = append(statements, Statement{
-			Dataset: ds.Name, table: ds, Note: "soft-deleted rows are found by age",
-			SQL: "CREATE INDEX " + quote(purgeIndex) + " ON " + quote(ds.Replica.Table) + " (" + quote(colDeleted) + ", " + quote(colAt) + ")",
+			Dataset: ds.Name, table: ds, Note: "the index of an earlier release costs every update and is not used",
+			SQL: "DROP INDEX " + quote(purgeIndex) + " ON " + quote(ds.Replica.Table),
 		})
 	}
 	return statements, nil

@@ -16,6 +16,9 @@ type Retention struct {
 	DeadLetters time.Duration
 	// Audit is for lines of the audit log.
 	Audit time.Duration
+	// Tombstones is for rows of deleted records, and their tombstones. It must be longer than an event may be late, or be
+	// delivered again from its source: an event older than the deletion brings the row back once it is removed.
+	Tombstones time.Duration
 	// Replays is for replays that are done, failed or cancelled.
 	Replays time.Duration
 }
@@ -94,7 +97,7 @@ func (e *Expirer) Pass(ctx context.Context) error {
 		keep time.Duration
 		do   func(ctx context.Context, keep int64) error
 	}{
-		{e.r.DeadLetters, e.closedLetters}, {e.r.DeadLetters, e.redrivenLetters}, {e.r.Replays, e.replays}, {e.r.Audit, e.audit},
+		{e.r.DeadLetters, e.closedLetters}, {e.r.DeadLetters, e.redrivenLetters}, {e.r.Tombstones, e.deletedRows}, {e.r.Replays, e.replays}, {e.r.Audit, e.audit},
 	} {
 		if step.keep <= 0 {
 			continue

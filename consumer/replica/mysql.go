@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,4 +139,15 @@ func (m *MySQL) tableByName(dataset string) *table {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.byName[dataset]
+}
+
+// prepared returns the tables of the datasets that Prepare was given, in the order of their names.
+func (m *MySQL) prepared() []*table {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*table, 0, len(m.byName))
+	for _, name := range slices.Sorted(maps.Keys(m.byName)) {
+		out = append(out, m.byName[name])
+	}
+	return out
 }

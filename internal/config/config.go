@@ -119,6 +119,7 @@ type Worker struct {
 // Retention is how long rows that have no further use are kept; 0 keeps them permanently.
 type Retention struct {
 	DeadLetters time.Duration `koanf:"dead_letters"`
+	Tombstones  time.Duration `koanf:"tombstones"`
 	Audit       time.Duration `koanf:"audit"`
 	Replays     time.Duration `koanf:"replays"`
 }
@@ -343,7 +344,7 @@ func (c *Config) validate() error {
 		bad("admin.publish_rate", "is negative; give requests a second for each token")
 	}
 	for key, keep := range map[string]time.Duration{
-		"retention.dead_letters": c.Retention.DeadLetters, "retention.audit": c.Retention.Audit, "retention.replays": c.Retention.Replays,
+		"retention.dead_letters": c.Retention.DeadLetters, "retention.tombstones": c.Retention.Tombstones, "retention.audit": c.Retention.Audit, "retention.replays": c.Retention.Replays,
 	} {
 		if keep < 0 {
 			bad(key, "is negative; give a duration, or 0s to keep rows permanently")

@@ -70,6 +70,7 @@ func settings() []setting {
 		{"worker.samples", 0, "records a second whose cached copies are compared with the replica, at most 100; 0: 1; negative: none", false, func(c *Config) any { return c.Worker.Samples }},
 		{"worker.stale_after", "1m", "when a copy older than the replica is an alarm, a quarter of it after a second look; above MaxStaleness of every node", false, func(c *Config) any { return c.Worker.StaleAfter }},
 		{"retention.dead_letters", "720h", "how long superseded and discarded dead letters are kept, and redriven ones whose record is newer; 0s: permanently", false, func(c *Config) any { return c.Retention.DeadLetters }},
+		{"retention.tombstones", "2160h", "how long rows of deleted records are kept, longer than an event may be late; 0s: permanently; on_delete: keep: always", false, func(c *Config) any { return c.Retention.Tombstones }},
 		{"retention.audit", "8760h", "how long lines of the audit log are kept; 0s: permanently", false, func(c *Config) any { return c.Retention.Audit }},
 		{"retention.replays", "2160h", "how long replays that ended are kept; 0s: permanently", false, func(c *Config) any { return c.Retention.Replays }},
 		{"producer.source", "", "CloudEvents source of what this process publishes; empty: //freshet/publish", false, func(c *Config) any { return c.Producer.Source }},

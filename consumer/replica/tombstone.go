@@ -1,0 +1,150 @@
+package replica
+
+import (
+	"context"
+	"strings"
+)
+
+// A deleted row stays in its table, so that an older event of its record, which may still come, does not bring it back. Each
+// deletion is also noted in freshet_tombstone, by which the row is found when its retention is over: an index for that on the
+// table itself would cost every update of every row. Rows of datasets with on_delete: keep are the user's and stay.
+
+const (
+	tombstoneChunk = 500
+
+	sqlTombstones = "SELECT deleted_at, record_key FROM freshet_tombstone WHERE dataset = ? AND deleted_at < ? AND (deleted_at > ? OR deleted_at = ? AND record_key > ?)" +
+		" ORDER BY deleted_at, record_key LIMIT ?"
+)
+
+// tombstone is a noted deletion.
+type tombstone struct {
+	at  int64 // Unix ms, by the broker's clock
+	key []byte
+}
+
+// bury notes the deletions among changes that the table took.
+func (r *run) bury(ctx context.Context, t *table, changes []*Change) error {
+	if t.ds.KeepOnDelete {
+		return nil
+	}
+	var graves []tombstone
+	for _, c := range changes {
+		if !c.Deleted {
+			continue
+		}
+		if key := recordKey(t, c); key != "" {
+			graves = append(graves, tombstone{c.At, []byte(key)})
+		}
+	}
+	return inChunks(graves, tombstoneChunk, func(g tombstone) int { return len(g.key) }, func(chunk []tombstone) error {
+		args := make([]any, 0, 3*len(chunk))
+		for _, g := range chunk {
+			args = append(args, []byte(t.ds.Name), g.at, g.key)
+		}
+		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, ?, ?)",
+			" ON DUPLICATE KEY UPDATE dataset = dataset", len(chunk), args)
+	})
+}
+
+// deletedRows removes the rows of deletions that are older than keep, in ms, by the database's clock. Rows that live again
+// stay, and so do those of records with an open dead letter: a redrive of it must find that its record is newer.
+func (e *Expirer) deletedRows(ctx context.Context, keep int64) error {
+	var now int64
+	if err := e.m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
+		return doing("read clock", "", err)
+	}
+	for _, t := range e.m.prepared() {
+		if t.ds.KeepOnDelete {
+			continue
+		}
+		after := tombstone{at: -1}
+		for range expireMost {
+			found, err := e.tombstones(ctx, t, now-keep, after)
+			if err != nil {
+				return err
+			}
+			if len(found) == 0 {
+				break
+			}
+			after = found[len(found)-1]
+			err = e.m.transact(ctx, "remove deleted rows", func(ctx context.Context, w *writer) error {
+				return e.unbury(ctx, w, t, found, now-keep)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Expirer) tombstones(ctx context.Context, t *table, before int64, after tombstone) (found []tombstone, err error) {
+	rows, err := e.m.db.QueryContext(ctx, sqlTombstones, []byte(t.ds.Name), before, after.at, after.at, after.key, tombstoneChunk)
+	if err != nil {
+		return nil, doing("read tombstones", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
+	for rows.Next() {
+		var g tombstone
+		if err := rows.Scan(&g.at, &g.key); err != nil {
+			return nil, doing("read tombstones", "", err)
+		}
+		found = append(found, g)
+	}
+	return found, doing("read tombstones", "", rows.Err())
+}
+
+// unbury removes rows that are deleted since before the given time, and their tombstones.
+func (e *Expirer) unbury(ctx context.Context, w *writer, t *table, graves []tombstone, before int64) error {
+	keys := make([]any, 0, len(graves))
+	for _, g := range graves {
+		keys = append(keys, g.key)
+	}
+	list := "(?" + strings.Repeat(", ?", len(keys)-1) + ")"
+	open, err := texts(ctx, w.conn, "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state = 'open' AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
+	if err != nil {
+		return err
+	}
+	kept := make(map[string]bool, len(open))
+	for _, key := range open {
+		kept[key] = true
+	}
+	where, args := "", []any(nil)
+	keys = keys[:0]
+	for _, g := range graves {
+		if kept[string(g.key)] {
+			continue
+		}
+		keys = append(keys, g.key)
+		values, err := t.ds.ParseKey(string(g.key))
+		if err != nil {
+			continue // the declaration's key changed: no row has this one
+		}
+		where += " OR (" + strings.Join(t.keyNames(), " = ? AND ") + " = ?)"
+		args = append(args, values...)
+	}
+	if len(args) > 0 {
+		text := "DELETE FROM " + t.name + " WHERE (" + strings.TrimPrefix(where, " OR ") + ") AND " + colDeleted + " = 1 AND " + colAt + " < ?" //nolint:gosec // names of a declaration, and constants
+		n, err := w.execOnce(ctx, text, append(args, before)...)
+		if err != nil {
+			return doing("remove deleted rows of", t.name, err)
+		}
+		e.removed.Add(n)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	list = "(?" + strings.Repeat(", ?", len(keys)-1) + ")"
+	args = append([]any{[]byte(t.ds.Name), graves[0].at, graves[len(graves)-1].at}, keys...)
+	_, err = w.execOnce(ctx, "DELETE FROM freshet_tombstone WHERE dataset = ? AND deleted_at >= ? AND deleted_at <= ? AND record_key IN "+list, args...)
+	return doing("remove tombstones", "", err)
+}
+
+// execOnce executes a statement that is not worth preparing for later.
+func (w *writer) execOnce(ctx context.Context, text string, args ...any) (int64, error) {
+	res, err := w.conn.ExecContext(ctx, text, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
