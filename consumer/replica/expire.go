@@ -34,8 +34,7 @@ const (
 
 	sqlExpireLock    = "SELECT GET_LOCK(CONCAT('freshet:expire:', DATABASE()), 0)"
 	sqlLetterSets    = "SELECT DISTINCT dataset FROM freshet_dead_letter"
-	sqlExpireLetters = "DELETE FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + nowMillis + " - ? LIMIT ?"
-	sqlExpireLetter  = "DELETE FROM freshet_dead_letter WHERE source = ? AND `off` = ? AND idx = ? AND state = 'redriven'"
+	sqlExpireLetters = "SELECT source, `off`, idx FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + nowMillis + " - ? LIMIT ? FOR UPDATE"
 	// The log grows at its end, so only its first lines are looked at.
 	sqlExpireAudit  = "DELETE FROM freshet_audit WHERE id <= (SELECT MAX(id) FROM (SELECT id, at FROM freshet_audit ORDER BY id LIMIT ?) f WHERE at < " + nowMillis + " - ?)"
 	sqlOldReplays   = "SELECT id FROM freshet_replay WHERE state IN ('done', 'failed', 'cancelled') AND updated_at < " + nowMillis + " - %d LIMIT %d"
@@ -137,7 +136,7 @@ func (e *Expirer) closedLetters(ctx context.Context, keep int64) error {
 	for _, dataset := range sets {
 		for _, state := range []State{StateSuperseded, StateDiscarded} {
 			err := e.repeat(ctx, what, func(ctx context.Context, w *writer) (int64, error) {
-				return w.exec(ctx, sqlExpireLetters, []byte(dataset), []byte(state), keep, expireChunk)
+				return w.removeLetters(ctx, []byte(dataset), []byte(state), keep, expireChunk)
 			})
 			if err != nil {
 				return err
@@ -188,9 +187,45 @@ func (e *Expirer) redriven(ctx context.Context, w *writer, l *StoredLetter) erro
 	if err != nil || !found || version <= l.Version {
 		return err
 	}
-	n, err := w.exec(ctx, sqlExpireLetter, []byte(l.Source), l.Offset, int64(l.Index))
-	e.removed.Add(n)
-	return doing("remove old dead letters", "", err)
+	if err := w.removeLetter(ctx, []byte(l.Source), l.Offset, int64(l.Index)); err != nil {
+		return err
+	}
+	e.removed.Add(1)
+	return nil
+}
+
+// removeLetters removes closed letters with their records, and returns how many.
+func (w *writer) removeLetters(ctx context.Context, args ...any) (int64, error) {
+	s, err := w.stmt(ctx, sqlExpireLetters)
+	if err != nil {
+		return 0, doing("read old dead letters", "", err)
+	}
+	rows, err := s.stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return 0, doing("read old dead letters", "", err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
+	type id struct {
+		source   []byte
+		off, idx int64
+	}
+	var ids []id
+	for rows.Next() {
+		var l id
+		if err := rows.Scan(&l.source, &l.off, &l.idx); err != nil {
+			return 0, doing("read old dead letters", "", err)
+		}
+		ids = append(ids, l)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, doing("read old dead letters", "", err)
+	}
+	for _, l := range ids {
+		if err := w.removeLetter(ctx, l.source, l.off, l.idx); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(ids)), nil
 }
 
 func (e *Expirer) audit(ctx context.Context, keep int64) error {

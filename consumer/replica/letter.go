@@ -14,7 +14,8 @@ import (
 const (
 	maxDetailBytes  = 1000
 	maxEventIDBytes = 255
-	letterChunk     = 50  // letters of one statement, unless their bytes are too many
+	letterChunk     = 50 // letters of one statement, unless their bytes are too many
+	letterBytes     = 2048 + schemas.MaxKeyBytes
 	openGlance      = 200 // open letters of a dataset that are looked through without asking by key
 	keyChunk        = 500
 )
@@ -117,13 +118,16 @@ func (w *writer) rowVersion(ctx context.Context, l *letter, lock string) (versio
 
 const (
 	sqlLetterHead = "INSERT INTO freshet_dead_letter (source, `off`, idx, dataset, record_key, version, op, event_id, reason, errno," +
-		" detail, kafka_key, headers, data, size, broker_at, state, attempts, created_at, updated_at) VALUES "
-	sqlLetterRow  = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, " + nowMillis + ", " + nowMillis + ")"
+		" detail, size, broker_at, state, attempts, created_at, updated_at) VALUES "
+	sqlLetterRow  = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, " + nowMillis + ", " + nowMillis + ")"
 	sqlLetterTail = " ON DUPLICATE KEY UPDATE source = source" // a redelivered letter is the same letter
 )
 
 func (r *run) insertLetters(ctx context.Context) error {
-	return inChunks(r.letters, letterChunk, letterBytes, func(chunk []*letter) error {
+	if err := r.insertRecords(ctx); err != nil {
+		return err
+	}
+	return inChunks(r.letters, letterChunk, func(*letter) int { return letterBytes }, func(chunk []*letter) error {
 		var args []any
 		for _, l := range chunk {
 			args = l.args(args)
@@ -169,19 +173,8 @@ func inChunks[T any](items []T, most int, size func(T) int, fn func([]T) error) 
 	return nil
 }
 
-func letterBytes(l *letter) int {
-	n := 2048
-	if l.Record != nil {
-		n += len(l.Record.Key) + len(l.Record.Value)
-		for _, h := range l.Record.Headers {
-			n += len(h.Key) + len(h.Value) + headerOverhead
-		}
-	}
-	return n
-}
-
 func (l *letter) args(args []any) []any {
-	var key, version, op, eventID, errno, kafkaKey, headers, data any
+	var key, version, op, eventID, errno any
 	if l.Key != "" && len(l.Key) <= schemas.MaxKeyBytes {
 		key = []byte(l.Key)
 	}
@@ -205,11 +198,10 @@ func (l *letter) args(args []any) []any {
 			for _, h := range rec.Headers {
 				size += int64(len(h.Key) + len(h.Value))
 			}
-			kafkaKey, headers, data = blob(rec.Key), EncodeHeaders(rec.Headers), blob(rec.Value)
 		}
 	}
 	return append(args, l.source, l.Offset, int64(l.Index), []byte(l.Dataset), key, version, op, eventID, []byte(l.Reason), errno,
-		[]byte(cut(l.Detail, maxDetailBytes)), kafkaKey, headers, data, size, at, []byte(l.state))
+		[]byte(cut(l.Detail, maxDetailBytes)), size, at, []byte(l.state))
 }
 
 // blob keeps nil, which is NULL, apart from empty.

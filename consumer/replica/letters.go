@@ -102,12 +102,12 @@ func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLet
 		if err != nil {
 			return nil, err
 		}
-		if n := len(letters); n > 0 && letters[n-1].Source == l.Source && letters[n-1].Offset == l.Offset {
-			l.Record = letters[n-1].Record // a record of many events need not be held for each
-		}
 		letters = append(letters, l)
 	}
-	return letters, doing("read dead letters", "", rows.Err())
+	if err := rows.Err(); err != nil || !q.Content {
+		return letters, doing("read dead letters", "", err)
+	}
+	return letters, m.fillRecords(ctx, letters)
 }
 
 func (q LetterQuery) sql() (string, []any) {

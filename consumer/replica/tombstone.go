@@ -124,7 +124,7 @@ func (e *Expirer) unbury(ctx context.Context, w *writer, t *table, graves []tomb
 		args = append(args, values...)
 	}
 	if len(args) > 0 {
-		text := "DELETE FROM " + t.name + " WHERE (" + strings.TrimPrefix(where, " OR ") + ") AND " + colDeleted + " = 1 AND " + colAt + " < ?" //nolint:gosec // names of a declaration, and constants
+		text := "DELETE FROM " + t.name + " WHERE (" + strings.TrimPrefix(where, " OR ") + ") AND " + colDeleted + " = 1 AND " + colAt + " < ?"
 		n, err := w.execOnce(ctx, text, append(args, before)...)
 		if err != nil {
 			return doing("remove deleted rows of", t.name, err)

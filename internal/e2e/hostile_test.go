@@ -130,7 +130,7 @@ func (w *world) checkLetter(t *testing.T, b bad, offset int64) {
 	var reason string
 	var data []byte
 	var size int64
-	err := w.db.QueryRowContext(t.Context(), "SELECT reason, data, size FROM freshet_dead_letter WHERE off = ?", offset).Scan(&reason, &data, &size)
+	err := w.db.QueryRowContext(t.Context(), "SELECT l.reason, r.data, l.size FROM freshet_dead_letter l LEFT JOIN freshet_dead_record r ON r.source = l.source AND r.off = l.off WHERE l.off = ?", offset).Scan(&reason, &data, &size)
 	if err != nil {
 		t.Errorf("%s: letter at offset %d: %v", b.name, offset, err)
 		return
