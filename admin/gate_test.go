@@ -37,7 +37,7 @@ var mayUse = map[string][]string{
 	"POST /v1/deadletters/redrives":               {"operator"},
 	"POST /v1/deadletters/discards":               {"operator"},
 	"POST /v1/events":                             {"publisher"},
-	"GET /v1/invalidations":                       {"viewer", "operator"},
+	"GET /v1/invalidations":                       {"operator", "follower"},
 	"POST /v1/invalidations":                      {"publisher"},
 	"POST /v1/replays":                            {"operator"},
 	"GET /v1/replays":                             {"viewer", "operator"},
@@ -91,7 +91,7 @@ func TestEveryRouteByRole(t *testing.T) {
 			path += "?dataset=items"
 		}
 		for role, want := range map[string]int{
-			"": 401, "frt_wrong": 401, "viewer": 403, "operator": 403, "publisher": 403, "admin": 0,
+			"": 401, "frt_wrong": 401, "viewer": 403, "operator": 403, "publisher": 403, "follower": 403, "admin": 0,
 		} {
 			if slices.Contains(roles, role) {
 				want = 0

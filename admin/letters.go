@@ -223,7 +223,7 @@ func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.
 	if !ok {
 		return nil, huma.Error422UnprocessableEntity("id is no letter's id: source@offset.index")
 	}
-	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{Source: lid.Source, From: lid.Offset, Until: lid.Offset + 1, Limit: 1000, Content: content})
+	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{IDs: []replica.LetterID{lid}, Limit: 1, Content: content})
 	if err != nil {
 		return nil, s.answerError(ctx, "read dead letter", err)
 	}

@@ -7,14 +7,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
 )
 
 // run serves r's API on a listener of its own until the test ends, and gives its address.
@@ -115,6 +118,40 @@ func TestReadyFollowsTheProcess(t *testing.T) {
 		r.want(503, "", "GET", "/readyz"+role, nil)
 	}
 	r.want(200, "", "GET", "/livez", nil)
+}
+
+// An answer with content is bounded by bytes, and its next page continues where it ended.
+func TestAnswersAreBounded(t *testing.T) {
+	r := newRig(t, nil)
+	const events, size = 24, 900_000
+	pad := strings.Repeat("x", size)
+	for v := int64(1); v <= events; v++ {
+		_, err := r.producer.Publish(t.Context(), schemas.Event{Dataset: "items", Key: "k", Op: schemas.Upsert, Version: v, Data: []byte(`{"id":"k","pad":"` + pad + `"}`)})
+		must(t, err)
+	}
+	const most = 10 << 20
+	seen, from, pages := 0, "start", 0
+	part := strconv.Itoa(int(kafkalog.PartitionOf([]byte("k"), 2)))
+	for seen < events && pages < events {
+		var page struct {
+			Items []admin.Message
+			Next  map[string]int64
+		}
+		a := r.want(200, "operator", "GET", "/v1/messages?dataset=items&data=true&limit=1000&partition="+part+"&from="+from, nil)
+		if a.into(t, &page); len(a.body) > most || len(page.Items) == 0 {
+			t.Fatalf("a page has %d bytes, %d items", len(a.body), len(page.Items))
+		}
+		seen, from, pages = seen+len(page.Items), strconv.FormatInt(page.Next[part], 10), pages+1
+	}
+	if seen != events || pages < 2 {
+		t.Errorf("%d pages have %d of %d messages", pages, seen, events)
+	}
+	var rec admin.Record
+	a := r.want(200, "operator", "GET", "/v1/records/items/k?data=true&events=100", nil)
+	a.into(t, &rec)
+	if n := len(rec.Kafka.Events); len(a.body) > most || n == 0 || rec.Kafka.Events[n-1].Version != events {
+		t.Errorf("a record has %d bytes, %d events", len(a.body), n)
+	}
 }
 
 // Connections that ask nothing, and clients that do not read their answers, keep nobody from the probes.

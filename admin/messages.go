@@ -39,6 +39,19 @@ type Message struct {
 	Data      json.RawMessage   `json:"data,omitempty"`
 }
 
+// maxAnswer is about how many bytes of content an answer has at most; a page with more ends early, and the record's older events are
+// left out.
+const maxAnswer = 8 << 20
+
+// shown is about how many bytes of content m has.
+func (m *Message) shown() int {
+	n := len(m.Data) + len(m.Key)
+	for k, v := range m.Headers {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
 // looker reads the records of one dataset as its workers do.
 type looker struct {
 	dataset *schemas.Dataset
@@ -279,17 +292,19 @@ func (s *Server) listMessages(ctx context.Context, in *browseInput) (*browseOutp
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(lagReaders)
-	share := max(1, in.Limit/max(1, len(places)))
+	share, room := max(1, in.Limit/max(1, len(places))), maxAnswer/max(1, len(places))
 	for _, p := range places {
 		g.Go(func() error {
 			var got []Message
+			size := 0
 			next, err := s.scan(gctx, p.part, p.from, p.until, func(rec *schemas.Record) bool {
 				for _, m := range look.messagesOf(p.part.ID, rec, in.Data) {
 					if in.takes(&m) {
 						got = append(got, m)
+						size += m.shown()
 					}
 				}
-				return len(got) < share
+				return len(got) < share && size < room
 			})
 			mu.Lock()
 			defer mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -162,18 +163,21 @@ func (s *Server) lookPartition(
 	}
 	o := ends[part.ID]
 	r.Kafka.From, r.Kafka.To = max(o.First, o.LastStable-in.Scan), o.LastStable
+	size := 0
 	reached, err := s.scan(ctx, part, r.Kafka.From, r.Kafka.To, func(rec *schemas.Record) bool {
 		for _, m := range look.messagesOf(part.ID, rec, in.Data) {
-			if m.Key == in.Key {
-				r.Kafka.Events = append(r.Kafka.Events, m)
+			if m.Key != in.Key {
+				continue
+			}
+			r.Kafka.Events = append(r.Kafka.Events, m)
+			for size += m.shown(); len(r.Kafka.Events) > in.Events || size > maxAnswer && len(r.Kafka.Events) > 1; {
+				size -= r.Kafka.Events[0].shown()
+				r.Kafka.Events = slices.Delete(r.Kafka.Events, 0, 1)
 			}
 		}
 		return true
 	})
 	r.Kafka.To = reached
-	if n := len(r.Kafka.Events) - in.Events; n > 0 {
-		r.Kafka.Events = r.Kafka.Events[n:]
-	}
 	return err
 }
 

@@ -77,7 +77,7 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	t.Cleanup(func() { r.producer.Close() })
 	r.file = filepath.Join(dir, "tokens")
 	var lines []string
-	for _, role := range []string{"viewer", "operator", "admin", "publisher"} {
+	for _, role := range []string{"viewer", "operator", "admin", "publisher", "follower"} {
 		ro, err := admin.ParseRole(role)
 		must(t, err)
 		token, line, err := admin.NewToken(role+"-1", ro)

@@ -9,7 +9,7 @@ import (
 // Role is what the bearer of a token may do.
 type Role uint8
 
-// The roles. Each of viewer, operator and admin may do what the one before may; a publisher publishes and nothing else.
+// The roles. Each of viewer, operator and admin may do what the one before may; publishers and followers do one thing each.
 const (
 	// Viewer reads states, positions and versions, but no record's content.
 	Viewer Role = iota + 1
@@ -19,6 +19,8 @@ const (
 	Admin
 	// Publisher publishes events and invalidations.
 	Publisher
+	// Follower follows what becomes stale, and does nothing else. Names and tags may be made of records' content.
+	Follower
 )
 
 // String gives the role's name in the file of tokens.
@@ -32,13 +34,15 @@ func (r Role) String() string {
 		return "admin"
 	case Publisher:
 		return "publisher"
+	case Follower:
+		return "follower"
 	}
 	return "none"
 }
 
 // ParseRole reads a role's name.
 func ParseRole(s string) (Role, error) {
-	for r := Viewer; r <= Publisher; r++ {
+	for r := Viewer; r <= Follower; r++ {
 		if r.String() == s {
 			return r, nil
 		}
@@ -48,7 +52,7 @@ func ParseRole(s string) (Role, error) {
 
 func roleNames() []string {
 	var out []string
-	for r := Viewer; r <= Publisher; r++ {
+	for r := Viewer; r <= Follower; r++ {
 		out = append(out, r.String())
 	}
 	return out
@@ -61,7 +65,9 @@ func (r Role) may(least Role) bool {
 		return false
 	case r == Admin:
 		return true
-	case r == Publisher || least == Publisher:
+	case least == Follower:
+		return r == Follower || r == Operator
+	case r == Publisher || r == Follower || least == Publisher:
 		return r == least
 	}
 	return r >= least

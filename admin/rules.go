@@ -28,7 +28,7 @@ func rules() map[string]rule {
 		"POST /v1/deadletters/redrives":               {least: Operator, change: true},
 		"POST /v1/deadletters/discards":               {least: Operator, change: true},
 		"POST /v1/events":                             {least: Publisher, body: maxPublishBody, events: true},
-		"GET /v1/invalidations":                       {least: Viewer, stream: true},
+		"GET /v1/invalidations":                       {least: Follower, stream: true},
 		"POST /v1/invalidations":                      {least: Publisher, change: true},
 		"POST /v1/replays":                            {least: Operator, change: true},
 		"GET /v1/replays":                             {least: Viewer},

@@ -182,6 +182,9 @@ func New(cfg Config) (*Server, error) {
 		limiters: map[share]*rate.Limiter{},
 		streams:  slots{what: "streams", all: maxStreams, perToken: maxTokenStreams}, requests: slots{what: "requests", all: maxRequests, perToken: maxTokenRequests},
 	}
+	if cfg.Tokens == nil { // all callers are one
+		s.gate.streams.perToken, s.gate.requests.perToken = maxStreams, maxRequests
+	}
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problem(w, http.StatusForbidden, "a page of another origin may not change anything here")

@@ -33,7 +33,7 @@ func (r *rig) followStale(t *testing.T, lastID string) *staleClient {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	req, err := http.NewRequestWithContext(ctx, "GET", r.http.URL+"/v1/invalidations", nil)
 	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+r.tokens["viewer"])
+	req.Header.Set("Authorization", "Bearer "+r.tokens["follower"])
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}

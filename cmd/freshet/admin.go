@@ -83,7 +83,7 @@ func (p *program) tokenCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "who will bear it; it stands in the audit log")
-	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, operator, admin or publisher")
+	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, operator, admin, publisher or follower")
 	return cmd
 }
 

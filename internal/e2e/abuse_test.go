@@ -9,12 +9,15 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/schemas"
 )
 
 const (
@@ -91,6 +94,114 @@ func TestBodiesCostBoundedMemory(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// 200 viewers ask for lag, nodes and a record once a second each, beside 50 streams and 1,000 events a second. FRESHET_FAULTS=full
+// holds the figures to their bounds; otherwise the campaign is small and only the answers count.
+func TestViewersPoll(t *testing.T) {
+	viewers, streams, rate, last := 20, 10, 100, 3*time.Second
+	full := os.Getenv("FRESHET_FAULTS") == "full"
+	if full {
+		viewers, streams, rate, last = 200, 50, 1000, 30*time.Second
+	}
+	w := itemWorld(t)
+	w.env = append(w.env, "FRESHET_ADMIN__RATE=10000")
+	_, url := w.serve("w1")
+	w.node("n1")
+	p := w.producer()
+	ctx, cancel := context.WithTimeout(t.Context(), last)
+	defer cancel()
+	var wg sync.WaitGroup
+	published := int64(0)
+	wg.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for v := int64(1); ; v++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			var evs []schemas.Event
+			for k := range rate / 50 {
+				evs = append(evs, upsert("items", fmt.Sprintf("k%d", k), v, "b"))
+			}
+			if _, err := p.Publish(ctx, evs...); err == nil {
+				published += int64(len(evs))
+			}
+		}
+	})
+	get := func(path string, drain bool) (int, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+		if err != nil {
+			return 0, err
+		}
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			return 0, err
+		}
+		defer res.Body.Close()
+		_, err = io.Copy(io.Discard, res.Body)
+		if drain {
+			err = nil
+		}
+		return res.StatusCode, err
+	}
+	for range streams {
+		wg.Go(func() {
+			if status, err := get("/v1/invalidations", true); ctx.Err() == nil {
+				t.Errorf("a stream ended: %d, %v", status, err)
+			}
+		})
+	}
+	var mu sync.Mutex
+	var times []time.Duration
+	statuses := map[int]int{}
+	for i := range viewers {
+		wg.Go(func() {
+			select { // they did not all begin at the same moment
+			case <-ctx.Done():
+			case <-time.After(time.Duration(i) * time.Second / time.Duration(viewers)):
+			}
+			tick := time.NewTicker(time.Second)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				for _, path := range []string{"/v1/lag", "/v1/nodes", fmt.Sprintf("/v1/records/items/k%d", i%10)} {
+					began := time.Now()
+					status, err := get(path, false)
+					if ctx.Err() != nil {
+						return
+					}
+					mu.Lock()
+					if err == nil {
+						times = append(times, time.Since(began))
+					} else {
+						t.Log(err)
+					}
+					statuses[status]++
+					mu.Unlock()
+				}
+				select {
+				case <-ctx.Done():
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(times)
+	if len(times) == 0 {
+		t.Fatal("nothing was answered")
+	}
+	p99 := times[(len(times)*99+99)/100-1]
+	t.Logf("%d viewers, %d streams, %.0f events/s: %d answers %v; p50 %v, p99 %v, slowest %v", viewers, streams, float64(published)/last.Seconds(),
+		len(times), statuses, times[len(times)/2], p99, times[len(times)-1])
+	if statuses[200] != len(times) {
+		t.Errorf("statuses %v, want only 200", statuses)
+	}
+	if full && p99 >= time.Second {
+		t.Errorf("p99 is %v", p99)
 	}
 }
 
