@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
@@ -36,4 +38,22 @@ func TestNodesSayWhyTheyDoNotCache(t *testing.T) {
 		}
 		return fmt.Errorf("strays: %+v", out.Strays)
 	})
+}
+
+// A Redis user that may read its own namespace alone sees the nodes of that.
+func TestNodesOfAUserOfOneNamespace(t *testing.T) {
+	r := newRig(t, func(c *admin.Config) {
+		rdb := testenv.Redis(t).Client(t)
+		must(t, rdb.Do(t.Context(), "ACL", "SETUSER", c.Namespace, "on", ">pw", "~{fr:"+c.Namespace+":*", "&*", "+@all").Err())
+		t.Cleanup(func() { must(t, rdb.Do(context.Background(), "ACL", "DELUSER", c.Namespace).Err()) })
+		o := *rdb.Options()
+		o.Username, o.Password = c.Namespace, "pw"
+		own := redis.NewClient(&o)
+		t.Cleanup(func() { must(t, own.Close()) })
+		c.Redis = own
+	})
+	var out struct{ Nodes []admin.Node }
+	if r.want(http.StatusOK, "viewer", http.MethodGet, "/v1/nodes", nil).into(t, &out); out.Nodes == nil {
+		t.Error("no list of nodes")
+	}
 }
