@@ -82,7 +82,7 @@ func (c *campaign) olds() int {
 func TestRebuildBesideLiveTraffic(t *testing.T) {
 	t.Parallel()
 	c := newRebuildCampaign(t)
-	_, url := c.serve("w1")
+	_, url := c.serve("s1")
 	c.startWorker()
 	c.join(2)
 	c.damage()
@@ -114,6 +114,29 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 	}
 	c.progress()
 	c.whole()
+	c.shownWell(url)
+}
+
+// shownWell waits until lag and inspection show the rebuilt table as they would any other.
+func (c *campaign) shownWell(url string) {
+	c.t.Helper()
+	testenv.Eventually(c.t, settleLimit, func(context.Context) error {
+		for _, p := range ask[struct{ Items []admin.Partition }](c.world, url, 0, "lag").Items {
+			if p.Records != 0 || p.Seconds != 0 || p.Committed != p.End || !p.Alive || p.Paused || p.Error != "" {
+				return fmt.Errorf("partition: %+v", p)
+			}
+		}
+		return nil
+	})
+	var key string
+	var version int64
+	if err := c.db.QueryRowContext(c.t.Context(), "SELECT id, _version FROM items WHERE _deleted = 0 AND _version > 0 LIMIT 1").Scan(&key, &version); err != nil {
+		c.t.Fatal(err)
+	}
+	r := ask[admin.Record](c.world, url, 0, "inspect", "items", key)
+	if r.Row == nil || r.Row.Version != version || r.Row.Deleted || !r.Fresh || len(r.Kafka.Events) == 0 || r.Kafka.Committed < r.Kafka.Events[0].Offset {
+		c.t.Errorf("inspected after a rebuild: %+v", r)
+	}
 }
 
 // The worker that rebuilds is killed at every step, and another goes on with it.
