@@ -173,7 +173,10 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 	if _, err := db.Prepare(b.t.Context(), cfg.Datasets.All()); err != nil {
 		b.t.Fatal(err)
 	}
-	cfg.Replica, cfg.Topics, cfg.Lanes, cfg.Hashes, cfg.Pauses, cfg.Restarts = db, db, db.LaneLog(b.ns), db, db, db
+	cfg.Replica, cfg.Lanes, cfg.Hashes, cfg.Pauses, cfg.Restarts = db, db.LaneLog(b.ns), db, db, db
+	if cfg.Topics == nil {
+		cfg.Topics = db
+	}
 	cfg.Binding, cfg.BindTo, cfg.Misplaced = db, b.ns, db
 	w, err := consumer.New(cfg)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
@@ -26,49 +28,64 @@ func (r *renewal) fault() string {
 
 // observeTopics notes the topics' ids.
 func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
-	seen := map[string]observed{}
+	ids := map[string]string{}
 	for _, a := range parts {
-		if _, known := seen[a.Partition.Topic]; known {
-			continue
-		}
-		o, err := w.observeTopic(ctx, a)
-		if err != nil {
+		ids[a.Partition.Topic] = a.Partition.TopicID
+	}
+	names := slices.Sorted(maps.Keys(ids))
+	infos, err := w.cfg.Kafka.Topics(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("read topics: %w", err)
+	}
+	noted, err := w.cfg.Topics.Topics(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("read notes of topics: %w", err)
+	}
+	seen := make(map[string]observed, len(names))
+	for _, name := range names {
+		if seen[name], err = w.observeTopic(ctx, infos[name], ids[name], noted[name]); err != nil {
 			return nil, err
 		}
-		seen[a.Partition.Topic] = o
 	}
 	return seen, nil
 }
 
-func (w *Worker) observeTopic(ctx context.Context, a kafkalog.Assigned) (o observed, err error) {
-	info, err := w.cfg.Kafka.Topic(ctx, a.Partition.Topic)
-	if err != nil {
-		return o, fmt.Errorf("read topic %s: %w", a.Partition.Topic, err)
-	}
+// observeTopic notes a topic whose id is not the noted one. Topics that are as noted cost nothing, however many there are.
+func (w *Worker) observeTopic(ctx context.Context, info kafkalog.TopicInfo, assigned string, noted replica.Topic) (o observed, err error) {
 	madeAnew := fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
-	if info.ID != a.Partition.TopicID {
+	if info.ID != assigned {
 		return o, madeAnew
 	}
-	pending, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
-	if errors.Is(err, replica.ErrRetired) {
-		return observed{partitions: info.Partitions, retired: true}, nil // the other topics must not wait for an operator
-	}
-	if err != nil {
-		return o, fmt.Errorf("note topic %s: %w", info.Name, err)
-	}
-	noted, ok, err := w.cfg.Topics.Topic(ctx, info.Name)
-	if err != nil {
-		return o, fmt.Errorf("read note of topic %s: %w", info.Name, err)
-	}
-	if !ok || noted.ID != info.ID {
-		return o, madeAnew
+	if noted.ID != info.ID {
+		_, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
+		if errors.Is(err, replica.ErrRetired) {
+			return observed{partitions: info.Partitions, retired: true}, nil // the other topics must not wait for an operator
+		}
+		if err != nil {
+			return o, fmt.Errorf("note topic %s: %w", info.Name, err)
+		}
+		if noted, err = w.noted(ctx, info.Name); err != nil {
+			return o, err
+		}
+		if noted.ID != info.ID {
+			return o, madeAnew
+		}
 	}
 	w.countPartitions(info, noted)
 	o = observed{partitions: info.Partitions, noted: noted}
-	if pending {
+	if noted.FlushPending {
 		o.renewal, err = w.renew(ctx, info)
 	}
 	return o, err
+}
+
+// noted reads what is noted of a topic; the zero value if it was never observed.
+func (w *Worker) noted(ctx context.Context, name string) (replica.Topic, error) {
+	all, err := w.cfg.Topics.Topics(ctx, []string{name})
+	if err != nil {
+		return replica.Topic{}, fmt.Errorf("read note of topic %s: %w", name, err)
+	}
+	return all[name], nil
 }
 
 // renew says loudly that a topic was made anew, and gives what has to be waited for: nothing if no lane knows the topic.
@@ -119,11 +136,11 @@ func (w *Worker) flushRenewed(ctx context.Context, parts []*partition) []*partit
 
 // flushFor flushes every lane, unless another member has done so since this one looked.
 func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
-	noted, ok, err := w.cfg.Topics.Topic(ctx, info.Name)
+	noted, err := w.noted(ctx, info.Name)
 	if err != nil {
-		return fmt.Errorf("read note of topic %s: %w", info.Name, err)
+		return err
 	}
-	if ok && noted.ID == info.ID && !noted.FlushPending {
+	if noted.ID == info.ID && !noted.FlushPending {
 		return nil
 	}
 	if err := w.FlushLanes(ctx); err != nil {

@@ -59,8 +59,8 @@ type LaneLog interface {
 // TopicLog remembers the identity of topics, so that a recreated topic is noticed, and what versions that are positions
 // are made of. It lives in MySQL.
 type TopicLog interface {
-	// Topic reads what is noted; ok is false if the topic was never observed.
-	Topic(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
+	// Topics reads what is noted, by name; topics that were never observed are absent.
+	Topics(ctx context.Context, names []string) (map[string]replica.Topic, error)
 	// Observe notes the topic's id and number of partitions. If the id changed, the winner of the race fences every
 	// owner of the old id's sources in the same transaction. pending stays true until Flushed.
 	Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error)

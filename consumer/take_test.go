@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -373,5 +374,42 @@ func (b *bed) forgetCommits(dataset string) {
 	}
 	if at, err := b.committed(b.t.Context(), dataset); err != nil || at != -1 {
 		b.t.Fatalf("still committed to %d, %v", at, err)
+	}
+}
+
+// countingTopics counts what is asked of the log of topics.
+type countingTopics struct {
+	consumer.TopicLog
+
+	reads, notes atomic.Int64
+}
+
+func (c *countingTopics) Topics(ctx context.Context, names []string) (map[string]replica.Topic, error) {
+	c.reads.Add(1)
+	return c.TopicLog.Topics(ctx, names)
+}
+
+func (c *countingTopics) Observe(ctx context.Context, topic, id string, partitions int32) (bool, error) {
+	c.notes.Add(1)
+	return c.TopicLog.Observe(ctx, topic, id, partitions)
+}
+
+// Taking partitions reads the notes of all topics at once, and writes those of new topics only.
+func TestKnownTopicsCostNothing(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, servers{})
+	db, err := replica.Open(t.Context(), replica.Config{DSN: b.dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for i, want := range []struct{ reads, notes int64 }{{3, 2}, {1, 0}} { // a new topic is read once more
+		topics := &countingTopics{TopicLog: db}
+		w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Topics = topics })
+		awaitReady(t, w)
+		w.stop()
+		if r, n := topics.reads.Load(), topics.notes.Load(); r != want.reads || n != want.notes {
+			t.Errorf("start %d: %d reads and %d notes, want %d and %d", i, r, n, want.reads, want.notes)
+		}
 	}
 }

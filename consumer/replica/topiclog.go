@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,7 @@ var ErrRetired = fmt.Errorf("topic has an id that was replaced by another: %w", 
 
 const (
 	sqlTopic     = "SELECT topic_id, partitions, epoch, flush_pending FROM freshet_topic WHERE topic = ?"
+	sqlTopics    = "SELECT topic, topic_id, partitions, epoch, flush_pending FROM freshet_topic WHERE topic IN (?"
 	sqlAddTopic  = "INSERT INTO freshet_topic (topic, topic_id, partitions) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE topic = topic"
 	sqlNewTopic  = "UPDATE freshet_topic SET topic_id = ?, partitions = ?, epoch = epoch + 1, flush_pending = 1 WHERE topic = ?"
 	sqlRetired   = "SELECT COUNT(*) FROM freshet_meta WHERE name = ?"
@@ -43,6 +45,27 @@ func (m *MySQL) Topic(ctx context.Context, topic string) (t Topic, ok bool, err 
 		return Topic{}, false, nil
 	}
 	return t, err == nil, doing("read topic", topic, err)
+}
+
+// Topics reads what is remembered of topics, by name. Those that were never observed are absent.
+func (m *MySQL) Topics(ctx context.Context, names []string) (map[string]Topic, error) {
+	out := make(map[string]Topic, len(names))
+	return out, inChunks(names, keyChunk, func(string) int { return 0 }, func(chunk []string) error {
+		rows, err := m.db.QueryContext(ctx, sqlTopics+strings.Repeat(", ?", len(chunk)-1)+")", asArgs(chunk)...)
+		if err != nil {
+			return doing("read topics", "", err)
+		}
+		defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
+		for rows.Next() {
+			var name string
+			var t Topic
+			if err := rows.Scan(&name, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending); err != nil {
+				return doing("read topics", "", err)
+			}
+			out[name] = t
+		}
+		return doing("read topics", "", rows.Err())
+	})
 }
 
 // Observe notes the topic's id and its number of partitions (the latter only when the id is new). If the id changed,

@@ -142,3 +142,20 @@ func TestMembershipOutlivesItsConnections(t *testing.T) {
 	}
 	r.check(t)
 }
+
+// Any number of topics is looked up by one request.
+func TestTopicsAsksOnce(t *testing.T) {
+	names := []string{"topic-a", "topic-b", "topic-c"}
+	cl, c, _ := fake(t, 1, kfake.SeedTopics(2, names...), kfake.NumBrokers(1))
+	asked := cl.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Observe: true, Count: -1})
+	infos, err := c.Topics(t.Context(), names)
+	if err != nil || len(infos) != 3 || infos["topic-b"].Name != "topic-b" || infos["topic-b"].Partitions != 2 || infos["topic-b"].ID == infos["topic-c"].ID {
+		t.Errorf("topics %v, %v", infos, err)
+	}
+	if n := asked.Hits(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+	if _, err := c.Topics(t.Context(), append(names, "none")); !errors.Is(err, kafkalog.ErrNoTopic) {
+		t.Errorf("error %v, want ErrNoTopic", err)
+	}
+}

@@ -44,15 +44,29 @@ type leaderState struct {
 
 // Topic asks the cluster for a topic's id and partitions. Errors: ErrNoTopic, ErrNoTopicIDs.
 func (c *Client) Topic(ctx context.Context, name string) (TopicInfo, error) {
-	cl, err := c.metadata(ctx, name)
+	infos, err := c.Topics(ctx, []string{name})
+	return infos[name], err
+}
+
+// Topics asks the cluster for the ids and partitions of topics, by name, in one request. Errors: as of Topic, of the first
+// topic that has one.
+func (c *Client) Topics(ctx context.Context, names []string) (map[string]TopicInfo, error) {
+	infos := make(map[string]TopicInfo, len(names))
+	if len(names) == 0 {
+		return infos, nil
+	}
+	cl, err := c.metadata(ctx, names...)
 	if err != nil {
-		return TopicInfo{}, fmt.Errorf("ask for topic %s: %w", name, err)
+		return nil, fmt.Errorf("ask for topic %s: %w", names[0], err)
 	}
-	t := cl.topics[name]
-	if t.err != nil {
-		return TopicInfo{}, fmt.Errorf("ask for topic %s: %w", name, t.err)
+	for _, name := range names {
+		t := cl.topics[name]
+		if t.err != nil {
+			return nil, fmt.Errorf("ask for topic %s: %w", name, t.err)
+		}
+		infos[name] = t.info
 	}
-	return t.info, nil
+	return infos, nil
 }
 
 // metadata asks any broker about the topics; none means about brokers only. Every topic asked for is in the answer,
