@@ -22,7 +22,7 @@ func TestHeadOfAStreamEnds(t *testing.T) {
 	r.publish(1, 1)
 	job := r.start(map[string]any{})
 	for _, path := range []string{"/v1/invalidations", "/v1/messages/follow?dataset=items", "/v1/replays/" + job.ID + "/events"} {
-		if a := r.want(200, "viewer", "HEAD", path, nil); a.header.Get("Content-Type") != "text/event-stream" {
+		if a := r.want(200, "operator", "HEAD", path, nil); a.header.Get("Content-Type") != "text/event-stream" {
 			t.Errorf("HEAD %s: %v", path, a.header)
 		}
 	}
