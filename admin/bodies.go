@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -119,6 +120,9 @@ func (b *bodies) take(ctx context.Context, size int64, ru *rule) (release func()
 	defer cancel()
 	if of.Acquire(ctx, size) != nil {
 		return nil, false
+	}
+	if size >= maxBody {
+		runtime.GC() // what the body before left would otherwise stand beside this one for a while
 	}
 	b.held.Add(size)
 	return func() {
