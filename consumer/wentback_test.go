@@ -198,7 +198,7 @@ func (c *splitConn) ExecContext(ctx context.Context, text string, args []driver.
 }
 
 func (c *splitConn) PrepareContext(ctx context.Context, text string) (driver.Stmt, error) {
-	if c.open || !strings.HasPrefix(text, "SELECT source, fence, next_offset FROM freshet_position") || strings.HasSuffix(text, "IN SHARE MODE") {
+	if c.open || !strings.HasPrefix(text, "SELECT source, fence, next_offset FROM freshet_position") || strings.HasSuffix(text, "FOR UPDATE") {
 		return c.mysqlConn.PrepareContext(ctx, text)
 	}
 	c.reads.Add(1)

@@ -168,3 +168,35 @@ func TestFiles(t *testing.T) {
 		}
 	}
 }
+
+// Going back to a release without freshet_dead_record keeps the records of its dead letters.
+func TestDownKeepsRecordsOfDeadLetters(t *testing.T) {
+	srv := testenv.MySQL(t)
+	db := srv.Open(t, times(srv.NewDatabase(t)))
+	mig, err := migrations.New(db, migrations.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mig.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 { // of one record
+		_, err := db.ExecContext(t.Context(), "INSERT INTO freshet_dead_letter (source, off, idx, dataset, reason, detail, size, broker_at, state, created_at, updated_at)"+
+			" VALUES ('s', 1, ?, 'd', 'schema', '', 1, 1, 'open', 1, 1)", i)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO freshet_dead_record (source, off, kafka_key, headers, data) VALUES ('s', 1, 'k', 'h', 'v')"); err != nil {
+		t.Fatal(err)
+	}
+	for step := (migrations.Step{}); !strings.Contains(step.Name, "00017"); {
+		if step, _, err = mig.Down(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var n int
+	if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM freshet_dead_letter WHERE kafka_key = 'k' AND headers = 'h' AND data = 'v'").Scan(&n); err != nil || n != 2 {
+		t.Errorf("%d letters have their record, want 2 (%v)", n, err)
+	}
+}

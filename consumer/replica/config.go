@@ -23,6 +23,8 @@ const (
 )
 
 const (
+	minReadConns = 3
+
 	dialTimeout = 5 * time.Second
 	ioTimeout   = 30 * time.Second
 	// Servers and proxies close idle connections without a word, so none is kept for long.
@@ -59,7 +61,8 @@ type Config struct {
 	// Writers is the number of connections that write, hence of batches that are written at the same time; 0 means
 	// DefaultWriters.
 	Writers int
-	// ReadConns is the greatest number of further connections, for everything else; 0 means DefaultReadConns.
+	// ReadConns is the greatest number of further connections, for everything else; 0 means DefaultReadConns, and fewer than
+	// 3 mean 3: an Expirer and whoever cancels a rebuild hold one each while they read with another.
 	ReadConns int
 	// SessionTimeout is the consumer group's: Take believes an owner of a newer generation alive for that long; 0 means
 	// DefaultSessionTimeout.
@@ -99,7 +102,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	c.Writers = orElse(c.Writers, DefaultWriters)
-	c.ReadConns = orElse(c.ReadConns, DefaultReadConns)
+	c.ReadConns = max(orElse(c.ReadConns, DefaultReadConns), minReadConns)
 	c.SessionTimeout = orElse(c.SessionTimeout, DefaultSessionTimeout)
 	c.LockWait = max(orElse(c.LockWait, DefaultLockWait).Truncate(time.Second), time.Second)
 	c.HistoryEvery = orElse(c.HistoryEvery, DefaultHistoryEvery)

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -32,7 +33,7 @@ const (
 	expireChunk = 500
 	expireMost  = 100
 
-	sqlExpireLock    = "SELECT GET_LOCK(CONCAT('freshet:expire:', DATABASE()), 0)"
+	sqlExpireLock    = "SELECT GET_LOCK(CONCAT('freshet:expire:', LEFT(DATABASE(), 49)), 0)"
 	sqlLetterSets    = "SELECT DISTINCT dataset FROM freshet_dead_letter"
 	sqlExpireLetters = "SELECT source, `off`, idx FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + nowMillis + " - ? LIMIT ? FOR UPDATE"
 	// The log grows at its end, so only its first lines are looked at.
@@ -92,6 +93,7 @@ func (e *Expirer) Pass(ctx context.Context) error {
 	if got == nil || *got != 1 {
 		return nil
 	}
+	var errs []error // what is wrong with one kind of rows must not keep the others
 	for _, step := range []struct {
 		keep time.Duration
 		do   func(ctx context.Context, keep int64) error
@@ -101,11 +103,9 @@ func (e *Expirer) Pass(ctx context.Context) error {
 		if step.keep <= 0 {
 			continue
 		}
-		if err := step.do(ctx, step.keep.Milliseconds()); err != nil {
-			return err
-		}
+		errs = append(errs, step.do(ctx, step.keep.Milliseconds()))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // repeat calls fn, which removes at most a chunk and returns how many rows it removed, until there is less to remove.

@@ -35,7 +35,7 @@ func (m *MySQL) Row(ctx context.Context, ds *schemas.Dataset, key string) (Row, 
 // CurrentRow is Row by a locking read: a proxy that splits reads sends it to the primary, and it waits for a transaction that
 // is changing the row.
 func (m *MySQL) CurrentRow(ctx context.Context, ds *schemas.Dataset, key string) (Row, error) {
-	return m.readRow(ctx, ds, key, lockShared)
+	return m.readRow(ctx, ds, key, lockPrimary)
 }
 
 func (m *MySQL) readRow(ctx context.Context, ds *schemas.Dataset, key, lock string) (Row, error) {

@@ -14,8 +14,9 @@ const (
 	sqlForeign = "SELECT grp FROM freshet_position WHERE grp <> ? LIMIT 1"
 	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
 	sqlReached = "SELECT source, fence, next_offset FROM freshet_position WHERE source IN (?"
-	lockShared = " LOCK IN SHARE MODE" // of both dialects
-	sqlOwn     = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
+	// lockPrimary makes a read one that proxies send to the primary: of LOCK IN SHARE MODE ProxySQL's usual rules know nothing.
+	lockPrimary = " FOR UPDATE"
+	sqlOwn      = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
 )
 
 // Take makes owner the only one whose batches count for these sources, by raising the fence of each. The rows are locked
@@ -133,7 +134,7 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 func (m *MySQL) PositionsOf(ctx context.Context, sources []string, locked bool) ([]Position, error) {
 	tail := ")"
 	if locked {
-		tail += lockShared
+		tail += lockPrimary
 	}
 	out := make([]Position, 0, len(sources))
 	for chunk := range slices.Chunk(sources, keyChunk) {

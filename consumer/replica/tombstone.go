@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"strings"
 )
 
@@ -18,7 +20,7 @@ const (
 
 // tombstone is a noted deletion.
 type tombstone struct {
-	at  int64 // Unix ms, by the broker's clock
+	at  int64 // Unix ms, by the broker's clock; 0 is unknown and noted as the database's
 	key []byte
 }
 
@@ -41,41 +43,65 @@ func (r *run) bury(ctx context.Context, t *table, changes []*Change) error {
 		for _, g := range chunk {
 			args = append(args, []byte(t.ds.Name), g.at, g.key)
 		}
-		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, ?, ?)",
+		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, COALESCE(NULLIF(?, 0), "+nowMillis+"), ?)",
 			" ON DUPLICATE KEY UPDATE dataset = dataset", len(chunk), args)
 	})
 }
 
 // deletedRows removes the rows of deletions that are older than keep, in ms, by the database's clock. Rows that live again
-// stay, and so do those of records with an open dead letter: a redrive of it must find that its record is newer.
+// stay, and so do those of records with an open or redriven dead letter: a redrive, or a rebuild, must find that its record is
+// newer.
 func (e *Expirer) deletedRows(ctx context.Context, keep int64) error {
 	var now int64
 	if err := e.m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
 		return doing("read clock", "", err)
 	}
+	rebuilt, err := e.rebuilt(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
 	for _, t := range e.m.prepared() {
-		if t.ds.KeepOnDelete {
-			continue
+		if !t.ds.KeepOnDelete && !rebuilt[t.ds.Name] {
+			errs = append(errs, e.deletedRowsOf(ctx, t, now-keep))
 		}
-		after := tombstone{at: -1}
-		for range expireMost {
-			found, err := e.tombstones(ctx, t, now-keep, after)
-			if err != nil {
-				return err
-			}
-			if len(found) == 0 {
-				break
-			}
-			after = found[len(found)-1]
-			err = e.m.transact(ctx, "remove deleted rows", func(ctx context.Context, w *writer) error {
-				return e.unbury(ctx, w, t, found, now-keep)
-			})
-			if err != nil {
-				return err
-			}
+	}
+	return errors.Join(errs...)
+}
+
+// deletedRowsOf removes the rows of one table that are deleted since before the given time.
+func (e *Expirer) deletedRowsOf(ctx context.Context, t *table, before int64) error {
+	after := tombstone{at: -1}
+	for range expireMost {
+		found, err := e.tombstones(ctx, t, before, after)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		after = found[len(found)-1]
+		err = e.m.transact(ctx, "remove deleted rows", func(ctx context.Context, w *writer) error {
+			return e.unbury(ctx, w, t, found, before)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// rebuilt returns the datasets whose table is being rebuilt. Their tombstones are needed once the new table is in its place.
+func (e *Expirer) rebuilt(ctx context.Context) (map[string]bool, error) {
+	notes, err := e.m.metaOf(ctx, metaRebuild)
+	if err != nil {
+		return nil, doing("read notes of rebuilds", "", err)
+	}
+	datasets := map[string]bool{}
+	for _, value := range notes {
+		var note rebuildNote
+		if json.Unmarshal(value, &note) == nil {
+			datasets[note.Dataset] = true
+		}
+	}
+	return datasets, nil
 }
 
 func (e *Expirer) tombstones(ctx context.Context, t *table, before int64, after tombstone) (found []tombstone, err error) {
@@ -101,7 +127,7 @@ func (e *Expirer) unbury(ctx context.Context, w *writer, t *table, graves []tomb
 		keys = append(keys, g.key)
 	}
 	list := "(?" + strings.Repeat(", ?", len(keys)-1) + ")"
-	open, err := texts(ctx, w.conn, "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state = 'open' AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
+	open, err := texts(ctx, w.conn, "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state IN ('open', 'redriven') AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
 	if err != nil {
 		return err
 	}

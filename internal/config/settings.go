@@ -39,7 +39,7 @@ func settings() []setting {
 		{"kafka.sasl.password_file", "", "file that holds the SASL password", false, func(c *Config) any { return c.Kafka.SASL.PasswordFile }},
 		{"mysql.dsn", "", "user:password@tcp(host:port)/database of the replica", true, func(c *Config) any { return c.MySQL.DSN }},
 		{"mysql.dsn_file", "", "file that holds the DSN", false, func(c *Config) any { return c.MySQL.DSNFile }},
-		{"mysql.max_conns", 0, "connections to MySQL; 0: writers + 4. Replays have up to 8 of their own", false, func(c *Config) any { return c.MySQL.MaxConns }},
+		{"mysql.max_conns", 0, "connections to MySQL, at least writers + 3; 0: writers + 4. Replays have up to 8 of their own", false, func(c *Config) any { return c.MySQL.MaxConns }},
 		{"mysql.tls.enabled", false, "connect with TLS and verify the server's certificate", false, func(c *Config) any { return c.MySQL.TLS.Enabled }},
 		{"mysql.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.MySQL.TLS.CAFile }},
 		{"mysql.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.MySQL.TLS.CertFile }},
