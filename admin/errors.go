@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -30,10 +31,22 @@ func (s *Server) answerError(ctx context.Context, what string, err error) error 
 	case noTopic(err):
 		return huma.Error409Conflict("the dataset's topic does not exist; make it with `freshet migrate datasets`")
 	case errors.Is(err, context.DeadlineExceeded):
-		return huma.Error504GatewayTimeout(what + ": no answer in time")
+		return huma.Error504GatewayTimeout(what + ": no answer in time" + s.sickText(ctx))
 	}
 	s.log.WarnContext(ctx, "request cannot be served", "what", what, "error", err)
-	return huma.NewError(http.StatusServiceUnavailable, what+": a server behind does not answer as it should; the log says more")
+	return huma.NewError(http.StatusServiceUnavailable, what+": a server is away or refuses the request"+s.sickText(ctx)+"; the log of the admin API has the error")
+}
+
+// sickText lists the servers that do not answer, for those who may read them in /readyz; "" if all answer.
+func (s *Server) sickText(ctx context.Context) string {
+	if !principalOf(ctx).Role.may(Viewer) {
+		return ""
+	}
+	sick := s.sickServers(context.WithoutCancel(ctx)) // ctx has often ended when a server was too slow
+	if len(sick) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(sick, ", ")
 }
 
 func noTopic(err error) bool { return errors.Is(err, kafkalog.ErrNoTopic) }

@@ -57,25 +57,58 @@ func (s *Server) sickServers(ctx context.Context) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
-	p.sick = nil
-	check := func(what string, err error) {
-		if err != nil {
-			s.log.Debug("server does not answer", "for", what, "error", err)
-			p.sick = append(p.sick, what+" does not answer")
-		}
-	}
-	check("MySQL", s.cfg.Replica.Ping(ctx))
-	if list := s.cfg.Datasets.All(); len(list) > 0 {
-		_, err := s.cfg.Kafka.Topic(ctx, list[0].Topic)
-		if !noTopic(err) {
-			check("Kafka", err)
-		}
-	}
-	if s.cfg.Redis != nil {
-		check("Redis", s.cfg.Redis.Ping(ctx).Err())
-	}
+	p.sick = s.askServers(ctx)
 	p.at = time.Now()
 	return p.sick
+}
+
+// askServers asks all servers at the same time: one that does not answer must not use up the time of the others.
+func (s *Server) askServers(ctx context.Context) []string {
+	asks := []struct {
+		server string
+		ask    func() error
+	}{
+		{"MySQL", func() error { return s.cfg.Replica.Ping(ctx) }},
+		{"Kafka", func() error {
+			list := s.cfg.Datasets.All()
+			if len(list) == 0 {
+				return nil
+			}
+			if _, err := s.cfg.Kafka.Topic(ctx, list[0].Topic); !noTopic(err) {
+				return err
+			}
+			return nil
+		}},
+		{"Redis", func() error {
+			if s.cfg.Redis == nil {
+				return nil
+			}
+			return s.cfg.Redis.Ping(ctx).Err()
+		}},
+	}
+	answers := make([]chan error, len(asks))
+	for i, a := range asks {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- a.ask() }()
+	}
+	var sick []string
+	for i, a := range asks {
+		var err error
+		select {
+		case err = <-answers[i]:
+		case <-ctx.Done(): // not every client ends with its context
+			select {
+			case err = <-answers[i]:
+			default:
+				err = context.Cause(ctx)
+			}
+		}
+		if err != nil {
+			s.log.Debug("server does not answer", "for", a.server, "error", err)
+			sick = append(sick, a.server+" does not answer")
+		}
+	}
+	return sick
 }
 
 // serveReady says whether the process is ready. Why not is told to those who may look: it names what is behind.

@@ -96,7 +96,8 @@ func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOut
 	if _, err := d.ParseKey(in.Key); err != nil {
 		return nil, s.answerError(ctx, "read key", err)
 	}
-	return s.records.get(ctx, fmt.Sprintf("%+v", *in), func(ctx context.Context) (*recordOutput, error) { return s.lookRecord(ctx, d, in) })
+	out, err := s.records.get(ctx, fmt.Sprintf("%+v", *in), func(ctx context.Context) (*recordOutput, error) { return s.lookRecord(ctx, d, in) })
+	return out, s.answerError(ctx, "inspect record", err)
 }
 
 func (s *Server) lookRecord(ctx context.Context, d *schemas.Dataset, in *recordInput) (*recordOutput, error) {

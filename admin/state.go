@@ -212,7 +212,8 @@ type nodesOutput struct {
 }
 
 func (s *Server) listNodes(ctx context.Context, _ *empty) (*nodesOutput, error) {
-	return s.members.get(ctx, "", s.lookNodes)
+	out, err := s.members.get(ctx, "", s.lookNodes)
+	return out, s.answerError(ctx, "read nodes", err)
 }
 
 func (s *Server) lookNodes(ctx context.Context) (*nodesOutput, error) {

@@ -222,7 +222,7 @@ func (w *Worker) awaitSection(ctx context.Context, p *partition) error {
 			}
 			known, err := w.cfg.Hashes.Hashes(ctx)
 			if err != nil {
-				return fmt.Errorf("read cache hashes: %w", err)
+				return err
 			}
 			if problem := replica.CheckSection(p.dataset, known[p.dataset.Name]); problem != nil {
 				w.pause(p, problem)

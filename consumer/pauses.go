@@ -38,7 +38,7 @@ func (w *Worker) followPauses(ctx context.Context) error {
 	defer w.pauseLock.release()
 	noted, err := w.cfg.Pauses.Pauses(ctx)
 	if err != nil {
-		return fmt.Errorf("read pauses: %w", err)
+		return err
 	}
 	for _, d := range w.cfg.Datasets.All() {
 		p, ok := noted[d.Name]

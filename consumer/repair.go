@@ -44,7 +44,7 @@ func (w *Worker) checkLanes(ctx context.Context) {
 	ctx, stop := whileOwned(ctx, parts)
 	defer stop()
 	parts = w.flushRenewed(ctx, parts)
-	const what = "redis: check lanes"
+	const what = "mysql, redis: check lanes"
 	failed := map[*partition]error{}
 	for _, v := range w.lanes {
 		if err := w.checkLane(ctx, v, parts, failed); err != nil {
@@ -150,7 +150,7 @@ func (w *Worker) adoptLane(ctx context.Context, v *laneView) error {
 	}
 	set, err := w.cfg.Hashes.Hashes(ctx)
 	if err != nil {
-		return fmt.Errorf("read cache hashes: %w", err)
+		return err
 	}
 	want := map[string]string{}
 	for _, d := range w.cfg.Datasets.All() {

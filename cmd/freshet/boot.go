@@ -47,6 +47,9 @@ func (b *boot) until(ctx context.Context, what string, step func(ctx context.Con
 		ctx, cancel := context.WithTimeout(ctx, bootTry)
 		defer cancel()
 		err := step(ctx)
+		if b.failFast && err != nil {
+			err = fmt.Errorf("%s: %w", what, err) // a supervisor shows this line alone
+		}
 		if b.failFast || incurable(err) {
 			return retry.Permanent(err)
 		}

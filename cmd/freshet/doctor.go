@@ -290,7 +290,7 @@ func (d *doctor) examineRedis(ctx context.Context) {
 		return
 	}
 	d.rdb = rdb
-	e, err := openEmitter(ctx, d.cfg, d.log)
+	e, err := openEmitter(ctx, d.cfg, slog.New(slog.DiscardHandler)) // what it logs is found below
 	switch {
 	case errors.Is(err, invalidation.ErrUnfit):
 		d.bad("redis-unfit", "", "follow the text: the setting, or another Redis", "%v", err)

@@ -138,7 +138,7 @@ func (p *program) nodesCommand() *cobra.Command {
 		fmt.Fprintf(p.out, "node %s has forgotten its local entries\n", args[0])
 		return nil
 	})
-	flush.Flags().StringVar(&reason, "reason", "", "why; it is kept in the audit log")
+	flush.Flags().StringVar(&reason, "reason", "by hand", "why; it is kept in the audit log")
 	cmd.AddCommand(flush)
 	return cmd
 }
@@ -176,7 +176,7 @@ func (p *program) inspectCommand() *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&data, "data", false, "show content; needs the role operator")
 	cmd.Flags().BoolVar(&invalidate, "invalidate", false, "make the cached copies stale first")
-	cmd.Flags().StringVar(&reason, "reason", "", "why it is invalidated; it is kept in the audit log")
+	cmd.Flags().StringVar(&reason, "reason", "by hand", "why it is invalidated; it is kept in the audit log")
 	return cmd
 }
 

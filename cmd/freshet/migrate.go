@@ -212,7 +212,7 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 	}
 	ddl, err := replica.Plan(ctx, db, set.All(), f.dropCache...)
 	if err != nil {
-		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
+		return err
 	}
 	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}, Notes: []string{}}
 	for _, s := range ddl.Statements {

@@ -51,7 +51,7 @@ func (p *program) runMigrateNamespace(ctx context.Context, c config.Config, dryR
 	defer db.Close()
 	b, err := db.Binding(ctx)
 	if err != nil {
-		return fmt.Errorf("%w; were Freshet's own tables made with `freshet migrate up`?", err)
+		return err
 	}
 	r := bindingReport{DryRun: dryRun, From: b.Namespace, To: c.Namespace, GroupTo: c.Kafka.Group, Moved: b.Namespace != c.Namespace}
 	others := slices.DeleteFunc(slices.Clone(b.Groups), func(g string) bool { return g == c.Kafka.Group })

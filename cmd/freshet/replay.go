@@ -276,7 +276,11 @@ func (p *program) printReplay(raw json.RawMessage, r *admin.Replay, err error) e
 	if r.Spec.Action == replica.ActionRedrive {
 		what, unit = strings.Replace(what, "replay", "redrive", 1), "letters"
 	}
-	fmt.Fprintf(p.out, "%s %s of %s: %s %s\n", what, r.ID, r.Spec.Dataset, r.State, r.Problem)
+	state := r.State
+	if r.Problem != "" {
+		state += ": " + r.Problem
+	}
+	fmt.Fprintf(p.out, "%s %s of %s: %s\n", what, r.ID, r.Spec.Dataset, state)
 	if r.Spec.DryRun && r.Spec.Action == replica.ActionRebuild {
 		fmt.Fprintln(p.out, "a new table would be filled from the whole topic; applied and stale are counted against a table without rows")
 	}
