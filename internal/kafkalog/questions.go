@@ -48,12 +48,13 @@ func (c *Client) onAny(ctx context.Context, fn func(*conn) error) error {
 		defer func() { _ = k.close() }()
 		return fn(k)
 	}
-	return c.reach(ctx, func(addr string) (asked bool, err error) {
+	return c.reach(ctx, func(addr string) (reached bool, err error) {
 		err = c.on(ctx, addr, func(k *conn) error {
-			asked = true
-			return fn(k)
+			err := fn(k)
+			reached = answered(err) // a kept connection may be to a broker that went away
+			return err
 		})
-		return asked, err
+		return reached, err
 	})
 }
 

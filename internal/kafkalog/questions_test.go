@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/testenv"
 )
 
 // dialer counts the connections that it opens, and ends them.
@@ -85,4 +86,26 @@ func TestQuestionsShareConnections(t *testing.T) {
 	if n := d.opened(); n == first {
 		t.Error("nothing was opened after all connections had ended")
 	}
+}
+
+// A broker that went away while a connection to it was kept fails no question that another broker can answer.
+func TestQuestionsPassOverABrokerThatWentAway(t *testing.T) {
+	ks, _, _, topic := realKafka(t, 1)
+	a, b := testenv.NewProxy(t, ks.Brokers[0]), testenv.NewProxy(t, ks.Brokers[0])
+	c, err := kafkalog.New(kafkalog.Config{Brokers: []string{a.Addr, b.Addr}, KeepIdle: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func() {
+		t.Helper()
+		for range 4 { // each begins with another broker
+			if _, err := c.Topic(t.Context(), topic); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ask()
+	a.Lead("")
+	ask()
 }
