@@ -63,6 +63,7 @@ func TestDeletedRowOfARedrivenLetterStays(t *testing.T) {
 	del := b.event(t, "items", 6, schemas.Delete, `{"id":1}`)
 	del.At = 1000
 	b.apply(t, del)
+	b.age(t)
 	b.exec(t, "INSERT INTO freshet_dead_letter (source, off, idx, dataset, record_key, version, op, reason, detail, size, broker_at, state, created_at, updated_at)"+
 		" VALUES ('s', 1, 0, 'items', '1', 5, 1, 'refused', '', 1, 1, 'redriven', 1, 1)")
 	pass := func(r replica.Retention) {
@@ -77,49 +78,32 @@ func TestDeletedRowOfARedrivenLetterStays(t *testing.T) {
 	b.wantRow(t, 1, "none")
 }
 
-// A deletion whose record has no time is kept for its retention as well.
-func TestDeletionWithoutTimeIsKept(t *testing.T) {
+// A deletion is kept for its retention since the database took it, however old its record is: where a topic is read again, an
+// older event of the record may follow from another partition.
+func TestOldDeletionThatComesNowIsKept(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	del := b.event(t, "items", 6, schemas.Delete, `{"id":1}`)
-	del.At = 0
-	b.apply(t, del)
 	e := b.NewExpirer(replica.Retention{Tombstones: time.Hour})
-	if err := e.Pass(t.Context()); err != nil {
-		t.Fatal(err)
+	for id, at := range map[int]int64{1: 0, 2: 1000} {
+		del := b.gone(t, id, 6)
+		del.At = at
+		b.apply(t, del)
+		if err := e.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.apply(t, b.item(t, id, 5, "older"))
+		b.wantRow(t, id, "6:deleted")
+		b.age(t)
+		if err := e.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.wantRow(t, id, "none")
 	}
-	b.wantRow(t, 1, "6:deleted")
-	b.exec(t, "UPDATE freshet_tombstone SET deleted_at = 1000")
-	if err := e.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	b.wantRow(t, 1, "none")
 }
 
-// Tombstones of the table that a rebuild fills are kept until it is in its place.
-func TestDeletionsOfARebuildAreKeptUntilItsSwap(t *testing.T) {
-	b := newBed(t, replica.Config{})
-	ds, _ := b.set.Get("items")
-	r := replica.NewRebuild(ds, "01JQZZZZZZZZZZZZZZZZZZZZZZ")
-	if err := b.BeginRebuild(t.Context(), r, true); err != nil {
-		t.Fatal(err)
-	}
-	del := b.event(t, "items", 6, schemas.Delete, `{"id":1}`)
-	del.At = 1000
-	b.apply(t, del)
-	e := b.NewExpirer(replica.Retention{Tombstones: time.Hour})
-	if err := e.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := one[int](t, b.db, "SELECT COUNT(*) FROM freshet_tombstone"); n != 1 {
-		t.Errorf("%d tombstones are left during the rebuild, want 1", n)
-	}
-	if err := b.SweepRebuilds(t.Context(), func(replica.Abandoned) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Pass(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	b.wantRow(t, 1, "none")
+// age makes every noted deletion an old one.
+func (b *bed) age(t *testing.T) {
+	t.Helper()
+	b.exec(t, "UPDATE freshet_tombstone SET deleted_at = 1000")
 }
 
 // The embedded server of the dev stack executes every statement of a pass.
@@ -128,6 +112,7 @@ func TestExpirerOnTheEmbeddedServer(t *testing.T) {
 	del := b.event(t, "items", 6, schemas.Delete, `{"id":1}`)
 	del.At = 1000
 	b.apply(t, del, b.item(t, 2, 7, "newer"))
+	b.age(t)
 	batch := b.batch()
 	batch.Letters = []*replica.Letter{b.letter("items", "3", 1), b.letter("items", "2", 8)}
 	if _, err := b.Apply(t.Context(), batch); err != nil {
@@ -157,6 +142,7 @@ func TestPassGoesOnAfterAnError(t *testing.T) {
 	items, wide := b.event(t, "items", 6, schemas.Delete, `{"id":1}`), b.event(t, "wide", 2, schemas.Delete, `{"shop":"s","number":7}`)
 	items.At, wide.At = 1000, 1000
 	b.apply(t, items, wide)
+	b.age(t)
 	b.exec(t, "DROP TABLE items")
 	b.exec(t, "INSERT INTO freshet_audit (id, at, actor, role, action, target) VALUES (1, 1, 'a', 'admin', 'x', 'y')")
 	if err := b.NewExpirer(replica.Retention{Tombstones: time.Hour, Audit: time.Hour}).Pass(t.Context()); err == nil {

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 )
@@ -20,30 +19,31 @@ const (
 
 // tombstone is a noted deletion.
 type tombstone struct {
-	at  int64 // Unix ms, by the broker's clock; 0 is unknown and noted as the database's
+	at  int64 // when the database took it, in Unix ms
 	key []byte
 }
 
-// bury notes the deletions among changes that the table took.
+// bury notes the deletions among changes that the table took, by the database's clock: where a topic is read from its beginning,
+// old events of a record may come long after its deletion, from another partition.
 func (r *run) bury(ctx context.Context, t *table, changes []*Change) error {
 	if t.ds.KeepOnDelete {
 		return nil
 	}
-	var graves []tombstone
+	var keys []string
 	for _, c := range changes {
 		if !c.Deleted {
 			continue
 		}
 		if key := recordKey(t, c); key != "" {
-			graves = append(graves, tombstone{c.At, []byte(key)})
+			keys = append(keys, key)
 		}
 	}
-	return inChunks(graves, tombstoneChunk, func(g tombstone) int { return len(g.key) }, func(chunk []tombstone) error {
-		args := make([]any, 0, 3*len(chunk))
-		for _, g := range chunk {
-			args = append(args, []byte(t.ds.Name), g.at, g.key)
+	return inChunks(keys, tombstoneChunk, func(key string) int { return len(key) }, func(chunk []string) error {
+		args := make([]any, 0, 2*len(chunk))
+		for _, key := range chunk {
+			args = append(args, []byte(t.ds.Name), []byte(key))
 		}
-		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, COALESCE(NULLIF(?, 0), "+nowMillis+"), ?)",
+		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, "+nowMillis+", ?)",
 			" ON DUPLICATE KEY UPDATE dataset = dataset", len(chunk), args)
 	})
 }
@@ -56,13 +56,9 @@ func (e *Expirer) deletedRows(ctx context.Context, keep int64) error {
 	if err := e.m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
 		return doing("read clock", "", err)
 	}
-	rebuilt, err := e.rebuilt(ctx)
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, t := range e.m.prepared() {
-		if !t.ds.KeepOnDelete && !rebuilt[t.ds.Name] {
+		if !t.ds.KeepOnDelete {
 			errs = append(errs, e.deletedRowsOf(ctx, t, now-keep))
 		}
 	}
@@ -86,22 +82,6 @@ func (e *Expirer) deletedRowsOf(ctx context.Context, t *table, before int64) err
 		}
 	}
 	return nil
-}
-
-// rebuilt returns the datasets whose table is being rebuilt. Their tombstones are needed once the new table is in its place.
-func (e *Expirer) rebuilt(ctx context.Context) (map[string]bool, error) {
-	notes, err := e.m.metaOf(ctx, metaRebuild)
-	if err != nil {
-		return nil, doing("read notes of rebuilds", "", err)
-	}
-	datasets := map[string]bool{}
-	for _, value := range notes {
-		var note rebuildNote
-		if json.Unmarshal(value, &note) == nil {
-			datasets[note.Dataset] = true
-		}
-	}
-	return datasets, nil
 }
 
 func (e *Expirer) tombstones(ctx context.Context, t *table, before int64, after tombstone) (found []tombstone, err error) {
