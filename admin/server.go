@@ -102,7 +102,7 @@ func (c *Config) fill() error {
 		return fmt.Errorf("%w: Listen is %q; give host:port", ErrConfig, c.Listen)
 	}
 	if c.Tokens == nil && !loopbackHost(host) {
-		return fmt.Errorf("%w: Listen is %s, which others can reach, and there is no file of tokens; listen on 127.0.0.1, or make tokens with `freshet admin token` and name their file", ErrConfig, c.Listen)
+		return fmt.Errorf("%w: admin.listen is %s, which other hosts can reach, and there is no file of tokens; listen on 127.0.0.1, or make tokens with `freshet admin token` and set admin.tokens_file", ErrConfig, c.Listen)
 	}
 	for field, absent := range map[string]bool{
 		"Datasets": c.Datasets == nil, "Namespace": c.Namespace == "", "Group": c.Group == "", "Kafka": c.Kafka == nil,

@@ -66,7 +66,7 @@ func (p *program) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look at every hop: settings, tables, topics, lanes, workers, nodes, and a canary through them all",
 		Long: "Look at Kafka, topics, MySQL, tables, Redis, lanes, clocks, workers and nodes, and send a canary invalidation from Kafka through\n" +
-			"a worker and the lane to every node. Each finding has a name and a mend. The exit code is 1 when something is bad.",
+			"a worker and the lane to every node. Each finding has a name and a fix. The exit code is 1 when something is bad.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, log, err := p.load(cmd)
@@ -116,7 +116,7 @@ func (p *program) printFindings(findings []Finding) error {
 			if f.Bad {
 				mark = "BAD "
 			}
-			fmt.Fprintf(p.out, "%s %s %s: %s\n     mend: %s\n", mark, f.Name, f.Where, f.Problem, f.Mend)
+			fmt.Fprintf(p.out, "%s %s: %s\n     fix: %s\n", mark, strings.TrimSpace(f.Name+" "+f.Where), f.Problem, f.Mend)
 		}
 		if !bad {
 			fmt.Fprintln(p.out, "everything that was looked at works")
@@ -256,7 +256,7 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 		return
 	}
 	for name, p := range pauses {
-		d.bad("dataset-paused", name, "mend the cause, then freshet datasets resume "+name, "paused by %s since %s: %s", p.Who, p.Since.Format(time.RFC3339), p.Why)
+		d.bad("dataset-paused", name, "correct the cause, then freshet datasets resume "+name, "paused by %s since %s: %s", p.Who, p.Since.Format(time.RFC3339), p.Why)
 	}
 	d.examineWriting(ctx)
 }
