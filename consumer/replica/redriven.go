@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// redrivenChunk is how many redriven letters are read, and written in one transaction.
-	redrivenChunk = 500
+	// redrivenChunk is how many redriven letters are listed at once, reapplyChunk how many are read with their records and
+	// written in one transaction.
+	redrivenChunk = 1000
+	reapplyChunk  = 100
 	// redriveLimit bounds a transaction that redrives letters.
 	redriveLimit = time.Minute
 	// redrivenSlack is how much older than its commit the time of a redrive may be.
@@ -33,7 +35,7 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Re
 	if err := m.db.QueryRowContext(ctx, "SELECT "+nowMillis).Scan(&began); err != nil {
 		return 0, doing("read clock", "", err)
 	}
-	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Limit: redrivenChunk, Content: have.at.IsZero()}
+	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Limit: redrivenChunk}
 	if !have.at.IsZero() {
 		q.Changed = have.at.Add(-redrivenSlack)
 	}
@@ -52,12 +54,11 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Re
 			recent[l.ID()] = l.Updated
 		}
 		letters = slices.DeleteFunc(letters, func(l StoredLetter) bool { return have.recent[l.ID()].Equal(l.Updated) })
-		if letters, err = m.withContent(ctx, q, letters); err != nil {
-			return n, err
-		}
-		applied, err := m.reapply(ctx, ds, letters)
-		if n += applied; err != nil {
-			return n, err
+		for chunk := range slices.Chunk(letters, reapplyChunk) {
+			applied, err := m.reapply(ctx, ds, chunk)
+			if n += applied; err != nil {
+				return n, err
+			}
 		}
 	}
 	have.at = time.UnixMilli(began)
@@ -70,20 +71,16 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Re
 	return n, nil
 }
 
-// withContent reads letters once more with their records, unless q has read them so.
-func (m *MySQL) withContent(ctx context.Context, q LetterQuery, letters []StoredLetter) ([]StoredLetter, error) {
-	if q.Content || len(letters) == 0 {
-		return letters, nil
+// reapply reads letters with their records and applies their events in one transaction.
+func (m *MySQL) reapply(ctx context.Context, ds *schemas.Dataset, listed []StoredLetter) (n int, err error) {
+	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Limit: len(listed), Content: true}
+	for _, l := range listed {
+		q.IDs = append(q.IDs, l.ID())
 	}
-	whole := LetterQuery{Dataset: q.Dataset, State: q.State, Limit: len(letters), Content: true}
-	for _, l := range letters {
-		whole.IDs = append(whole.IDs, l.ID())
+	letters, err := m.Letters(ctx, q)
+	if err != nil {
+		return 0, err
 	}
-	return m.Letters(ctx, whole)
-}
-
-// reapply applies the letters' events in one transaction.
-func (m *MySQL) reapply(ctx context.Context, ds *schemas.Dataset, letters []StoredLetter) (n int, err error) {
 	topics, err := m.topicsOf(ctx, letters)
 	if err != nil {
 		return 0, err
