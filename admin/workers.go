@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/freshet/freshet/consistency"
@@ -13,10 +14,12 @@ import (
 
 // Workers write their state into freshet_worker, beside the positions that they move: not every worker has a Redis.
 const (
-	// AnnounceInterval is how often a worker writes its state.
+	// AnnounceInterval is how often a worker writes its state at least; a change of what it waits for or owns is written at once.
 	AnnounceInterval = 3 * time.Second
 	// WorkerTTL is how long a worker that says nothing counts as alive.
 	WorkerTTL = 15 * time.Second
+	// announceLook is how often a worker looks whether there is a change to write.
+	announceLook = 250 * time.Millisecond
 	// keepWorkers is how long the last words of a dead worker are kept.
 	keepWorkers = 24 * time.Hour
 )
@@ -70,27 +73,39 @@ type WorkerDataset struct {
 	VersionsWentBack bool `json:"versions_went_back,omitempty"`
 }
 
-// AnnounceWorker writes a worker's state every AnnounceInterval until ctx ends, and then removes it. A database that is
-// away is waited for: the worker itself says so.
+// AnnounceWorker writes a worker's state every AnnounceInterval and when it changes, until ctx ends, and then removes it. A
+// database that is away is waited for: the worker's readiness reports it.
 func AnnounceWorker(ctx context.Context, db *sql.DB, state func() WorkerState, log *slog.Logger) error {
-	tick := time.NewTicker(AnnounceInterval)
+	tick := time.NewTicker(announceLook)
 	defer tick.Stop()
-	owner := state().Owner
-	for purge := 0; ; purge++ {
-		if err := announce(ctx, db, state(), purge%100 == 0); err != nil && ctx.Err() == nil {
-			log.Debug("state of the worker cannot be written", "error", err)
+	var last WorkerState
+	var written time.Time
+	for purge := 0; ; {
+		if st := state(); time.Since(written) >= AnnounceInterval || !sameStanding(st, last) {
+			if err := announce(ctx, db, st, purge%100 == 0); err != nil && ctx.Err() == nil {
+				log.Debug("state of the worker cannot be written", "error", err)
+			}
+			last, written = st, time.Now()
+			purge++
 		}
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			if _, err := db.ExecContext(last, sqlWorkerGone, []byte(owner)); err != nil {
+			if _, err := db.ExecContext(end, sqlWorkerGone, []byte(last.Owner)); err != nil {
 				log.Debug("state of the worker cannot be removed", "error", err)
 			}
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// sameStanding reports whether two states of a worker wait for the same and own the same partitions in the same condition.
+func sameStanding(a, b WorkerState) bool {
+	return slices.Equal(a.NotReady, b.NotReady) && slices.EqualFunc(a.Partitions, b.Partitions, func(p, q WorkerPartition) bool {
+		return p.Topic == q.Topic && p.Partition == q.Partition && p.Paused == q.Paused && p.Stopped == q.Stopped
+	})
 }
 
 func announce(ctx context.Context, db *sql.DB, st WorkerState, purge bool) error {

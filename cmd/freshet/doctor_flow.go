@@ -17,6 +17,9 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
+// startTime is how long a worker may wait after its start without being a problem.
+const startTime = 10 * time.Second
+
 func (d *doctor) examineMigrations(ctx context.Context) {
 	m, err := migrations.New(d.db.DB(), migrations.Config{NoLock: true})
 	if err != nil {
@@ -51,6 +54,10 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 		}
 		alive++
 		for _, why := range w.NotReady {
+			if time.Since(w.Began) < startTime {
+				d.note("worker-waits", w.Owner, "it began a moment ago; look again if it stays", "%s", why)
+				continue
+			}
 			d.bad("worker-waits", w.Owner, "follow the text", "%s", why)
 		}
 		d.examineCopies(w.Consistency)
