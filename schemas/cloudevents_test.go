@@ -286,3 +286,27 @@ func TestDecodedTextsOutliveTheBuffer(t *testing.T) {
 		t.Errorf("row %v", row.Values)
 	}
 }
+
+// A record that is no CloudEvent at all is told by what it looks like: its dead letter then says what to declare or to write.
+func TestRecordsThatAreNoCloudEvents(t *testing.T) {
+	d := load(t, minimalYAML, wideSchema)
+	for name, tc := range map[string]struct{ value, want string }{
+		"structured":    {`{"specversion":"1.0","id":"a"}`, "content-type: application/cloudevents+json"},
+		"debezium":      {`{"before":null,"after":{"id":42},"source":{},"op":"c"}`, "format: debezium in"},
+		"with schema":   {`{"schema":{},"payload":{}}`, "format: debezium in"},
+		"debezium flat": {`{"id":42,"__op":"c"}`, "format: debezium-flat in"},
+		"canal":         {`{"data":[],"database":"shop","isDdl":false,"table":"users","type":"INSERT"}`, "format: canal in"},
+		"maxwell":       {`{"database":"shop","table":"users","type":"insert","data":{"id":42}}`, "format: maxwell in"},
+		"registry":      {"\x00\x00\x00\x00\x01{}", "registry"},
+		"plain row":     {`{"id":42}`, "all CloudEvents headers"},
+		"text":          {"hello", "all CloudEvents headers"},
+	} {
+		evs, err := d.Decode(schemas.Record{Key: []byte("42"), Value: []byte(tc.value)})
+		if schemas.ReasonOf(err) != schemas.ReasonMalformed || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v, want something with %q", name, err, tc.want)
+		}
+		if len(evs) != 1 || evs[0].Key != "42" {
+			t.Errorf("%s: events %+v", name, evs)
+		}
+	}
+}

@@ -75,7 +75,11 @@ func (d *Dataset) readBinary(ev *Event, a *attributes, rec *Record) error {
 	if rec.Value != nil && a.contentType != "" && !isJSON(a.contentType) {
 		return &FieldError{Field: "content-type", Problem: "is not JSON", Mend: "write the data as application/json", Reason: ReasonMalformed}
 	}
-	return d.fill(ev, a, rec.Key, rec.Value)
+	err := d.fill(ev, a, rec.Key, rec.Value)
+	if a.specVersion == "" && a.id == "" && a.source == "" && a.typ == "" {
+		return unmarked(rec.Value)
+	}
+	return err
 }
 
 // attributes are the attributes of a CloudEvent, as texts.
