@@ -254,6 +254,11 @@ func (v *view) probe(now int64) probe {
 func (v *view) settle(p probe, st *lane.State) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.settled(p, st)
+}
+
+// settled is settle; the mutex is held.
+func (v *view) settled(p probe, st *lane.State) bool {
 	head := parseID(st.Last)
 	switch {
 	case !st.Exists || head == entryID{}:
@@ -285,10 +290,14 @@ func (v *view) settle(p probe, st *lane.State) bool {
 	return true
 }
 
-// forget gives up the chain and takes the lane's head as a new beginning.
+// forget gives up the chain and takes the lane's head as a new beginning, unless messages have led to that head since settle
+// was called: they may arrive while the entries that are missing turn out to be trimmed.
 func (v *view) forget(p probe, st *lane.State) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.settled(p, st) {
+		return
+	}
 	head := parseID(st.Last)
 	why := flushMismatch
 	if st.Root == v.root && head.seq > v.last.seq {

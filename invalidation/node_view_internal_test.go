@@ -363,6 +363,39 @@ func TestViewKnowsLateMessages(t *testing.T) {
 	}
 }
 
+// Messages arrive after a look at the lane, up to its head or beyond, while the entries that were missing turn out to be
+// trimmed: nothing is unproved, and nothing is forgotten.
+func TestViewGapClosedByMessages(t *testing.T) {
+	t.Parallel()
+	for name, beyond := range map[string]int{"up to the head": 0, "beyond it": 2} {
+		w := newWorld()
+		w.create()
+		w.view.settle(w.view.probe(1), ptr(w.lane.state()))
+		stamp := w.view.clock.now.Load()
+		w.under = nil
+		for range 3 {
+			w.append(lane.Payload{})
+		}
+		p, st := w.view.probe(2), w.lane.state()
+		if w.view.settle(p, &st) {
+			t.Fatalf("%s: a lane that is ahead was taken for complete", name)
+		}
+		for range beyond {
+			w.append(lane.Payload{})
+		}
+		for _, e := range w.under {
+			w.view.message(e.prev, e.id, &e.p, false)
+		}
+		w.view.forget(p, &st)
+		if !w.view.holds(stamp, nil) || w.view.confirm.Load() != 2 {
+			t.Errorf("%s: entries are forgotten, or the look confirms nothing", name)
+		}
+		if end := w.view.end(); end != w.lane.last {
+			t.Errorf("%s: the chain ends at %v, want %v", name, end, w.lane.last)
+		}
+	}
+}
+
 func TestViewAnotherHistory(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
