@@ -290,6 +290,58 @@ func TestReplayGoesOnElsewhere(t *testing.T) {
 	}
 }
 
+// pausesAtEnd is a job log in which somebody pauses the replay right before its owner ends it.
+type pausesAtEnd struct {
+	*replica.MySQL
+	t *testing.T
+}
+
+func (l pausesAtEnd) EndJob(ctx context.Context, id, owner string, state replica.JobState, problem string) error {
+	if err := l.SetJob(ctx, id, replica.JobRunning, replica.JobPaused); err != nil {
+		l.t.Errorf("pause: %v", err)
+	}
+	return l.MySQL.EndJob(ctx, id, owner, state, problem)
+}
+
+// A replay that is paused after its last batch is paused: nobody runs it, and it can go on to its end.
+func TestReplayPausedAtItsEnd(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(1, 1)
+	job := r.start(map[string]any{"dry_run": false})
+	stop := r.replayer("w1", pausesAtEnd{MySQL: r.cfg.Replica, t: t})
+	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
+		if got := r.replay(job.ID); got.State != "paused" || got.Owner != "" {
+			return fmt.Errorf("%s, owner %q", got.State, got.Owner)
+		}
+		return nil
+	})
+	stop()
+	r.want(200, "operator", "POST", "/v1/replays/"+job.ID+"/resume", map[string]string{"reason": "a test"})
+	r.replayer("w2", nil)
+	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
+		if got := r.replay(job.ID); got.State != "done" || got.Total.Events != 1 || got.Takeovers != 0 {
+			return fmt.Errorf("%+v", got)
+		}
+		return nil
+	})
+}
+
+// A paused replay whose owner died is run by nobody once the lease is over.
+func TestPausedReplayOfADeadOwner(t *testing.T) {
+	r := newRig(t, nil)
+	r.publish(1, 1)
+	job := r.start(map[string]any{"dry_run": false})
+	_, err := r.cfg.Replica.ClaimJob(t.Context(), "w1", 300*time.Millisecond)
+	must(t, err)
+	r.want(200, "operator", "POST", "/v1/replays/"+job.ID+"/pause", map[string]string{"reason": "a test"})
+	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
+		if got := r.replay(job.ID); got.Owner != "" {
+			return fmt.Errorf("%s still runs it", got.Owner)
+		}
+		return nil
+	})
+}
+
 // A batch whose answer was lost is sent once more, and must not count twice.
 func TestBatchOfReplayCountsOnce(t *testing.T) {
 	r := newRig(t, nil)

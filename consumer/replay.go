@@ -159,23 +159,32 @@ func (r *Replayer) run(ctx context.Context, job *replica.Job) {
 	err := run.all(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	switch {
-	case err == nil:
-		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobDone, run.outcome)
-		log.Info("replay is done")
-	case errors.Is(err, replica.ErrJobMoved):
-		log.Info("replay was stopped, or goes on elsewhere")
-		err = r.cfg.Jobs.LeaveJob(ctx, job.ID, r.cfg.Owner)
-	case lasting(err):
-		log.Error("replay failed", "error", err)
-		err = r.cfg.Jobs.EndJob(ctx, job.ID, r.cfg.Owner, replica.JobFailed, err.Error())
-	default:
-		log.Info("replay is left to whoever comes next", "error", err)
-		err = r.cfg.Jobs.LeaveJob(ctx, job.ID, r.cfg.Owner)
-	}
-	if err != nil && !errors.Is(err, replica.ErrJobMoved) {
+	if err = run.end(ctx, err); err != nil {
 		log.Warn("state of the replay cannot be written; its lease runs out", "error", err)
 	}
+}
+
+// end writes how a run ended. Whoever pauses or cancels a replay may do so after its last batch, so the job is left then as well.
+func (x *replayRun) end(ctx context.Context, err error) error {
+	jobs, id, owner := x.r.cfg.Jobs, x.job.ID, x.r.cfg.Owner
+	switch {
+	case err == nil:
+		if err = jobs.EndJob(ctx, id, owner, replica.JobDone, x.outcome); err == nil {
+			x.log.Info("replay is done")
+			return nil
+		}
+	case !errors.Is(err, replica.ErrJobMoved) && lasting(err):
+		x.log.Error("replay failed", "error", err)
+		if err = jobs.EndJob(ctx, id, owner, replica.JobFailed, err.Error()); err == nil {
+			return nil
+		}
+	}
+	if errors.Is(err, replica.ErrJobMoved) {
+		x.log.Info("replay was stopped, or goes on elsewhere")
+	} else {
+		x.log.Info("replay is left to whoever comes next", "error", err)
+	}
+	return jobs.LeaveJob(ctx, id, owner) //nolint:wrapcheck // it names what it did
 }
 
 // errReplayUnfit: the job cannot be run by this program.

@@ -124,7 +124,7 @@ type Job struct {
 	Actor string
 	// Rate and InvalidationRate are limits a second; 0 means the runner's own.
 	Rate, InvalidationRate int
-	// Owner runs it; Takeovers counts how often another had to.
+	// Owner runs it, or ran it to its end; empty if nobody does. Takeovers counts how often another had to.
 	Owner     string
 	Takeovers int
 	// Problem is why it failed, or what it waits for.
@@ -150,7 +150,8 @@ const (
 	sqlAddJob  = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
 		nowMillis + ", " + nowMillis + ")"
 	sqlAddPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, ?, ?, ?)"
-	sqlJobs    = "SELECT id, spec, state, actor, rate, invalidation_rate, owner, takeovers, problem, created_at, updated_at FROM freshet_replay"
+	// The owner of a job that may go on runs it only while its lease lasts.
+	sqlJobs    = "SELECT id, spec, state, actor, rate, invalidation_rate, IF(state IN ('running', 'paused') AND lease_until < " + nowMillis + ", '', owner), takeovers, problem, created_at, updated_at FROM freshet_replay"
 	sqlParts   = "SELECT source, from_off, next_off, end_off, events, applied, stale, invalid, skipped, invalidated, samples FROM freshet_replay_part WHERE job = ? ORDER BY source"
 	sqlClaimed = "UPDATE freshet_replay SET takeovers = takeovers + IF(owner = '' OR owner = ?, 0, 1), owner = ?, lease_until = " + nowMillis + " + ?, updated_at = " + nowMillis +
 		" WHERE id = ? AND state = 'running' AND (owner = '' OR owner = ? OR lease_until < " + nowMillis + ")"
