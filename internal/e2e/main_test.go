@@ -18,26 +18,26 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-// binary builds the freshet command once per run of this package.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "freshet-e2e")
-	if err != nil {
-		return "", err
-	}
-	out := filepath.Join(dir, "freshet")
-	cmd := exec.Command("go", "build", "-tags", "nodev", "-o", out, "github.com/freshet/freshet/cmd/freshet")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build freshet: %w\n%s", err, msg)
-	}
-	return out, nil
-})
+// binary is the freshet command, built once per run of this package.
+var binary struct {
+	once sync.Once
+	path string
+	err  error
+}
 
 func freshet(t *testing.T) string {
 	t.Helper()
-	bin, err := binary()
-	if err != nil {
-		t.Fatal(err)
+	b := &binary
+	b.once.Do(func() {
+		b.path = filepath.Join(testenv.Dir(t), "freshet")
+		cmd := exec.Command("go", "build", "-tags", "nodev", "-o", b.path, "github.com/freshet/freshet/cmd/freshet")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if msg, err := cmd.CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("build freshet: %w\n%s", err, msg)
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
 	}
-	return bin
+	return b.path
 }

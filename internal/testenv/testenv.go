@@ -186,6 +186,17 @@ func (e *environment) launcherFor(t testing.TB) *launcher {
 	return e.launcher
 }
 
+// Dir makes a directory that is there until the tests of the process have ended.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := serverDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.launcherFor(t).remove(dir)
+	return dir
+}
+
 // give ends the test when there is no server: a skip with a reason where software is missing, else a failure.
 func give(t testing.TB, what string, err error) {
 	t.Helper()
