@@ -13,7 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/freshet/freshet/consistency"
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -315,8 +315,8 @@ func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redrive
 	if err != nil {
 		return nil, err
 	}
-	cfg := consumer.RedriveConfig{Letters: s.cfg.Replica, Kafka: s.cfg.Kafka, Namespace: s.cfg.Namespace, DryRun: dry(in.Body.DryRun), Logger: s.log}
-	report, err := consumer.Redrive(ctx, cfg, q)
+	cfg := jobs.RedriveConfig{Letters: s.cfg.Replica, Kafka: s.cfg.Kafka, Namespace: s.cfg.Namespace, DryRun: dry(in.Body.DryRun), Logger: s.log}
+	report, err := jobs.Redrive(ctx, cfg, q)
 	out := &redriveOutput{Redrive{
 		DryRun: cfg.DryRun, Outcomes: map[string]int64{}, Samples: []RedriveSample{}, Left: max(0, n-int64(q.Limit)), Token: report.Token,
 	}}

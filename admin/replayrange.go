@@ -8,7 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
@@ -26,7 +26,7 @@ func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *repli
 	if !whole || len(b.Keys)+len(b.Partitions) > 0 || b.Prefix != "" || b.Op != "" || b.Type != "" {
 		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
 	}
-	err := consumer.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
+	err := jobs.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
 	var refused *replica.DatasetError
 	switch {
 	case !errors.As(err, &refused):

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -61,13 +61,13 @@ type deadJobs struct{ *replica.MySQL }
 func (deadJobs) LeaveJob(context.Context, string, string) error { return nil }
 
 // replayer runs replays until the test ends or stop is called.
-func (r *rig) replayer(owner string, jobs consumer.JobLog) (stop func()) {
+func (r *rig) replayer(owner string, log jobs.JobLog) (stop func()) {
 	r.t.Helper()
-	if jobs == nil {
-		jobs = r.cfg.Replica
+	if log == nil {
+		log = r.cfg.Replica
 	}
-	p, err := consumer.NewReplayer(consumer.ReplayConfig{
-		Owner: owner, Namespace: r.cfg.Namespace, Datasets: r.datasets, Kafka: r.cfg.Kafka, Jobs: jobs, Log: r.cfg.Replica,
+	p, err := jobs.New(jobs.Config{
+		Owner: owner, Namespace: r.cfg.Namespace, Datasets: r.datasets, Kafka: r.cfg.Kafka, Jobs: log, Log: r.cfg.Replica,
 		LookInterval: 50 * time.Millisecond, Lease: 500 * time.Millisecond,
 	})
 	must(r.t, err)

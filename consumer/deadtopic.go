@@ -190,7 +190,7 @@ func (w *Worker) copyPartition(ctx context.Context, p *partition) {
 			if w.partition(p.id) != p {
 				return nil // the next owner copies them
 			}
-			_, errs := produceAll(ctx, w.out, DeadTopic(p.id.Topic), lc.records)
+			_, errs := w.out.ProduceAll(ctx, DeadTopic(p.id.Topic), lc.records)
 			for i, err := range errs {
 				if errors.Is(err, kafkalog.ErrTooLarge) {
 					lc.records[i] = stripped(lc.records[i])

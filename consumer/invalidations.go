@@ -2,13 +2,9 @@ package consumer
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/outgoing"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -22,9 +18,6 @@ const (
 	// outboxAge is when a row of the outbox is any worker's to publish: its writer had time enough, or is dead.
 	outboxAge   = 2 * time.Second
 	outboxChunk = 100
-	// produceTimeout bounds one try to append; what is not acknowledged by then is appended once more.
-	produceTimeout = 10 * time.Second
-	eventSource    = "//freshet/worker"
 )
 
 // prepareInvalidations reads a batch of the invalidation topic. What cannot be read is counted and told; it stops nothing.
@@ -81,7 +74,7 @@ func (w *Worker) keepInvalidations(ctx context.Context) {
 // publishOutbox publishes, every CheckInterval, the rows of the outbox whose writers did not.
 func (w *Worker) publishOutbox(ctx context.Context) error {
 	const what = "kafka and mysql: publish the invalidation outbox"
-	a := announcer{out: w.out, topic: schemas.InvalidationTopic(w.cfg.Namespace)}
+	a := outgoing.NewPublisher(w.out, w.cfg.Outbox, w.cfg.Namespace)
 	t := time.NewTicker(w.cfg.CheckInterval)
 	defer t.Stop()
 	for {
@@ -100,7 +93,7 @@ func (w *Worker) publishOutbox(ctx context.Context) error {
 	}
 }
 
-func (w *Worker) publishOld(ctx context.Context, a announcer) error {
+func (w *Worker) publishOld(ctx context.Context, a *outgoing.Publisher) error {
 	for {
 		rows, err := w.cfg.Outbox.Outgoing(ctx, w.cfg.Namespace, outboxAge, outboxChunk)
 		if err != nil || len(rows) == 0 {
@@ -112,7 +105,7 @@ func (w *Worker) publishOld(ctx context.Context, a announcer) error {
 				w.log.Error("row of the invalidation outbox cannot be read and is removed", "id", o.ID)
 			}
 		}
-		if _, err := a.publish(ctx, w.cfg.Outbox, rows); err != nil {
+		if _, err := a.Publish(ctx, rows); err != nil {
 			return err
 		}
 		w.counts.outboxPublished.Add(uint64(len(rows)))
@@ -120,93 +113,6 @@ func (w *Worker) publishOld(ctx context.Context, a announcer) error {
 			return nil
 		}
 	}
-}
-
-// announcer appends to the topic of other writers' invalidations.
-type announcer struct {
-	out   *kafkalog.Producer
-	topic string
-}
-
-// remover is the part of an Outbox that announcer needs.
-type remover interface {
-	RemoveOutgoing(ctx context.Context, ids []int64) error
-}
-
-// publish appends rows of the outbox and removes them when Kafka has them all. Rows that name nothing are only removed.
-func (a announcer) publish(ctx context.Context, box remover, rows []replica.Outgoing) (schemas.Token, error) {
-	var recs []schemas.Record
-	ids := make([]int64, 0, len(rows))
-	for _, o := range rows {
-		ids = append(ids, o.ID)
-		if o.Invalidation.Len() == 0 {
-			continue
-		}
-		id, err := uuid.NewV7()
-		if err != nil {
-			return schemas.Token{}, fmt.Errorf("make event id: %w", err)
-		}
-		rec, err := o.Invalidation.Encode(id.String(), eventSource)
-		if err != nil {
-			return schemas.Token{}, fmt.Errorf("encode invalidation: %w", err)
-		}
-		recs = append(recs, rec)
-	}
-	tok, errs := produceAll(ctx, a.out, a.topic, recs)
-	if err := errors.Join(errs...); err != nil {
-		return tok, fmt.Errorf("publish invalidations: %w", err)
-	}
-	if err := box.RemoveOutgoing(ctx, ids); err != nil {
-		return tok, fmt.Errorf("remove published invalidations: %w", err)
-	}
-	return tok, nil
-}
-
-// produceAll appends records to a topic and waits for their outcomes: one error per record, nil for those that Kafka has.
-func produceAll(ctx context.Context, out *kafkalog.Producer, topic string, recs []schemas.Record) (schemas.Token, []error) {
-	ctx, cancel := context.WithTimeout(ctx, produceTimeout)
-	defer cancel()
-	type outcome struct {
-		i     int
-		acked kafkalog.Acked
-		err   error
-	}
-	outcomes := make(chan outcome, len(recs))
-	errs := make([]error, len(recs))
-	for i, rec := range recs {
-		err := out.Produce(ctx, topic, rec, func(a kafkalog.Acked, err error) { outcomes <- outcome{i, a, err} })
-		if err != nil {
-			outcomes <- outcome{i: i, err: err}
-		}
-		errs[i] = fmt.Errorf("append to topic %s: %w", topic, kafkalog.ErrOutcomeUnknown)
-	}
-	var tok schemas.Token
-	for range recs {
-		select {
-		case o := <-outcomes:
-			errs[o.i] = o.err
-			if o.err == nil {
-				tok = tok.Merge(schemas.NewToken(o.acked.Partition.Source(), o.acked.Offset))
-			}
-		case <-ctx.Done():
-			return tok, errs
-		}
-	}
-	return tok, errs
-}
-
-// producing runs fn with a producer that lives as long as fn does.
-func producing(ctx context.Context, client *kafkalog.Client, cfg kafkalog.ProducerConfig, fn func(*kafkalog.Producer) error) error {
-	out, err := kafkalog.NewProducer(client, cfg)
-	if err != nil {
-		return fmt.Errorf("make producer: %w", err)
-	}
-	err = fn(out)
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	// What has no answer by now is appended again by whoever repeats the work.
-	_ = out.Close(end)
-	return err
 }
 
 // tries is the policy of waiting for Kafka and MySQL in the background.

@@ -205,19 +205,5 @@ func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 // refuse makes a dead letter of an event that is no good as it is. Its record's cache entry is invalidated without a
 // version: no load could ever reach the version of an event that is not applied.
 func (p *prepared) refuse(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) {
-	p.letters = append(p.letters, refusedEvent(d, rec, index, ev, err))
-}
-
-// refusedEvent is the letter of an event that is no good.
-func refusedEvent(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) *replica.Letter {
-	l := &replica.Letter{
-		Offset: rec.Offset, Index: index, Dataset: d.Name, Reason: schemas.ReasonOf(err), Detail: replica.Detail(err), Record: rec,
-		Key: ev.Key, Version: ev.Version, Op: ev.Op, EventID: ev.ID,
-	}
-	if d.Cache != nil {
-		if key, err := d.CacheKey(l.Key); err == nil {
-			l.CacheKey = key
-		}
-	}
-	return l
+	p.letters = append(p.letters, replica.RefusedEvent(d, rec, index, ev, err))
 }

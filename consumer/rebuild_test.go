@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/testenv"
@@ -19,7 +19,7 @@ import (
 
 // rebuild runs a replay that rebuilds items until it is over, beside the worker w. log, if not nil, stands between it and
 // the database; at is called at its points.
-func (b *bed) rebuild(w *worker, log func(*replica.MySQL) consumer.ReplayLog, at func(job, point string)) (replica.Job, *replica.Rebuild) {
+func (b *bed) rebuild(w *worker, log func(*replica.MySQL) jobs.Log, at func(job, point string)) (replica.Job, *replica.Rebuild) {
 	b.t.Helper()
 	db, err := replica.Open(b.t.Context(), replica.Config{DSN: b.dsn, SessionTimeout: session, LockWait: time.Second})
 	if err != nil {
@@ -35,7 +35,7 @@ func (b *bed) rebuild(w *worker, log func(*replica.MySQL) consumer.ReplayLog, at
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	cfg := consumer.ReplayConfig{
+	cfg := jobs.Config{
 		Owner: "replayer", Namespace: b.ns, Datasets: b.datasets, Kafka: b.client, Jobs: db, Log: db, Lanes: w,
 		LookInterval: 50 * time.Millisecond, Lease: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(testLog{b.t}, nil)),
 	}
@@ -45,7 +45,7 @@ func (b *bed) rebuild(w *worker, log func(*replica.MySQL) consumer.ReplayLog, at
 	if at != nil {
 		cfg.Failpoint = func(point string) { at(id, point) }
 	}
-	r, err := consumer.NewReplayer(cfg)
+	r, err := jobs.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -76,10 +76,10 @@ func TestSwapHoldsLiveBatches(t *testing.T) {
 	var held, cancelled error
 	done, tables := b.rebuild(w, nil, func(job, point string) {
 		switch point {
-		case consumer.PointRebuildHeld:
+		case jobs.PointRebuildHeld:
 			b.put("items", "late", 1)
 			held = b.blocked()
-		case consumer.PointRebuildSwapped:
+		case jobs.PointRebuildSwapped:
 			cancelled = w.replica.SetJob(context.Background(), job, replica.JobRunning, replica.JobCancelled)
 		}
 	})
@@ -154,7 +154,7 @@ func TestWriteToTheFormerTableIsNotLost(t *testing.T) {
 	w := b.start(nil)
 	b.putMany("items", 30)
 	b.awaitDone("items")
-	done, tables := b.rebuild(w, func(db *replica.MySQL) consumer.ReplayLog { return &cutOff{MySQL: db, b: b} }, nil)
+	done, tables := b.rebuild(w, func(db *replica.MySQL) jobs.Log { return &cutOff{MySQL: db, b: b} }, nil)
 	if done.State != replica.JobDone {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
@@ -204,7 +204,7 @@ func TestRebuildMendsTheTableItself(t *testing.T) {
 	w := b.start(nil)
 	b.putMany("items", 5)
 	b.awaitDone("items")
-	done, _ := b.rebuild(w, func(db *replica.MySQL) consumer.ReplayLog {
+	done, _ := b.rebuild(w, func(db *replica.MySQL) jobs.Log {
 		b.exec("ALTER TABLE items MODIFY COLUMN n VARCHAR(10) NULL")
 		return db
 	}, nil)
@@ -266,7 +266,7 @@ func TestCheckRebuild(t *testing.T) {
 		"positions":         {byOffset, whole, noted, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := consumer.CheckRebuild(t.Context(), c.d, c.topic, c.table)
+			err := jobs.CheckRebuild(t.Context(), c.d, c.topic, c.table)
 			var refused *replica.DatasetError
 			switch {
 			case c.want == "" && err != nil:

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -70,7 +70,7 @@ func TestRebuildWithManyRedrivenLetters(t *testing.T) {
 			b.redriven(n, []string{"meanwhile"}, 1)
 		}
 	}
-	done, _ := b.rebuild(w, func(db *replica.MySQL) consumer.ReplayLog { p.MySQL = db; return p }, nil)
+	done, _ := b.rebuild(w, func(db *replica.MySQL) jobs.Log { p.MySQL = db; return p }, nil)
 	if done.State != replica.JobDone {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 )
 
@@ -74,7 +74,7 @@ func TestRebuildBesideLiveChangesLosesNothing(t *testing.T) {
 	b.putMany("items", 30)
 	b.awaitDone("items")
 	job, _ := b.rebuild(w, nil, func(_, point string) {
-		if point == consumer.PointRebuildBatch {
+		if point == jobs.PointRebuildBatch {
 			b.put("items", "k1", 7)
 			b.put("items", "new", 7)
 			b.awaitRow("items", "new", 7)

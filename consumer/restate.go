@@ -28,6 +28,8 @@ const (
 	// restateWindow bounds the offsets that are looked at when they come once more: what was delivered long ago was dealt
 	// with then, and every one of its events would look late.
 	restateWindow = 10_000
+	// restateSource is the CloudEvents source of what is published again.
+	restateSource = "//freshet/worker"
 	// policyAge is how long a topic's cleanup policy is believed.
 	policyAge = time.Minute
 )
@@ -122,7 +124,7 @@ func (w *Worker) restate(ctx context.Context, p *partition, from int64, keys []s
 		if err != nil {
 			return err
 		}
-		_, errs := produceAll(ctx, w.out, d.Topic, records)
+		_, errs := w.out.ProduceAll(ctx, d.Topic, records)
 		for i, err := range errs {
 			// The worker may not write to the topic, or the state is too large for it: waiting changes neither.
 			if errors.Is(err, kafkalog.ErrTooLarge) || errors.Is(err, kafkalog.ErrRefused) {
@@ -171,7 +173,7 @@ func (w *Worker) states(ctx context.Context, p *partition, rows rowReader, keys 
 func stateOf(d *schemas.Dataset, key string, row replica.Row) (schemas.Record, error) {
 	ev := schemas.Event{
 		ID:     uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "%s/%s@%d", d.Name, key, row.Version)).String(),
-		Source: eventSource, Dataset: d.Name, Key: key, Op: schemas.Delete, Version: row.Version,
+		Source: restateSource, Dataset: d.Name, Key: key, Op: schemas.Delete, Version: row.Version,
 	}
 	if row.Deleted {
 		return d.Encode(&ev) //nolint:wrapcheck // it names what it did

@@ -8,7 +8,6 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation/lane"
-	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
 
@@ -102,19 +101,6 @@ type observed struct {
 	retired bool
 }
 
-// unfit: the positions of different partitions do not compare, so a record that another partition count moves to another
-// partition would lose to its own past.
-func (o observed) unfit(d *schemas.Dataset) error {
-	if d.Version.Kind != schemas.VersionOffset || o.partitions == o.noted.Partitions {
-		return nil
-	}
-	return &cdc.PauseError{
-		Dataset: d.Name,
-		Problem: fmt.Sprintf("its versions are positions, and topic %s has %d partitions instead of %d", d.Topic, o.partitions, o.noted.Partitions),
-		Mend:    "let the tool write a new topic from the beginning, and declare that one",
-	}
-}
-
 func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at int64, topic observed) *partition {
 	d, _ := w.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
@@ -123,7 +109,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 	}
 	if d != nil {
 		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})
-		p.unfit = topic.unfit(d)
+		p.unfit = cdc.PartitionsChanged(d, topic.noted.Partitions, topic.partitions)
 		p.partitions = topic.partitions
 	}
 	if p.renewal, p.retired = topic.renewal, topic.retired; p.retired {

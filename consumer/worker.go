@@ -177,7 +177,7 @@ var _ kafkalog.Handler = (*handler)(nil)
 // Run carries events until ctx ends; then the running batches finish within the drain budget and Run returns nil. It
 // waits out every fault of Kafka, MySQL and Redis.
 func (w *Worker) Run(ctx context.Context) error {
-	return producing(ctx, w.cfg.Kafka, kafkalog.ProducerConfig{Logger: w.cfg.Logger}, func(out *kafkalog.Producer) error {
+	return kafkalog.WithProducer(ctx, w.cfg.Kafka, kafkalog.ProducerConfig{Logger: w.cfg.Logger}, func(out *kafkalog.Producer) error {
 		w.out = out
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return w.join(ctx) })

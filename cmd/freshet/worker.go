@@ -20,6 +20,7 @@ import (
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -218,13 +219,13 @@ func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Con
 	if err != nil {
 		return err
 	}
-	rc := consumer.ReplayConfig{
+	rc := jobs.Config{
 		Owner: wc.Owner, Namespace: p.c.Namespace, Datasets: wc.Datasets, Kafka: wc.Kafka, Jobs: dbs.replays, Log: dbs.replays, Logger: p.log,
 	}
 	if wc.Emitter != nil {
 		rc.Lanes = w
 	}
-	replays, err := consumer.NewReplayer(rc)
+	replays, err := jobs.New(rc)
 	if err != nil {
 		return err
 	}

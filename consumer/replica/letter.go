@@ -222,3 +222,17 @@ func cut(s string, n int) string {
 	}
 	return s[:n]
 }
+
+// RefusedEvent returns the dead letter of an event that err makes unusable: event index of the record rec. It aliases rec.
+func RefusedEvent(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) *Letter {
+	l := &Letter{
+		Offset: rec.Offset, Index: index, Dataset: d.Name, Reason: schemas.ReasonOf(err), Detail: Detail(err), Record: rec,
+		Key: ev.Key, Version: ev.Version, Op: ev.Op, EventID: ev.ID,
+	}
+	if d.Cache != nil {
+		if key, err := d.CacheKey(l.Key); err == nil {
+			l.CacheKey = key
+		}
+	}
+	return l
+}

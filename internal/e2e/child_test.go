@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/testenv"
@@ -137,7 +138,7 @@ func (c childConfig) replays(ctx context.Context, w *consumer.Worker, set *schem
 	if broken, err := db.Prepare(ctx, set.All()); err != nil || len(broken) > 0 {
 		return errors.Join(err, fmt.Errorf("%d broken datasets", len(broken)))
 	}
-	r, err := consumer.NewReplayer(consumer.ReplayConfig{
+	r, err := jobs.New(jobs.Config{
 		Owner: c.Owner, Namespace: c.Namespace, Datasets: set, Kafka: kafka, Jobs: db, Log: db, Lanes: w, Logger: log, Failpoint: failpoint,
 		LookInterval: 100 * time.Millisecond, Lease: time.Second,
 	})

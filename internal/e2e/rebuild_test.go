@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/testenv"
@@ -146,12 +146,12 @@ func TestRebuildSurvivesKilledWorkers(t *testing.T) {
 	c.startChild("", 0)
 	c.join(2)
 	for _, point := range []string{
-		consumer.PointRebuildBegun, consumer.PointRebuildBatch, consumer.PointRebuildHeld, consumer.PointRebuildSwapped, consumer.PointRebuildTold,
+		jobs.PointRebuildBegun, jobs.PointRebuildBatch, jobs.PointRebuildHeld, jobs.PointRebuildSwapped, jobs.PointRebuildTold,
 	} {
 		c.damage()
 		job := c.addRebuild()
 		nth := int64(1)
-		if point == consumer.PointRebuildBatch {
+		if point == jobs.PointRebuildBatch {
 			nth = 3
 		}
 		victim := c.startChildAs(childConfig{Point: point, Nth: nth, Replays: true})
@@ -180,7 +180,7 @@ func TestRebuildSurvivesKilledWorkers(t *testing.T) {
 func (c *campaign) wakeUp() {
 	c.t.Helper()
 	c.damage()
-	victim := c.startChildAs(childConfig{Point: consumer.PointRebuildHeld, Nth: 1, Freeze: true, Replays: true})
+	victim := c.startChildAs(childConfig{Point: jobs.PointRebuildHeld, Nth: 1, Freeze: true, Replays: true})
 	job := c.addRebuild()
 	victim.awaitPoint(c.t)
 	victim.Stop(c.t) // it has stopped itself; this waits until the kernel says so
@@ -200,7 +200,7 @@ func TestCancelledRebuildLeavesNothing(t *testing.T) {
 	c.reaches(1, "SELECT COUNT(*) >= 100 FROM items")
 	c.exec("REPLACE INTO items (id, n, body, _version, _deleted, _at) VALUES ('nobody', 1, 'mine', 1, 0, 0)")
 	job := c.addRebuild()
-	victim := c.startChildAs(childConfig{Point: consumer.PointRebuildBatch, Nth: 2, Replays: true})
+	victim := c.startChildAs(childConfig{Point: jobs.PointRebuildBatch, Nth: 2, Replays: true})
 	victim.awaitPoint(t)
 	if err := c.replica.SetJob(t.Context(), job, replica.JobRunning, replica.JobCancelled); err != nil {
 		t.Fatal(err)

@@ -178,6 +178,20 @@ type PauseError struct {
 // Error gives "dataset users: problem; mend".
 func (e *PauseError) Error() string { return "dataset " + e.Dataset + ": " + e.Problem + "; " + e.Mend }
 
+// PartitionsChanged returns a *PauseError if d's versions are positions and its topic has another number of partitions than
+// when it was first read, nil otherwise. Positions of different partitions do not compare: a record whose key moves to
+// another partition would lose to its own past.
+func PartitionsChanged(d *schemas.Dataset, was, is int32) error {
+	if d.Version.Kind != schemas.VersionOffset || was == is {
+		return nil
+	}
+	return &PauseError{
+		Dataset: d.Name,
+		Problem: "its versions are positions, and topic " + d.Topic + " has " + strconv.Itoa(int(is)) + " partitions instead of " + strconv.Itoa(int(was)),
+		Mend:    "let the tool write a new topic from the beginning, and declare that one",
+	}
+}
+
 // pause stops the dataset at the record. $V in fix stands for its version.
 func (r *reading) pause(problem, fix string) error {
 	e := &PauseError{Dataset: r.d.ds.Name, Mend: fix, Offset: r.rec.Offset}

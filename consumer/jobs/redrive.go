@@ -1,4 +1,4 @@
-package consumer
+package jobs
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/consumer/outgoing"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
@@ -79,7 +80,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (rep
 	if cfg.DryRun || cfg.Kafka == nil {
 		err = redrive(ctx, cfg, nil, q, &report)
 	} else {
-		err = producing(ctx, cfg.Kafka, kafkalog.ProducerConfig{Logger: cfg.Logger}, func(out *kafkalog.Producer) error {
+		err = kafkalog.WithProducer(ctx, cfg.Kafka, kafkalog.ProducerConfig{Logger: cfg.Logger}, func(out *kafkalog.Producer) error {
 			return redrive(ctx, cfg, out, q, &report)
 		})
 	}
@@ -90,7 +91,10 @@ func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (rep
 }
 
 func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q replica.LetterQuery, report *RedriveReport) error {
-	a := announcer{out: out, topic: schemas.InvalidationTopic(cfg.Namespace)}
+	var pub *outgoing.Publisher // nil: the workers publish
+	if out != nil {
+		pub = outgoing.NewPublisher(out, cfg.Letters, cfg.Namespace)
+	}
 	left := q.Limit
 	q.State, q.Content = replica.StateOpen, true
 	for {
@@ -101,7 +105,7 @@ func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q r
 		if err != nil || len(letters) == 0 {
 			return err //nolint:wrapcheck // it names what it did
 		}
-		if err := redriveSome(ctx, cfg, a, letters, report); err != nil {
+		if err := redriveSome(ctx, cfg, pub, letters, report); err != nil {
 			return err
 		}
 		if len(letters) < q.Limit || left == len(letters) {
@@ -113,7 +117,7 @@ func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q r
 	}
 }
 
-func redriveSome(ctx context.Context, cfg RedriveConfig, a announcer, letters []replica.StoredLetter, report *RedriveReport) error {
+func redriveSome(ctx context.Context, cfg RedriveConfig, pub *outgoing.Publisher, letters []replica.StoredLetter, report *RedriveReport) error {
 	if cfg.DryRun {
 		done, err := cfg.Letters.Judge(ctx, letters)
 		report.add(done)
@@ -127,11 +131,11 @@ func redriveSome(ctx context.Context, cfg RedriveConfig, a announcer, letters []
 	if len(rows) == 0 {
 		return nil
 	}
-	if a.out == nil {
+	if pub == nil {
 		report.left = true
 		return nil
 	}
-	tok, err := a.publish(ctx, cfg.Letters, rows)
+	tok, err := pub.Publish(ctx, rows)
 	report.Token = report.Token.Merge(tok)
 	if err != nil {
 		cfg.Logger.WarnContext(ctx, "invalidations of a redrive are left to the workers", "error", err)
@@ -141,7 +145,7 @@ func redriveSome(ctx context.Context, cfg RedriveConfig, a announcer, letters []
 }
 
 // letters redrives those of one source, from its checkpoint.
-func (x *replayRun) letters(ctx context.Context, p replica.JobPart) error {
+func (x *run) letters(ctx context.Context, p replica.JobPart) error {
 	for p.Next < p.End {
 		letters, next, err := x.someLetters(ctx, &p)
 		if err != nil {
@@ -159,7 +163,7 @@ func (x *replayRun) letters(ctx context.Context, p replica.JobPart) error {
 
 // someLetters reads the next open letters, and gives the offset behind them. Whoever takes over begins at an offset, so
 // all letters of one offset go together.
-func (x *replayRun) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.StoredLetter, int64, error) {
+func (x *run) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.StoredLetter, int64, error) {
 	q := x.job.Spec.Letters()
 	q.Source, q.State, q.Content = p.Source, replica.StateOpen, true
 	q.From, q.Until, q.Limit = p.Next, p.End, redriveChunk

@@ -1,4 +1,4 @@
-package consumer
+package jobs
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 )
 
 // leased runs fn, and beside it keeps the lease.
-func (x *replayRun) leased(ctx context.Context, fn func(context.Context) error) error {
+func (x *run) leased(ctx context.Context, fn func(context.Context) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var keeping sync.WaitGroup
@@ -28,7 +28,7 @@ func (x *replayRun) leased(ctx context.Context, fn func(context.Context) error) 
 }
 
 // keepLease keeps the lease and looks at the limits; it ends the run when the job is somebody else's.
-func (x *replayRun) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
+func (x *run) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
 	t := time.NewTicker(x.r.cfg.LookInterval)
 	defer t.Stop()
 	for {
@@ -49,10 +49,10 @@ func (x *replayRun) keepLease(ctx context.Context, stop context.CancelCauseFunc)
 }
 
 // limit takes over the limits that the replay has now.
-func (x *replayRun) limit(j *replica.Job) {
+func (x *run) limit(j *replica.Job) {
 	perSecond := j.Rate
 	if perSecond <= 0 {
-		perSecond = DefaultReplayRate
+		perSecond = DefaultRate
 	}
 	x.events.SetLimit(rate.Limit(perSecond))
 	if j.InvalidationRate > 0 {

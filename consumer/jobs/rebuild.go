@@ -1,4 +1,4 @@
-package consumer
+package jobs
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 // one; follows it until little is missing; holds live batches for the rest; and swaps the tables. Each step can be
 // repeated by whoever takes the replay over: the checkpoints say what was read, the tables' names whether the swap was.
 
-// The points at which ReplayConfig.Failpoint is called.
+// The points at which Config.Failpoint is called.
 const (
 	PointRebuildBegun = "rebuild-begun"
 	// PointRebuildBatch is after each batch that the new table has.
@@ -104,7 +104,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 		return refuse(fill, "topic %s was made anew since the table was first filled, and may not hold every record", d.Topic)
 	}
 	if known {
-		if err := (observed{partitions: info.Partitions, noted: noted}).unfit(d); err != nil {
+		if err := cdc.PartitionsChanged(d, noted.Partitions, info.Partitions); err != nil {
 			return refuse(fill, "%v", err)
 		}
 	}
@@ -130,8 +130,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 
 // rebuilding is one run of a replay that rebuilds.
 type rebuilding struct {
-	*replayRun
-
+	run    *run
 	tables *replica.Rebuild
 	live   *schemas.Dataset
 	noted  replica.Topic
@@ -146,7 +145,7 @@ type rebuilding struct {
 }
 
 // rebuild goes on where the tables say that it is.
-func (x *replayRun) rebuild(ctx context.Context, noted replica.Topic) error {
+func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 	if x.dataset.Cache != nil && x.r.cfg.Lanes == nil {
 		return fmt.Errorf("%w: this process cannot flush lanes", errReplayUnfit)
 	}
@@ -154,7 +153,7 @@ func (x *replayRun) rebuild(ctx context.Context, noted replica.Topic) error {
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	b := &rebuilding{replayRun: x, tables: replica.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
+	b := &rebuilding{run: x, tables: replica.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
 	swapped, err := x.r.cfg.Log.Swapped(ctx, b.tables)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
@@ -178,29 +177,29 @@ func (x *replayRun) rebuild(ctx context.Context, noted replica.Topic) error {
 
 // target lets what is read go to the table of d.
 func (x *rebuilding) target(d *schemas.Dataset, action replica.JobAction) {
-	x.dataset, x.action = d, action
-	x.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: x.noted.Epoch, Partitions: x.noted.Partitions})
+	x.run.dataset, x.run.action = d, action
+	x.run.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: x.noted.Epoch, Partitions: x.noted.Partitions})
 }
 
 // build makes the new table, fills it, and swaps.
 func (x *rebuilding) build(ctx context.Context) error {
-	if err := mayLose(CheckRebuild(ctx, x.live, x.r.cfg.Kafka, x.r.cfg.Log), x.job.Spec.AcceptLoss); err != nil {
+	if err := mayLose(CheckRebuild(ctx, x.live, x.run.r.cfg.Kafka, x.run.r.cfg.Log), x.run.job.Spec.AcceptLoss); err != nil {
 		return err
 	}
 	x.target(x.tables.Shadow, replica.ActionRebuild)
 	fresh := true
-	for _, p := range x.job.Parts {
+	for _, p := range x.run.job.Parts {
 		fresh = fresh && p.Next == p.From
 	}
-	if err := x.r.cfg.Log.BeginRebuild(ctx, x.tables, fresh); err != nil {
+	if err := x.run.r.cfg.Log.BeginRebuild(ctx, x.tables, fresh); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	x.r.cfg.Failpoint(PointRebuildBegun)
+	x.run.r.cfg.Failpoint(PointRebuildBegun)
 	for {
 		if err := x.read(ctx); err != nil {
 			return err
 		}
-		next, err := x.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
+		next, err := x.run.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -225,8 +224,8 @@ func (x *rebuilding) build(ctx context.Context) error {
 
 // extend makes the replay read up to the positions, and gives how many offsets that adds.
 func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing int64, err error) {
-	have := make(map[string]int64, len(x.job.Parts))
-	for _, p := range x.job.Parts {
+	have := make(map[string]int64, len(x.run.job.Parts))
+	for _, p := range x.run.job.Parts {
 		have[p.Source] = p.End
 	}
 	ends := map[string]int64{}
@@ -239,7 +238,7 @@ func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing
 	if len(ends) == 0 {
 		return 0, nil
 	}
-	if err := x.r.cfg.Log.GrowJob(ctx, x.job.ID, x.r.cfg.Owner, x.live.Name, ends); err != nil {
+	if err := x.run.r.cfg.Log.GrowJob(ctx, x.run.job.ID, x.run.r.cfg.Owner, x.live.Name, ends); err != nil {
 		return 0, err //nolint:wrapcheck // it names what it did
 	}
 	return missing, x.reload(ctx)
@@ -247,17 +246,17 @@ func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing
 
 // reload reads the parts as the database has them.
 func (x *rebuilding) reload(ctx context.Context) error {
-	j, err := x.r.cfg.Log.Job(ctx, x.job.ID)
+	j, err := x.run.r.cfg.Log.Job(ctx, x.run.job.ID)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	x.job.Parts = j.Parts
+	x.run.job.Parts = j.Parts
 	return nil
 }
 
 // read reads what the parts still want, and looks where that led.
 func (x *rebuilding) read(ctx context.Context) error {
-	if err := x.readParts(ctx); err != nil {
+	if err := x.run.readParts(ctx); err != nil {
 		return err
 	}
 	return x.reload(ctx)
@@ -266,16 +265,16 @@ func (x *rebuilding) read(ctx context.Context) error {
 // swap holds live batches, reads what is missing, and swaps. Not swapped without an error: something was in the way, and
 // it is to be tried again.
 func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
-	log := x.r.cfg.Log
+	log := x.run.r.cfg.Log
 	// Twice: the second pass has what came during the first, so that hardly any is left for when live batches wait.
 	for range 2 {
 		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
 			return false, err //nolint:wrapcheck // it names what it did
 		}
 	}
-	x.hurry = true
-	defer func() { x.hurry = false }()
-	err = log.Swap(ctx, x.tables, x.topic.ID, x.r.cfg.Owner, x.r.cfg.Lease, func(ctx context.Context, next map[string]int64) error {
+	x.run.hurry = true
+	defer func() { x.run.hurry = false }()
+	err = log.Swap(ctx, x.tables, x.topic.ID, x.run.r.cfg.Owner, x.run.r.cfg.Lease, func(ctx context.Context, next map[string]int64) error {
 		if _, err := x.extend(ctx, next); err != nil {
 			return err
 		}
@@ -288,11 +287,11 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 		if err := x.lost(ctx); err != nil {
 			return err
 		}
-		x.r.cfg.Failpoint(PointRebuildHeld)
+		x.run.r.cfg.Failpoint(PointRebuildHeld)
 		return nil
 	})
 	if err == nil {
-		x.log.Info("rebuilt table is in its place", "table", x.live.Replica.Table, "former", x.tables.Old)
+		x.run.log.Info("rebuilt table is in its place", "table", x.live.Replica.Table, "former", x.tables.Old)
 		return true, nil
 	}
 	if swapped, again := log.Swapped(ctx, x.tables); again != nil || swapped {
@@ -301,7 +300,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 	if lasting(err) || ctx.Err() != nil {
 		return false, err
 	}
-	x.log.Warn("tables cannot be swapped now; it is tried again", "error", err)
+	x.run.log.Warn("tables cannot be swapped now; it is tried again", "error", err)
 	return false, x.reload(ctx)
 }
 
@@ -316,30 +315,30 @@ func lasting(err error) bool {
 // finish does what follows the swap: whatever the former table took at the last moment is applied again, and every cached
 // copy becomes stale. It may be repeated.
 func (x *rebuilding) finish(ctx context.Context) error {
-	x.r.cfg.Failpoint(PointRebuildSwapped)
+	x.run.r.cfg.Failpoint(PointRebuildSwapped)
 	late := x.late(ctx)
 	if late != nil && !lasting(late) || ctx.Err() != nil || errors.Is(late, replica.ErrJobMoved) {
 		return late
 	}
 	if x.live.Cache != nil {
-		err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { x.log.Warn("rebuild waits for Redis", "error", err) }}, x.r.cfg.Lanes.FlushLanes)
+		err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { x.run.log.Warn("rebuild waits for Redis", "error", err) }}, x.run.r.cfg.Lanes.FlushLanes)
 		if err != nil {
 			return fmt.Errorf("flush lanes after a rebuild: %w", err)
 		}
 	}
-	x.r.cfg.Failpoint(PointRebuildTold)
+	x.run.r.cfg.Failpoint(PointRebuildTold)
 	if late != nil {
 		return fmt.Errorf("the rebuilt table is in its place, but the newest events could not be applied to it again: start a replay with the action apply: %w", late)
 	}
-	if _, err := x.r.cfg.Log.SupersedeLetters(ctx, x.live); err != nil {
+	if _, err := x.run.r.cfg.Log.SupersedeLetters(ctx, x.live); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	if err := x.r.cfg.Log.EndRebuild(ctx, x.tables, x.job.Spec.DropOld); err != nil {
+	if err := x.run.r.cfg.Log.EndRebuild(ctx, x.tables, x.run.job.Spec.DropOld); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	x.outcome = "the former table is kept as " + x.tables.Old
-	if x.job.Spec.DropOld {
-		x.outcome = ""
+	x.run.outcome = "the former table is kept as " + x.tables.Old
+	if x.run.job.Spec.DropOld {
+		x.run.outcome = ""
 	}
 	return nil
 }
@@ -350,7 +349,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 	if err := x.reload(ctx); err != nil {
 		return err
 	}
-	next, err := x.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
+	next, err := x.run.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -361,12 +360,12 @@ func (x *rebuilding) late(ctx context.Context) error {
 	if err := x.read(ctx); err != nil {
 		return err
 	}
-	_, err = x.r.cfg.Log.ApplyRedriven(ctx, x.live, &x.redriven)
+	_, err = x.run.r.cfg.Log.ApplyRedriven(ctx, x.live, &x.redriven)
 	return err //nolint:wrapcheck // it names what it did
 }
 
 // sweep removes what rebuilds have left whose replays ended before the swap.
-func (r *Replayer) sweep(ctx context.Context) {
+func (r *Runner) sweep(ctx context.Context) {
 	err := r.cfg.Log.SweepRebuilds(ctx, func(a replica.Abandoned) error {
 		r.log.Error("a rebuild was swapped in although it is over: apply the dataset's topic once more", "replay", a.Job, "dataset", a.Dataset, "former", a.Old)
 		if r.cfg.Lanes == nil {

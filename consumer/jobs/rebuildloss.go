@@ -1,4 +1,4 @@
-package consumer
+package jobs
 
 import (
 	"context"
@@ -83,13 +83,13 @@ func mayLose(err error, accepted bool) error {
 // suspect compares the whole of both tables, while live batches go on. What they change meanwhile shows as a difference too,
 // so it is looked at once more when they wait.
 func (x *rebuilding) suspect(ctx context.Context) error {
-	if x.compared || x.job.Spec.AcceptLoss {
+	if x.compared || x.run.job.Spec.AcceptLoss {
 		return nil
 	}
 	var d difference
 	unnamed := int64(0)
 	for after := []any(nil); ; {
-		rows, last, err := x.r.cfg.Log.LiveRows(ctx, x.live, after, compareRows)
+		rows, last, err := x.run.r.cfg.Log.LiveRows(ctx, x.live, after, compareRows)
 		if err != nil {
 			return incomparable(x.live, err)
 		}
@@ -101,7 +101,7 @@ func (x *rebuilding) suspect(ctx context.Context) error {
 				unnamed++
 			}
 		}
-		versions, err := x.r.cfg.Log.Versions(ctx, x.tables.Shadow, keys)
+		versions, err := x.run.r.cfg.Log.Versions(ctx, x.tables.Shadow, keys)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -130,16 +130,16 @@ func incomparable(ds *schemas.Dataset, err error) error {
 
 // lost looks at the suspects once more, when both tables are at the same positions, and refuses what would be lost.
 func (x *rebuilding) lost(ctx context.Context) error {
-	if x.job.Spec.AcceptLoss {
+	if x.run.job.Spec.AcceptLoss {
 		return nil
 	}
 	d := difference{lacking: x.unnamed}
 	for keys := range slices.Chunk(x.suspects, compareRows) {
-		rows, err := x.r.cfg.Log.LiveRowsOf(ctx, x.live, keys)
+		rows, err := x.run.r.cfg.Log.LiveRowsOf(ctx, x.live, keys)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
-		versions, err := x.r.cfg.Log.Versions(ctx, x.tables.Shadow, keys)
+		versions, err := x.run.r.cfg.Log.Versions(ctx, x.tables.Shadow, keys)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -152,7 +152,7 @@ func (x *rebuilding) lost(ctx context.Context) error {
 }
 
 // foresee is the comparison of a dry run, which has no second table but remembers the versions that it saw.
-func (x *replayRun) foresee(ctx context.Context, begun bool) error {
+func (x *run) foresee(ctx context.Context, begun bool) error {
 	if begun {
 		x.outcome = "rows that the topic lacks or holds in an older version were not counted, since another worker began this dry run; start it again, or let the swap count them"
 		return nil
@@ -182,7 +182,7 @@ func (x *replayRun) foresee(ctx context.Context, begun bool) error {
 }
 
 // explain looks at the suspects once more, with the events that came after the end of the dry run: live batches went on.
-func (x *replayRun) explain(ctx context.Context, d *difference) (difference, error) {
+func (x *run) explain(ctx context.Context, d *difference) (difference, error) {
 	out := difference{lacking: d.newer + d.lacking - int64(len(d.suspects))} // rows whose key no event can have
 	rows := []replica.LiveRow{}
 	for keys := range slices.Chunk(d.suspects, compareRows) {
@@ -208,7 +208,7 @@ func (x *replayRun) explain(ctx context.Context, d *difference) (difference, err
 }
 
 // tail adds the versions of the events behind the end of a part, as far as live batches are.
-func (x *replayRun) tail(ctx context.Context, p *replica.JobPart, versions map[string]int64) error {
+func (x *run) tail(ctx context.Context, p *replica.JobPart, versions map[string]int64) error {
 	topic, id, n, err := schemas.ParseSource(p.Source)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errReplayUnfit, err)
