@@ -13,20 +13,21 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// Apply makes a batch durable in MySQL. A fault of the infrastructure is waited out; the worker stays a member.
-func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
+// Apply makes a batch durable in MySQL and returns what is to be emitted. It waits while MySQL or Redis is away; the worker
+// stays a member.
+func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (kafkalog.Emission, error) {
 	w := (*Worker)(h)
 	w.cfg.Failpoint(PointAfterFetch)
 	p := w.partition(b.Partition)
 	if p == nil {
-		return fmt.Errorf("apply batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
+		return nil, fmt.Errorf("apply batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
 	}
 	if err := w.awaitCopies(ctx, p); err != nil {
-		return err
+		return nil, err
 	}
 	pr, err := w.prepare(p, b)
 	if err != nil {
-		return fmt.Errorf("prepare batch: %w", err)
+		return nil, fmt.Errorf("prepare batch: %w", err)
 	}
 	stop := cmp.Or(p.unfit, pr.stop)
 	if p.unfit == nil && pr.stopAt > 0 {
@@ -36,21 +37,21 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	}
 	if stop != nil {
 		w.pause(p, stop)
-		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
+		return nil, fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
 	}
 	if err := w.gate(ctx, p); err != nil {
-		return err
+		return nil, err
 	}
 	if pr.misplaced, pr.misplacedAt = p.countMisplaced(b); pr.misplaced > 0 {
 		if err := w.noteMisplaced(ctx, p, pr.misplacedAt); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	batch := &replica.Batch{Source: p.source, Fence: p.fence, From: b.From, Next: b.Next, Changes: pr.changes, Letters: pr.letters}
 	started := time.Now()
 	res, err := w.applyUntilDone(ctx, p, batch)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.reached.Store(b.Next)
 	if pr.unknown > 0 {
@@ -72,11 +73,11 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) error {
 	// Emission needs the names only: what was fetched goes now, not after the lanes have answered.
 	pr.changes, pr.letters = nil, nil
 	b.Release()
-	p.pendingMu.Lock()
-	p.pending[b] = pr
-	p.pendingMu.Unlock()
 	w.cfg.Failpoint(PointAfterApply)
-	return w.watchStorm(ctx, p.dataset, pr.events, len(res.Dead))
+	if err := w.watchStorm(ctx, p.dataset, pr.events, len(res.Dead)); err != nil {
+		return nil, err
+	}
+	return &applied{w: w, p: p, prepared: pr, from: b.From, next: b.Next}, nil
 }
 
 func (w *Worker) applyUntilDone(ctx context.Context, p *partition, batch *replica.Batch) (res replica.Result, err error) {

@@ -12,41 +12,38 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// Emit tells the lanes what the batch made stale, also when no row changed, and then moves read. It goes on for ever: an
-// emission is never skipped.
-func (h *handler) Emit(ctx context.Context, b *kafkalog.Batch) error {
-	w := (*Worker)(h)
-	p := w.partition(b.Partition)
-	if p == nil {
-		return fmt.Errorf("emit batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
-	}
-	p.pendingMu.Lock()
-	pr := p.pending[b]
-	delete(p.pending, b)
-	p.pendingMu.Unlock()
-	if pr == nil {
-		return fmt.Errorf("emit batch: %w: batch was applied under another assignment", kafkalog.ErrRejoin)
-	}
-	if err := w.emitPrepared(ctx, p, pr, b); err != nil {
+// applied is a batch that MySQL has and the lanes have not: offsets from up to, not including, next.
+type applied struct {
+	w          *Worker
+	p          *partition
+	prepared   *prepared
+	from, next int64
+}
+
+// Emit notifies the lanes of what the batch made stale, also when no row changed, and then moves the partition's read
+// offset. It retries until it succeeds or ctx ends: no emission is ever skipped.
+func (a *applied) Emit(ctx context.Context) error {
+	if err := a.w.emitPrepared(ctx, a); err != nil {
 		return err
 	}
-	return w.restate(ctx, p, b.From, pr.behind)
+	return a.w.restate(ctx, a.p, a.from, a.prepared.behind)
 }
 
 // emitPrepared emits what a batch made stale.
-func (w *Worker) emitPrepared(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) error {
+func (w *Worker) emitPrepared(ctx context.Context, a *applied) error {
+	p, pr := a.p, a.prepared
 	var emissions []emission
 	if p.cached() {
 		started := time.Now()
 		defer func() { w.counts.emitted(len(pr.own)+len(pr.items), time.Since(started)) }()
-		if err := w.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
+		if err := w.addDisplaced(ctx, p, pr, a.from, a.next-1); err != nil {
 			return err
 		}
 		if err := w.unlink(ctx, pr); err != nil {
 			return err
 		}
 		var err error
-		if emissions, err = w.emissions(ctx, p, pr, b); err != nil {
+		if emissions, err = w.emissions(ctx, a); err != nil {
 			return err
 		}
 	}
@@ -69,7 +66,7 @@ func (w *Worker) emitPrepared(ctx context.Context, p *partition, pr *prepared, b
 			}
 		}
 	}
-	p.read = b.Next
+	p.read = a.next
 	w.cfg.Failpoint(PointAfterEmit)
 	return nil
 }
@@ -83,7 +80,8 @@ type emission struct {
 
 // emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed, or that was told
 // of a common tag, has the keys behind it; its watermark follows in its own history.
-func (w *Worker) emissions(ctx context.Context, p *partition, pr *prepared, b *kafkalog.Batch) ([]emission, error) {
+func (w *Worker) emissions(ctx context.Context, a *applied) ([]emission, error) {
+	p, pr := a.p, a.prepared
 	tags := pr.tagNames()
 	out := make([]emission, len(w.lanes))
 	for n, its := range pr.split(len(w.lanes)) {
@@ -91,7 +89,7 @@ func (w *Worker) emissions(ctx context.Context, p *partition, pr *prepared, b *k
 		if err != nil {
 			return nil, err
 		}
-		e := lane.Emission{Source: p.source, To: b.Next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: b.From < p.fresh}
+		e := lane.Emission{Source: p.source, To: a.next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: a.from < p.fresh}
 		if how != oneByOne {
 			e.Items = nil
 		}

@@ -105,7 +105,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 	d, _ := w.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
 		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, read: at, settled: at,
-		ready: make(chan struct{}), over: make(chan struct{}), lock: make(laneLock, 1), pending: map[*kafkalog.Batch]*prepared{},
+		ready: make(chan struct{}), over: make(chan struct{}), lock: make(laneLock, 1),
 	}
 	if d != nil {
 		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})

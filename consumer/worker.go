@@ -91,9 +91,6 @@ type partition struct {
 	ready     chan struct{}
 	readyOnce sync.Once
 
-	pendingMu sync.Mutex
-	pending   map[*kafkalog.Batch]*prepared // applied, not yet emitted
-
 	copies  copies
 	copying atomic.Bool // somebody is at it
 

@@ -31,12 +31,12 @@ func (c *counting) Take(_ context.Context, _ int32, parts []kafkalog.Assigned) (
 	return starts, nil
 }
 
-func (c *counting) Apply(ctx context.Context, b *kafkalog.Batch) error {
+func (c *counting) Apply(ctx context.Context, b *kafkalog.Batch) (kafkalog.Emission, error) {
 	if b.Partition.ID == stuck {
 		select {
 		case <-c.gate:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 	c.records.Add(int64(len(b.Records)))
@@ -44,10 +44,10 @@ func (c *counting) Apply(ctx context.Context, b *kafkalog.Batch) error {
 		c.done.Add(int64(len(b.Records)))
 	}
 	b.Release() // as the worker does: emission needs no records
-	return nil
+	return c, nil
 }
 
-func (c *counting) Emit(context.Context, *kafkalog.Batch) error { return nil }
+func (c *counting) Emit(context.Context) error { return nil }
 
 func (c *counting) Settle(_ context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error) {
 	return done, nil

@@ -70,10 +70,10 @@ func (r *recorder) begin(parts []kafkalog.Assigned, starts []kafkalog.Start) {
 	}
 }
 
-func (r *recorder) Apply(ctx context.Context, b *kafkalog.Batch) error {
+func (r *recorder) Apply(ctx context.Context, b *kafkalog.Batch) (kafkalog.Emission, error) {
 	if r.onApply != nil {
 		if err := r.onApply(ctx, b); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r.mu.Lock()
@@ -88,10 +88,17 @@ func (r *recorder) Apply(ctx context.Context, b *kafkalog.Batch) error {
 			r.wrong = append(r.wrong, fmt.Sprintf("offset %d in a batch from %d to %d", rec.Offset, b.From, b.Next))
 		}
 	}
-	return nil
+	return recorded{r, b}, nil
 }
 
-func (r *recorder) Emit(ctx context.Context, b *kafkalog.Batch) error {
+// recorded is a batch that the recorder has applied.
+type recorded struct {
+	r *recorder
+	b *kafkalog.Batch
+}
+
+func (e recorded) Emit(ctx context.Context) error {
+	r, b := e.r, e.b
 	if r.onEmit != nil {
 		if err := r.onEmit(ctx, b); err != nil {
 			return err

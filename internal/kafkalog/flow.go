@@ -64,7 +64,7 @@ func (s *session) turn(work context.Context, l *line) {
 		return
 	}
 	next := b.Next
-	err := s.c.handler.Apply(work, b)
+	emission, err := s.c.handler.Apply(work, b)
 	if err != nil {
 		from := b.From
 		b.Release()
@@ -78,7 +78,7 @@ func (s *session) turn(work context.Context, l *line) {
 		l.restartAt = b.Next
 	}
 	s.mu.Unlock()
-	l.emit <- b // never blocks: inEmit was below emitDepth
+	l.emit <- appliedBatch{b, emission} // never blocks: inEmit was below emitDepth
 	s.rest(l)
 }
 
@@ -151,12 +151,19 @@ func (s *session) rest(l *line) {
 	}
 }
 
-// emitAll takes a line's applied batches through Emit, in order.
+// appliedBatch is a batch between Apply and Emit.
+type appliedBatch struct {
+	*Batch
+
+	emission Emission
+}
+
+// emitAll calls Emit for a line's applied batches, in order.
 func (s *session) emitAll(work context.Context, l *line) {
 	var failed error
 	for b := range l.emit {
 		if failed == nil {
-			failed = s.c.handler.Emit(work, b)
+			failed = b.emission.Emit(work)
 		}
 		next := b.Next
 		b.Release()

@@ -48,7 +48,7 @@ type session struct {
 // line is one assigned partition.
 type line struct {
 	feed   *feed
-	emit   chan *Batch
+	emit   chan appliedBatch
 	queued bool // in session.ready
 	busy   bool // a writer has it
 	paused bool
@@ -115,7 +115,7 @@ func (s *session) prepare(ctx context.Context) error {
 	for _, d := range f.feeds {
 		i := slices.IndexFunc(parts, func(a Assigned) bool { return a.Partition == d.part })
 		l := &line{
-			feed: d, emit: make(chan *Batch, emitDepth), from: d.next, applied: d.next, emitted: d.next,
+			feed: d, emit: make(chan appliedBatch, emitDepth), from: d.next, applied: d.next, emitted: d.next,
 			committed: parts[i].Committed, restartAt: -1,
 		}
 		s.lines = append(s.lines, l)

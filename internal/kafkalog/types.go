@@ -99,14 +99,18 @@ type Handler interface {
 	Take(ctx context.Context, generation int32, parts []Assigned) ([]Start, error)
 	// Apply makes a batch durable. It is called in order per partition, one batch at a time, and waits out
 	// infrastructure faults itself: it returns nil, an error that wraps ErrPause or ErrRejoin, or ctx's error. Any
-	// other error ends the generation.
-	Apply(ctx context.Context, b *Batch) error
-	// Emit runs after Apply of the same batch, in order per partition, while later batches may be in Apply. The rules
-	// of its error are Apply's; ErrPause is not allowed.
-	Emit(ctx context.Context, b *Batch) error
+	// other error ends the generation. The batch is released when its Emission has run, unless Apply did so.
+	Apply(ctx context.Context, b *Batch) (Emission, error)
 	// Settle is asked once a second and once at the end with the Next of the newest emitted batch per partition; it
 	// gives what may be committed, partitions that may not yet be committed left out.
 	Settle(ctx context.Context, done map[Partition]int64) (map[Partition]int64, error)
+}
+
+// Emission is what remains to be done for a batch after its Apply.
+type Emission interface {
+	// Emit is called once, in order per partition, while later batches may be in Apply. The rules of its error are those of
+	// Apply's; ErrPause is not allowed.
+	Emit(ctx context.Context) error
 }
 
 // Loss is a range of records that the broker no longer has, or never had under this history.
