@@ -7,7 +7,7 @@ PKGS     ?= ./...
 TESTS    ?= -count=1 -p 2 -timeout 20m
 REPEAT   ?= 20
 # What touches a database or Redis.
-STORES   := ./consumer/... ./invalidation/... ./admin ./consistency ./migrations ./cmd/freshet ./examples/... ./internal/e2e
+STORES   := ./consumer/... ./invalidation/... ./admin ./consistency ./migrations ./cmd/freshet/... ./examples/... ./internal/e2e
 # serve starts Kafka, MariaDB and Redis once for the command that follows it, installing what is missing, and stops them.
 SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
@@ -19,7 +19,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run everything embedded, with traffic and chaos keys; needs nothing but Go (ARGS="--help" lists options)
-	$(GO) run ./cmd/freshet dev $(ARGS)
+	$(GO) run ./cmd/freshet-dev $(ARGS)
 
 build: ## build bin/freshet
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/freshet ./cmd/freshet
@@ -51,7 +51,6 @@ fmt-check: $(LINT)
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags nodev ./...
 
 lint: $(LINT) ## golangci-lint, built from tools/go.mod
 	$(LINT) run --timeout 15m ./...
@@ -69,7 +68,6 @@ verify: ## generated files are what their generators make
 
 build-static:
 	CGO_ENABLED=0 $(GO) build ./...
-	CGO_ENABLED=0 $(GO) build -tags nodev -o /dev/null ./cmd/freshet
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@list=$$($(GO) test -list '^Fuzz' $(PKGS)) || { echo "$$list"; exit 1; }; \

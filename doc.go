@@ -26,7 +26,8 @@
 //	consistency     a sampler that compares what readers get with the replica, beside all this
 //	migrations      Freshet's own tables
 //	internal        Kafka's wire (kafkalog), retry, configuration, metrics, and the servers for dev and tests
-//	cmd/freshet     the one binary; the only place that knows everybody
+//	cmd/freshet     the binary for servers and operators; the only place that knows all packages
+//	cmd/freshet-dev the demo, with embedded servers
 //
 // The packages that a service imports are producer, invalidation and schemas.
 package freshet

@@ -2,8 +2,6 @@ package freshet_test
 
 import (
 	"bytes"
-	"go/ast"
-	"go/build/constraint"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -46,22 +44,23 @@ var mayImport = map[string][]string{
 	"admin": {
 		"schemas", "schemas/cdc", "consumer", "consumer/jobs", "consumer/replica", "consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/livefile", "internal/retry", "admin/console",
 	},
-	"admin/console":          {},
-	"migrations":             {"internal/retry"},
-	"internal/kafkalog":      {"schemas", "internal/retry"},
-	"internal/retry":         {},
-	"internal/listener":      {},
-	"internal/jsonx":         {},
-	"internal/livefile":      {},
-	"internal/config":        {"schemas", "internal/livefile"},
-	"internal/telemetry":     {"schemas", "producer", "consumer", "consumer/replica", "invalidation", "consistency", "internal/livefile"},
-	"internal/devstack":      {"internal/retry"},
-	"internal/e2e":           {},
-	"internal/testenv":       {},
-	"internal/testenv/serve": {"internal/testenv"},
-	"internal/demo": {
+	"admin/console":                     {},
+	"migrations":                        {"internal/retry"},
+	"internal/kafkalog":                 {"schemas", "internal/retry"},
+	"internal/retry":                    {},
+	"internal/listener":                 {},
+	"internal/jsonx":                    {},
+	"internal/livefile":                 {},
+	"internal/config":                   {"schemas", "internal/livefile"},
+	"internal/telemetry":                {"schemas", "producer", "consumer", "consumer/replica", "invalidation", "consistency", "internal/livefile"},
+	"internal/e2e":                      {},
+	"internal/testenv":                  {},
+	"internal/testenv/serve":            {"internal/testenv"},
+	"cmd/freshet-dev":                   {"cmd/freshet-dev/internal/demo", "cmd/freshet-dev/internal/devstack", "examples/shop", "schemas"},
+	"cmd/freshet-dev/internal/devstack": {"internal/retry"},
+	"cmd/freshet-dev/internal/demo": {
 		"schemas", "producer", "consumer", "consumer/replica", "invalidation", "invalidation/lane", "migrations",
-		"internal/devstack", "internal/kafkalog", "internal/retry",
+		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/retry",
 	},
 	"cmd/freshet":        {anything},
 	"examples/catalog":   {"schemas", "producer", "invalidation"},
@@ -69,9 +68,6 @@ var mayImport = map[string][]string{
 	"examples/sessions":  {"schemas", "producer", "invalidation", "invalidation/readyours"},
 	"examples/shop":      {"schemas", "producer", "producer/outbox", "invalidation"},
 }
-
-// devOnly packages never reach the server image: only files that the build tag nodev leaves out import them.
-var devOnly = []string{"internal/devstack", "internal/demo"}
 
 // testOnly packages are for tests and for the program that serves them.
 var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"}}
@@ -89,9 +85,9 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":                   {"cmd/freshet"},
 	"github.com/danielgtaylor/huma/v2":         {"admin"},
 	"github.com/knadh/koanf":                   {"internal/config"},
-	"github.com/dolthub/go-mysql-server":       {"internal/devstack"},
-	"github.com/alicebob/miniredis/v2":         {"internal/devstack"},
-	"github.com/twmb/franz-go":                 {"internal/devstack", "internal/testenv"},
+	"github.com/dolthub/go-mysql-server":       {"cmd/freshet-dev/internal/devstack"},
+	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
+	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv"},
 	"go.uber.org/goleak":                       {"internal/testenv"},
 }
 
@@ -107,11 +103,13 @@ var heavy = []string{
 	"github.com/dolthub/", "github.com/twmb/franz-go", "github.com/alicebob/miniredis", "charm.land/",
 }
 
+// embedded are the servers of cmd/freshet-dev.
+var embedded = []string{"github.com/dolthub/", "github.com/alicebob/miniredis", "github.com/twmb/franz-go"}
+
 // file is one Go file outside tests.
 type file struct {
 	name    string
 	imports []string
-	dev     bool // nodev leaves it out
 }
 
 func TestImportsFollowTheTable(t *testing.T) {
@@ -132,9 +130,6 @@ func TestImportsFollowTheTable(t *testing.T) {
 				}
 				if by, only := testOnly[ours]; only && !slices.Contains(by, pkg) {
 					t.Errorf("%s imports %s, which is for tests", f.name, ours)
-				}
-				if slices.Contains(devOnly, ours) && !f.dev {
-					t.Errorf("%s imports %s without the constraint !nodev", f.name, ours)
 				}
 			}
 		}
@@ -167,18 +162,7 @@ func TestImportsOfClientsStaySmall(t *testing.T) {
 			continue // in the house plan, not built yet
 		}
 		t.Run(pkg, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./"+pkg)
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			out, err := cmd.Output()
-			if err != nil {
-				t.Fatalf("go list: %v\n%s", err, &stderr)
-			}
-			reached := map[string]bool{}
-			for mod := range strings.FieldsSeq(string(out)) {
-				reached[mod] = mod != module
-			}
-			delete(reached, module)
+			reached := reachedModules(t, pkg)
 			for mod := range reached {
 				for _, h := range heavy {
 					if strings.HasPrefix(mod+"/", h) {
@@ -191,6 +175,35 @@ func TestImportsOfClientsStaySmall(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The embedded servers cost CPU time at each start and much memory, so the server binary is built without them.
+func TestImportsOfServersStayWithoutTheEmbeddedStack(t *testing.T) {
+	for mod := range reachedModules(t, "cmd/freshet") {
+		for _, h := range embedded {
+			if strings.HasPrefix(mod+"/", h) {
+				t.Errorf("cmd/freshet reaches %s, which is for cmd/freshet-dev", mod)
+			}
+		}
+	}
+}
+
+// reachedModules lists the modules that a package links, without this one.
+func reachedModules(t *testing.T, pkg string) map[string]bool {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./"+pkg)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	reached := map[string]bool{}
+	for mod := range strings.FieldsSeq(string(out)) {
+		reached[mod] = true
+	}
+	delete(reached, module)
+	return reached
 }
 
 // packages parses every Go file of the module outside tests, whatever its build constraints, by package directory.
@@ -212,7 +225,7 @@ func packages(t *testing.T) map[string][]file {
 			return nil
 		}
 		name = filepath.ToSlash(name)
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly|parser.ParseComments)
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 		if err != nil {
 			return err
 		}
@@ -220,7 +233,7 @@ func packages(t *testing.T) map[string][]file {
 		if pkg == "." {
 			pkg = ""
 		}
-		one := file{name: name, dev: leftOut(f)}
+		one := file{name: name}
 		for _, imp := range f.Imports {
 			p, err := strconv.Unquote(imp.Path.Value)
 			if err != nil {
@@ -238,16 +251,4 @@ func packages(t *testing.T) map[string][]file {
 		t.Fatalf("found %d packages only: the walk is broken", len(all))
 	}
 	return all
-}
-
-// leftOut says whether the build tag nodev leaves the file out.
-func leftOut(f *ast.File) bool {
-	for _, g := range f.Comments {
-		for _, c := range g.List {
-			if x, err := constraint.Parse(c.Text); err == nil && c.Pos() < f.Package {
-				return !x.Eval(func(string) bool { return true })
-			}
-		}
-	}
-	return false
 }

@@ -1,4 +1,4 @@
-// Command freshet is the one binary of Freshet: worker, publisher, migrations and the development stack.
+// Command freshet is the binary of Freshet for servers and operators: worker, admin API, publisher and migrations.
 package main
 
 import (

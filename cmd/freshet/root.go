@@ -18,16 +18,14 @@ func (p *program) command() *cobra.Command {
 		Short: "Keeps every copy of a record fresh: MySQL replicas, Redis, and each node's own memory",
 		Long: "Freshet carries each change of a record through Kafka to MySQL replicas, deletes what it made stale in Redis,\n" +
 			"and tells every node that caches it in memory.\n\n" +
-			"Try it without installing anything: freshet dev",
+			"Try it without installing anything: make demo in a checkout, which runs freshet-dev",
 		Args:          args(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
-		if cmd.Name() != "dev" { // which draws on the terminal
-			p.out = printable{p.out}
-		}
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		p.out = printable{p.out}
 	}
 	root.SetIn(p.in)
 	root.SetOut(p.out)
@@ -39,7 +37,7 @@ func (p *program) command() *cobra.Command {
 	})
 	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.datasetsCommand(), p.deadlettersCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
 	root.AddCommand(p.schemaCommand(), p.partitionsCommand())
-	p.addDev(root)
+	root.AddCommand(devCommand())
 	root.AddCommand(p.adminCommand(), p.serveCommand(), p.lagCommand(), p.nodesCommand(), p.inspectCommand(), p.replayCommand(), p.doctorCommand(), p.verifyCommand())
 	return root
 }

@@ -57,7 +57,7 @@ func embedded(t *testing.T) driver.Connector {
 	return c
 }
 
-// TestEmbeddedServer is the way of every part of the replica through the server that `freshet dev` uses.
+// TestEmbeddedServer is the way of every part of the replica through the server that `freshet-dev` uses.
 func TestEmbeddedServer(t *testing.T) {
 	b := newBed(t, replica.Config{Connector: embedded(t), PlainSession: true, Writers: 1})
 	b.apply(t, b.item(t, 1, 5, "five"), b.item(t, 2, 1, "one"))

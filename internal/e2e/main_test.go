@@ -30,7 +30,7 @@ func freshet(t *testing.T) string {
 	b := &binary
 	b.once.Do(func() {
 		b.path = filepath.Join(testenv.Dir(t), "freshet")
-		cmd := exec.Command("go", "build", "-tags", "nodev", "-o", b.path, "github.com/freshet/freshet/cmd/freshet")
+		cmd := exec.Command("go", "build", "-o", b.path, "github.com/freshet/freshet/cmd/freshet")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if msg, err := cmd.CombinedOutput(); err != nil {
 			b.err = fmt.Errorf("build freshet: %w\n%s", err, msg)

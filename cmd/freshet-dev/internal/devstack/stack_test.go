@@ -1,5 +1,3 @@
-//go:build !nodev
-
 package devstack_test
 
 import (
@@ -9,7 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/internal/testenv"
 )
 

@@ -1,5 +1,3 @@
-//go:build !nodev
-
 package main
 
 import (
@@ -12,8 +10,8 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 
-	"github.com/freshet/freshet/internal/demo"
-	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/demo"
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 )
 
 const (
@@ -22,9 +20,9 @@ const (
 	viewEvents = 6               // newest events shown
 )
 
-// devView draws the shop until the time is over, somebody quits, or the shop ends.
-func (p *program) devView(ctx context.Context, stack *devstack.Stack, s *demo.Shop, until <-chan time.Time, ended chan error) error {
-	m := &devModel{ctx: ctx, stack: stack, shop: s, snap: s.Snapshot()}
+// view draws the shop until the time is over, the user quits, or the shop ends.
+func (p *program) view(ctx context.Context, stack *devstack.Stack, s *demo.Shop, until <-chan time.Time, ended chan error) error {
+	m := &model{ctx: ctx, stack: stack, shop: s, snap: s.Snapshot()}
 	prog := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(p.in), tea.WithOutput(p.out))
 	quit := make(chan error, 1)
 	go func() {
@@ -50,8 +48,8 @@ func (p *program) devView(ctx context.Context, stack *devstack.Stack, s *demo.Sh
 	}
 }
 
-// devModel is the live view.
-type devModel struct {
+// model is the live view.
+type model struct {
 	ctx     context.Context //nolint:containedctx // the program's life, for key presses
 	stack   *devstack.Stack
 	shop    *demo.Shop
@@ -67,10 +65,10 @@ type tickMsg time.Time
 func tick() tea.Cmd { return tea.Tick(viewEvery, func(t time.Time) tea.Msg { return tickMsg(t) }) }
 
 // Init implements tea.Model.
-func (m *devModel) Init() tea.Cmd { return tick() }
+func (m *model) Init() tea.Cmd { return tick() }
 
 // Update implements tea.Model.
-func (m *devModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tickMsg:
 		m.snap = m.shop.Snapshot()
@@ -85,7 +83,7 @@ func (m *devModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-func (m *devModel) press(key string) (tea.Model, tea.Cmd) {
+func (m *model) press(key string) (tea.Model, tea.Cmd) {
 	var err error
 	switch key {
 	case "q", "ctrl+c", "esc":
@@ -113,19 +111,19 @@ func (m *devModel) press(key string) (tea.Model, tea.Cmd) {
 }
 
 // View implements tea.Model.
-func (m *devModel) View() tea.View {
+func (m *model) View() tea.View {
 	v := tea.NewView(m.render())
 	v.AltScreen = true
-	v.WindowTitle = "freshet dev"
+	v.WindowTitle = "freshet-dev"
 	return v
 }
 
-func (m *devModel) render() string {
+func (m *model) render() string {
 	bold, dim := lipgloss.NewStyle().Bold(true), lipgloss.NewStyle().Faint(true)
 	good, bad := lipgloss.NewStyle().Foreground(lipgloss.Green), lipgloss.NewStyle().Foreground(lipgloss.Red).Bold(true)
 	s := m.snap
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s\n\n", bold.Render("freshet dev"), dim.Render(fmt.Sprintf("%.0fs · Kafka %s · Redis %s · embedded", s.Elapsed.Seconds(), m.stack.Kafka, m.stack.Redis)))
+	fmt.Fprintf(&b, "%s  %s\n\n", bold.Render("freshet-dev"), dim.Render(fmt.Sprintf("%.0fs · Kafka %s · Redis %s · embedded", s.Elapsed.Seconds(), m.stack.Kafka, m.stack.Redis)))
 	stale := good.Render("0")
 	if n := s.StaleBeyondBound + s.Wrong; n > 0 {
 		stale = bad.Render(fmt.Sprint(n))

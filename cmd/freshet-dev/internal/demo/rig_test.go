@@ -1,5 +1,3 @@
-//go:build !nodev
-
 package demo_test
 
 import (
@@ -12,10 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/demo"
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/examples/shop"
-	"github.com/freshet/freshet/internal/demo"
-	"github.com/freshet/freshet/internal/devstack"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"

@@ -1,5 +1,3 @@
-//go:build !nodev
-
 package devstack_test
 
 import (
@@ -10,9 +8,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/examples/shop"
-	"github.com/freshet/freshet/internal/devstack"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"

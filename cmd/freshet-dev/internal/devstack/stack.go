@@ -1,6 +1,4 @@
-//go:build !nodev
-
-// Package devstack runs Kafka, MySQL and Redis inside this process, so that `freshet dev` and quick tests need nothing
+// Package devstack runs Kafka, MySQL and Redis inside this process, so that `freshet-dev` and quick tests need nothing
 // installed. The servers are stand-ins on loopback ports: Kafka keeps its topics and group offsets in a directory and has
 // them again after a restart, MySQL and Redis live in memory only. They speak the real protocols, and none of them is
 // proof of how the real server behaves under concurrency or loss.

@@ -1,4 +1,4 @@
-// Package demo is the engine of `freshet dev`: a small shop whose records change all the time, whose changes travel
+// Package demo is the engine of `freshet-dev`: a small shop whose records change all the time, whose changes travel
 // through the real producer, worker and lanes, and whose records are read all the time by several nodes, each with its own
 // connections as a process of its own would have. An Oracle that knows the truth judges every single read.
 //

@@ -1,5 +1,3 @@
-//go:build !nodev
-
 package devstack_test
 
 import (
@@ -16,7 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/freshet/freshet/internal/devstack"
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 )
 
 func openDB(t *testing.T, s *devstack.Stack) *sql.DB {

@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/freshet/freshet/internal/demo"
+	"github.com/freshet/freshet/cmd/freshet-dev/internal/demo"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
