@@ -89,9 +89,17 @@ func (c *copies) room(ctx context.Context) error {
 	}
 }
 
+// copier copies dead letters to dead topics.
+type copier struct {
+	*core
+
+	pauses *pauses
+	soon   chan struct{} // one slot: letters wait to be copied
+}
+
 // addCopies notes the letters of a batch that was applied, before its offset can be committed.
-func (w *Worker) addCopies(p *partition, b *kafkalog.Batch, dead []*replica.Letter) {
-	if !w.cfg.DeadTopics || len(dead) == 0 {
+func (c *copier) addCopies(p *partition, b *kafkalog.Batch, dead []*replica.Letter) {
+	if !c.cfg.DeadTopics || len(dead) == 0 {
 		return
 	}
 	lc := letterCopies{from: b.From}
@@ -99,7 +107,7 @@ func (w *Worker) addCopies(p *partition, b *kafkalog.Batch, dead []*replica.Lett
 		lc.records = append(lc.records, deadRecord(p.source, l))
 	}
 	p.copies.add(lc)
-	w.copySoon()
+	c.copySoon()
 }
 
 // Headers of a copy, beside those of the record itself.
@@ -160,37 +168,37 @@ func stripped(rec schemas.Record) schemas.Record {
 
 // copyLetters copies letters until ctx ends. Partitions do not wait for each other, so that a missing dead topic holds up
 // its own dataset only.
-func (w *Worker) copyLetters(ctx context.Context) error {
+func (c *copier) copyLetters(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.copyNow:
+		case <-c.soon:
 		}
-		for _, p := range w.partitions() {
+		for _, p := range c.partitions() {
 			if _, ok := p.copies.first(); ok && !p.copying.Swap(true) {
-				all.Go(func() { w.copyPartition(ctx, p) })
+				all.Go(func() { c.copyPartition(ctx, p) })
 			}
 		}
 	}
 }
 
 // copyPartition copies until nothing waits, or the partition is another's.
-func (w *Worker) copyPartition(ctx context.Context, p *partition) {
+func (c *copier) copyPartition(ctx context.Context, p *partition) {
 	what := "kafka: copy dead letters to topic " + DeadTopic(p.id.Topic)
-	for ctx.Err() == nil && w.partition(p.id) == p {
+	for ctx.Err() == nil && c.partition(p.id) == p {
 		lc, ok := p.copies.first()
 		if !ok {
 			break
 		}
 		// An error is ctx's: everything else is waited out.
-		err := retry.Do(ctx, tries(w.waiting(what)), func(ctx context.Context) error {
-			if w.partition(p.id) != p {
+		err := retry.Do(ctx, tries(c.faults.hook(what)), func(ctx context.Context) error {
+			if c.partition(p.id) != p {
 				return nil // the next owner copies them
 			}
-			_, errs := w.out.ProduceAll(ctx, DeadTopic(p.id.Topic), lc.records)
+			_, errs := c.out.ProduceAll(ctx, DeadTopic(p.id.Topic), lc.records)
 			for i, err := range errs {
 				if errors.Is(err, kafkalog.ErrTooLarge) {
 					lc.records[i] = stripped(lc.records[i])
@@ -201,19 +209,19 @@ func (w *Worker) copyPartition(ctx context.Context, p *partition) {
 		if err != nil {
 			break
 		}
-		w.healed(what)
-		w.counts.deadCopies.Add(uint64(len(lc.records)))
+		c.faults.end(what)
+		c.counts.deadCopies.Add(uint64(len(lc.records)))
 		p.copies.done()
 	}
 	p.copying.Store(false)
 	if _, ok := p.copies.first(); ok && ctx.Err() == nil {
-		w.copySoon() // added since it was looked at
+		c.copySoon() // added since it was looked at
 	}
 }
 
-func (w *Worker) copySoon() {
+func (c *copier) copySoon() {
 	select {
-	case w.copyNow <- struct{}{}:
+	case c.soon <- struct{}{}:
 	default:
 	}
 }

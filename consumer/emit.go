@@ -23,27 +23,27 @@ type applied struct {
 // Emit notifies the lanes of what the batch made stale, also when no row changed, and then moves the partition's read
 // offset. It retries until it succeeds or ctx ends: no emission is ever skipped.
 func (a *applied) Emit(ctx context.Context) error {
-	if err := a.w.emitPrepared(ctx, a); err != nil {
+	if err := a.w.emitter.emitPrepared(ctx, a); err != nil {
 		return err
 	}
-	return a.w.restate(ctx, a.p, a.from, a.prepared.behind)
+	return a.w.restater.restate(ctx, a.p, a.from, a.prepared.behind)
 }
 
 // emitPrepared emits what a batch made stale.
-func (w *Worker) emitPrepared(ctx context.Context, a *applied) error {
+func (em *emitter) emitPrepared(ctx context.Context, a *applied) error {
 	p, pr := a.p, a.prepared
 	var emissions []emission
 	if p.cached() {
 		started := time.Now()
-		defer func() { w.counts.emitted(len(pr.own)+len(pr.items), time.Since(started)) }()
-		if err := w.addDisplaced(ctx, p, pr, a.from, a.next-1); err != nil {
+		defer func() { em.counts.emitted(len(pr.own)+len(pr.items), time.Since(started)) }()
+		if err := em.addDisplaced(ctx, p, pr, a.from, a.next-1); err != nil {
 			return err
 		}
-		if err := w.unlink(ctx, pr); err != nil {
+		if err := em.unlink(ctx, pr); err != nil {
 			return err
 		}
 		var err error
-		if emissions, err = w.emissions(ctx, a); err != nil {
+		if emissions, err = em.emissions(ctx, a); err != nil {
 			return err
 		}
 	}
@@ -55,20 +55,28 @@ func (w *Worker) emitPrepared(ctx context.Context, a *applied) error {
 		if len(e.Items)+len(e.Tags) == 0 {
 			continue // Settle moves the watermark
 		}
-		sent := w.now()
-		if err := w.emitUntilDone(ctx, p, n, e.Emission); err != nil {
+		sent := em.now()
+		if err := em.emitUntilDone(ctx, p, n, e.Emission); err != nil {
 			return err
 		}
 		if e.stamps {
-			w.counts.commonStamps.Add(1)
-			if err := w.lanes[n].acknowledged(ctx, p.dataset, sent); err != nil {
+			em.counts.commonStamps.Add(1)
+			if err := em.lanes.views[n].acknowledged(ctx, p.dataset, sent); err != nil {
 				return err
 			}
 		}
 	}
 	p.read = a.next
-	w.cfg.Failpoint(PointAfterEmit)
+	em.cfg.Failpoint(PointAfterEmit)
 	return nil
+}
+
+// emitter tells the lanes what batches made stale, and repairs lanes that lost it. Every partition's work is under its lock.
+type emitter struct {
+	*core
+
+	lanes  *lanes
+	topics *topicWatch
 }
 
 // emission is one lane's share of a batch; stamps: the dataset's common tag stands for its keys.
@@ -80,12 +88,12 @@ type emission struct {
 
 // emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed, or that was told
 // of a common tag, has the keys behind it; its watermark follows in its own history.
-func (w *Worker) emissions(ctx context.Context, a *applied) ([]emission, error) {
+func (em *emitter) emissions(ctx context.Context, a *applied) ([]emission, error) {
 	p, pr := a.p, a.prepared
 	tags := pr.tagNames()
-	out := make([]emission, len(w.lanes))
-	for n, its := range pr.split(len(w.lanes)) {
-		how, err := w.govern(ctx, w.lanes[n], p.dataset, len(its), pr.applied)
+	out := make([]emission, len(em.lanes.views))
+	for n, its := range pr.split(len(em.lanes.views)) {
+		how, err := em.lanes.govern(ctx, em.lanes.views[n], p.dataset, len(its), pr.applied)
 		if err != nil {
 			return nil, err
 		}
@@ -102,73 +110,73 @@ func (w *Worker) emissions(ctx context.Context, a *applied) ([]emission, error) 
 }
 
 // unlink deletes the batch's foreign keys. It is repeated until it worked, like an emission.
-func (w *Worker) unlink(ctx context.Context, pr *prepared) error {
+func (c *core) unlink(ctx context.Context, pr *prepared) error {
 	if len(pr.foreign) == 0 {
 		return nil
 	}
-	if w.cfg.Foreign == nil {
-		w.counts.foreignSkipped.Add(uint64(len(pr.foreign)))
+	if c.cfg.Foreign == nil {
+		c.counts.foreignSkipped.Add(uint64(len(pr.foreign)))
 		return nil
 	}
 	const what = "redis: delete foreign keys"
 	names := slices.Sorted(maps.Keys(pr.foreign))
-	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error {
-		return w.cfg.Foreign.Unlink(ctx, names)
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: c.faults.hook(what)}, func(ctx context.Context) error {
+		return c.cfg.Foreign.Unlink(ctx, names)
 	})
 	if err == nil {
-		w.healed(what)
-		w.counts.foreignUnlinked.Add(uint64(len(names)))
+		c.faults.end(what)
+		c.counts.foreignUnlinked.Add(uint64(len(names)))
 	}
 	return err
 }
 
 // addDisplaced adds the names that MySQL alone knows. They are read with a statement of its own after the commit: a
 // former owner may have noted them.
-func (w *Worker) addDisplaced(ctx context.Context, p *partition, pr *prepared, from, to int64) error {
+func (c *core) addDisplaced(ctx context.Context, p *partition, pr *prepared, from, to int64) error {
 	if !pr.displaced || to < from {
 		return nil
 	}
 	const what = "mysql: read displaced names"
-	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
-		names, err := w.cfg.Replica.Displaced(ctx, p.source, from, to)
+	err := retry.Do(ctx, retry.Policy{Notify: c.faults.hook(what)}, func(ctx context.Context) error {
+		names, err := c.cfg.Replica.Displaced(ctx, p.source, from, to)
 		for _, n := range names {
 			pr.addName(n)
 		}
 		return err
 	})
 	if err == nil {
-		w.healed(what)
+		c.faults.end(what)
 	}
 	return err
 }
 
 // emitUntilDone emits e to lane n from where the lane stands. The caller holds p's lock; e.From is set here, since a
 // repair in between moves it.
-func (w *Worker) emitUntilDone(ctx context.Context, p *partition, n int, e lane.Emission) error {
+func (em *emitter) emitUntilDone(ctx context.Context, p *partition, n int, e lane.Emission) error {
 	const what = "redis: emit"
-	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error {
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: em.faults.hook(what)}, func(ctx context.Context) error {
 		for {
 			s := &p.lanes[n]
 			e.From = s.acked + 1
-			sent := w.now()
-			r, err := w.cfg.Emitter.Emit(ctx, n, s.root, s.start, e)
+			sent := em.now()
+			r, err := em.cfg.Emitter.Emit(ctx, n, s.root, s.start, e)
 			if err != nil {
-				w.counts.emitRetries.Add(1)
+				em.counts.emitRetries.Add(1)
 				return err
 			}
-			w.cfg.Failpoint(PointInEmit)
-			w.lanes[n].saw(sent)
+			em.cfg.Failpoint(PointInEmit)
+			em.lanes.views[n].saw(sent)
 			if r.Status == lane.OK {
 				s.acked = max(s.acked, e.To)
 				return nil
 			}
-			if err := w.repair(ctx, p, n); err != nil {
+			if err := em.repair(ctx, p, n); err != nil {
 				return err
 			}
 		}
 	})
 	if err == nil {
-		w.healed(what)
+		em.faults.end(what)
 	}
 	return err
 }
@@ -178,30 +186,29 @@ func (w *Worker) emitUntilDone(ctx context.Context, p *partition, n int, e lane.
 // Partitions that are not done with within settleBound, or when ctx ends, wait for the next call; in a map each comes first
 // now and then.
 func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error) {
-	w := (*Worker)(h)
 	ctx, cancel := context.WithTimeoutCause(ctx, settleBound, errLanesSilent)
 	defer cancel()
 	out := make(map[kafkalog.Partition]int64, len(done))
 	late := 0
 	for id, next := range done {
-		p := w.partition(id)
+		p := h.partition(id)
 		if p == nil || !p.checked() {
 			continue
 		}
-		at, err := w.settle(ctx, p, next)
+		at, err := h.emitter.settle(ctx, p, next)
 		switch {
 		case err == nil:
 			out[id] = at
 		case ctx.Err() != nil:
 			late++
 		default:
-			w.log.Warn("offset is not committed yet", "topic", id.Topic, "partition", id.ID, "error", err)
+			h.log.Warn("offset is not committed yet", "topic", id.Topic, "partition", id.ID, "error", err)
 		}
 	}
 	if late > 0 {
-		w.log.Warn("offsets are not committed yet", "partitions", late, "error", context.Cause(ctx))
+		h.log.Warn("offsets are not committed yet", "partitions", late, "error", context.Cause(ctx))
 	}
-	w.cfg.Failpoint(PointBeforeCommit)
+	h.cfg.Failpoint(PointBeforeCommit)
 	return out, nil
 }
 
@@ -212,7 +219,7 @@ const settleBound = 2 * time.Second
 // settleWait bounds how long one partition's emission may hold up the commits of the others.
 const settleWait = 250 * time.Millisecond
 
-func (w *Worker) settle(ctx context.Context, p *partition, next int64) (int64, error) {
+func (em *emitter) settle(ctx context.Context, p *partition, next int64) (int64, error) {
 	if !p.cached() {
 		return min(next, p.copies.limit()), nil
 	}
@@ -227,18 +234,18 @@ func (w *Worker) settle(ctx context.Context, p *partition, next int64) (int64, e
 		if s.acked >= p.read-1 {
 			continue
 		}
-		sent := w.now()
-		r, err := w.cfg.Emitter.Emit(ctx, n, s.root, s.start, lane.Emission{Source: p.source, From: s.acked + 1, To: p.read - 1})
+		sent := em.now()
+		r, err := em.cfg.Emitter.Emit(ctx, n, s.root, s.start, lane.Emission{Source: p.source, From: s.acked + 1, To: p.read - 1})
 		if err != nil {
 			return 0, fmt.Errorf("move watermark of lane %d: %w", n, err)
 		}
-		w.lanes[n].saw(sent)
+		em.lanes.views[n].saw(sent)
 		if r.Status != lane.OK {
-			w.checkNow()
+			em.checkNow()
 			return 0, fmt.Errorf("move watermark of lane %d: the lane must be repaired first", n)
 		}
 		s.acked = p.read - 1
-		w.counts.watermarkWrites.Add(1)
+		em.counts.watermarkWrites.Add(1)
 	}
 	p.settled = min(next, p.read, p.copies.limit())
 	return p.settled, nil

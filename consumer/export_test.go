@@ -9,7 +9,7 @@ import (
 func (w *Worker) PauseIdle(topic string) {
 	for _, p := range w.partitions() {
 		if p.id.Topic == topic {
-			w.pause(p, errors.New("a batch that is not in the log any more"))
+			w.pauses.refuse(p, errors.New("a batch that is not in the log any more"))
 		}
 	}
 }

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/freshet/freshet/internal/retry"
@@ -71,7 +70,7 @@ func (g *governor) take(n int, now time.Duration) bool {
 
 // govern says how keys of a batch of d that was applied at the time applied are told to lane v; d is nil for other writers'
 // invalidations.
-func (w *Worker) govern(ctx context.Context, v *laneView, d *schemas.Dataset, keys int, applied time.Duration) (verdict, error) {
+func (l *lanes) govern(ctx context.Context, v *laneView, d *schemas.Dataset, keys int, applied time.Duration) (verdict, error) {
 	if keys == 0 {
 		return oneByOne, nil
 	}
@@ -87,42 +86,42 @@ func (w *Worker) govern(ctx context.Context, v *laneView, d *schemas.Dataset, ke
 		last = means{sent: max(last.sent, s.sent), covers: max(last.covers, s.covers)}
 	}
 	if last.covers > applied {
-		w.counts.governed.Add(uint64(keys))
+		l.counts.governed.Add(uint64(keys))
 		return covered, nil
 	}
-	if g.take(keys, w.now()) {
+	if g.take(keys, l.now()) {
 		return oneByOne, nil
 	}
 	if last.sent > 0 {
-		t := time.NewTimer(flushEvery - (w.now() - last.sent))
+		t := time.NewTimer(flushEvery - (l.now() - last.sent))
 		defer t.Stop()
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
-		if g.take(keys, w.now()) {
+		if g.take(keys, l.now()) {
 			return oneByOne, nil
 		}
 	}
-	w.counts.governed.Add(uint64(keys))
+	l.counts.governed.Add(uint64(keys))
 	if common {
-		carried, err := w.carriesCommon(ctx, v, d)
+		carried, err := l.carriesCommon(ctx, v, d)
 		if err != nil {
 			return 0, err
 		}
 		if carried {
 			s := g.stamped[d.Name]
-			s.sent = w.now()
+			s.sent = l.now()
 			g.stamped[d.Name] = s
 			return byStamp, nil
 		}
 	}
-	sent := w.now()
-	if err := w.flushUntilDone(ctx, v); err != nil {
+	sent := l.now()
+	if err := l.flushUntilDone(ctx, v); err != nil {
 		return 0, err
 	}
-	w.log.Warn("more keys change than may be emitted one by one; the lane is flushed instead", "lane", v.n, "keys", keys)
+	l.log.Warn("more keys change than may be emitted one by one; the lane is flushed instead", "lane", v.n, "keys", keys)
 	g.flushed = means{sent: sent, covers: sent}
 	return covered, nil
 }
@@ -143,44 +142,24 @@ func (v *laneView) acknowledged(ctx context.Context, d *schemas.Dataset, sent ti
 // carriesCommon says whether every entry of d in lane v carries the common tag: the lane must be agreed about our
 // declaration. Entries from before that are of an older root; whoever agrees about another declaration later comes with a
 // new one, and a hold.
-func (w *Worker) carriesCommon(ctx context.Context, v *laneView, d *schemas.Dataset) (carried bool, err error) {
+func (l *lanes) carriesCommon(ctx context.Context, v *laneView, d *schemas.Dataset) (carried bool, err error) {
 	const what = "redis: read what a lane is agreed about"
-	err = retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error {
-		st, err := w.state(ctx, v, nil)
+	err = retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: l.faults.hook(what)}, func(ctx context.Context) error {
+		st, err := l.state(ctx, v, nil)
 		carried = err == nil && st.Exists && st.Hashes[d.Name] == d.CacheHash()
 		return err
 	})
 	if err == nil {
-		w.healed(what)
+		l.faults.end(what)
 	}
 	return carried, err
 }
 
-func (w *Worker) flushUntilDone(ctx context.Context, v *laneView) error {
+func (l *lanes) flushUntilDone(ctx context.Context, v *laneView) error {
 	const what = "redis: flush a lane in place of many keys"
-	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: w.waiting(what)}, func(ctx context.Context) error { return w.flushOne(ctx, v, lane.RootRequest{}) })
+	err := retry.Do(ctx, retry.Policy{Max: 2 * time.Second, Notify: l.faults.hook(what)}, func(ctx context.Context) error { return l.flushOne(ctx, v, lane.RootRequest{}) })
 	if err == nil {
-		w.healed(what)
+		l.faults.end(what)
 	}
 	return err
-}
-
-// flushOne gives a lane a new root with hold: nothing cached before counts any more, and for the hold only loads from the
-// primary may fill. more may set a watermark.
-func (w *Worker) flushOne(ctx context.Context, v *laneView, more lane.RootRequest) error {
-	for {
-		st, err := w.state(ctx, v, nil)
-		if err != nil {
-			return err
-		}
-		more.Expected, more.HoldMillis, more.Group = st.Root, w.cfg.Hold.Milliseconds(), w.cfg.Group
-		r, err := w.cfg.Emitter.Root(ctx, v.n, more)
-		if err != nil {
-			return fmt.Errorf("flush lane %d: %w", v.n, err)
-		}
-		if r.Status == lane.OK {
-			w.counts.laneFlushes.Add(1)
-			return nil
-		}
-	}
 }

@@ -2,11 +2,13 @@ package consumer
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/freshet/freshet/consumer/outgoing"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -21,7 +23,7 @@ const (
 )
 
 // prepareInvalidations reads a batch of the invalidation topic. What cannot be read is counted and told; it stops nothing.
-func (w *Worker) prepareInvalidations(p *partition, b *kafkalog.Batch) *prepared {
+func (c *core) prepareInvalidations(p *partition, b *kafkalog.Batch) *prepared {
 	pr := &prepared{items: items{}, tags: items{}, foreign: items{}}
 	for i := range b.Records {
 		rec := &b.Records[i]
@@ -29,7 +31,7 @@ func (w *Worker) prepareInvalidations(p *partition, b *kafkalog.Batch) *prepared
 		v, err := schemas.DecodeInvalidation(*rec)
 		if err != nil {
 			pr.bad++
-			w.log.Warn("invalidation cannot be read", "topic", p.id.Topic, "partition", p.id.ID, "offset", rec.Offset, "error", err)
+			c.log.Warn("invalidation cannot be read", "topic", p.id.Topic, "partition", p.id.ID, "offset", rec.Offset, "error", err)
 			continue
 		}
 		for _, n := range v.Names {
@@ -45,37 +47,54 @@ func (w *Worker) prepareInvalidations(p *partition, b *kafkalog.Batch) *prepared
 	return pr
 }
 
+// relay publishes what other writers left in the outbox, and flushes the lanes for invalidations that Kafka lost.
+type relay struct {
+	*core
+
+	lanes *lanes
+
+	mu        sync.Mutex
+	lostNames []kafkalog.Loss // the lanes are not flushed for these yet
+}
+
+// addLost notes a loss of records of the invalidation topic.
+func (r *relay) addLost(l kafkalog.Loss) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lostNames = append(r.lostNames, l)
+}
+
 // keepInvalidations goes on after a loss of records that named invalidations: nobody knows what they named, so every
 // entry is invalidated.
-func (w *Worker) keepInvalidations(ctx context.Context) {
-	w.mu.Lock()
-	lost := w.lostNames
-	w.lostNames = nil
-	w.mu.Unlock()
+func (r *relay) keepInvalidations(ctx context.Context) {
+	r.mu.Lock()
+	lost := r.lostNames
+	r.lostNames = nil
+	r.mu.Unlock()
 	if len(lost) == 0 {
 		return
 	}
 	const what = "redis: flush lanes after a loss of invalidations"
-	if err := w.FlushLanes(ctx); err != nil {
-		w.fault(what, err)
-		w.mu.Lock()
-		w.lostNames = append(lost, w.lostNames...)
-		w.mu.Unlock()
+	if err := r.lanes.flushAll(ctx, lane.RootRequest{}); err != nil {
+		r.faults.add(what, err)
+		r.mu.Lock()
+		r.lostNames = append(lost, r.lostNames...)
+		r.mu.Unlock()
 		return
 	}
-	w.healed(what)
+	r.faults.end(what)
 	for _, l := range lost {
-		w.log.Warn("invalidations are gone from Kafka before they were read; every lane is flushed",
+		r.log.Warn("invalidations are gone from Kafka before they were read; every lane is flushed",
 			"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first", l.First)
-		w.consumer.Restart(l.Partition, l.First)
+		r.consumer.Restart(l.Partition, l.First)
 	}
 }
 
 // publishOutbox publishes, every CheckInterval, the rows of the outbox whose writers did not.
-func (w *Worker) publishOutbox(ctx context.Context) error {
+func (r *relay) publishOutbox(ctx context.Context) error {
 	const what = "kafka and mysql: publish the invalidation outbox"
-	a := outgoing.NewPublisher(w.out, w.cfg.Outbox, w.cfg.Namespace)
-	t := time.NewTicker(w.cfg.CheckInterval)
+	a := outgoing.NewPublisher(r.out, r.cfg.Outbox, r.cfg.Namespace)
+	t := time.NewTicker(r.cfg.CheckInterval)
 	defer t.Stop()
 	for {
 		select {
@@ -83,32 +102,32 @@ func (w *Worker) publishOutbox(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		err := w.publishOld(ctx, a)
+		err := r.publishOld(ctx, a)
 		switch {
 		case err == nil:
-			w.healed(what)
+			r.faults.end(what)
 		case ctx.Err() == nil:
-			w.fault(what, err)
+			r.faults.add(what, err)
 		}
 	}
 }
 
-func (w *Worker) publishOld(ctx context.Context, a *outgoing.Publisher) error {
+func (r *relay) publishOld(ctx context.Context, a *outgoing.Publisher) error {
 	for {
-		rows, err := w.cfg.Outbox.Outgoing(ctx, w.cfg.Namespace, outboxAge, outboxChunk)
+		rows, err := r.cfg.Outbox.Outgoing(ctx, r.cfg.Namespace, outboxAge, outboxChunk)
 		if err != nil || len(rows) == 0 {
 			return err //nolint:wrapcheck // it names what it did
 		}
 		for _, o := range rows {
 			if o.Invalidation.Len() == 0 {
-				w.counts.badInvalidations.Add(1)
-				w.log.Error("row of the invalidation outbox cannot be read and is removed", "id", o.ID)
+				r.counts.badInvalidations.Add(1)
+				r.log.Error("row of the invalidation outbox cannot be read and is removed", "id", o.ID)
 			}
 		}
 		if _, err := a.Publish(ctx, rows); err != nil {
 			return err
 		}
-		w.counts.outboxPublished.Add(uint64(len(rows)))
+		r.counts.outboxPublished.Add(uint64(len(rows)))
 		if len(rows) < outboxChunk {
 			return nil
 		}

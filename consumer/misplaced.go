@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"sync"
 
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
@@ -27,30 +28,38 @@ func (p *partition) countMisplaced(b *kafkalog.Batch) (n int, first int64) {
 	return n, first
 }
 
-// noteMisplaced notes the first misplaced record that this worker meets in a topic, before its batch is applied: from then
+// misplaced notes topics that have records in other partitions than their keys say.
+type misplaced struct {
+	*core
+
+	mu    sync.Mutex
+	noted map[string]bool // by topic id
+}
+
+// note notes the first misplaced record that this worker meets in a topic, before its batch is applied: from then
 // on every search by key looks into all partitions.
-func (w *Worker) noteMisplaced(ctx context.Context, p *partition, offset int64) error {
-	if w.cfg.Misplaced == nil {
+func (m *misplaced) note(ctx context.Context, p *partition, offset int64) error {
+	if m.cfg.Misplaced == nil {
 		return nil
 	}
-	w.mu.Lock()
-	known := w.scattered[p.id.TopicID]
-	w.mu.Unlock()
+	m.mu.Lock()
+	known := m.noted[p.id.TopicID]
+	m.mu.Unlock()
 	if known {
 		return nil
 	}
 	const what = "mysql: note misplaced records"
-	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
-		return w.cfg.Misplaced.NoteMisplaced(ctx, p.id.Topic, p.id.TopicID, p.id.ID, offset)
+	err := retry.Do(ctx, retry.Policy{Notify: m.faults.hook(what)}, func(ctx context.Context) error {
+		return m.cfg.Misplaced.NoteMisplaced(ctx, p.id.Topic, p.id.TopicID, p.id.ID, offset)
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	w.healed(what)
-	w.mu.Lock()
-	w.scattered[p.id.TopicID] = true
-	w.mu.Unlock()
-	w.log.Warn("a record is in another partition than the producer's partitioner gives for its key: the topic got more partitions, or another client wrote it; searches by key look into all partitions from now on",
+	m.faults.end(what)
+	m.mu.Lock()
+	m.noted[p.id.TopicID] = true
+	m.mu.Unlock()
+	m.log.Warn("a record is in another partition than the producer's partitioner gives for its key: the topic got more partitions, or another client wrote it; searches by key look into all partitions from now on",
 		"topic", p.id.Topic, "partition", p.id.ID, "offset", offset)
 	return nil
 }

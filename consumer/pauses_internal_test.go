@@ -12,15 +12,16 @@ import (
 // partition, and nobody here would ever take the pause back.
 func TestPauseOfWhatIsNotOwned(t *testing.T) {
 	t.Parallel()
-	w := &Worker{log: slog.New(slog.DiscardHandler), paused: map[string]pause{}, faults: map[string]fault{}}
+	c := newCore(Config{Logger: slog.New(slog.DiscardHandler)})
+	h := &handler{&Worker{core: c, pauses: newPauses(c)}}
 	p := &partition{id: kafkalog.Partition{Topic: "t"}, over: make(chan struct{})}
-	w.pause(p, errors.New("broken"))
-	if len(w.paused) != 1 {
+	h.pauses.refuse(p, errors.New("broken"))
+	if !h.pauses.isRefused("t") {
 		t.Fatal("the pause is not noted")
 	}
-	w.disown(map[kafkalog.Partition]*partition{p.id: p})
-	w.pause(p, errors.New("broken"))
-	if len(w.paused) != 0 {
-		t.Error("the pause stays for ever")
+	h.disown(map[kafkalog.Partition]*partition{p.id: p})
+	h.pauses.refuse(p, errors.New("broken"))
+	if h.pauses.isRefused("t") || len(h.pauses.causes()) != 0 {
+		t.Error("the pause stays permanently")
 	}
 }

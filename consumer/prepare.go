@@ -121,9 +121,9 @@ func (p *prepared) addName(n replica.Name) {
 }
 
 // prepare reads a batch of p.
-func (w *Worker) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
+func (c *core) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
 	if p.dataset == nil {
-		return w.prepareInvalidations(p, b), nil
+		return c.prepareInvalidations(p, b), nil
 	}
 	return prepare(p.dataset, p.decoder, b)
 }

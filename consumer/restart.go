@@ -12,43 +12,50 @@ import (
 // on. The decision is noted in MySQL, so that whichever worker owns the partition carries it out, also after a crash in
 // between: it is removed only when Kafka has the offset that follows from it.
 
+// restarter carries out operators' decisions where stopped partitions continue.
+type restarter struct {
+	*core
+
+	lanes *lanes
+}
+
 // followRestarts carries out what is noted for the partitions that this worker owns.
-func (w *Worker) followRestarts(ctx context.Context) {
-	if w.cfg.Restarts == nil {
+func (rs *restarter) followRestarts(ctx context.Context) {
+	if rs.cfg.Restarts == nil {
 		return
 	}
 	const what = "mysql, redis: restart partitions that stand still"
-	if err := w.restartAll(ctx); err == nil {
-		w.healed(what)
+	if err := rs.restartAll(ctx); err == nil {
+		rs.faults.end(what)
 	} else if ctx.Err() == nil {
-		w.fault(what, err)
+		rs.faults.add(what, err)
 	}
 }
 
-func (w *Worker) restartAll(ctx context.Context) error {
-	noted, err := w.cfg.Restarts.Restarts(ctx)
+func (rs *restarter) restartAll(ctx context.Context) error {
+	noted, err := rs.cfg.Restarts.Restarts(ctx)
 	if err != nil || len(noted) == 0 {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	for _, st := range w.consumer.Stats().Partitions {
+	for _, st := range rs.consumer.Stats().Partitions {
 		r, ok := noted[st.Partition.Source()]
-		p := w.partition(st.Partition)
+		p := rs.partition(st.Partition)
 		if !ok || p == nil {
 			continue
 		}
 		done := false
 		switch still := st.Lost || st.Stopped; {
 		case still && st.Emitted == st.Fetched: // what came before is done with
-			done, err = w.restart(ctx, p, st, r.At)
+			done, err = rs.restart(ctx, p, st, r.At)
 		case still:
 		case p.restarted:
 			done = st.Committed >= r.At
 		case st.HighWater >= 0: // it was fetched from in this generation, and is well
-			w.log.Warn("restart is not needed: the partition does not stand still", "topic", p.id.Topic, "partition", p.id.ID)
+			rs.log.Warn("restart is not needed: the partition does not stand still", "topic", p.id.Topic, "partition", p.id.ID)
 			done = true
 		}
 		if err == nil && done {
-			err = w.cfg.Restarts.RestartDone(ctx, p.source)
+			err = rs.cfg.Restarts.RestartDone(ctx, p.source)
 		}
 		if err != nil {
 			return err
@@ -59,20 +66,20 @@ func (w *Worker) restartAll(ctx context.Context) error {
 
 // restart lets p go on at an offset. Nobody knows what the records that are left out would have invalidated, so every lane
 // is flushed, with hold, before anything behind them is applied. done: nothing more is to be waited for.
-func (w *Worker) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
+func (rs *restarter) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
 	done = at < st.Fetched
 	if p.cached() {
 		more := lane.RootRequest{}
 		if done { // or the lanes would claim that they know the next records with these offsets
 			more = lane.RootRequest{Source: p.source, Watermark: at - 1, Back: true}
 		}
-		if err := w.flushLanes(ctx, more); err != nil {
+		if err := rs.lanes.flushAll(ctx, more); err != nil {
 			return false, err
 		}
 	}
 	if done {
 		// The log was cut and gives its offsets out again: position and lanes follow it back.
-		if err := w.cfg.Restarts.Rewind(ctx, p.source, p.fence, at); err != nil {
+		if err := rs.cfg.Restarts.Rewind(ctx, p.source, p.fence, at); err != nil {
 			return false, fmt.Errorf("restart partition: %w", err)
 		}
 		p.reached.Store(at)
@@ -85,7 +92,7 @@ func (w *Worker) restart(ctx context.Context, p *partition, st kafkalog.Partitio
 		}
 		p.lock.release()
 	}
-	p.restarted = w.consumer.Restart(p.id, at)
-	w.log.Warn("partition goes on where it was told to", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
+	p.restarted = rs.consumer.Restart(p.id, at)
+	rs.log.Warn("partition goes on where it was told to", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
 	return done, nil
 }

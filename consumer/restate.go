@@ -39,10 +39,12 @@ type rowReader interface {
 	CurrentRow(ctx context.Context, d *schemas.Dataset, key string) (replica.Row, error)
 }
 
-// policies remembers which topics are compacted.
-type policies struct {
+// restater publishes the newest state of records again where a compacted topic would keep an older one.
+type restater struct {
+	*core
+
 	mu      sync.Mutex
-	byTopic map[string]policy
+	byTopic map[string]policy // which topics are compacted
 }
 
 type policy struct {
@@ -53,26 +55,23 @@ type policy struct {
 }
 
 // compacted asks Kafka at most once in policyAge. An error that wraps kafkalog.ErrDenied is remembered as well.
-func (w *Worker) compacted(ctx context.Context, topic string) (bool, error) {
-	now := w.now()
-	w.policies.mu.Lock()
-	known, ok := w.policies.byTopic[topic]
-	w.policies.mu.Unlock()
+func (r *restater) compacted(ctx context.Context, topic string) (bool, error) {
+	now := r.now()
+	r.mu.Lock()
+	known, ok := r.byTopic[topic]
+	r.mu.Unlock()
 	if ok && now-known.at < policyAge {
 		return known.compacted, known.denied
 	}
-	is, err := w.cfg.Kafka.Compacted(ctx, topic)
+	is, err := r.cfg.Kafka.Compacted(ctx, topic)
 	if errors.Is(err, kafkalog.ErrDenied) {
-		w.log.Warn("the cleanup policy of a topic cannot be read: if it is compacted, it may keep an older state of a record than the newest", "topic", topic, "error", err)
+		r.log.Warn("the cleanup policy of a topic cannot be read: if it is compacted, it may keep an older state of a record than the newest", "topic", topic, "error", err)
 	} else if err != nil {
 		return false, err //nolint:wrapcheck // it names what it did
 	}
-	w.policies.mu.Lock()
-	defer w.policies.mu.Unlock()
-	if w.policies.byTopic == nil {
-		w.policies.byTopic = map[string]policy{}
-	}
-	w.policies.byTopic[topic] = policy{compacted: is, denied: err, at: now}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byTopic[topic] = policy{compacted: is, denied: err, at: now}
 	return is, err //nolint:wrapcheck // as above
 }
 
@@ -86,11 +85,11 @@ var errPartial = errors.New("its row may lack properties of its event")
 
 // partial returns errPartial with the reason if rows of a partition may lack properties that their events had. Published
 // again under the event's version, such a row would take the properties out of the topic.
-func (w *Worker) partial(ctx context.Context, p *partition) (partial, err error) {
+func (r *restater) partial(ctx context.Context, p *partition) (partial, err error) {
 	if p.unnamed.Load() {
 		return fmt.Errorf("%w: events have some that the schema does not have", errPartial), nil
 	}
-	log, ok := w.cfg.Replica.(schemaLog)
+	log, ok := r.cfg.Replica.(schemaLog)
 	if !ok {
 		return nil, nil //nolint:nilnil // nothing is known to be lacking
 	}
@@ -102,8 +101,8 @@ func (w *Worker) partial(ctx context.Context, p *partition) (partial, err error)
 }
 
 // restate publishes the rows of records whose last event of a batch was older. from is the batch's first offset.
-func (w *Worker) restate(ctx context.Context, p *partition, from int64, keys []string) error {
-	rows, ok := w.cfg.Replica.(rowReader)
+func (r *restater) restate(ctx context.Context, p *partition, from int64, keys []string) error {
+	rows, ok := r.cfg.Replica.(rowReader)
 	d := p.dataset
 	if !ok || len(keys) == 0 || d.Format != schemas.FormatCloudEvents || d.Version.Kind != schemas.VersionEvent || p.fresh-from > restateWindow {
 		return nil
@@ -111,41 +110,41 @@ func (w *Worker) restate(ctx context.Context, p *partition, from int64, keys []s
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
 	what := "kafka and mysql: publish the newest state of records in topic " + d.Topic
-	err := retry.Do(ctx, tries(w.waiting(what)), func(ctx context.Context) error {
-		is, err := w.compacted(ctx, d.Topic)
+	err := retry.Do(ctx, tries(r.faults.hook(what)), func(ctx context.Context) error {
+		is, err := r.compacted(ctx, d.Topic)
 		if errors.Is(err, kafkalog.ErrDenied) {
-			w.counts.unrestated.Add(uint64(len(keys)))
+			r.counts.unrestated.Add(uint64(len(keys)))
 			return nil
 		}
 		if err != nil || !is {
 			return err
 		}
-		records, err := w.states(ctx, p, rows, keys)
+		records, err := r.states(ctx, p, rows, keys)
 		if err != nil {
 			return err
 		}
-		_, errs := w.out.ProduceAll(ctx, d.Topic, records)
+		_, errs := r.out.ProduceAll(ctx, d.Topic, records)
 		for i, err := range errs {
 			// The worker may not write to the topic, or the state is too large for it: waiting changes neither.
 			if errors.Is(err, kafkalog.ErrTooLarge) || errors.Is(err, kafkalog.ErrRefused) {
-				w.counts.unrestated.Add(1)
-				w.log.Warn("the newest state of a record is refused by Kafka: the compacted topic keeps an older one", "topic", d.Topic, "error", err)
+				r.counts.unrestated.Add(1)
+				r.log.Warn("the newest state of a record is refused by Kafka: the compacted topic keeps an older one", "topic", d.Topic, "error", err)
 				errs[i] = nil
 			} else if err == nil {
-				w.counts.restated.Add(1)
+				r.counts.restated.Add(1)
 			}
 		}
 		return errors.Join(errs...)
 	})
 	if err == nil {
-		w.healed(what)
+		r.faults.end(what)
 	}
 	return err
 }
 
 // states reads rows and makes their events. A row of which none can be made is counted and left out.
-func (w *Worker) states(ctx context.Context, p *partition, rows rowReader, keys []string) (records []schemas.Record, err error) {
-	partial, err := w.partial(ctx, p)
+func (r *restater) states(ctx context.Context, p *partition, rows rowReader, keys []string) (records []schemas.Record, err error) {
+	partial, err := r.partial(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -159,8 +158,8 @@ func (w *Worker) states(ctx context.Context, p *partition, rows rowReader, keys 
 			err = partial
 		}
 		if err != nil {
-			w.counts.unrestated.Add(1)
-			w.log.Warn("the newest state of a record cannot be published again: the compacted topic keeps an older one", "dataset", p.dataset.Name, "error", err)
+			r.counts.unrestated.Add(1)
+			r.log.Warn("the newest state of a record cannot be published again: the compacted topic keeps an older one", "dataset", p.dataset.Name, "error", err)
 			continue
 		}
 		records = append(records, rec)

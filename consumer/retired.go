@@ -19,21 +19,21 @@ func errRetired(id kafkalog.Partition) error {
 }
 
 // followAccepted ends the generation once an operator has accepted the id of a topic that waits for it.
-func (w *Worker) followAccepted(ctx context.Context) {
+func (tw *topicWatch) followAccepted(ctx context.Context) {
 	const what = "mysql: read retired topic ids"
-	for _, p := range w.partitions() {
+	for _, p := range tw.partitions() {
 		if !p.retired {
 			continue
 		}
-		retired, err := w.cfg.Topics.Retired(ctx, p.id.Topic, p.id.TopicID)
+		retired, err := tw.cfg.Topics.Retired(ctx, p.id.Topic, p.id.TopicID)
 		switch {
 		case err != nil:
-			w.fault(what, err)
+			tw.faults.add(what, err)
 			return
 		case !retired:
-			w.consumer.Rejoin(p.generation, errAccepted)
+			tw.consumer.Rejoin(p.generation, errAccepted)
 			return
 		}
-		w.healed(what)
+		tw.faults.end(what)
 	}
 }

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -122,7 +121,7 @@ func (c *counters) emitted(n int, d time.Duration) {
 
 // Stats gives a snapshot. It may be called at any time.
 func (w *Worker) Stats() Stats {
-	c := &w.counts
+	c := w.counts
 	s := Stats{
 		Events: c.events.Load(), Rows: c.rows.Load(), Letters: c.letters.Load(), Batches: c.batches.Load(),
 		ApplyTime: time.Duration(c.applyNanos.Load()), Items: c.items.Load(), EmitTime: time.Duration(c.emitNanos.Load()),
@@ -133,7 +132,7 @@ func (w *Worker) Stats() Stats {
 		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
 		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
-		Datasets: map[string]DatasetStats{}, Paused: map[string]string{}, Waiting: map[string]time.Duration{}, Consumer: w.consumer.Stats(),
+		Datasets: w.versions.stats(), Paused: w.pauses.causes(), Waiting: w.faults.waits(), Consumer: w.consumer.Stats(),
 		Restated: c.restated.Load(), Unrestated: c.unrestated.Load(), Damaged: c.damaged.Load(), Ignored: map[string]uint64{},
 	}
 	for cause := range c.ignored {
@@ -142,20 +141,6 @@ func (w *Worker) Stats() Stats {
 		}
 	}
 	s.Foreign = w.sights.foreignOnly()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for d, v := range w.versions {
-		s.Datasets[d] = v.stats(w.now())
-	}
-	for topic, p := range w.paused {
-		s.Paused[cmp.Or(p.dataset, topic)] = p.why
-	}
-	for d, p := range w.held {
-		s.Paused[d] = p.Why
-	}
-	for what, f := range w.faults {
-		s.Waiting[what] = time.Since(f.since)
-	}
 	return s
 }
 
@@ -199,17 +184,8 @@ func (w *Worker) NotReady() []string {
 		}
 	}
 	out = append(out, w.sights.reasons()...)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for what, f := range w.faults {
-		out = append(out, fmt.Sprintf("waiting since %s for %s: %v", f.since.UTC().Format(time.RFC3339), what, f.last))
-	}
-	for topic, p := range w.paused {
-		out = append(out, p.subject(topic)+" is paused: "+p.why)
-	}
-	for d, p := range w.held {
-		out = append(out, whyHeld(d, p))
-	}
+	out = append(out, w.faults.reasons()...)
+	out = append(out, w.pauses.reasons()...)
 	sort.Strings(out)
 	return out
 }
@@ -227,48 +203,4 @@ func whyLost(p kafkalog.PartitionStats) string {
 		}
 	}
 	return fmt.Sprintf("%s/%d stands still: %s; "+mend, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
-}
-
-// fault is something of the infrastructure that the worker waits for.
-type fault struct {
-	since time.Time
-	last  error // names no keys and no values
-}
-
-func (w *Worker) fault(what string, err error) {
-	w.mu.Lock()
-	f, known := w.faults[what]
-	if !known {
-		f.since = time.Now()
-	}
-	f.last = err
-	w.faults[what] = f
-	w.mu.Unlock()
-	if !known {
-		w.log.Warn("waiting for the infrastructure", "for", what, "error", err)
-	}
-}
-
-func (w *Worker) healed(whats ...string) {
-	for _, what := range whats {
-		w.mu.Lock()
-		f, known := w.faults[what]
-		delete(w.faults, what)
-		w.mu.Unlock()
-		if known {
-			w.log.Info("going on", "after", what, "waited", time.Since(f.since).Round(time.Millisecond))
-		}
-	}
-}
-
-// forget ends a fault that something else tells of by now.
-func (w *Worker) forget(what string) {
-	w.mu.Lock()
-	delete(w.faults, what)
-	w.mu.Unlock()
-}
-
-// waiting is the retry hook that shows a fault in readiness and the log.
-func (w *Worker) waiting(what string) func(error, time.Duration) {
-	return func(err error, _ time.Duration) { w.fault(what, err) }
 }

@@ -45,67 +45,66 @@ func (s *storm) add(now time.Duration, events, letters int) (stormy bool, inWind
 }
 
 // watchStorm counts a batch, and sets the dataset aside if its letters have become a storm.
-func (w *Worker) watchStorm(ctx context.Context, d *schemas.Dataset, events, letters int) error {
-	if w.cfg.Pauses == nil || d == nil {
+func (ps *pauses) watchStorm(ctx context.Context, d *schemas.Dataset, events, letters int) error {
+	if ps.cfg.Pauses == nil || d == nil {
 		return nil
 	}
-	w.mu.Lock()
-	s := w.storms[d.Name]
+	ps.mu.Lock()
+	s := ps.storms[d.Name]
 	if s == nil {
 		s = &storm{}
-		w.storms[d.Name] = s
+		ps.storms[d.Name] = s
 	}
-	stormy, n := s.add(w.now(), events, letters)
-	_, held := w.held[d.Name]
-	w.mu.Unlock()
-	if !stormy || held {
+	stormy, n := s.add(ps.now(), events, letters)
+	ps.mu.Unlock()
+	if !stormy || ps.isNoted(d.Topic) {
 		return nil
 	}
-	w.counts.storms.Add(1)
-	if flows, err := w.flowsInStorm(ctx, d, n); err != nil || flows {
+	ps.counts.storms.Add(1)
+	if flows, err := ps.flowsInStorm(ctx, d, n); err != nil || flows {
 		return err
 	}
 	why := fmt.Sprintf("%d dead letters within %s; correct what is published, or the table, then redrive; freshet datasets resume --ignore-storms 2h lets them come", n, StormWindow)
 	const what = "mysql: note the pause of a dataset"
-	err := retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
-		if err := w.pauseLock.acquire(ctx); err != nil {
+	err := retry.Do(ctx, retry.Policy{Notify: ps.faults.hook(what)}, func(ctx context.Context) error {
+		if err := ps.following.acquire(ctx); err != nil {
 			return err
 		}
-		defer w.pauseLock.release()
-		p, err := w.cfg.Pauses.Pause(ctx, d.Name, w.cfg.Owner, why)
+		defer ps.following.release()
+		p, err := ps.cfg.Pauses.Pause(ctx, d.Name, ps.cfg.Owner, why)
 		if err == nil {
-			w.hold(d, p)
+			ps.note(d, p)
 		}
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("pause dataset %s: %w", d.Name, err)
 	}
-	w.healed(what)
+	ps.faults.end(what)
 	return nil
 }
 
 // flowsInStorm reports whether the dataset continues all the same, by its declaration or by an operator's word, and logs the
 // storm then. Counting begins again, so the log has one line for each further storm.
-func (w *Worker) flowsInStorm(ctx context.Context, d *schemas.Dataset, letters int) (flows bool, err error) {
+func (ps *pauses) flowsInStorm(ctx context.Context, d *schemas.Dataset, letters int) (flows bool, err error) {
 	const what = "mysql: read whether storms are ignored"
 	flows = d.FlowInStorms
 	if !flows {
-		err = retry.Do(ctx, retry.Policy{Notify: w.waiting(what)}, func(ctx context.Context) error {
+		err = retry.Do(ctx, retry.Policy{Notify: ps.faults.hook(what)}, func(ctx context.Context) error {
 			var err error
-			flows, err = w.cfg.Pauses.IgnoresStorms(ctx, d.Name)
+			flows, err = ps.cfg.Pauses.IgnoresStorms(ctx, d.Name)
 			return err
 		})
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", what, err)
 		}
-		w.healed(what)
+		ps.faults.end(what)
 	}
 	if flows {
-		w.mu.Lock()
-		delete(w.storms, d.Name)
-		w.mu.Unlock()
-		w.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as it was told to", "dataset", d.Name, "letters", letters, "window", StormWindow.String())
+		ps.mu.Lock()
+		delete(ps.storms, d.Name)
+		ps.mu.Unlock()
+		ps.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as it was told to", "dataset", d.Name, "letters", letters, "window", StormWindow.String())
 	}
 	return flows, nil
 }

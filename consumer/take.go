@@ -7,7 +7,6 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas/cdc"
 )
 
@@ -15,61 +14,58 @@ import (
 // between commit and emission: those events must be emitted again. The position row is behind when MySQL was restored:
 // those rows are missing. So the smaller one counts.
 func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.Assigned) ([]kafkalog.Start, error) {
-	w := (*Worker)(h)
-	switch moved, err := w.bind(ctx); {
+	switch moved, err := h.membership.bind(ctx); {
 	case err != nil:
-		w.fault("mysql: take partitions", err)
+		h.faults.add("mysql: take partitions", err)
 		return nil, fmt.Errorf("take partitions: %w", err)
 	case moved:
 		return nil, fmt.Errorf("take partitions: %w: the database is another one", kafkalog.ErrRejoin)
 	}
-	topics, err := w.observeTopics(ctx, parts)
+	topics, err := h.topics.observeTopics(ctx, parts)
 	if err != nil {
-		w.fault("kafka and mysql: topic identity", err)
+		h.faults.add("kafka and mysql: topic identity", err)
 		return nil, err
 	}
 	claims := make([]replica.Claim, len(parts))
 	for i, a := range parts {
 		claims[i] = replica.Claim{Source: a.Partition.Source(), First: a.LogStart}
 	}
-	positions, err := w.cfg.Replica.Take(ctx, w.cfg.Group, w.cfg.Owner, generation, claims)
+	positions, err := h.cfg.Replica.Take(ctx, h.cfg.Group, h.cfg.Owner, generation, claims)
 	if errors.Is(err, replica.ErrLate) {
 		return nil, fmt.Errorf("take partitions: %w: %w", kafkalog.ErrRejoin, err)
 	}
 	if err != nil {
-		w.fault("mysql: take partitions", err)
+		h.faults.add("mysql: take partitions", err)
 		return nil, fmt.Errorf("take partitions: %w", err)
 	}
-	w.healed("kafka and mysql: topic identity", "mysql: take partitions")
-	if err := w.followPauses(ctx); err != nil { // before the first batch, so that a restart does not run into a storm again
+	h.faults.end("kafka and mysql: topic identity", "mysql: take partitions")
+	if err := h.pauses.follow(ctx); err != nil { // before the first batch, so that a restart does not run into a storm again
 		return nil, fmt.Errorf("take partitions: %w", err)
 	}
 
 	starts := make([]kafkalog.Start, len(parts))
 	taken := make(map[kafkalog.Partition]*partition, len(parts))
 	for i, a := range parts {
-		at := resume(a, positions[i], w.cfg.DeadTopics)
+		at := resume(a, positions[i], h.cfg.DeadTopics)
 		if positions[i].Fresh && a.LogStart > 0 {
-			w.log.Warn("a replica begins with what Kafka still has: older records were deleted before it was there",
+			h.log.Warn("a replica begins with what Kafka still has: older records were deleted before it was there",
 				"topic", a.Partition.Topic, "partition", a.Partition.ID, "first", a.LogStart)
 		}
 		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
-		taken[a.Partition] = w.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
+		taken[a.Partition] = h.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
 		taken[a.Partition].oldest = a.LogStart
 		taken[a.Partition].generation = generation
 	}
-	w.mu.Lock()
-	w.parts = taken
-	w.mu.Unlock()
+	h.assign(taken)
 	for _, p := range taken {
 		if p.retired {
-			w.pause(p, p.unfit)
+			h.pauses.refuse(p, p.unfit)
 		}
 	}
-	context.AfterFunc(ctx, func() { w.disown(taken) }) // ctx ends with the generation
-	w.counts.generations.Add(1)
-	w.log.Info("partitions are assigned", "generation", generation, "partitions", len(parts))
-	w.checkNow()
+	context.AfterFunc(ctx, func() { h.disown(taken) }) // ctx ends with the generation
+	h.counts.generations.Add(1)
+	h.log.Info("partitions are assigned", "generation", generation, "partitions", len(parts))
+	h.checkNow()
 	return starts, nil
 }
 
@@ -101,8 +97,8 @@ type observed struct {
 	retired bool
 }
 
-func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at int64, topic observed) *partition {
-	d, _ := w.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
+func (h *handler) newPartition(id kafkalog.Partition, pos replica.Position, at int64, topic observed) *partition {
+	d, _ := h.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
 		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, read: at, settled: at,
 		ready: make(chan struct{}), over: make(chan struct{}), lock: make(laneLock, 1),
@@ -120,7 +116,7 @@ func (w *Worker) newPartition(id kafkalog.Partition, pos replica.Position, at in
 		p.markReady()
 		return p
 	}
-	for range w.lanes {
+	for range h.lanes.views {
 		p.lanes = append(p.lanes, laneState{acked: at - 1})
 	}
 	return p
@@ -140,18 +136,12 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// FlushLanes gives every lane a new root with hold: nothing cached before counts any more, and for the hold only loads from
-// the primary may fill. It may be called again after an error.
-func (w *Worker) FlushLanes(ctx context.Context) error {
-	return w.flushLanes(ctx, lane.RootRequest{})
-}
-
-// flushLanes is FlushLanes with a watermark that goes with it.
-func (w *Worker) flushLanes(ctx context.Context, more lane.RootRequest) error {
-	for _, v := range w.lanes {
-		if err := w.flushOne(ctx, v, more); err != nil {
-			return err
-		}
+// disown ends the generation of these partitions. What was reported about them is for their next owner to report.
+func (h *handler) disown(taken map[kafkalog.Partition]*partition) {
+	for _, p := range taken {
+		close(p.over)
 	}
-	return nil
+	h.pauses.disown()
+	h.faults.clear()
+	h.sights.forget()
 }

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"sync"
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
@@ -38,7 +39,26 @@ func (s DatasetStats) VersionsWentBack() bool {
 	return s.RecentSuperseded >= manySuperseded && 2*s.RecentSuperseded > s.RecentEvents
 }
 
-// versions counts one dataset. The worker's mutex guards it.
+// versionCounts count the events of each dataset.
+type versionCounts struct {
+	*core
+
+	mu        sync.Mutex
+	byDataset map[string]*versions
+}
+
+// stats returns the counts by dataset.
+func (vc *versionCounts) stats() map[string]DatasetStats {
+	vc.mu.Lock()
+	defer vc.mu.Unlock()
+	out := make(map[string]DatasetStats, len(vc.byDataset))
+	for d, v := range vc.byDataset {
+		out[d] = v.stats(vc.now())
+	}
+	return out
+}
+
+// versions counts one dataset. The mutex of versionCounts guards it.
 type versions struct {
 	total        DatasetStats
 	began        time.Duration // of the current part of the window
@@ -74,17 +94,17 @@ func (v *versions) stats(now time.Duration) DatasetStats {
 }
 
 // judged counts a batch's events that lost, and warns at most once a minute.
-func (w *Worker) judged(p *partition, pr *prepared) {
+func (vc *versionCounts) judged(p *partition, pr *prepared) {
 	lost := pr.lost
 	if p.dataset == nil {
 		return
 	}
-	now := w.now()
-	w.mu.Lock()
-	v := w.versions[p.dataset.Name]
+	now := vc.now()
+	vc.mu.Lock()
+	v := vc.byDataset[p.dataset.Name]
 	if v == nil {
 		v = &versions{warnedBack: -warnEvery, warnedEquals: -warnEvery}
-		w.versions[p.dataset.Name] = v
+		vc.byDataset[p.dataset.Name] = v
 	}
 	v.add(now, pr.events, lost)
 	v.total.Misplaced += uint64(pr.misplaced)
@@ -97,13 +117,13 @@ func (w *Worker) judged(p *partition, pr *prepared) {
 	if equals {
 		v.warnedEquals = now
 	}
-	w.mu.Unlock()
+	vc.mu.Unlock()
 	if back {
-		w.log.Warn("most events have lower versions than their rows and change nothing: late events, or a source whose versions went back, as after a restore from a backup",
+		vc.log.Warn("most events have lower versions than their rows and change nothing: late events, or a source whose versions went back, as after a restore from a backup",
 			"dataset", p.dataset.Name, "events", s.RecentEvents, "superseded", s.RecentSuperseded)
 	}
 	if equals {
-		w.log.Warn("an event has the version of its row and other content, and changes nothing: the source gives a version twice",
+		vc.log.Warn("an event has the version of its row and other content, and changes nothing: the source gives a version twice",
 			"dataset", p.dataset.Name, "topic", p.id.Topic, "partition", p.id.ID, "offset", lost.At, "conflicts", s.Conflicts)
 	}
 }

@@ -17,8 +17,8 @@ import (
 const positionsWait = 5 * time.Second
 
 // checkPositions rejoins the group if the database went back behind a partition of this worker.
-func (w *Worker) checkPositions(ctx context.Context) {
-	parts := w.partitions()
+func (c *core) checkPositions(ctx context.Context) {
+	parts := c.partitions()
 	if len(parts) == 0 {
 		return
 	}
@@ -32,9 +32,9 @@ func (w *Worker) checkPositions(ctx context.Context) {
 	}
 	for _, locked := range []bool{false, true} {
 		// A proxy may send the first read to a standby that lags; only the second one, of what looks wrong, is proof.
-		found, err := w.cfg.Replica.PositionsOf(ctx, sources, locked)
+		found, err := c.cfg.Replica.PositionsOf(ctx, sources, locked)
 		if err != nil {
-			w.log.Debug("positions are not checked", "error", err)
+			c.log.Debug("positions are not checked", "error", err)
 			return
 		}
 		if parts = behind(parts, found, reached); len(parts) == 0 {
@@ -46,8 +46,8 @@ func (w *Worker) checkPositions(ctx context.Context) {
 		}
 	}
 	p := parts[0]
-	w.wentBack(p, reached[p.source])
-	w.consumer.Rejoin(p.generation, fmt.Errorf("check position of %s/%d: %w: %w", p.id.Topic, p.id.ID, kafkalog.ErrRejoin, replica.ErrBehind))
+	c.wentBack(p, reached[p.source])
+	c.consumer.Rejoin(p.generation, fmt.Errorf("check position of %s/%d: %w: %w", p.id.Topic, p.id.ID, kafkalog.ErrRejoin, replica.ErrBehind))
 }
 
 // behind returns the partitions whose position or fence is lower than they reached. Another owner raises the fence, and no
@@ -67,8 +67,8 @@ func behind(parts []*partition, found []replica.Position, reached map[string]int
 }
 
 // wentBack counts and logs that the database is behind what p committed.
-func (w *Worker) wentBack(p *partition, reached int64) {
-	w.counts.wentBack.Add(1)
-	w.log.Error("database went back: it was restored, or a standby that lagged became the primary; what it lost is read from Kafka again",
+func (c *core) wentBack(p *partition, reached int64) {
+	c.counts.wentBack.Add(1)
+	c.log.Error("database went back: it was restored, or a standby that lagged became the primary; what it lost is read from Kafka again",
 		"topic", p.id.Topic, "partition", p.id.ID, "committed", reached)
 }

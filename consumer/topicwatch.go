@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/invalidation/lane"
 )
 
 // A topic that was made anew is a new source: nothing may be committed for the old one any more, and every lane is
@@ -26,24 +28,35 @@ func (r *renewal) fault() string {
 	return fmt.Sprintf("redis and mysql: flush every lane for topic %s, which was made anew", r.info.Name)
 }
 
+// topicWatch notes the identity of topics and flushes the lanes for those that were recreated.
+type topicWatch struct {
+	*core
+
+	lanes  *lanes
+	pauses *pauses
+
+	mu      sync.Mutex
+	counted map[string]int32 // by topic: partitions when it was last assigned
+}
+
 // observeTopics notes the topics' ids.
-func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
+func (tw *topicWatch) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
 	ids := map[string]string{}
 	for _, a := range parts {
 		ids[a.Partition.Topic] = a.Partition.TopicID
 	}
 	names := slices.Sorted(maps.Keys(ids))
-	infos, err := w.cfg.Kafka.Topics(ctx, names)
+	infos, err := tw.cfg.Kafka.Topics(ctx, names)
 	if err != nil {
 		return nil, fmt.Errorf("read topics: %w", err)
 	}
-	noted, err := w.cfg.Topics.Topics(ctx, names)
+	noted, err := tw.cfg.Topics.Topics(ctx, names)
 	if err != nil {
 		return nil, fmt.Errorf("read notes of topics: %w", err)
 	}
 	seen := make(map[string]observed, len(names))
 	for _, name := range names {
-		if seen[name], err = w.observeTopic(ctx, infos[name], ids[name], noted[name]); err != nil {
+		if seen[name], err = tw.observeTopic(ctx, infos[name], ids[name], noted[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -51,37 +64,37 @@ func (w *Worker) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (
 }
 
 // observeTopic notes a topic whose id is not the noted one. Topics that are as noted cost nothing, however many there are.
-func (w *Worker) observeTopic(ctx context.Context, info kafkalog.TopicInfo, assigned string, noted replica.Topic) (o observed, err error) {
+func (tw *topicWatch) observeTopic(ctx context.Context, info kafkalog.TopicInfo, assigned string, noted replica.Topic) (o observed, err error) {
 	madeAnew := fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
 	if info.ID != assigned {
 		return o, madeAnew
 	}
 	if noted.ID != info.ID {
-		_, err := w.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
+		_, err := tw.cfg.Topics.Observe(ctx, info.Name, info.ID, info.Partitions)
 		if errors.Is(err, replica.ErrRetired) {
 			return observed{partitions: info.Partitions, retired: true}, nil // the other topics must not wait for an operator
 		}
 		if err != nil {
 			return o, fmt.Errorf("note topic %s: %w", info.Name, err)
 		}
-		if noted, err = w.noted(ctx, info.Name); err != nil {
+		if noted, err = tw.noted(ctx, info.Name); err != nil {
 			return o, err
 		}
 		if noted.ID != info.ID {
 			return o, madeAnew
 		}
 	}
-	w.countPartitions(info, noted)
+	tw.countPartitions(info, noted)
 	o = observed{partitions: info.Partitions, noted: noted}
 	if noted.FlushPending {
-		o.renewal, err = w.renew(ctx, info)
+		o.renewal, err = tw.renew(ctx, info)
 	}
 	return o, err
 }
 
 // noted reads what is noted of a topic; the zero value if it was never observed.
-func (w *Worker) noted(ctx context.Context, name string) (replica.Topic, error) {
-	all, err := w.cfg.Topics.Topics(ctx, []string{name})
+func (tw *topicWatch) noted(ctx context.Context, name string) (replica.Topic, error) {
+	all, err := tw.cfg.Topics.Topics(ctx, []string{name})
 	if err != nil {
 		return replica.Topic{}, fmt.Errorf("read note of topic %s: %w", name, err)
 	}
@@ -89,17 +102,17 @@ func (w *Worker) noted(ctx context.Context, name string) (replica.Topic, error) 
 }
 
 // renew says loudly that a topic was made anew, and gives what has to be waited for: nothing if no lane knows the topic.
-func (w *Worker) renew(ctx context.Context, info kafkalog.TopicInfo) (*renewal, error) {
-	w.counts.renewed.Add(1)
-	w.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
-	if d, ok := w.cfg.Datasets.ByTopic(info.Name); ok && d.Cache == nil {
-		return nil, w.noteFlushed(ctx, info)
+func (tw *topicWatch) renew(ctx context.Context, info kafkalog.TopicInfo) (*renewal, error) {
+	tw.counts.renewed.Add(1)
+	tw.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
+	if d, ok := tw.cfg.Datasets.ByTopic(info.Name); ok && d.Cache == nil {
+		return nil, tw.noteFlushed(ctx, info)
 	}
 	return &renewal{info: info, done: make(chan struct{})}, nil
 }
 
-func (w *Worker) noteFlushed(ctx context.Context, info kafkalog.TopicInfo) error {
-	if err := w.cfg.Topics.Flushed(ctx, info.Name, info.ID, w.cfg.KeepDisplaced); err != nil {
+func (tw *topicWatch) noteFlushed(ctx context.Context, info kafkalog.TopicInfo) error {
+	if err := tw.cfg.Topics.Flushed(ctx, info.Name, info.ID, tw.cfg.KeepDisplaced); err != nil {
 		return fmt.Errorf("note flush for topic %s: %w", info.Name, err)
 	}
 	return nil
@@ -107,7 +120,7 @@ func (w *Worker) noteFlushed(ctx context.Context, info kafkalog.TopicInfo) error
 
 // flushRenewed flushes the lanes for the topics that were made anew, and gives the partitions that wait for nothing of
 // the kind any more.
-func (w *Worker) flushRenewed(ctx context.Context, parts []*partition) []*partition {
+func (tw *topicWatch) flushRenewed(ctx context.Context, parts []*partition) []*partition {
 	failed := map[*renewal]bool{}
 	ready := make([]*partition, 0, len(parts))
 	for _, p := range parts {
@@ -119,34 +132,34 @@ func (w *Worker) flushRenewed(ctx context.Context, parts []*partition) []*partit
 		if failed[r] {
 			continue
 		}
-		if err := w.flushFor(ctx, r.info); err != nil {
+		if err := tw.flushFor(ctx, r.info); err != nil {
 			failed[r] = true
 			if ctx.Err() == nil {
-				w.fault(r.fault(), err)
+				tw.faults.add(r.fault(), err)
 			}
 			continue
 		}
 		close(r.done)
-		w.healed(r.fault())
-		w.probePaused(ctx)
+		tw.faults.end(r.fault())
+		tw.pauses.probe(ctx)
 		ready = append(ready, p)
 	}
 	return ready
 }
 
 // flushFor flushes every lane, unless another member has done so since this one looked.
-func (w *Worker) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
-	noted, err := w.noted(ctx, info.Name)
+func (tw *topicWatch) flushFor(ctx context.Context, info kafkalog.TopicInfo) error {
+	noted, err := tw.noted(ctx, info.Name)
 	if err != nil {
 		return err
 	}
 	if noted.ID == info.ID && !noted.FlushPending {
 		return nil
 	}
-	if err := w.FlushLanes(ctx); err != nil {
+	if err := tw.lanes.flushAll(ctx, lane.RootRequest{}); err != nil {
 		return err
 	}
-	return w.noteFlushed(ctx, info)
+	return tw.noteFlushed(ctx, info)
 }
 
 // flushed says that p does not wait, or no longer, for the flush that its topic's new id asks for.
@@ -155,11 +168,11 @@ func (p *partition) flushed() bool { return p.renewal == nil || closed(p.renewal
 var errNotFlushed = errors.New("its topic was made anew, and its records must wait until every lane is flushed")
 
 // awaitFlush waits a moment for the flush that p's topic asks for, and then sets the topic aside: others need the writer.
-func (w *Worker) awaitFlush(ctx context.Context, p *partition) error {
+func (tw *topicWatch) awaitFlush(ctx context.Context, p *partition) error {
 	if p.flushed() {
 		return nil
 	}
-	t := time.NewTimer(w.cfg.CheckInterval)
+	t := time.NewTimer(tw.cfg.CheckInterval)
 	defer t.Stop()
 	select {
 	case <-p.renewal.done:
@@ -169,24 +182,24 @@ func (w *Worker) awaitFlush(ctx context.Context, p *partition) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-t.C:
-		w.pause(p, errNotFlushed)
+		tw.pauses.refuse(p, errNotFlushed)
 		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, errNotFlushed)
 	}
 }
 
 // countPartitions makes a change of a topic's partitions loud. Keys move to other partitions with it; versions keep their
 // order where publishers give them.
-func (w *Worker) countPartitions(info kafkalog.TopicInfo, noted replica.Topic) {
-	w.mu.Lock()
-	before, known := w.counted[info.Name]
-	w.counted[info.Name] = info.Partitions
-	w.mu.Unlock()
+func (tw *topicWatch) countPartitions(info kafkalog.TopicInfo, noted replica.Topic) {
+	tw.mu.Lock()
+	before, known := tw.counted[info.Name]
+	tw.counted[info.Name] = info.Partitions
+	tw.mu.Unlock()
 	if !known {
 		before = noted.Partitions
 	}
 	if before == info.Partitions {
 		return
 	}
-	w.counts.repartitioned.Add(1)
-	w.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
+	tw.counts.repartitioned.Add(1)
+	tw.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
 }
