@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"schemas/cdc":             {"schemas"},
 	"schemas/cdc/cdctest":     {"schemas"},
 	"schemas/compat":          {"schemas"},
-	"producer":                {"schemas", "internal/kafkalog", "internal/retry"},
+	"producer":                {"schemas", "internal/kafkalog", "internal/retry", "internal/kafkalog/recordbatch"},
 	"producer/outbox":         {"schemas", "internal/retry"},
 	"producer/producertest":   {"schemas", "producer"},
 	"consumer":                {"schemas", "schemas/cdc", "consumer/outgoing", "consumer/replica", "invalidation/lane", "internal/kafkalog", "internal/retry"},
@@ -46,7 +46,9 @@ var mayImport = map[string][]string{
 	},
 	"admin/console":                     {},
 	"migrations":                        {"internal/retry"},
-	"internal/kafkalog":                 {"schemas", "internal/retry"},
+	"internal/kafkalog":                 {"schemas", "internal/retry", "internal/kafkalog/recordbatch", "internal/kafkalog/wire"},
+	"internal/kafkalog/recordbatch":     {"schemas", "internal/kafkalog/wire"},
+	"internal/kafkalog/wire":            {},
 	"internal/retry":                    {},
 	"internal/listener":                 {},
 	"internal/jsonx":                    {},
@@ -76,6 +78,7 @@ var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"
 var owners = map[string][]string{
 	"github.com/segmentio/kafka-go":            {"internal/kafkalog"},
 	"github.com/segmentio/kafka-go/sasl":       {"internal/kafkalog", "producer", "consumer", "cmd/freshet"}, // users bring the mechanism
+	"github.com/segmentio/kafka-go/compress":   {"internal/kafkalog/recordbatch"},
 	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},
 	"github.com/maypok86/otter/v2":             {"invalidation"},

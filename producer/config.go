@@ -9,6 +9,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -57,11 +58,11 @@ type Config struct {
 }
 
 // check completes the configuration and refuses what cannot work.
-func (c Config) check() (Config, kafkalog.Compression, error) {
+func (c Config) check() (Config, recordbatch.Compression, error) {
 	if c.CloseTimeout < 0 {
 		return c, 0, fmt.Errorf("check CloseTimeout %s: must not be negative; 0 means %s", c.CloseTimeout, DefaultCloseTimeout)
 	}
-	codec, err := kafkalog.ParseCompression(c.Compression)
+	codec, err := recordbatch.ParseCompression(c.Compression)
 	if err != nil {
 		return c, 0, err
 	}

@@ -30,12 +30,8 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make producer: %w", err)
 	}
-	topics := make([]string, 0, cfg.Datasets.Len())
-	for _, d := range cfg.Datasets.All() {
-		topics = append(topics, d.Topic)
-	}
 	client, err := kafkalog.New(kafkalog.Config{
-		Brokers: cfg.Brokers, ClientID: cfg.ClientID, Topics: topics, TLS: cfg.TLS, GetTLS: cfg.GetTLS, SASL: cfg.SASL, Logger: cfg.Logger,
+		Brokers: cfg.Brokers, ClientID: cfg.ClientID, TLS: cfg.TLS, GetTLS: cfg.GetTLS, SASL: cfg.SASL, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make producer: %w", err)

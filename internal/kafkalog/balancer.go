@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 // stickyName is the protocol's name in the group; every member of a group must share one.
@@ -75,22 +77,22 @@ func encodeClaim(c claim) []byte {
 
 // decodeClaim reads a claim. What cannot be read claims nothing: a member of another release still gets its share.
 func decodeClaim(b []byte) claim {
-	w := &wire{b: b}
-	version := w.i8()
+	w := &wire.Reader{Rest: b}
+	version := w.I8()
 	if version != 1 && version != 2 {
 		return claim{}
 	}
-	c := claim{generation: w.i32(), parts: map[string][]int{}}
-	for n := w.count(int32(w.uvarint())); n > 0 && w.err == nil; n-- {
-		topic := string(w.take(w.uvarint()))
-		for m := w.count(int32(w.uvarint())); m > 0 && w.err == nil; m-- {
-			c.parts[topic] = append(c.parts[topic], w.uvarint())
+	c := claim{generation: w.I32(), parts: map[string][]int{}}
+	for n := w.Count(int32(w.Uvarint())); n > 0 && w.Err == nil; n-- {
+		topic := string(w.Take(w.Uvarint()))
+		for m := w.Count(int32(w.Uvarint())); m > 0 && w.Err == nil; m-- {
+			c.parts[topic] = append(c.parts[topic], w.Uvarint())
 		}
 	}
 	if version == 2 {
-		c.identity = w.identity()
+		c.identity = readIdentity(w)
 	}
-	if w.err != nil || len(w.b) > 0 {
+	if w.Err != nil || len(w.Rest) > 0 {
 		return claim{}
 	}
 	return c

@@ -20,19 +20,12 @@ import (
 // DefaultClientID is what brokers see in their logs and quotas.
 const DefaultClientID = "freshet"
 
-// metadataTTL is how old the shared transport's picture of the cluster may get. It is also the deadline of a refresh, so
-// it is never below 2 s.
-const metadataTTL = 2 * time.Second
-
 // Config says how to reach a cluster. Only Brokers is required.
 type Config struct {
 	// Brokers are host:port addresses to start from; the others are learned.
 	Brokers []string
 	// ClientID names this program to the brokers; "" means DefaultClientID.
 	ClientID string
-	// Topics are those that the shared transport keeps metadata of; nil means all of the cluster, which is costly on a
-	// big one. A producer names its topics here.
-	Topics []string
 	// TLS, if not nil, encrypts every connection. An empty ServerName means the broker's host.
 	TLS *tls.Config
 	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
@@ -50,12 +43,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Client knows one Kafka cluster. It keeps no connection open but those of the shared transport and of Config.KeepIdle, and is
-// safe for concurrent use.
+// Client knows one Kafka cluster. It keeps no connection open but those of Config.KeepIdle, and is safe for concurrent use.
 type Client struct {
 	cfg    Config
 	log    *slog.Logger
-	shared *kafka.Client // for requests that go through the transport
 	closed atomic.Bool
 	// kept has connections between questions, ranges those of readers of a range; nil: none are kept.
 	kept, ranges *pool
@@ -76,7 +67,6 @@ func New(cfg Config) (*Client, error) {
 		}
 	}
 	cfg.Brokers = slices.Clone(cfg.Brokers)
-	cfg.Topics = slices.Clone(cfg.Topics)
 	if cfg.ClientID == "" {
 		cfg.ClientID = DefaultClientID
 	}
@@ -87,29 +77,14 @@ func New(cfg Config) (*Client, error) {
 	if cfg.KeepIdle > 0 {
 		c.kept, c.ranges = &pool{client: c}, &pool{client: c}
 	}
-	c.shared = &kafka.Client{
-		Addr:    kafka.TCP(cfg.Brokers...),
-		Timeout: requestTimeout,
-		Transport: &kafka.Transport{
-			ClientID:       cfg.ClientID,
-			DialTimeout:    dialTimeout,
-			Dial:           c.open,
-			MetadataTTL:    metadataTTL,
-			MetadataTopics: cfg.Topics,
-			SASL:           cfg.SASL,
-		},
-	}
 	return c, nil
 }
 
-// Close closes the idle connections of the shared transport and lets no new connection be made. It may be called twice.
+// Close closes the idle connections and lets no new connection be made. It may be called twice.
 func (c *Client) Close() error {
-	if !c.closed.Swap(true) {
-		if c.kept != nil {
-			c.kept.close()
-			c.ranges.close()
-		}
-		c.shared.Transport.(*kafka.Transport).CloseIdleConnections()
+	if !c.closed.Swap(true) && c.kept != nil {
+		c.kept.close()
+		c.ranges.close()
 	}
 	return nil
 }
@@ -193,4 +168,60 @@ func startTLS(ctx context.Context, nc net.Conn, addr string, cfg *tls.Config) (n
 		return nil, errors.Join(err, nc.Close())
 	}
 	return tc, nil
+}
+
+// on asks the broker at addr. With Config.KeepIdle it uses a connection of an earlier question if there is one, which may have ended:
+// then fn is called once more, with a new one.
+func (c *Client) on(ctx context.Context, addr string, fn func(*conn) error) error {
+	if c.kept == nil {
+		k, err := c.dial(ctx, addr)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = k.close() }()
+		return fn(k)
+	}
+	for {
+		c.kept.prune(time.Now().Add(-c.cfg.KeepIdle))
+		l, err := c.kept.get(ctx, addr)
+		if err != nil {
+			return err
+		}
+		err = fn(l.k)
+		if answered(err) {
+			l.keep()
+			return err
+		}
+		l.drop()
+		if !l.reused || ctx.Err() != nil {
+			return err
+		}
+		c.kept.prune(time.Now()) // they are not younger than the one that ended
+	}
+}
+
+// onAny is on for any broker that can be reached, beginning with another one each time.
+func (c *Client) onAny(ctx context.Context, fn func(*conn) error) error {
+	if c.kept == nil {
+		k, err := c.bootstrap(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = k.close() }()
+		return fn(k)
+	}
+	return c.reach(ctx, func(addr string) (reached bool, err error) {
+		err = c.on(ctx, addr, func(k *conn) error {
+			err := fn(k)
+			reached = answered(err) // a kept connection may be to a broker that went away
+			return err
+		})
+		return reached, err
+	})
+}
+
+// answered reports whether a connection is in order after a question that ended with err: it was answered, perhaps with an error code.
+func answered(err error) bool {
+	var code kafka.Error
+	return err == nil || errors.As(err, &code)
 }

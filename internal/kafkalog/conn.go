@@ -3,7 +3,6 @@ package kafkalog
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +15,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/saslauthenticate"
 	"github.com/segmentio/kafka-go/protocol/saslhandshake"
 	"github.com/segmentio/kafka-go/sasl"
+
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 const (
@@ -28,10 +29,6 @@ const (
 	// maxFrame is refused before anything is allocated for it.
 	maxFrame = 64 << 20
 )
-
-// errFrame comes, wrapped, when a reply cannot be what was asked for: a bad length, a foreign correlation id, or fields
-// that overrun their frame.
-var errFrame = errors.New("malformed reply")
 
 // versionRange is what a broker says it accepts of one API.
 type versionRange struct{ min, max int16 }
@@ -210,10 +207,10 @@ func (k *conn) readFrame(ctx context.Context) ([]byte, error) {
 	}
 	n := int(int32(binary.BigEndian.Uint32(head[:]))) - 4
 	if n < 0 || n > maxFrame {
-		return nil, fmt.Errorf("read reply of broker %s: %w: length %d", k.addr, errFrame, n)
+		return nil, fmt.Errorf("read reply of broker %s: %w: length %d", k.addr, wire.ErrMalformed, n)
 	}
 	if got := int32(binary.BigEndian.Uint32(head[4:])); got != k.corr {
-		return nil, fmt.Errorf("read reply of broker %s: %w: correlation %d, want %d", k.addr, errFrame, got, k.corr)
+		return nil, fmt.Errorf("read reply of broker %s: %w: correlation %d, want %d", k.addr, wire.ErrMalformed, got, k.corr)
 	}
 	if cap(k.buf) < n {
 		k.buf = make([]byte, n)

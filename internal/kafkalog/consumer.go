@@ -49,8 +49,6 @@ type ConsumerConfig struct {
 	WatchInterval time.Duration
 	// MayJoin, if not nil, is asked before this member joins the group, and again until it returns nil.
 	MayJoin func(ctx context.Context) error
-	// Rack names this member's rack, for brokers that choose replicas by it.
-	Rack string
 	// OnLoss, if not nil, hears of records that were lost before they were read. The partition stands still until
 	// Restart. It must not block.
 	OnLoss func(Loss)

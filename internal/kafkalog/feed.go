@@ -3,6 +3,8 @@ package kafkalog
 import (
 	"sync"
 	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 )
 
 // feedState says whether a partition is being fetched.
@@ -22,7 +24,7 @@ const (
 type chunk struct {
 	run                 []byte
 	from, next          int64
-	aborted             []abortedTxn
+	aborted             []recordbatch.Aborted
 	highWater, logStart int64
 }
 
@@ -53,10 +55,10 @@ type feed struct {
 	highWater int64
 	openSince time.Time
 
-	dec       *decoder // the puller's: of the chunk being decoded
-	cur       chunk    // the puller's
-	charged   int      // the puller's: bytes of cur that are in held
-	delivered int64    // where the next batch begins
+	dec       *recordbatch.Decoder // the puller's: of the chunk being decoded
+	cur       chunk                // the puller's
+	charged   int                  // the puller's: bytes of cur that are in held
+	delivered int64                // where the next batch begins
 }
 
 const (
@@ -92,7 +94,7 @@ func (d *feed) restart(offset int64) {
 	d.held -= d.charged
 	d.queue, d.charged, d.cur = nil, 0, chunk{}
 	if d.dec != nil {
-		d.dec.close()
+		d.dec.Close()
 		d.dec = nil
 	}
 	d.next, d.delivered = offset, offset
@@ -112,15 +114,15 @@ func (d *feed) skip(to int64) {
 // slabs are used again by batches; a released batch's records are cleared before.
 type slabs struct{ pool sync.Pool }
 
-func (p *slabs) get() *slab {
-	if s, ok := p.pool.Get().(*slab); ok {
+func (p *slabs) get() *recordbatch.Slab {
+	if s, ok := p.pool.Get().(*recordbatch.Slab); ok {
 		return s
 	}
-	return new(slab)
+	return new(recordbatch.Slab)
 }
 
-func (p *slabs) put(s *slab) {
-	s.reset()
+func (p *slabs) put(s *recordbatch.Slab) {
+	s.Reset()
 	p.pool.Put(s)
 }
 
@@ -131,14 +133,14 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *Batch {
 	from, charge := d.delivered, 0
 	next := from
 	var highWater, logStart int64
-	for len(s.records) < maxRecords && s.bytes < maxBytes {
+	for len(s.Records) < maxRecords && s.Bytes < maxBytes {
 		if d.dec == nil && !f.open(d) {
 			break
 		}
-		before := d.dec.unfolded
-		done, err := d.dec.fill(s, maxRecords, maxBytes)
-		charge += f.grow(d, d.dec.unfolded-before)
-		next = d.dec.next
+		before := d.dec.Unfolded
+		done, err := d.dec.Fill(s, maxRecords, maxBytes)
+		charge += f.grow(d, d.dec.Unfolded-before)
+		next = d.dec.Next
 		highWater, logStart = d.cur.highWater, d.cur.logStart
 		if err != nil {
 			f.badRecord(d, next, err)
@@ -157,7 +159,7 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *Batch {
 	}
 	d.delivered = next
 	return &Batch{
-		Partition: d.part, From: from, Next: next, Records: s.records, HighWater: highWater, LogStart: logStart,
+		Partition: d.part, From: from, Next: next, Records: s.Records, HighWater: highWater, LogStart: logStart,
 		release: func() {
 			f.slabs.put(s)
 			f.release(d, charge)
@@ -175,9 +177,9 @@ func (f *fetcher) open(d *feed) bool {
 	d.cur = d.queue[0]
 	d.queue = d.queue[1:]
 	d.charged = len(d.cur.run)
-	d.dec = newDecoder(d.cur.run, d.delivered, d.cur.aborted)
-	d.dec.next = max(d.delivered, d.cur.from)
-	d.dec.limit = int64(max(f.share, leastWhole))
+	d.dec = recordbatch.NewDecoder(d.cur.run, d.delivered, d.cur.aborted)
+	d.dec.Next = max(d.delivered, d.cur.from)
+	d.dec.Limit = int64(max(f.share, leastWhole))
 	return true
 }
 

@@ -10,6 +10,9 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/fetch"
+
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 const (
@@ -37,16 +40,16 @@ type fetchPart struct {
 	partition                       int32
 	err                             error // nil or a kafka.Error
 	highWater, lastStable, logStart int64
-	aborted                         []abortedTxn
+	aborted                         []recordbatch.Aborted
 	run                             []byte
 }
 
 // fetch asks for committed records and waits for the first byte of them, up to wait. The broker fills its reply in the
 // order of wants, topic by topic.
-func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration, partBytes int, rack string) ([]fetchPart, error) {
+func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration, partBytes int) ([]fetchPart, error) {
 	req := &fetch.Request{
 		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxReply,
-		IsolationLevel: readCommitted, SessionEpoch: -1, RackID: rack,
+		IsolationLevel: readCommitted, SessionEpoch: -1,
 	}
 	for _, w := range wants {
 		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == w.topic })
@@ -94,34 +97,34 @@ func (k *conn) part(parts []fetchPart) {
 //	  | last stable i64 | log start i64 | aborted i32, may be -1, × { producer i64 | first i64 } | preferred i32
 //	  | records i32 size, may be -1, and bytes } }
 func parseFetch(b []byte) (code int16, parts []fetchPart, err error) {
-	w := &wire{b: b}
-	w.i32()
-	code = w.i16()
-	w.i32()
-	for nt := w.count(w.i32()); nt > 0 && w.err == nil; nt-- {
-		topic := string(w.take(int(w.i16())))
-		for np := w.count(w.i32()); np > 0 && w.err == nil; np-- {
+	w := &wire.Reader{Rest: b}
+	w.I32()
+	code = w.I16()
+	w.I32()
+	for nt := w.Count(w.I32()); nt > 0 && w.Err == nil; nt-- {
+		topic := string(w.Take(int(w.I16())))
+		for np := w.Count(w.I32()); np > 0 && w.Err == nil; np-- {
 			parts = append(parts, parsePart(w, topic))
 		}
 	}
-	if w.err == nil && len(w.b) != 0 {
-		w.err = errFrame
+	if w.Err == nil && len(w.Rest) != 0 {
+		w.Err = wire.ErrMalformed
 	}
-	return code, parts, w.err
+	return code, parts, w.Err
 }
 
-func parsePart(w *wire, topic string) fetchPart {
-	p := fetchPart{topic: topic, partition: w.i32()}
-	if e := w.i16(); e != 0 {
+func parsePart(w *wire.Reader, topic string) fetchPart {
+	p := fetchPart{topic: topic, partition: w.I32()}
+	if e := w.I16(); e != 0 {
 		p.err = kafka.Error(e)
 	}
-	p.highWater, p.lastStable, p.logStart = w.i64(), w.i64(), w.i64()
-	for n := w.count(w.i32()); n > 0 && w.err == nil; n-- {
-		p.aborted = append(p.aborted, abortedTxn{producer: w.i64(), first: w.i64()})
+	p.highWater, p.lastStable, p.logStart = w.I64(), w.I64(), w.I64()
+	for n := w.Count(w.I32()); n > 0 && w.Err == nil; n-- {
+		p.aborted = append(p.aborted, recordbatch.Aborted{Producer: w.I64(), First: w.I64()})
 	}
-	w.i32()
-	if n := w.i32(); n > 0 {
-		p.run = w.take(int(n))
+	w.I32()
+	if n := w.I32(); n > 0 {
+		p.run = w.Take(int(n))
 	}
 	return p
 }

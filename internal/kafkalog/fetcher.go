@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 const (
@@ -32,8 +35,7 @@ type fetcher struct {
 	client *Client
 	log    *slog.Logger
 	wait   time.Duration
-	share  int // bytes that a partition may hold before no more is asked for it
-	rack   string
+	share  int                // bytes that a partition may hold before no more is asked for it
 	watch  time.Duration      // how often topic ids, and the log start of partitions that are not being fetched, are asked for
 	onData func(*feed)        // something was queued
 	onLoss func(*feed, *Loss) // the feed is lost
@@ -201,7 +203,7 @@ func (f *fetcher) serve(ctx context.Context, node int32, addr string) {
 			await(ctx, r.changed, r.until)
 			continue
 		}
-		parts, err := k.fetch(ctx, r.wants, r.wait, r.partBytes, f.rack)
+		parts, err := k.fetch(ctx, r.wants, r.wait, r.partBytes)
 		if err == nil {
 			err = f.accept(ctx, k, r, parts)
 		}
@@ -292,7 +294,7 @@ func (f *fetcher) accept(ctx context.Context, k *conn, r fetchRound, parts []fet
 	for _, p := range parts {
 		i := slices.IndexFunc(r.wants, func(w fetchWant) bool { return w.topic == p.topic && w.partition == p.partition })
 		if i < 0 {
-			return errFrame
+			return wire.ErrMalformed
 		}
 		d, want := r.feeds[i], r.wants[i]
 		if errors.Is(p.err, kafka.OffsetOutOfRange) || p.err == nil && p.logStart > want.offset {
@@ -310,7 +312,7 @@ func (f *fetcher) accept(ctx context.Context, k *conn, r fetchRound, parts []fet
 
 // acceptPart queues one partition's part. An error means that the connection brought bad bytes.
 func (f *fetcher) acceptPart(d *feed, turn int, offset int64, p fetchPart) error {
-	run, next, bad := checkRun(p.run, offset)
+	run, next, bad := recordbatch.Check(p.run, offset)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if d.turn != turn || d.state != feedActive {

@@ -9,12 +9,18 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/describegroups"
+
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 // Members of one group share one database and one namespace. Members of two deployments whose operators left the group's
 // name alone would share the partitions between the databases, and each would lack half of the data. So each member says in
 // its group metadata what it writes; a member does not join, and does not stay, beside members that write something else,
 // and the leader assigns nothing to those.
+
+// describeGroupsVersion is the newest without members' instance ids; brokers have it since 2.3.
+const describeGroupsVersion = 3
 
 // ErrMixedGroup is returned, wrapped, when members of a consumer group write different databases or namespaces.
 var ErrMixedGroup = errors.New("consumer group is shared with another deployment")
@@ -46,8 +52,8 @@ func (id Identity) append(b []byte) []byte {
 	return b
 }
 
-func (w *wire) identity() Identity {
-	text := func() string { return string(w.take(w.uvarint())) }
+func readIdentity(w *wire.Reader) Identity {
+	text := func() string { return string(w.Take(w.Uvarint())) }
 	return Identity{Database: text(), Namespace: text(), Label: text()}
 }
 
@@ -88,24 +94,41 @@ func (c *Consumer) checkMembers(ctx context.Context) error {
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, coordinatorTimeout)
 	defer cancel()
-	res, err := c.client.shared.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{c.cfg.Group}})
-	if err != nil {
-		c.log.Debug("members of the group are not checked", "error", err)
+	group, err := c.client.describeGroup(ctx, c.cfg.Group)
+	if err != nil || !slices.Contains([]string{"Stable", "Empty", "Dead"}, group.GroupState) {
+		c.log.Debug("members of the group are not checked", "state", group.GroupState, "error", err)
 		return last
 	}
-	for _, g := range res.Groups {
-		if g.Error != nil || !slices.Contains([]string{"Stable", "Empty", "Dead"}, g.GroupState) {
-			c.log.Debug("members of the group are not checked", "state", g.GroupState, "error", g.Error)
-			return last
-		}
-		for _, m := range g.Members {
-			if other := decodeClaim(m.MemberMetadata.UserData).identity; !self.fits(other) {
-				return fmt.Errorf("%w: group %s: this worker writes %s, member %s at %s writes %s; set another kafka.group for one of them",
-					ErrMixedGroup, c.cfg.Group, self, m.ClientID, m.ClientHost, other)
-			}
+	for _, m := range group.Members {
+		_, data, _ := decodeSubscription(m.MemberMetadata) // a member that cannot be read claims nothing
+		if other := decodeClaim(data).identity; !self.fits(other) {
+			return fmt.Errorf("%w: group %s: this worker writes %s, member %s at %s writes %s; set another kafka.group for one of them",
+				ErrMixedGroup, c.cfg.Group, self, m.ClientID, m.ClientHost, other)
 		}
 	}
 	return nil
+}
+
+// describeGroup asks a group's coordinator for its state and members.
+func (c *Client) describeGroup(ctx context.Context, group string) (describegroups.ResponseGroup, error) {
+	var none describegroups.ResponseGroup
+	k, err := c.coordinator(ctx, group)
+	if err != nil {
+		return none, err
+	}
+	defer func() { _ = k.close() }()
+	res, err := k.roundTrip(ctx, describeGroupsVersion, &describegroups.Request{Groups: []string{group}})
+	if err != nil {
+		return none, fmt.Errorf("describe group: %w", err)
+	}
+	groups := res.(*describegroups.Response).Groups
+	if len(groups) != 1 {
+		return none, fmt.Errorf("describe group: %w: %d groups, want 1", wire.ErrMalformed, len(groups))
+	}
+	if code := groups[0].ErrorCode; code != 0 {
+		return none, fmt.Errorf("describe group: %w", kafka.Error(code))
+	}
+	return groups[0], nil
 }
 
 // mayJoin waits a moment if the group belongs to another deployment.

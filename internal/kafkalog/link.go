@@ -11,6 +11,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 // link is a connection to a group's coordinator that is opened when it is needed, and again after it failed. One goroutine
@@ -95,16 +97,16 @@ func encodeSubscription(topics []string, data []byte) []byte {
 
 // decodeSubscription accepts whatever newer versions have behind the user data.
 func decodeSubscription(b []byte) (topics []string, data []byte, err error) {
-	w := &wire{b: b}
-	w.i16()
-	for n := w.count(w.i32()); n > 0 && w.err == nil; n-- {
-		topics = append(topics, w.string())
+	w := &wire.Reader{Rest: b}
+	w.I16()
+	for n := w.Count(w.I32()); n > 0 && w.Err == nil; n-- {
+		topics = append(topics, w.Text())
 	}
-	if n := w.i32(); n > 0 {
-		data = w.take(int(n))
+	if n := w.I32(); n > 0 {
+		data = w.Take(int(n))
 	}
-	if w.err != nil {
-		return nil, nil, fmt.Errorf("read subscription: %w", w.err)
+	if w.Err != nil {
+		return nil, nil, fmt.Errorf("read subscription: %w", w.Err)
 	}
 	return topics, data, nil
 }
@@ -131,19 +133,19 @@ func decodeAssignment(b []byte) (map[string][]int32, error) {
 	if len(b) == 0 {
 		return parts, nil
 	}
-	w := &wire{b: b}
-	w.i16()
-	for n := w.count(w.i32()); n > 0 && w.err == nil; n-- {
-		t := w.string()
-		for m := w.count(w.i32()); m > 0 && w.err == nil; m-- {
-			parts[t] = append(parts[t], w.i32())
+	w := &wire.Reader{Rest: b}
+	w.I16()
+	for n := w.Count(w.I32()); n > 0 && w.Err == nil; n-- {
+		t := w.Text()
+		for m := w.Count(w.I32()); m > 0 && w.Err == nil; m-- {
+			parts[t] = append(parts[t], w.I32())
 		}
 		if slices.Sort(parts[t]); len(parts[t]) == 0 {
 			delete(parts, t)
 		}
 	}
-	if w.err != nil {
-		return nil, fmt.Errorf("read assignment: %w", w.err)
+	if w.Err != nil {
+		return nil, fmt.Errorf("read assignment: %w", w.Err)
 	}
 	return parts, nil
 }

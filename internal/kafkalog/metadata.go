@@ -12,6 +12,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 // Metadata versions: topic ids came with 10, and nothing that is used here changed up to 12.
@@ -134,56 +136,56 @@ func metadataRequest(version int16, topics []string) []byte {
 //	  { error i16 | name | id 16 | internal i8 | partitions × { error i16 | index i32 | leader i32 | epoch i32
 //	    | replicas × i32 | in sync × i32 | offline × i32 | tags } | operations i32 | tags } | …
 func parseMetadata(b []byte) (*cluster, error) {
-	w := &wire{b: b}
+	w := &wire.Reader{Rest: b}
 	cl := &cluster{brokers: map[int32]string{}, topics: map[string]topicState{}}
-	w.skipTags()
-	w.i32()
-	for n := w.compactCount(); n > 0 && w.err == nil; n-- {
-		node, host, port := w.i32(), w.compactString(), w.i32()
-		w.compactString()
-		w.skipTags()
+	w.SkipTags()
+	w.I32()
+	for n := w.CompactCount(); n > 0 && w.Err == nil; n-- {
+		node, host, port := w.I32(), w.CompactText(), w.I32()
+		w.CompactText()
+		w.SkipTags()
 		cl.brokers[node] = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
-	w.compactString()
-	cl.controller = w.i32()
-	for n := w.compactCount(); n > 0 && w.err == nil; n-- {
+	w.CompactText()
+	cl.controller = w.I32()
+	for n := w.CompactCount(); n > 0 && w.Err == nil; n-- {
 		t := parseTopic(w)
 		cl.topics[t.info.Name] = t
 	}
-	if w.err != nil {
-		return nil, w.err
+	if w.Err != nil {
+		return nil, w.Err
 	}
 	return cl, nil
 }
 
-func parseTopic(w *wire) topicState {
-	code := w.i16()
-	t := topicState{info: TopicInfo{Name: w.compactString()}}
+func parseTopic(w *wire.Reader) topicState {
+	code := w.I16()
+	t := topicState{info: TopicInfo{Name: w.CompactText()}}
 	var id [16]byte
-	copy(id[:], w.take(16))
+	copy(id[:], w.Take(16))
 	t.info.ID = base64.RawURLEncoding.EncodeToString(id[:])
-	w.i8()
-	n := w.compactCount()
+	w.I8()
+	n := w.CompactCount()
 	t.leaders = make([]leaderState, n)
 	for i := range t.leaders {
 		t.leaders[i].node = -1
 	}
-	for ; n > 0 && w.err == nil; n-- {
-		w.i16() // the leader says it too
-		index := int(w.i32())
-		l := leaderState{node: w.i32(), epoch: w.i32()}
+	for ; n > 0 && w.Err == nil; n-- {
+		w.I16() // the leader says it too
+		index := int(w.I32())
+		l := leaderState{node: w.I32(), epoch: w.I32()}
 		l.all = skipNodes(w)
 		l.isr = skipNodes(w)
 		skipNodes(w)
-		w.skipTags()
+		w.SkipTags()
 		if index < 0 || index >= len(t.leaders) {
-			w.err = errFrame
+			w.Err = wire.ErrMalformed
 			return t
 		}
 		t.leaders[index] = l
 	}
-	w.i32()
-	w.skipTags()
+	w.I32()
+	w.SkipTags()
 	t.info.Partitions = int32(len(t.leaders))
 	switch {
 	case code == int16(kafka.UnknownTopicOrPartition):
@@ -197,9 +199,9 @@ func parseTopic(w *wire) topicState {
 }
 
 // skipNodes passes over a compact array of node ids and gives its length.
-func skipNodes(w *wire) int {
-	n := w.compactCount()
-	w.take(4 * n)
+func skipNodes(w *wire.Reader) int {
+	n := w.CompactCount()
+	w.Take(4 * n)
 	return n
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -48,7 +49,7 @@ type ProducerConfig struct {
 	// DefaultMaxBatchSize. A record that is larger than MaxBatchBytes goes alone.
 	MaxBatchRecords, MaxBatchBytes int
 	// Compression of the batches.
-	Compression Compression
+	Compression recordbatch.Compression
 	// MaxIDIdle is how long an unused producer id is trusted: brokers forget it after producer.id.expiration.ms, in
 	// silence. 0 means DefaultMaxIDIdle.
 	MaxIDIdle time.Duration
@@ -59,8 +60,8 @@ type ProducerConfig struct {
 }
 
 func (c ProducerConfig) withDefaults() (ProducerConfig, error) {
-	if c.Compression < CompressionNone || c.Compression > CompressionZstd {
-		return c, fmt.Errorf("check Compression %d: want %d to %d", c.Compression, CompressionNone, CompressionZstd)
+	if c.Compression < recordbatch.CompressionNone || c.Compression > recordbatch.CompressionZstd {
+		return c, fmt.Errorf("check Compression %d: want %d to %d", c.Compression, recordbatch.CompressionNone, recordbatch.CompressionZstd)
 	}
 	for _, f := range []struct {
 		name  string
@@ -145,7 +146,7 @@ func (p *Producer) Produce(ctx context.Context, topicName string, rec schemas.Re
 	if len(rec.Key) == 0 {
 		return fmt.Errorf("produce to topic %s: %w: record without a key", topicName, ErrRefused)
 	}
-	size := recordSize(&rec)
+	size := recordbatch.Size(&rec)
 	cost := int64(size + pendingCost)
 	if cost > int64(p.cfg.MaxBufferedBytes) {
 		return fmt.Errorf("produce to topic %s: %w: %d bytes do not fit into a buffer of %d", topicName, ErrTooLarge, size, p.cfg.MaxBufferedBytes)

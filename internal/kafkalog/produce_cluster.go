@@ -14,6 +14,9 @@ import (
 	"github.com/segmentio/kafka-go/protocol/produce"
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 const (
@@ -33,25 +36,25 @@ const (
 
 // initProducerID asks for a producer id on a connection of its own. (The library's call looks for a transaction
 // coordinator first, and that makes the broker create the transaction topic.)
-func (c *Client) initProducerID(ctx context.Context, topic string) (producerState, error) {
+func (c *Client) initProducerID(ctx context.Context, topic string) (recordbatch.Producer, error) {
 	k, err := c.bootstrap(ctx)
 	if err != nil {
-		return producerState{}, err
+		return recordbatch.Producer{}, err
 	}
 	defer func() { _ = k.close() }()
 	res, err := k.roundTrip(ctx, initProducerIDVersion, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1})
 	if err != nil {
-		return producerState{}, fmt.Errorf("ask for a producer id: %w", err)
+		return recordbatch.Producer{}, fmt.Errorf("ask for a producer id: %w", err)
 	}
 	r := res.(*initproducerid.Response)
 	if r.ErrorCode == 0 {
-		return producerState{id: r.ProducerID, epoch: r.ProducerEpoch}, nil
+		return recordbatch.Producer{ID: r.ProducerID, Epoch: r.ProducerEpoch}, nil
 	}
 	code := kafka.Error(r.ErrorCode)
 	if judge(r.ErrorCode) == misconfigured {
-		return producerState{}, fmt.Errorf("ask for a producer id: %w", refusal(code, topic))
+		return recordbatch.Producer{}, fmt.Errorf("ask for a producer id: %w", refusal(code, topic))
 	}
-	return producerState{}, fmt.Errorf("ask for a producer id: %w", code)
+	return recordbatch.Producer{}, fmt.Errorf("ask for a producer id: %w", code)
 }
 
 // produceReply is a broker's answer about one batch.
@@ -78,7 +81,7 @@ func (k *conn) produce(ctx context.Context, topic string, partition int32, set [
 	r := res.(*produce.Response)
 	if len(r.Topics) != 1 || r.Topics[0].Topic != topic || len(r.Topics[0].Partitions) != 1 ||
 		r.Topics[0].Partitions[0].Partition != partition {
-		return produceReply{}, fmt.Errorf("read produce reply of broker %s: %w: not about the partition asked for", k.addr, errFrame)
+		return produceReply{}, fmt.Errorf("read produce reply of broker %s: %w: not about the partition asked for", k.addr, wire.ErrMalformed)
 	}
 	p := &r.Topics[0].Partitions[0]
 	out := produceReply{code: p.ErrorCode, base: p.BaseOffset, throttle: time.Duration(r.ThrottleTimeMs) * time.Millisecond}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 	"github.com/freshet/freshet/internal/retry"
 )
 
@@ -153,11 +154,11 @@ func (q *partition) prepare(ctx context.Context, f *flight) error {
 	if f.set != nil {
 		return nil
 	}
-	q.enc.begin()
+	q.enc.Begin()
 	for i := range q.items {
-		q.enc.add(&q.items[i].rec, q.items[i].time)
+		q.enc.Add(&q.items[i].rec, q.items[i].time)
 	}
-	set, err := q.enc.finish(q.state)
+	set, err := q.enc.Finish(q.state)
 	if err != nil {
 		return retry.Permanent(err)
 	}
@@ -300,7 +301,7 @@ func (q *partition) conclude(ctx context.Context, f *flight) error {
 func (q *partition) acknowledge(f *flight, first, last int64) {
 	n := len(q.items)
 	q.lastOffset, q.lastUsed = last, time.Now()
-	q.state.advance(n)
+	q.state.Advance(n)
 	q.p.counts.batches.Add(1)
 	q.p.counts.bytes.Add(uint64(len(f.set)))
 	q.mu.Lock()
@@ -326,7 +327,7 @@ func (q *partition) logEnd(ctx context.Context) (int64, error) {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("ask for the end of the log: %w", errFrame)
+		err = fmt.Errorf("ask for the end of the log: %w", wire.ErrMalformed)
 	}
 	return 0, q.relearn(ctx, learned, err)
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -45,8 +46,8 @@ type partition struct {
 	limitBytes    int
 
 	// The goroutine's own.
-	enc         batchEncoder
-	state       producerState
+	enc         recordbatch.Encoder
+	state       recordbatch.Producer
 	hasID       bool
 	lastUsed    time.Time // of the producer id
 	lastOffset  int64     // newest acknowledged, -1 for none
@@ -64,7 +65,7 @@ type waiter struct {
 
 func newPartition(p *Producer, t *topic, id int32) *partition {
 	return &partition{
-		p: p, topic: t, id: id, wake: make(chan struct{}, 1), lastOffset: -1, enc: batchEncoder{codec: p.cfg.Compression},
+		p: p, topic: t, id: id, wake: make(chan struct{}, 1), lastOffset: -1, enc: recordbatch.Encoder{Codec: p.cfg.Compression},
 		limitRecords: p.cfg.MaxBatchRecords, limitBytes: p.cfg.MaxBatchBytes,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -100,7 +101,7 @@ func TestProduceOverBrokerDeaths(t *testing.T) {
 
 func TestProduceRealCompressions(t *testing.T) {
 	ks := testenv.Kafka(t)
-	for codec := kafkalog.CompressionNone; codec <= kafkalog.CompressionZstd; codec++ {
+	for codec := recordbatch.CompressionNone; codec <= recordbatch.CompressionZstd; codec++ {
 		topic := ks.CreateTopic(t, 1)
 		p := startProducer(t, ks.Brokers, kafkalog.ProducerConfig{Compression: codec})
 		want := values("v", 3000)

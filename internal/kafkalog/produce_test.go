@@ -16,11 +16,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
 )
 
 func TestProduceAcknowledges(t *testing.T) {
-	for codec := kafkalog.CompressionNone; codec <= kafkalog.CompressionZstd; codec++ {
+	for codec := recordbatch.CompressionNone; codec <= recordbatch.CompressionZstd; codec++ {
 		t.Run(fmt.Sprint(codec), func(t *testing.T) {
 			t.Parallel()
 			c := fakeCluster(t, 1)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 	"github.com/freshet/freshet/internal/retry"
 )
 
@@ -31,8 +33,6 @@ type ReaderConfig struct {
 	MaxRecords, MaxBatchBytes int
 	// MaxFetchBytes bounds what one request asks for, and with it the reader's memory; 0 means 1 MiB.
 	MaxFetchBytes int
-	// Rack names the reader's rack, for brokers that choose replicas by it.
-	Rack string
 }
 
 // Reader reads a range of one partition outside any group and commits nothing. One goroutine uses it.
@@ -44,7 +44,7 @@ type Reader struct {
 	conn                *conn
 	lease               *lease // of conn, where the client keeps connections
 	epoch               int32
-	dec                 *decoder
+	dec                 *recordbatch.Decoder
 	next                int64
 	highWater, logStart int64
 	corrupt             int // times that the batch at next was bad
@@ -77,11 +77,11 @@ func (r *Reader) Read(ctx context.Context) (*Batch, error) {
 			continue
 		}
 		from := r.next
-		s := new(slab)
-		done, err := r.dec.fill(s, r.cfg.MaxRecords, r.cfg.MaxBatchBytes)
-		r.next = r.dec.next
+		s := new(recordbatch.Slab)
+		done, err := r.dec.Fill(s, r.cfg.MaxRecords, r.cfg.MaxBatchBytes)
+		r.next = r.dec.Next
 		if done || err != nil {
-			r.dec.close()
+			r.dec.Close()
 			r.dec = nil
 		}
 		if err != nil {
@@ -101,22 +101,22 @@ func (r *Reader) Read(ctx context.Context) (*Batch, error) {
 }
 
 // batch makes a batch of s, cut at Until.
-func (r *Reader) batch(s *slab, from int64) *Batch {
+func (r *Reader) batch(s *recordbatch.Slab, from int64) *Batch {
 	if u := r.cfg.Until; u > 0 && r.next > u {
-		for n := len(s.records); n > 0 && s.records[n-1].Offset >= u; n-- {
-			s.records = s.records[:n-1]
+		for n := len(s.Records); n > 0 && s.Records[n-1].Offset >= u; n-- {
+			s.Records = s.Records[:n-1]
 		}
 		r.next = u
 	}
 	return &Batch{
-		Partition: r.part, From: from, Next: r.next, Records: s.records, HighWater: r.highWater, LogStart: r.logStart,
+		Partition: r.part, From: from, Next: r.next, Records: s.Records, HighWater: r.highWater, LogStart: r.logStart,
 	}
 }
 
 // Close closes the reader's connection. It may be called twice.
 func (r *Reader) Close() error {
 	if r.dec != nil {
-		r.dec.close()
+		r.dec.Close()
 		r.dec = nil
 	}
 	if r.lease != nil { // its last request was answered
@@ -175,9 +175,9 @@ func (r *Reader) fetch(ctx context.Context) error {
 		}
 	}
 	want := fetchWant{topic: r.part.Topic, partition: r.part.ID, offset: r.next, epoch: r.epoch}
-	parts, err := r.conn.fetch(ctx, []fetchWant{want}, r.cfg.FetchWait, r.cfg.MaxFetchBytes, r.cfg.Rack)
+	parts, err := r.conn.fetch(ctx, []fetchWant{want}, r.cfg.FetchWait, r.cfg.MaxFetchBytes)
 	if err == nil && len(parts) != 1 {
-		err = fmt.Errorf("%w: %d partitions, want 1", errFrame, len(parts))
+		err = fmt.Errorf("%w: %d partitions, want 1", wire.ErrMalformed, len(parts))
 	}
 	if err != nil {
 		r.hangUp()
@@ -195,7 +195,7 @@ func (r *Reader) fetch(ctx context.Context) error {
 		return p.err
 	}
 	r.highWater, r.logStart = p.lastStable, p.logStart
-	run, next, err := checkRun(p.run, r.next)
+	run, next, err := recordbatch.Check(p.run, r.next)
 	if err != nil && next == r.next {
 		r.hangUp()
 		if r.corrupt++; r.corrupt >= corruptTries {
@@ -204,7 +204,7 @@ func (r *Reader) fetch(ctx context.Context) error {
 		return err
 	}
 	if len(run) > 0 {
-		r.dec = newDecoder(run, r.next, p.aborted)
+		r.dec = recordbatch.NewDecoder(run, r.next, p.aborted)
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func (s *session) prepare(ctx context.Context) error {
 		}
 	}
 	f := newFetcher(s.c.client, s.c.cfg.Budget, starts)
-	f.log, f.wait, f.rack, f.watch = s.log, s.c.cfg.FetchWait, s.c.cfg.Rack, s.c.cfg.WatchInterval
+	f.log, f.wait, f.watch = s.log, s.c.cfg.FetchWait, s.c.cfg.WatchInterval
 	s.fetch = f
 	s.divide(parts)
 	s.ready = make(chan *line, len(f.feeds))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
 // describeProducers is a request that the protocol library does not have; brokers have it since Apache Kafka 3.0.
@@ -78,36 +80,36 @@ func (k *conn) openTransactions(ctx context.Context, topic string, parts []int32
 //	tags | throttle i32 | topics × { name | partitions × { index i32 | error i16 | message | producers × { id i64 | epoch i32
 //	  | last sequence i32 | last time i64 | coordinator epoch i32 | transaction start i64 | tags } | tags } | tags } | tags
 func parseProducers(b []byte, out map[int32]OpenTransaction) error {
-	w := &wire{b: b}
-	w.skipTags()
-	w.i32()
+	w := &wire.Reader{Rest: b}
+	w.SkipTags()
+	w.I32()
 	var failed error
-	for nt := w.compactCount(); nt > 0 && w.err == nil; nt-- {
-		w.compactString()
-		for np := w.compactCount(); np > 0 && w.err == nil; np-- {
-			id, code := w.i32(), w.i16()
-			w.compactString()
+	for nt := w.CompactCount(); nt > 0 && w.Err == nil; nt-- {
+		w.CompactText()
+		for np := w.CompactCount(); np > 0 && w.Err == nil; np-- {
+			id, code := w.I32(), w.I16()
+			w.CompactText()
 			if code != 0 {
 				failed = kafka.Error(code)
 			}
-			for n := w.compactCount(); n > 0 && w.err == nil; n-- {
-				t := OpenTransaction{ProducerID: w.i64()}
-				w.i32()
-				w.i32()
-				t.LastWrite = time.UnixMilli(w.i64())
-				w.i32()
-				t.First = w.i64()
-				w.skipTags()
+			for n := w.CompactCount(); n > 0 && w.Err == nil; n-- {
+				t := OpenTransaction{ProducerID: w.I64()}
+				w.I32()
+				w.I32()
+				t.LastWrite = time.UnixMilli(w.I64())
+				w.I32()
+				t.First = w.I64()
+				w.SkipTags()
 				if oldest, ok := out[id]; t.First >= 0 && (!ok || t.First < oldest.First) {
 					out[id] = t
 				}
 			}
-			w.skipTags()
+			w.SkipTags()
 		}
-		w.skipTags()
+		w.SkipTags()
 	}
-	if w.err != nil {
-		return w.err
+	if w.Err != nil {
+		return w.Err
 	}
 	return failed
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -26,6 +27,8 @@ var (
 	ErrRefused = errors.New("broker refused the record")
 	// ErrDenied is returned, wrapped in a text that names the right, when this client may not do what was asked for.
 	ErrDenied = errors.New("access denied")
+	// ErrCorrupt is recordbatch's, for those who read with this package.
+	ErrCorrupt = recordbatch.ErrCorrupt
 	// ErrClosed: the producer or client is closed.
 	ErrClosed = errors.New("closed")
 	// ErrPause is what a Handler's Apply returns, wrapped, to set the batch's partitions aside: what is queued for them

@@ -31,6 +31,7 @@ func spokenVersions() []spokenVersion {
 		{protocol.LeaveGroup, 0, "group"},
 		{protocol.OffsetCommit, 5, "group"},
 		{protocol.OffsetFetch, 5, "group"},
+		{protocol.DescribeGroups, describeGroupsVersion, "group"},
 		{protocol.CreateTopics, 4, "topics"},
 		{protocol.DeleteTopics, 3, "topics"},
 		{protocol.DescribeConfigs, 1, "topics"},

@@ -1,4 +1,4 @@
-package kafkalog
+package recordbatch
 
 import (
 	"bufio"
@@ -21,7 +21,7 @@ const (
 	windowLimit = 128 << 20
 )
 
-// errUnfolds comes, wrapped, when a batch unfolds beyond streamLimit or asks for too much memory.
+// errUnfolds is returned, wrapped, when a batch unfolds beyond streamLimit or asks for too much memory.
 var errUnfolds = errors.New("batch unfolds beyond the limit")
 
 // inflate unfolds the records of a compressed batch: whole when they are not above limit, else as a stream.
@@ -132,7 +132,7 @@ func newRecordStream(codec io.ReadCloser) *recordStream {
 	return &recordStream{codec: codec, r: bufio.NewReaderSize(codec, 64<<10), left: streamLimit}
 }
 
-// next gives the bytes of one record, behind its length. A record above limit is skipped: head then has its first bytes
+// next returns the bytes of one record, behind its length. A record above limit is skipped: head then has its first bytes
 // and size tells its length.
 func (s *recordStream) next(limit int) (b []byte, size int, err error) {
 	n, err := binary.ReadVarint(s.r)

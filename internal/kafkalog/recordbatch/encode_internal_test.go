@@ -1,4 +1,4 @@
-package kafkalog
+package recordbatch
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"pgregory.net/rapid"
@@ -31,8 +30,8 @@ func plainOf(r *schemas.Record) plainRecord {
 	return p
 }
 
-// readForeign reads a record set with another client's reader, which also checks lengths and counts.
-func readForeign(set []byte) (kmsg.RecordBatch, []plainRecord, error) {
+// readElsewhere reads a record set with another client's reader, which also checks lengths and counts.
+func readElsewhere(set []byte) (kmsg.RecordBatch, []plainRecord, error) {
 	var b kmsg.RecordBatch
 	if err := b.ReadFrom(set[setPrefix:]); err != nil {
 		return b, nil, err
@@ -74,54 +73,54 @@ func drawRecord(t *rapid.T) schemas.Record {
 }
 
 func TestEncodeRoundTrip(t *testing.T) {
-	e := &batchEncoder{}
+	e := &Encoder{}
 	rapid.Check(t, func(t *rapid.T) {
-		e.codec = Compression(rapid.IntRange(0, 4).Draw(t, "codec"))
-		state := producerState{
-			id: rapid.Int64Range(0, 1<<40).Draw(t, "id"), epoch: rapid.Int16Range(0, 100).Draw(t, "epoch"),
-			sequence: rapid.Int32Range(0, 1<<31-1).Draw(t, "sequence"),
+		e.Codec = Compression(rapid.IntRange(0, 4).Draw(t, "codec"))
+		state := Producer{
+			ID: rapid.Int64Range(0, 1<<40).Draw(t, "id"), Epoch: rapid.Int16Range(0, 100).Draw(t, "epoch"),
+			Sequence: rapid.Int32Range(0, 1<<31-1).Draw(t, "sequence"),
 		}
 		recs := rapid.SliceOfN(rapid.Custom(drawRecord), 1, 40).Draw(t, "records")
 		var want []plainRecord
 		sizes := 0
-		e.begin()
+		e.Begin()
 		for i := range recs {
 			recs[i].Offset = int64(i)
-			e.add(&recs[i], recs[i].Time)
+			e.Add(&recs[i], recs[i].Time)
 			want = append(want, plainOf(&recs[i]))
-			sizes += recordSize(&recs[i])
+			sizes += Size(&recs[i])
 		}
-		set, err := e.finish(state)
+		set, err := e.Finish(state)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.codec == CompressionNone && len(set) > sizes+setPrefix+batchHeaderSize {
-			t.Fatalf("set of %d bytes, recordSize promised at most %d", len(set), sizes+setPrefix+batchHeaderSize)
+		if e.Codec == CompressionNone && len(set) > sizes+setPrefix+headerSize {
+			t.Fatalf("set of %d bytes, Size promised at most %d", len(set), sizes+setPrefix+headerSize)
 		}
-		b, got, err := readForeign(set)
+		b, got, err := readElsewhere(set)
 		if err != nil {
 			t.Fatalf("another client cannot read the batch: %v", err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("records (-want +got):\n%s", diff)
 		}
-		if b.ProducerID != state.id || b.ProducerEpoch != state.epoch || b.FirstSequence != state.sequence {
+		if b.ProducerID != state.ID || b.ProducerEpoch != state.Epoch || b.FirstSequence != state.Sequence {
 			t.Fatalf("got producer %d/%d/%d, want %+v", b.ProducerID, b.ProducerEpoch, b.FirstSequence, state)
 		}
 	})
 }
 
 func TestEncodeMaxTime(t *testing.T) {
-	e := &batchEncoder{}
-	e.begin()
+	e := &Encoder{}
+	e.Begin()
 	for _, ms := range []int64{50, 90, 10} {
-		e.add(&schemas.Record{Key: []byte("k")}, ms)
+		e.Add(&schemas.Record{Key: []byte("k")}, ms)
 	}
-	set, err := e.finish(producerState{})
+	set, err := e.Finish(Producer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, got, err := readForeign(set)
+	b, got, err := readElsewhere(set)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,9 +130,9 @@ func TestEncodeMaxTime(t *testing.T) {
 }
 
 func TestEncodeNothing(t *testing.T) {
-	e := &batchEncoder{}
-	e.begin()
-	if _, err := e.finish(producerState{}); err == nil {
+	e := &Encoder{}
+	e.Begin()
+	if _, err := e.Finish(Producer{}); err == nil {
 		t.Error("an empty batch was encoded")
 	}
 }
@@ -146,13 +145,13 @@ func sampleRecord() *schemas.Record {
 }
 
 func TestEncodeAllocatesNothing(t *testing.T) {
-	e, r := &batchEncoder{}, sampleRecord()
+	e, r := &Encoder{}, sampleRecord()
 	encode := func() {
-		e.begin()
+		e.Begin()
 		for range 1000 {
-			e.add(r, r.Time)
+			e.Add(r, r.Time)
 		}
-		if _, err := e.finish(producerState{}); err != nil {
+		if _, err := e.Finish(Producer{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,39 +162,11 @@ func TestEncodeAllocatesNothing(t *testing.T) {
 }
 
 func TestSequenceWraps(t *testing.T) {
-	s := producerState{sequence: 1<<31 - 3}
-	s.advance(5)
-	if s.sequence != 2 {
-		t.Errorf("got sequence %d, want 2", s.sequence)
+	s := Producer{Sequence: 1<<31 - 3}
+	s.Advance(5)
+	if s.Sequence != 2 {
+		t.Errorf("got sequence %d, want 2", s.Sequence)
 	}
-}
-
-func TestMurmur2KnownVectors(t *testing.T) {
-	// The vectors of Kafka's own test of its Java client.
-	for key, want := range map[string]int32{
-		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
-		"a-little-bit-longer-string":                       -1486304829,
-		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
-	} {
-		if got := int32(murmur2([]byte(key))); got != want {
-			t.Errorf("murmur2(%q) = %d, want %d", key, got, want)
-		}
-	}
-}
-
-func TestPartitionAsOthers(t *testing.T) {
-	all := make([]int, 50)
-	for i := range all {
-		all[i] = i
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		key := rapid.SliceOfN(rapid.Byte(), 1, 600).Draw(t, "key")
-		n := rapid.IntRange(1, 50).Draw(t, "partitions")
-		want := kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, all[:n]...)
-		if got := PartitionOf(key, int32(n)); int(got) != want {
-			t.Fatalf("got partition %d, want %d", got, want)
-		}
-	})
 }
 
 func TestParseCompression(t *testing.T) {
@@ -216,14 +187,14 @@ func BenchmarkEncode(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			e, r := &batchEncoder{codec: codec}, sampleRecord()
+			e, r := &Encoder{Codec: codec}, sampleRecord()
 			b.ReportAllocs()
 			for n := 0; n < b.N; n += 1000 {
-				e.begin()
+				e.Begin()
 				for range 1000 {
-					e.add(r, r.Time)
+					e.Add(r, r.Time)
 				}
-				if _, err := e.finish(producerState{}); err != nil {
+				if _, err := e.Finish(Producer{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package kafkalog
+package recordbatch
 
 import (
 	"bytes"
@@ -15,19 +15,19 @@ import (
 )
 
 // decodeRun runs both layers as the fetcher does.
-func decodeRun(b []byte, from int64, aborted []abortedTxn) (recs []schemas.Record, next int64, err error) {
-	run, end, err := checkRun(b, from)
-	d := newDecoder(run, from, aborted)
-	defer d.close()
-	s := new(slab)
-	done, derr := d.fill(s, 1<<30, 1<<60)
+func decodeRun(b []byte, from int64, aborted []Aborted) (recs []schemas.Record, next int64, err error) {
+	run, end, err := Check(b, from)
+	d := NewDecoder(run, from, aborted)
+	defer d.Close()
+	s := new(Slab)
+	done, derr := d.Fill(s, 1<<30, 1<<60)
 	if derr == nil && !done {
 		derr = errors.New("fill is not done")
 	}
-	if derr == nil && d.next != end {
-		derr = fmt.Errorf("decoder ends at %d, the run at %d", d.next, end)
+	if derr == nil && d.Next != end {
+		derr = fmt.Errorf("decoder ends at %d, the run at %d", d.Next, end)
 	}
-	return s.records, d.next, errors.Join(err, derr)
+	return s.Records, d.Next, errors.Join(err, derr)
 }
 
 func offsets(recs []schemas.Record) []int64 {
@@ -54,7 +54,7 @@ func TestDecodeGoldenBatches(t *testing.T) {
 		name    string
 		run     []byte
 		from    int64
-		aborted []abortedTxn
+		aborted []Aborted
 		want    []int64
 		next    int64
 		err     error
@@ -74,17 +74,17 @@ func TestDecodeGoldenBatches(t *testing.T) {
 		{
 			name:    "aborted beside committed of another producer",
 			run:     join(t, txn(0, 2, 1), txn(2, 2, 2), marker(4, 1, 0), txn(5, 1, 1), marker(6, 2, 1), marker(7, 1, 1), plain(8, 1)),
-			aborted: []abortedTxn{{producer: 1, first: 0}}, want: []int64{2, 3, 5, 8}, next: 9,
+			aborted: []Aborted{{Producer: 1, First: 0}}, want: []int64{2, 3, 5, 8}, next: 9,
 		},
 		{
 			name:    "aborted twice, listed out of order",
 			run:     join(t, txn(0, 1, 1), marker(1, 1, 0), txn(2, 1, 1), marker(3, 1, 1), txn(4, 1, 1), marker(5, 1, 0)),
-			aborted: []abortedTxn{{1, 4}, {1, 0}}, want: []int64{2}, next: 6,
+			aborted: []Aborted{{1, 4}, {1, 0}}, want: []int64{2}, next: 6,
 		},
 		{
 			name:    "a plain batch of a producer that aborts",
 			run:     join(t, txn(0, 1, 1), with(plain(1, 1), func(g *goldenBatch) { g.producer = 1 }), marker(2, 1, 0)),
-			aborted: []abortedTxn{{1, 0}}, want: []int64{1}, next: 3,
+			aborted: []Aborted{{1, 0}}, want: []int64{1}, next: 3,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -185,27 +185,27 @@ func TestDecodeRefusesLies(t *testing.T) {
 	}
 	b := plain(0, 1).bytes(t)
 	binary.BigEndian.PutUint32(b[8:], 48)
-	if _, _, err := checkRun(b, 0); !errors.Is(err, ErrCorrupt) {
+	if _, _, err := Check(b, 0); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("length 48: got %v, want ErrCorrupt", err)
 	}
 }
 
 func TestDecodeCutsBatches(t *testing.T) {
 	run := join(t, plain(0, 10), plain(10, 10))
-	d := newDecoder(run, 0, nil)
+	d := NewDecoder(run, 0, nil)
 	var got []int64
 	for done := false; !done; {
-		s := new(slab)
+		s := new(Slab)
 		var err error
-		if done, err = d.fill(s, 4, 1<<20); err != nil {
+		if done, err = d.Fill(s, 4, 1<<20); err != nil {
 			t.Fatal(err)
 		}
-		if len(s.records) > 4 {
-			t.Fatalf("got %d records, want at most 4", len(s.records))
+		if len(s.Records) > 4 {
+			t.Fatalf("got %d records, want at most 4", len(s.Records))
 		}
-		got = append(got, offsets(s.records)...)
-		if int64(len(got)) != d.next {
-			t.Fatalf("next: got %d after %d records", d.next, len(got))
+		got = append(got, offsets(s.Records)...)
+		if int64(len(got)) != d.Next {
+			t.Fatalf("next: got %d after %d records", d.Next, len(got))
 		}
 	}
 	if len(got) != 20 || got[19] != 19 {
@@ -250,46 +250,22 @@ func TestDecodeStreamsBeyondTheLimit(t *testing.T) {
 				return fmt.Appendf(nil, "v%d", offset)
 			}
 		})
-		d := newDecoder(g.bytes(t), 0, nil)
-		d.limit = 1 << 20
-		s := new(slab)
-		done, err := d.fill(s, 1000, 1<<30)
+		d := NewDecoder(g.bytes(t), 0, nil)
+		d.Limit = 1 << 20
+		s := new(Slab)
+		done, err := d.Fill(s, 1000, 1<<30)
 		if err != nil || !done {
 			t.Fatalf("%s: done %v, err %v", codec, done, err)
 		}
-		if len(s.records) != 40 || string(s.records[39].Value) != "v39" || s.records[20].Oversize < len(huge) || s.records[20].Value != nil {
-			t.Errorf("%s: got %d records, the large one with oversize %d", codec, len(s.records), s.records[20].Oversize)
+		if len(s.Records) != 40 || string(s.Records[39].Value) != "v39" || s.Records[20].Oversize < len(huge) || s.Records[20].Value != nil {
+			t.Errorf("%s: got %d records, the large one with oversize %d", codec, len(s.Records), s.Records[20].Oversize)
 		}
-		if d.unfolded > 4<<10 {
-			t.Errorf("%s: %d bytes kept in memory, want the small records only", codec, d.unfolded)
+		if d.Unfolded > 4<<10 {
+			t.Errorf("%s: %d bytes kept in memory, want the small records only", codec, d.Unfolded)
 		}
 		if d.stream != nil {
 			t.Errorf("%s: the codec is still open", codec)
 		}
-	}
-}
-
-// What a compressed batch unfolds to is charged to the budget, and a batch far above a partition's share is not unfolded at once.
-func TestPullUnfoldsWithinTheShare(t *testing.T) {
-	const each, share = 100_000, 256 << 10
-	g := with(plain(0, 100), func(g *goldenBatch) {
-		g.attributes |= int16(compress.Zstd)
-		g.value = func(int64) []byte { return make([]byte, each) }
-	})
-	run := g.bytes(t)
-	f := newFetcher(&Client{}, share, []Start{{Partition: Partition{Topic: "t"}}})
-	d := f.feeds[0]
-	d.queue, d.held = []chunk{{run: run, next: 100}}, len(run)
-	got := 0
-	for b := f.pull(d, 1000, share); b != nil; b = f.pull(d, 1000, share) {
-		if d.held < len(b.Records)*each || d.held > share+2*each+len(run) {
-			t.Fatalf("%d bytes are held for %d records of a batch of %d bytes, with a share of %d", d.held, len(b.Records), 100*each, share)
-		}
-		got += len(b.Records)
-		b.Release()
-	}
-	if got != 100 || d.held != 0 {
-		t.Errorf("%d of 100 records; %d bytes are held behind the last", got, d.held)
 	}
 }
 
@@ -314,14 +290,14 @@ func TestDecodeBomb(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := goldenBatch{lastDelta: 2000, attributes: int16(compress.Zstd), body: out.Bytes(), count: 2000}
-	d := newDecoder(g.bytes(t), 0, nil)
-	defer d.close()
+	d := NewDecoder(g.bytes(t), 0, nil)
+	defer d.Close()
 	var err error
 	records := 0
 	for done := false; !done && err == nil; {
-		s := new(slab)
-		done, err = d.fill(s, 100, 4<<20)
-		records += len(s.records)
+		s := new(Slab)
+		done, err = d.Fill(s, 100, 4<<20)
+		records += len(s.Records)
 	}
 	if !errors.Is(err, errUnfolds) {
 		t.Fatalf("bomb of %d bytes: got %d records, err %v; want errUnfolds", out.Len(), records, err)
@@ -335,12 +311,12 @@ func TestDecodeAllocatesNothingPerRecord(t *testing.T) {
 		body = append(body, goldenRecord(int64(i), 0, []byte("key"), []byte("value"), schemas.Header{Key: "h", Value: []byte("x")})...)
 	}
 	run := goldenBatch{lastDelta: n - 1, body: body, count: n}.bytes(t)
-	s := new(slab)
+	s := new(Slab)
 	allocs := testing.AllocsPerRun(20, func() {
-		s.reset()
-		d := newDecoder(run, 0, nil)
-		if done, err := d.fill(s, n+1, 1<<30); err != nil || !done || len(s.records) != n {
-			t.Fatalf("done %v, err %v, %d records", done, err, len(s.records))
+		s.Reset()
+		d := NewDecoder(run, 0, nil)
+		if done, err := d.Fill(s, n+1, 1<<30); err != nil || !done || len(s.Records) != n {
+			t.Fatalf("done %v, err %v, %d records", done, err, len(s.Records))
 		}
 	})
 	if allocs > 2 { // the decoder itself
@@ -366,15 +342,15 @@ func BenchmarkDecode(b *testing.B) {
 				body = out.Bytes()
 			}
 			run := goldenBatch{lastDelta: n - 1, attributes: int16(codec), body: body, count: n}.bytes(b)
-			s := new(slab)
+			s := new(Slab)
 			b.SetBytes(int64(len(run)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := checkRun(run, 0); err != nil {
+				if _, _, err := Check(run, 0); err != nil {
 					b.Fatal(err)
 				}
-				s.reset()
-				if _, err := newDecoder(run, 0, nil).fill(s, n+1, 1<<30); err != nil || len(s.records) != n {
+				s.Reset()
+				if _, err := NewDecoder(run, 0, nil).Fill(s, n+1, 1<<30); err != nil || len(s.Records) != n {
 					b.Fatal(err)
 				}
 			}
@@ -388,31 +364,31 @@ func FuzzDecode(f *testing.F) {
 	for codec := int16(1); codec <= 4; codec++ {
 		f.Add(with(plain(0, 3), func(g *goldenBatch) { g.attributes |= codec | attrTransactional }).bytes(f), int64(1), int64(-1), int64(0), true)
 	}
-	f.Fuzz(func(t *testing.T, b []byte, from, producer, first int64, mend bool) {
+	f.Fuzz(func(t *testing.T, b []byte, from, producer, first int64, fix bool) {
 		if from < 0 {
 			return
 		}
-		if mend { // let the fuzzer past the checksum
-			for rest := b; len(rest) >= batchHeader; {
+		if fix { // let the fuzzer past the checksum
+			for rest := b; len(rest) >= headerSize; {
 				n := int64(int32(binary.BigEndian.Uint32(rest[8:]))) + 12
-				if n < batchHeader || n > int64(len(rest)) {
+				if n < headerSize || n > int64(len(rest)) {
 					break
 				}
 				binary.BigEndian.PutUint32(rest[17:], crc32.Checksum(rest[21:n], crc32.MakeTable(crc32.Castagnoli)))
 				rest = rest[n:]
 			}
 		}
-		run, end, _ := checkRun(b, from)
-		d := newDecoder(run, from, []abortedTxn{{producer, first}})
-		d.limit = 1 << 16
-		defer d.close()
+		run, end, _ := Check(b, from)
+		d := NewDecoder(run, from, []Aborted{{producer, first}})
+		d.Limit = 1 << 16
+		defer d.Close()
 		last := from - 1
 		for range 1000 {
-			s := new(slab)
-			done, err := d.fill(s, 50, 1<<16)
-			for _, r := range s.records {
-				if r.Offset <= last || r.Offset >= d.next {
-					t.Fatalf("offset %d after %d, next %d", r.Offset, last, d.next)
+			s := new(Slab)
+			done, err := d.Fill(s, 50, 1<<16)
+			for _, r := range s.Records {
+				if r.Offset <= last || r.Offset >= d.Next {
+					t.Fatalf("offset %d after %d, next %d", r.Offset, last, d.Next)
 				}
 				last = r.Offset
 			}
@@ -420,29 +396,11 @@ func FuzzDecode(f *testing.F) {
 				return
 			}
 			if done {
-				if d.next != end && end > from {
-					t.Fatalf("decoder ends at %d, the run at %d", d.next, end)
+				if d.Next != end && end > from {
+					t.Fatalf("decoder ends at %d, the run at %d", d.Next, end)
 				}
 				return
 			}
 		}
-	})
-}
-
-func FuzzParseFetch(f *testing.F) {
-	w := binary.BigEndian.AppendUint32(nil, 0)
-	w = append(w, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 1)
-	w = append(w, make([]byte, 4+2+24)...)
-	w = binary.BigEndian.AppendUint32(w, 0xffffffff)
-	w = append(w, make([]byte, 4)...)
-	w = binary.BigEndian.AppendUint32(w, 3)
-	w = append(w, "abc"...)
-	if _, parts, err := parseFetch(w); err != nil || len(parts) != 1 || string(parts[0].run) != "abc" {
-		f.Fatalf("seed: parts %v, err %v", parts, err)
-	}
-	f.Add(w)
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		_, _, _ = parseFetch(b)
-		_, _ = parseMetadata(b)
 	})
 }
