@@ -64,11 +64,17 @@ var mayImport = map[string][]string{
 		"schemas", "producer", "consumer", "consumer/replica", "invalidation", "invalidation/lane", "migrations",
 		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/retry",
 	},
-	"cmd/freshet":        {anything},
-	"examples/catalog":   {"schemas", "producer", "invalidation"},
-	"examples/followers": {},
-	"examples/sessions":  {"schemas", "producer", "invalidation", "invalidation/readyours"},
-	"examples/shop":      {"schemas", "producer", "producer/outbox", "invalidation"},
+	"cmd/freshet": {anything},
+	"cmd/freshet/internal/bench": {
+		"schemas", "producer", "consumer", "consumer/replica", "invalidation", "migrations", "internal/kafkalog", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
+	},
+	"cmd/freshet/internal/config":    {"schemas", "internal/livefile"},
+	"cmd/freshet/internal/connect":   {"schemas", "producer", "consumer/replica", "invalidation", "internal/kafkalog", "internal/livefile", "cmd/freshet/internal/config"},
+	"cmd/freshet/internal/telemetry": {"schemas", "producer", "consumer", "consumer/replica", "invalidation", "consistency", "internal/livefile"},
+	"examples/catalog":               {"schemas", "producer", "invalidation"},
+	"examples/followers":             {},
+	"examples/sessions":              {"schemas", "producer", "invalidation", "invalidation/readyours"},
+	"examples/shop":                  {"schemas", "producer", "producer/outbox", "invalidation"},
 }
 
 // testOnly packages are for tests and for the program that serves them.
@@ -77,17 +83,17 @@ var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"
 // owners are the only packages that may use a dependency, outside tests. The longest path decides.
 var owners = map[string][]string{
 	"github.com/segmentio/kafka-go":            {"internal/kafkalog"},
-	"github.com/segmentio/kafka-go/sasl":       {"internal/kafkalog", "producer", "consumer", "cmd/freshet"}, // users bring the mechanism
+	"github.com/segmentio/kafka-go/sasl":       {"internal/kafkalog", "producer", "consumer", "cmd/freshet/internal/connect"}, // users bring the mechanism
 	"github.com/segmentio/kafka-go/compress":   {"internal/kafkalog/recordbatch"},
 	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},
 	"github.com/maypok86/otter/v2":             {"invalidation"},
 	"github.com/vmihailenco/msgpack/v5":        {"invalidation/msgpack"},
 	"github.com/pressly/goose/v3":              {"migrations"},
-	"github.com/prometheus/client_golang":      {"internal/telemetry", "cmd/freshet"},
+	"github.com/prometheus/client_golang":      {"cmd/freshet/internal/telemetry", "cmd/freshet"},
 	"github.com/spf13/cobra":                   {"cmd/freshet"},
 	"github.com/danielgtaylor/huma/v2":         {"admin"},
-	"github.com/knadh/koanf":                   {"internal/config"},
+	"github.com/knadh/koanf":                   {"cmd/freshet/internal/config"},
 	"github.com/dolthub/go-mysql-server":       {"cmd/freshet-dev/internal/devstack"},
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
 	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv"},

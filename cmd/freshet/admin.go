@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
-	"github.com/freshet/freshet/internal/telemetry"
 )
 
-func (p *program) adminCommand() *cobra.Command {
+func adminCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "admin",
 		Short: "Serve the admin API: state of every tier, dead letters, replays, publishing over HTTP",
@@ -37,11 +38,11 @@ func (p *program) adminCommand() *cobra.Command {
 		},
 	}
 	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "producer", "admin", "log")
-	cmd.AddCommand(p.tokenCommand(), p.openAPICommand())
+	cmd.AddCommand(tokenCommand(p), openAPICommand(p))
 	return cmd
 }
 
-func (p *program) serveCommand() *cobra.Command {
+func serveCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a worker and the admin API in one process, until interrupted",
@@ -60,7 +61,7 @@ func (p *program) serveCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) tokenCommand() *cobra.Command {
+func tokenCommand(p *program) *cobra.Command {
 	var name, role string
 	cmd := &cobra.Command{
 		Use:   "token",
@@ -87,7 +88,7 @@ func (p *program) tokenCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) openAPICommand() *cobra.Command {
+func openAPICommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use: "openapi", Short: "Print the OpenAPI 3.1 document of the admin API", Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
@@ -117,26 +118,26 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 			return usageError{err}
 		}
 	}
-	if ac.TLS, err = adminTLS(c); err != nil {
+	if ac.TLS, err = connect.AdminTLS(c); err != nil {
 		return usageError{err}
 	}
-	if ac.Datasets, err = loadDatasets(c); err != nil {
+	if ac.Datasets, err = connect.Datasets(c); err != nil {
 		return err
 	}
 	const keepIdle = 30 * time.Second // the API asks all the time
-	if ac.Kafka, err = openKafkaFor(c, keepIdle, log); err != nil {
+	if ac.Kafka, err = connect.KafkaKeeping(c, keepIdle, log); err != nil {
 		return err
 	}
 	defer ac.Kafka.Close()
 	if anyCached(ac.Datasets) {
-		rdb, err := openRedis(c)
+		rdb, err := connect.Redis(c)
 		if err != nil {
 			return err
 		}
 		defer rdb.Close()
 		ac.Redis = rdb
 	}
-	pub, err := openProducer(c, log)
+	pub, err := openPublisher(c, log)
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func serveAdmin(ctx context.Context, c config.Config, s *admin.Server, boot *boo
 	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error {
 		err := boot.until(ctx, "mysql: open the replica of the admin API", func(ctx context.Context) error {
-			opened, err := openReplica(ctx, c, ac.Logger)
+			opened, err := connect.Replica(ctx, c, ac.Logger)
 			if err != nil {
 				return err
 			}

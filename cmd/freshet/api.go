@@ -15,7 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/internal/livefile"
 )
 
@@ -34,7 +35,7 @@ func newAPIClient(c config.Client) (*apiClient, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, usageError{errors.New("client.url is no address of an admin API; its form is http://host:port")}
 	}
-	t, err := clientTLS(&livefile.Set{}, "client", config.TLS{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile})
+	t, err := connect.ClientTLS(&livefile.Set{}, "client", config.TLS{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile})
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/internal/config"
-	"github.com/freshet/freshet/schemas"
+	"github.com/freshet/freshet/cmd/freshet/internal/bench"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 )
 
-func (p *program) benchCommand() *cobra.Command {
+func benchCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure Freshet against the limit of the servers it runs on",
@@ -23,21 +20,12 @@ func (p *program) benchCommand() *cobra.Command {
 			return usageError{fmt.Errorf("say what: %s apply or latency", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.benchApplyCommand(), p.benchLatencyCommand())
+	cmd.AddCommand(benchApplyCommand(p), benchLatencyCommand(p))
 	return cmd
 }
 
-// benchFlags are the size of a benchmark.
-type benchFlags struct {
-	events     int
-	keys       int
-	partitions int
-	size       int
-	noCache    bool
-}
-
-func (p *program) benchApplyCommand() *cobra.Command {
-	var f benchFlags
+func benchApplyCommand(p *program) *cobra.Command {
+	var f bench.ApplyConfig
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Events per second through the worker, beside the bare guarded upsert on the same database",
@@ -50,51 +38,63 @@ func (p *program) benchApplyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if f.events < 1 || f.partitions < 1 || f.size < 0 {
+			if f.Events < 1 || f.Partitions < 1 || f.Size < 0 {
 				return usageError{errors.New("--events and --partitions must be at least 1, --size not negative")}
 			}
-			return p.benchApply(cmd.Context(), l.Config, f, log)
+			leanGC()
+			r, err := bench.Apply(cmd.Context(), l.Config, f, log)
+			switch {
+			case err != nil:
+				return err
+			case p.json:
+				return p.printJSON(r)
+			}
+			r.Print(p.out)
+			return nil
 		},
 	}
-	cmd.Flags().IntVar(&f.events, "events", 500_000, "events to publish")
-	cmd.Flags().IntVar(&f.keys, "keys", 0, "distinct records, chosen with a skew; 0: every event its own")
-	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of the topic")
-	cmd.Flags().IntVar(&f.size, "size", 200, "bytes of a row, about")
-	cmd.Flags().BoolVar(&f.noCache, "no-cache", false, "a dataset without cache section: no invalidation")
+	cmd.Flags().IntVar(&f.Events, "events", 500_000, "events to publish")
+	cmd.Flags().IntVar(&f.Keys, "keys", 0, "distinct records, chosen with a skew; 0: every event its own")
+	cmd.Flags().IntVar(&f.Partitions, "partitions", 8, "partitions of the topic")
+	cmd.Flags().IntVar(&f.Size, "size", 200, "bytes of a row, about")
+	cmd.Flags().BoolVar(&f.NoCache, "no-cache", false, "a dataset without cache section: no invalidation")
 	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
 	return cmd
 }
 
-// benchEvents makes the events in the order in which they are published: versions grow per record.
-type benchEvents struct {
-	dataset string
-	events  int
-	body    string
-	skew    *rand.Zipf // nil: every event is a record of its own
-	version map[int]int64
-}
-
-func newBenchEvents(dataset string, f benchFlags) *benchEvents {
-	const rest = 110 // bytes of a row that are not the body
-	b := &benchEvents{dataset: dataset, events: f.events, body: strings.Repeat("b", max(0, f.size-rest)), version: map[int]int64{}}
-	if f.keys > 0 {
-		b.skew = rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 10, uint64(f.keys-1))
+func benchLatencyCommand(p *program) *cobra.Command {
+	var f bench.LatencyConfig
+	cmd := &cobra.Command{
+		Use:   "latency",
+		Short: "Time from publish until the row is visible and until every node dropped its entry, beside the same path by hand",
+		Long: "Publishes at a rate, with caching nodes in this process. By hand means: produce, one upsert that commits by itself, one\n" +
+			"PUBLISH to as many subscribers, one after the other for each event, many events at a time: no guarantees of any kind.\n" +
+			"Each way first runs untimed for a while: a broker and a server that have just started would be measured otherwise.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			if f.Rate < 1 || f.Nodes < 1 || f.Records < 1 || f.Duration <= 0 || f.Warmup < 0 {
+				return usageError{errors.New("--rate, --nodes, --records and --duration must be positive, --warmup must not be negative")}
+			}
+			r, err := bench.Latency(cmd.Context(), l.Config, f, log)
+			switch {
+			case err != nil:
+				return err
+			case p.json:
+				return p.printJSON(r)
+			}
+			r.Print(p.out)
+			return nil
+		},
 	}
-	return b
+	cmd.Flags().IntVar(&f.Rate, "rate", 1000, "events per second")
+	cmd.Flags().IntVar(&f.Nodes, "nodes", 8, "caching nodes")
+	cmd.Flags().DurationVar(&f.Duration, "duration", 10*time.Second, "how long each way is measured")
+	cmd.Flags().DurationVar(&f.Warmup, "warmup", 5*time.Second, "how long each way runs before it is measured")
+	cmd.Flags().IntVar(&f.Records, "records", 2000, "records that change in turn")
+	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
+	return cmd
 }
-
-func (b *benchEvents) at(i int) schemas.Event {
-	n, v := i, int64(1)
-	if b.skew != nil {
-		n = int(b.skew.Uint64())
-		b.version[n]++
-		v = b.version[n]
-	}
-	id := fmt.Sprintf("r%09d", n)
-	data, _ := json.Marshal(map[string]any{
-		"id": id, "name": "Name of " + id, "email": id + "@example.com", "n": i, "active": i%2 == 0, "body": b.body,
-	})
-	return schemas.Event{Dataset: b.dataset, Key: id, Op: schemas.Upsert, Version: v, Data: data}
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

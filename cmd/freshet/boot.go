@@ -63,8 +63,7 @@ func (b *boot) until(ctx context.Context, what string, step func(ctx context.Con
 
 // incurable reports whether an error of a step stays as long as this process has its configuration.
 func incurable(err error) bool {
-	var usage usageError
-	return errors.As(err, &usage) || errors.Is(err, replica.ErrForeignNamespace) || errors.Is(err, replica.ErrForeignGroup) ||
+	return isUsage(err) || errors.Is(err, replica.ErrForeignNamespace) || errors.Is(err, replica.ErrForeignGroup) ||
 		errors.Is(err, invalidation.ErrOtherSettings)
 }
 

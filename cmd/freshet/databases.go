@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -30,14 +31,14 @@ func openDatabases(ctx context.Context, c config.Config, log *slog.Logger, set *
 			d.close()
 		}
 	}()
-	if d.main, err = openReplica(ctx, c, log); err != nil {
+	if d.main, err = connect.Replica(ctx, c, log); err != nil {
 		return nil, err
 	}
 	if d.broken, err = prepareReplica(ctx, c, d.main, set); err != nil {
 		return nil, err
 	}
 	c.Worker.Writers, c.MySQL.MaxConns = replayWriters, 0
-	if d.replays, err = openReplica(ctx, c, log); err != nil {
+	if d.replays, err = connect.Replica(ctx, c, log); err != nil {
 		return nil, err
 	}
 	if _, err = d.replays.Prepare(ctx, set.All()); err != nil {
@@ -59,4 +60,16 @@ func (d *databases) close() {
 			_ = db.Close() // nothing is written any more
 		}
 	}
+}
+
+// prepareReplica makes sure that the database belongs to the configured namespace and group, and looks at its tables.
+func prepareReplica(ctx context.Context, c config.Config, db *replica.MySQL, set *schemas.Datasets) ([]*replica.DatasetError, error) {
+	if _, err := db.Bind(ctx, c.Namespace, c.Kafka.Group); err != nil {
+		return nil, fmt.Errorf("check database: %w", err)
+	}
+	broken, err := db.Prepare(ctx, set.All())
+	if err != nil {
+		return nil, fmt.Errorf("check replica tables: %w", err)
+	}
+	return broken, nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 )
 
-func (p *program) datasetsCommand() *cobra.Command {
+func datasetsCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "datasets",
 		Short: "List datasets, and set one aside or let it go on",
@@ -25,11 +25,11 @@ func (p *program) datasetsCommand() *cobra.Command {
 			return usageError{fmt.Errorf("say what: %s list, pause or resume", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.datasetsList(), p.datasetsPause(), p.datasetsResume())
+	cmd.AddCommand(datasetsList(p), datasetsPause(p), datasetsResume(p))
 	return cmd
 }
 
-func (p *program) datasetsList() *cobra.Command {
+func datasetsList(p *program) *cobra.Command {
 	return p.apiCommand(&cobra.Command{
 		Use: "list", Short: "Say which datasets are declared, paused, and have open dead letters", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
@@ -56,8 +56,8 @@ func (p *program) datasetsList() *cobra.Command {
 	})
 }
 
-func (p *program) datasetsPause() *cobra.Command {
-	return p.datasetsChange(&cobra.Command{
+func datasetsPause(p *program) *cobra.Command {
+	return datasetsChange(p, &cobra.Command{
 		Use: "pause DATASET", Short: "Set a dataset aside on all workers until it is resumed, also beyond their restart",
 	}, "pause", "", func(map[string]any) {}, func(name string, raw json.RawMessage) error {
 		var pause replica.Pause
@@ -69,9 +69,9 @@ func (p *program) datasetsPause() *cobra.Command {
 	})
 }
 
-func (p *program) datasetsResume() *cobra.Command {
+func datasetsResume(p *program) *cobra.Command {
 	var ignore time.Duration
-	cmd := p.datasetsChange(&cobra.Command{
+	cmd := datasetsChange(p, &cobra.Command{
 		Use: "resume DATASET", Short: "Let a paused dataset go on; workers notice within seconds",
 	}, "resume", "by hand", func(body map[string]any) {
 		if ignore > 0 {
@@ -96,7 +96,7 @@ func (p *program) datasetsResume() *cobra.Command {
 }
 
 // datasetsChange makes a command that does to a dataset what the verb says, with what add puts into the body, through the admin API, which writes the audit log.
-func (p *program) datasetsChange(cmd *cobra.Command, verb, reason string, add func(body map[string]any), done func(name string, raw json.RawMessage) error) *cobra.Command {
+func datasetsChange(p *program, cmd *cobra.Command, verb, reason string, add func(body map[string]any), done func(name string, raw json.RawMessage) error) *cobra.Command {
 	cmd.Args = args(cobra.ExactArgs(1))
 	p.apiCommand(cmd, func(ctx context.Context, a *apiClient, args []string) error {
 		if reason == "" {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -21,7 +22,7 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 )
 
-func (p *program) deadlettersCommand() *cobra.Command {
+func deadlettersCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deadletters",
 		Short: "List, group, show, edit, redrive and discard dead letters",
@@ -32,7 +33,7 @@ func (p *program) deadlettersCommand() *cobra.Command {
 			return usageError{fmt.Errorf("say what: %s list, groups, show, edit, redrive or discard", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.lettersList(), p.lettersGroups(), p.lettersShow(), p.lettersEdit(), p.lettersRedrive(), p.lettersDiscard())
+	cmd.AddCommand(lettersList(p), lettersGroups(p), lettersShow(p), lettersEdit(p), lettersRedrive(p), lettersDiscard(p))
 	return cmd
 }
 
@@ -104,7 +105,7 @@ const (
 	usualLetters = 100
 )
 
-func (p *program) lettersList() *cobra.Command {
+func lettersList(p *program) *cobra.Command {
 	var f letterFlags
 	var state, after string
 	cmd := p.apiCommand(&cobra.Command{
@@ -177,7 +178,7 @@ func (f *letterFlags) read(ctx context.Context, a *apiClient, state, after strin
 	}
 }
 
-func (p *program) lettersGroups() *cobra.Command {
+func lettersGroups(p *program) *cobra.Command {
 	return p.apiCommand(&cobra.Command{
 		Use: "groups", Short: "Say what is wrong with the open dead letters, most frequent first", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
@@ -198,7 +199,7 @@ func (p *program) lettersGroups() *cobra.Command {
 	})
 }
 
-func (p *program) lettersShow() *cobra.Command {
+func lettersShow(p *program) *cobra.Command {
 	var data bool
 	cmd := p.apiCommand(&cobra.Command{
 		Use: "show ID | SOURCE OFFSET [INDEX]", Short: "Show one dead letter beside its record's row and shared entry; content only with --data", Args: args(cobra.RangeArgs(1, 3)),
@@ -215,14 +216,14 @@ func (p *program) lettersShow() *cobra.Command {
 		if p.json {
 			return p.printRaw(raw)
 		}
-		return p.printLetter(&l)
+		return printLetter(p.out, &l)
 	})
 	cmd.Flags().BoolVar(&data, "data", false, "show headers and content too; needs the role operator")
 	return cmd
 }
 
-func (p *program) printLetter(l *admin.ShownLetter) error {
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+func printLetter(out io.Writer, l *admin.ShownLetter) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range []struct {
 		name  string
 		value any

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"text/tabwriter"
 
@@ -16,7 +17,7 @@ import (
 
 // lettersChange makes a command that changes the letters it is told to by a filter, through the admin API, which writes
 // the audit log. A forgotten filter must not mean all.
-func (p *program) lettersChange(cmd *cobra.Command, path string, usual int, answered func(raw json.RawMessage) error) *cobra.Command {
+func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answered func(raw json.RawMessage) error) *cobra.Command {
 	var f letterFlags
 	var all, dryRun bool
 	var why string
@@ -57,8 +58,8 @@ func (p *program) lettersChange(cmd *cobra.Command, path string, usual int, answ
 	return cmd
 }
 
-func (p *program) lettersDiscard() *cobra.Command {
-	return p.lettersChange(&cobra.Command{Use: "discard", Short: "Give up open dead letters; they are kept, and count no more"},
+func lettersDiscard(p *program) *cobra.Command {
+	return lettersChange(p, &cobra.Command{Use: "discard", Short: "Give up open dead letters; they are kept, and count no more"},
 		"/v1/deadletters/discards", 100_000, func(raw json.RawMessage) error {
 			var d admin.Discard
 			if err := json.Unmarshal(raw, &d); err != nil {
@@ -76,18 +77,18 @@ func (p *program) lettersDiscard() *cobra.Command {
 		})
 }
 
-func (p *program) lettersRedrive() *cobra.Command {
-	return p.lettersChange(&cobra.Command{
+func lettersRedrive(p *program) *cobra.Command {
+	return lettersChange(p, &cobra.Command{
 		Use: "redrive", Short: "Apply the events of open dead letters again, under the versions that they came with",
 		Long: "Applies each letter's event by the same guarded statements as a worker: one whose record is as new or newer changes nothing\n" +
 			"and is superseded; one that is still bad stays open with the reason of now. Nothing is published to the dataset's topic.\n" +
 			"Cache entries of rows that changed are invalidated through the topic freshet.invalidations.<namespace>.\n\n" +
 			"It is one request. For many letters, or at a limited rate: freshet replay start DATASET --action redrive, which can be\n" +
 			"paused, and which another worker takes over.",
-	}, "/v1/deadletters/redrives", 1000, p.printRedrive)
+	}, "/v1/deadletters/redrives", 1000, func(raw json.RawMessage) error { return printRedrive(p.out, raw) })
 }
 
-func (p *program) printRedrive(raw json.RawMessage) error {
+func printRedrive(out io.Writer, raw json.RawMessage) error {
 	var r admin.Redrive
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("read answer: %w", err)
@@ -97,9 +98,9 @@ func (p *program) printRedrive(raw json.RawMessage) error {
 		applied = "would be applied"
 	}
 	n := func(o replica.Outcome) int64 { return r.Outcomes[string(o)] }
-	fmt.Fprintf(p.out, "%d %s, %d stale, %d invalid, %d can never be redriven, %d not open any more\n", n(replica.OutcomeApplied), applied,
+	fmt.Fprintf(out, "%d %s, %d stale, %d invalid, %d can never be redriven, %d not open any more\n", n(replica.OutcomeApplied), applied,
 		n(replica.OutcomeStale), n(replica.OutcomeInvalid), n(replica.OutcomeUnfit), n(replica.OutcomeClosed))
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, l := range r.Samples {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%q\tversion %d\t%s\t%s\n", l.Outcome, l.ID, l.Dataset, l.Key, l.Version, l.Reason, l.Detail)
 	}
@@ -107,10 +108,10 @@ func (p *program) printRedrive(raw json.RawMessage) error {
 		return err
 	}
 	if r.Left > 0 {
-		fmt.Fprintf(p.out, "%d more are meant and were left out: freshet replay start DATASET --action redrive takes any number\n", r.Left)
+		fmt.Fprintf(out, "%d more are meant and were left out: freshet replay start DATASET --action redrive takes any number\n", r.Left)
 	}
 	if !r.Token.IsZero() {
-		fmt.Fprintf(p.out, "token %s\n", r.Token)
+		fmt.Fprintf(out, "token %s\n", r.Token)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func letterIDOf(a []string) (id replica.LetterID, err error) {
 	return id, nil
 }
 
-func (p *program) lettersEdit() *cobra.Command {
+func lettersEdit(p *program) *cobra.Command {
 	var file, key, reason string
 	var version int64
 	var dryRun bool
@@ -55,7 +55,7 @@ func (p *program) lettersEdit() *cobra.Command {
 			return err
 		}
 		body := map[string]any{"why": reason, "dry_run": dryRun}
-		if data, err := p.editData(file); err != nil {
+		if data, err := editData(p, file); err != nil {
 			return err
 		} else if data != nil {
 			body["data"] = data
@@ -71,7 +71,7 @@ func (p *program) lettersEdit() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.printEdit(raw, &e)
+		return printEdit(p, raw, &e)
 	})
 	fs := cmd.Flags()
 	fs.StringVar(&file, "data", "", "file with the corrected state, a JSON object; -: standard input")
@@ -83,7 +83,7 @@ func (p *program) lettersEdit() *cobra.Command {
 }
 
 // editData reads the corrected state; nil without a file, which suits a letter of a delete.
-func (p *program) editData(file string) (json.RawMessage, error) {
+func editData(p *program, file string) (json.RawMessage, error) {
 	var in io.Reader
 	switch file {
 	case "":
@@ -110,7 +110,7 @@ func (p *program) editData(file string) (json.RawMessage, error) {
 	return data, nil
 }
 
-func (p *program) printEdit(raw json.RawMessage, e *admin.Edit) error {
+func printEdit(p *program, raw json.RawMessage, e *admin.Edit) error {
 	if p.json {
 		return p.printRaw(raw)
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
@@ -60,7 +61,7 @@ const (
 	maxSkew              = 2 * time.Second
 )
 
-func (p *program) doctorCommand() *cobra.Command {
+func doctorCommand(p *program) *cobra.Command {
 	var noCanary bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -73,7 +74,7 @@ func (p *program) doctorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			set, err := loadDatasets(l.Config)
+			set, err := connect.Datasets(l.Config)
 			if err != nil {
 				return err
 			}
@@ -84,7 +85,7 @@ func (p *program) doctorCommand() *cobra.Command {
 				d.canary = 0
 			}
 			d.examine(ctx)
-			return p.printFindings(d.findings)
+			return printFindings(p, d.findings)
 		},
 	}
 	cmd.Flags().BoolVar(&noCanary, "no-canary", false, "look only, send nothing")
@@ -92,7 +93,7 @@ func (p *program) doctorCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) printFindings(findings []Finding) error {
+func printFindings(p *program, findings []Finding) error {
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		if a.Bad != b.Bad {
 			if a.Bad {
@@ -163,7 +164,7 @@ func (d *doctor) examine(ctx context.Context) {
 }
 
 func (d *doctor) examineKafka(ctx context.Context) {
-	k, err := openKafka(d.cfg, d.log)
+	k, err := connect.Kafka(d.cfg, d.log)
 	if err != nil {
 		d.bad("kafka-settings", "", "correct the kafka settings", "%v", err)
 		return
@@ -220,7 +221,7 @@ func (d *doctor) examineTransactions(ctx context.Context, topic string) {
 }
 
 func (d *doctor) examineMySQL(ctx context.Context) {
-	db, err := openReplica(ctx, d.cfg, d.log)
+	db, err := connect.Replica(ctx, d.cfg, d.log)
 	if err != nil {
 		d.bad("mysql-unreachable", "", "start the server, or correct mysql.dsn and the user's grants", "%v", err)
 		return
@@ -279,7 +280,7 @@ func (d *doctor) examineRedis(ctx context.Context) {
 	if !anyCached(d.set) {
 		return
 	}
-	rdb, err := openRedis(d.cfg)
+	rdb, err := connect.Redis(d.cfg)
 	if err != nil {
 		d.bad("redis-settings", "", "correct redis.url", "%v", err)
 		return

@@ -155,7 +155,7 @@ func (d *doctor) examineNodes(ctx context.Context) {
 
 // sendCanary invalidates a name that nobody uses: it goes from Kafka through a worker into a lane and to every node.
 func (d *doctor) sendCanary(ctx context.Context) {
-	p, err := openProducer(d.cfg, d.log)
+	p, err := openPublisher(d.cfg, d.log)
 	if err != nil {
 		d.bad("canary-publish", "", "correct the producer settings", "%v", err)
 		return

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 )
 
 // Exit codes.
@@ -29,7 +31,8 @@ func main() {
 	os.Exit(code)
 }
 
-// program is what a run of the command touches of the outside, so that tests can run it in process.
+// program is what one run has from outside (its streams, environment and global flags), so that tests can run it in process.
+// Each command is a function that takes it.
 type program struct {
 	in       io.Reader
 	out, err io.Writer
@@ -41,13 +44,13 @@ type program struct {
 	json       bool
 }
 
-// usageError is an error of the one who called; it ends with exit code 2.
+// usageError is an error in the flags or arguments; the process ends with exit code 2. config.UsageError is one in the settings.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// run gives the exit code: 0 done, 1 failed, 2 wrong usage. An error is one line that says what to do.
+// run returns the exit code: 0 done, 1 failed, 2 wrong usage. An error is one line that says what to do.
 func run(ctx context.Context, args []string, p program) int {
 	root := p.command() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)
@@ -58,12 +61,18 @@ func run(ctx context.Context, args []string, p program) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintf(printable{p.err}, "freshet: %v\n", err)
 	}
-	var usage usageError
-	if errors.As(err, &usage) {
+	if isUsage(err) {
 		return exitUsage
 	}
 	return exitFailed
 }
 
-// errReported ends a command whose failure was already told.
+// isUsage reports whether the user must change flags, arguments or settings.
+func isUsage(err error) bool {
+	var usage usageError
+	var setting config.UsageError
+	return errors.As(err, &usage) || errors.As(err, &setting)
+}
+
+// errReported is returned by a command that has already printed its failure.
 var errReported = errors.New("failed")

@@ -14,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet/freshet/internal/telemetry"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/testenv"
 )
 

@@ -5,19 +5,21 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
 )
 
-func (p *program) migrateCommand() *cobra.Command {
+func migrateCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Make or upgrade Freshet's tables, and the tables and topics of datasets",
@@ -27,21 +29,21 @@ func (p *program) migrateCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(
-		p.migrateStep("up", "Make or upgrade Freshet's own tables", func(ctx context.Context, m *migrations.Migrations) error {
+		migrateStep(p, "up", "Make or upgrade Freshet's own tables", func(ctx context.Context, m *migrations.Migrations) error {
 			done, err := m.Up(ctx)
 			if err != nil && len(done) == 0 {
 				return inWords(err)
 			}
-			return errors.Join(inWords(err), p.printSteps(done, "applied", "nothing to do: the tables are up to date"))
+			return errors.Join(inWords(err), printSteps(p, done, "applied", "nothing to do: the tables are up to date"))
 		}),
-		p.migrateStep("status", "Say which migrations ran", func(ctx context.Context, m *migrations.Migrations) error {
+		migrateStep(p, "status", "Say which migrations ran", func(ctx context.Context, m *migrations.Migrations) error {
 			all, err := m.Status(ctx)
 			if err != nil {
 				return err
 			}
-			return p.printSteps(all, "", "there are no migrations")
+			return printSteps(p, all, "", "there are no migrations")
 		}),
-		p.migrateStep("down", "Take back the newest migration; what its table held is lost", func(ctx context.Context, m *migrations.Migrations) error {
+		migrateStep(p, "down", "Take back the newest migration; what its table held is lost", func(ctx context.Context, m *migrations.Migrations) error {
 			step, ok, err := m.Down(ctx)
 			if err != nil {
 				return err
@@ -50,15 +52,15 @@ func (p *program) migrateCommand() *cobra.Command {
 			if ok {
 				done = append(done, step)
 			}
-			return p.printSteps(done, "taken back", "nothing to take back")
+			return printSteps(p, done, "taken back", "nothing to take back")
 		}),
-		p.migrateDatasets(),
-		p.migrateNamespace(),
+		migrateDatasets(p),
+		migrateNamespace(p),
 	)
 	return cmd
 }
 
-func (p *program) migrateStep(name, short string, do func(context.Context, *migrations.Migrations) error) *cobra.Command {
+func migrateStep(p *program, name, short string, do func(context.Context, *migrations.Migrations) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,7 +68,7 @@ func (p *program) migrateStep(name, short string, do func(context.Context, *migr
 			if err != nil {
 				return err
 			}
-			db, err := openMigrations(l.Config)
+			db, err := connect.Migrations(l.Config)
 			if err != nil {
 				return err
 			}
@@ -82,7 +84,7 @@ func (p *program) migrateStep(name, short string, do func(context.Context, *migr
 	return cmd
 }
 
-func (p *program) printSteps(steps []migrations.Step, what, none string) error {
+func printSteps(p *program, steps []migrations.Step, what, none string) error {
 	if p.json {
 		if steps == nil {
 			steps = []migrations.Step{}
@@ -113,7 +115,7 @@ type datasetFlags struct {
 	partitions, replication int
 }
 
-func (p *program) migrateDatasets() *cobra.Command {
+func migrateDatasets(p *program) *cobra.Command {
 	var f datasetFlags
 	cmd := &cobra.Command{
 		Use:   "datasets",
@@ -127,14 +129,14 @@ func (p *program) migrateDatasets() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			set, err := loadDatasets(l.Config)
+			set, err := connect.Datasets(l.Config)
 			if err != nil {
 				return err
 			}
 			if err := f.check(set); err != nil {
 				return usageError{err}
 			}
-			return p.runMigrateDatasets(cmd.Context(), l.Config, set, f, log)
+			return runMigrateDatasets(cmd.Context(), p, l.Config, set, f, log)
 		},
 	}
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print what would be done and do nothing")
@@ -199,8 +201,8 @@ type datasetsReport struct {
 }
 
 // runMigrateDatasets prints what it is about to do before it does anything; a JSON report comes at the end.
-func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) error {
-	db, err := openDDL(c)
+func runMigrateDatasets(ctx context.Context, p *program, c config.Config, set *schemas.Datasets, f datasetFlags, log *slog.Logger) error {
+	db, err := connect.DDL(c)
 	if err != nil {
 		return err
 	}
@@ -231,7 +233,7 @@ func (p *program) runMigrateDatasets(ctx context.Context, c config.Config, set *
 		report.Topics = append(report.Topics, spec.Name)
 	}
 	if !p.json {
-		p.printDatasets(report)
+		printDatasets(p.out, report)
 	}
 	if !f.dryRun {
 		if err := ddl.Execute(ctx, db); err != nil {
@@ -260,20 +262,20 @@ func inWords(err error) error {
 	return err
 }
 
-func (p *program) printDatasets(r datasetsReport) {
+func printDatasets(w io.Writer, r datasetsReport) {
 	for _, s := range r.Statements {
-		fmt.Fprintln(p.out, s)
+		fmt.Fprintln(w, s)
 	}
 	for _, t := range r.Topics {
-		fmt.Fprintf(p.out, "topic %s\n", t)
+		fmt.Fprintf(w, "topic %s\n", t)
 	}
 	for _, e := range r.Problems {
-		fmt.Fprintf(p.out, "PROBLEM %s\n", e)
+		fmt.Fprintf(w, "PROBLEM %s\n", e)
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(p.out, "note: %s\n", n)
+		fmt.Fprintf(w, "note: %s\n", n)
 	}
 	if len(r.Statements)+len(r.Topics)+len(r.Problems) == 0 {
-		fmt.Fprintln(p.out, "nothing to do: tables, cache hashes and topics are up to date")
+		fmt.Fprintln(w, "nothing to do: tables, cache hashes and topics are up to date")
 	}
 }

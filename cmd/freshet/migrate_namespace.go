@@ -9,10 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 )
 
-func (p *program) migrateNamespace() *cobra.Command {
+func migrateNamespace(p *program) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "namespace",
@@ -26,7 +27,7 @@ func (p *program) migrateNamespace() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.runMigrateNamespace(cmd.Context(), l.Config, dryRun, log)
+			return runMigrateNamespace(cmd.Context(), p, l.Config, dryRun, log)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print what would be done and do nothing")
@@ -43,8 +44,8 @@ type bindingReport struct {
 	GroupTo string `json:"group"`
 }
 
-func (p *program) runMigrateNamespace(ctx context.Context, c config.Config, dryRun bool, log *slog.Logger) error {
-	db, err := openReplica(ctx, c, log)
+func runMigrateNamespace(ctx context.Context, p *program, c config.Config, dryRun bool, log *slog.Logger) error {
+	db, err := connect.Replica(ctx, c, log)
 	if err != nil {
 		return err
 	}

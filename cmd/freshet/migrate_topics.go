@@ -8,8 +8,9 @@ import (
 	"log/slog"
 	"strconv"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -46,7 +47,7 @@ func planTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f d
 		return plan, nil
 	}
 	var err error
-	if plan.client, err = openKafka(c, log); err != nil {
+	if plan.client, err = connect.Kafka(c, log); err != nil {
 		return plan, err
 	}
 	for _, spec := range wantedTopics(c, set, f) {

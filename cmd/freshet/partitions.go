@@ -14,13 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
 
-func (p *program) partitionsCommand() *cobra.Command {
+func partitionsCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partitions",
 		Short: "Let partitions continue that wait for a decision",
@@ -29,7 +30,7 @@ func (p *program) partitionsCommand() *cobra.Command {
 			return usageError{fmt.Errorf("say what: %s restart or accept", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.partitionsRestart(), p.partitionsAccept())
+	cmd.AddCommand(partitionsRestart(p), partitionsAccept(p))
 	return cmd
 }
 
@@ -43,7 +44,7 @@ type restartReport struct {
 	At    int64 `json:"at"`
 }
 
-func (p *program) partitionsRestart() *cobra.Command {
+func partitionsRestart(p *program) *cobra.Command {
 	var at, who string
 	cmd := &cobra.Command{
 		Use:   "restart TOPIC/PARTITION",
@@ -59,12 +60,12 @@ func (p *program) partitionsRestart() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		db, err := openReplica(cmd.Context(), l.Config, log)
+		db, err := connect.Replica(cmd.Context(), l.Config, log)
 		if err != nil {
 			return err
 		}
 		defer db.Close()
-		kafka, err := openKafka(l.Config, slog.New(slog.DiscardHandler))
+		kafka, err := connect.Kafka(l.Config, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

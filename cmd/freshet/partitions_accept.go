@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 )
 
 // acceptReport is what partitions accept prints with --json.
@@ -16,7 +17,7 @@ type acceptReport struct {
 	Accepted bool   `json:"accepted"`
 }
 
-func (p *program) partitionsAccept() *cobra.Command {
+func partitionsAccept(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "accept TOPIC",
 		Short: "Let a topic be read again under an id that another one had replaced",
@@ -31,12 +32,12 @@ func (p *program) partitionsAccept() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		db, err := openReplica(cmd.Context(), l.Config, log)
+		db, err := connect.Replica(cmd.Context(), l.Config, log)
 		if err != nil {
 			return err
 		}
 		defer db.Close()
-		kafka, err := openKafka(l.Config, slog.New(slog.DiscardHandler))
+		kafka, err := connect.Kafka(l.Config, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

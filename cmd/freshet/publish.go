@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -38,7 +42,7 @@ type publishFlags struct {
 	quiet   bool
 }
 
-func (p *program) publishCommand() *cobra.Command {
+func publishCommand(p *program) *cobra.Command {
 	var f publishFlags
 	cmd := &cobra.Command{
 		Use:   "publish [DATASET [KEY]]",
@@ -50,19 +54,19 @@ func (p *program) publishCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pub, err := openProducer(l.Config, log)
+			pub, err := openPublisher(l.Config, log)
 			if err != nil {
 				return err
 			}
 			defer pub.Close()
 			if len(a) == 2 {
-				return p.publishOne(cmd.Context(), pub, a[0], a[1], f)
+				return publishOne(cmd.Context(), p, pub, a[0], a[1], f)
 			}
 			var dataset string
 			if len(a) == 1 {
 				dataset = a[0]
 			}
-			return p.publishLines(cmd.Context(), pub, dataset, f)
+			return publishLines(cmd.Context(), p, pub, dataset, f)
 		},
 	}
 	cmd.Flags().StringVar(&f.data, "data", "", "the record's full state as a JSON object")
@@ -74,7 +78,7 @@ func (p *program) publishCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *program) publishOne(ctx context.Context, pub *publisher, dataset, key string, f publishFlags) error {
+func publishOne(ctx context.Context, p *program, pub *publisher, dataset, key string, f publishFlags) error {
 	ev := schemas.Event{Dataset: dataset, Key: key, Op: schemas.Upsert, Version: f.version, Data: []byte(f.data)}
 	switch {
 	case f.remove:
@@ -96,7 +100,7 @@ func (p *program) publishOne(ctx context.Context, pub *publisher, dataset, key s
 	return nil
 }
 
-func (p *program) publishLines(ctx context.Context, pub *publisher, dataset string, f publishFlags) error {
+func publishLines(ctx context.Context, p *program, pub *publisher, dataset string, f publishFlags) error {
 	in, size := p.in, int64(0)
 	if f.input != "-" {
 		file, err := os.Open(f.input)
@@ -136,4 +140,31 @@ func (p *program) publishLines(ctx context.Context, pub *publisher, dataset stri
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// publisher is a producer with the datasets, which the key of a line is made with.
+type publisher struct {
+	*producer.Producer
+	datasets *schemas.Datasets
+}
+
+// openPublisher opens a producer of all datasets.
+func openPublisher(c config.Config, log *slog.Logger) (*publisher, error) {
+	set, err := connect.Datasets(c)
+	if err != nil {
+		return nil, err
+	}
+	p, err := connect.Producer(c, set, log)
+	if err != nil {
+		return nil, err
+	}
+	return &publisher{Producer: p, datasets: set}, nil
+}
+
+func (p *publisher) names() string {
+	var names []string
+	for _, d := range p.datasets.All() {
+		names = append(names, d.Name)
+	}
+	return strings.Join(names, ", ")
 }

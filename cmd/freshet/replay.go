@@ -16,33 +16,33 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 )
 
-func (p *program) replayCommand() *cobra.Command {
+func replayCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "replay", Short: "Apply past events again, through the guards of live ones", Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usageError{fmt.Errorf("say what: %s start, status, watch, pause, resume, cancel, limit or list", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.replayStart(), p.replayList(), p.replayLimit())
-	cmd.AddCommand(p.replayOne("status", "Print a replay", func(ctx context.Context, a *apiClient, id, _ string) error {
+	cmd.AddCommand(replayStart(p), replayList(p), replayLimit(p))
+	cmd.AddCommand(replayOne(p, "status", "Print a replay", func(ctx context.Context, a *apiClient, id, _ string) error {
 		var r admin.Replay
 		raw, err := a.call(ctx, http.MethodGet, "/v1/replays/"+id, nil, &r)
-		return p.printReplay(raw, &r, err)
+		return printReplay(p, raw, &r, err)
 	}))
-	cmd.AddCommand(p.replayOne("watch", "Follow a replay until it ends", func(ctx context.Context, a *apiClient, id, _ string) error {
-		return p.watchReplay(ctx, a, id)
+	cmd.AddCommand(replayOne(p, "watch", "Follow a replay until it ends", func(ctx context.Context, a *apiClient, id, _ string) error {
+		return watchReplay(ctx, p, a, id)
 	}))
 	for verb, short := range map[string]string{"pause": "Set a replay aside", "resume": "Let a paused replay go on", "cancel": "End a replay; what it applied stays"} {
-		cmd.AddCommand(p.replayOne(verb, short, func(ctx context.Context, a *apiClient, id, reason string) error {
+		cmd.AddCommand(replayOne(p, verb, short, func(ctx context.Context, a *apiClient, id, reason string) error {
 			var r admin.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+id+"/"+verb, map[string]string{"reason": reason}, &r)
-			return p.printReplay(raw, &r, err)
+			return printReplay(p, raw, &r, err)
 		}))
 	}
 	return cmd
 }
 
-func (p *program) replayOne(verb, short string, do func(ctx context.Context, a *apiClient, id, reason string) error) *cobra.Command {
+func replayOne(p *program, verb, short string, do func(ctx context.Context, a *apiClient, id, reason string) error) *cobra.Command {
 	var reason string
 	cmd := p.apiCommand(&cobra.Command{Use: verb + " ID", Short: short, Args: args(cobra.ExactArgs(1))},
 		func(ctx context.Context, a *apiClient, args []string) error {
@@ -54,7 +54,7 @@ func (p *program) replayOne(verb, short string, do func(ctx context.Context, a *
 	return cmd
 }
 
-func (p *program) replayLimit() *cobra.Command {
+func replayLimit(p *program) *cobra.Command {
 	var rate, names int
 	var cmd *cobra.Command
 	cmd = p.apiCommand(&cobra.Command{Use: "limit ID", Short: "Change the limits of a replay while it runs", Args: args(cobra.ExactArgs(1))},
@@ -70,7 +70,7 @@ func (p *program) replayLimit() *cobra.Command {
 			}
 			var r admin.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+url.PathEscape(args[0])+"/limits", body, &r)
-			return p.printReplay(raw, &r, err)
+			return printReplay(p, raw, &r, err)
 		})
 	cmd.Flags().IntVar(&rate, "rate", 0, "events a second; 0: 5000")
 	cmd.Flags().IntVar(&names, "invalidation-rate", 0, "names a second; 0: no limit of their own")
@@ -79,7 +79,7 @@ func (p *program) replayLimit() *cobra.Command {
 
 const rebuildAction = string(replica.ActionRebuild)
 
-func (p *program) replayStart() *cobra.Command {
+func replayStart(p *program) *cobra.Command {
 	var apply, watch, rebuild, dropOld, acceptLoss bool
 	var key string
 	body := map[string]any{}
@@ -153,13 +153,13 @@ func (p *program) replayStart() *cobra.Command {
 		var r admin.Replay
 		raw, err := a.call(ctx, http.MethodPost, "/v1/replays", body, &r, headers...)
 		if err != nil || !watch {
-			return p.printReplay(raw, &r, err)
+			return printReplay(p, raw, &r, err)
 		}
-		return p.watchReplay(ctx, a, r.ID)
+		return watchReplay(ctx, p, a, r.ID)
 	})
 }
 
-func (p *program) replayList() *cobra.Command {
+func replayList(p *program) *cobra.Command {
 	var after string
 	var limit int
 	cmd := p.apiCommand(&cobra.Command{Use: "list", Short: "Print replays, newest first", Args: args(cobra.NoArgs)},
@@ -214,7 +214,7 @@ func replays(ctx context.Context, a *apiClient, after string, limit int) ([]admi
 }
 
 // watchReplay prints a replay as it goes; the exit code is 1 unless it ends well.
-func (p *program) watchReplay(ctx context.Context, a *apiClient, id string) error {
+func watchReplay(ctx context.Context, p *program, a *apiClient, id string) error {
 	var last admin.Replay
 	var raw json.RawMessage
 	live := isTerminal(p.err) && !p.json
@@ -232,7 +232,7 @@ func (p *program) watchReplay(ctx context.Context, a *apiClient, id string) erro
 	if live {
 		fmt.Fprintln(p.err)
 	}
-	if err := p.printReplay(raw, &last, err); err != nil {
+	if err := printReplay(p, raw, &last, err); err != nil {
 		return err
 	}
 	if last.State != "done" {
@@ -257,7 +257,7 @@ func replayBar(r *admin.Replay) string {
 	return fmt.Sprintf("[%s%s] %3.0f %%  %.0f/s  %s", strings.Repeat("=", n), strings.Repeat(" ", replayBarWidth-n), 100*share, speed, r.State)
 }
 
-func (p *program) printReplay(raw json.RawMessage, r *admin.Replay, err error) error {
+func printReplay(p *program, raw json.RawMessage, r *admin.Replay, err error) error {
 	if err != nil {
 		return err
 	}

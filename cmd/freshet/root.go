@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/internal/config"
-	"github.com/freshet/freshet/internal/telemetry"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 )
 
 // command builds the tree of subcommands.
@@ -35,10 +35,10 @@ func (p *program) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(p.workerCommand(), p.publishCommand(), p.migrateCommand(), p.datasetsCommand(), p.deadlettersCommand(), p.configCommand(), p.versionCommand(), p.benchCommand())
-	root.AddCommand(p.schemaCommand(), p.partitionsCommand())
+	root.AddCommand(workerCommand(p), publishCommand(p), migrateCommand(p), datasetsCommand(p), deadlettersCommand(p), configCommand(p), versionCommand(p), benchCommand(p))
+	root.AddCommand(schemaCommand(p), partitionsCommand(p))
 	root.AddCommand(devCommand())
-	root.AddCommand(p.adminCommand(), p.serveCommand(), p.lagCommand(), p.nodesCommand(), p.inspectCommand(), p.replayCommand(), p.doctorCommand(), p.verifyCommand())
+	root.AddCommand(adminCommand(p), serveCommand(p), lagCommand(p), nodesCommand(p), inspectCommand(p), replayCommand(p), doctorCommand(p), verifyCommand(p))
 	return root
 }
 

@@ -11,13 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )
 
-func (p *program) schemaCommand() *cobra.Command {
+func schemaCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "schema",
 		Short: "Compare, check and show schemas of datasets; no server is needed",
@@ -26,11 +27,11 @@ func (p *program) schemaCommand() *cobra.Command {
 			return usageError{fmt.Errorf("say what: %s compat, lint, ddl or hash", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(p.schemaCompat(), p.schemaLint(), p.schemaDDL(), p.schemaHash())
+	cmd.AddCommand(schemaCompat(p), schemaLint(p), schemaDDL(p), schemaHash(p))
 	return cmd
 }
 
-func (p *program) schemaCompat() *cobra.Command {
+func schemaCompat(p *program) *cobra.Command {
 	var cfg compat.Config
 	cmd := &cobra.Command{
 		Use:   "compat OLD NEW",
@@ -44,7 +45,7 @@ func (p *program) schemaCompat() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := p.printCompat(report); err != nil {
+			if err := printCompat(p, report); err != nil {
 				return err
 			}
 			if report.Answer != compat.Safe {
@@ -80,11 +81,11 @@ func compare(older, newer string, cfg compat.Config) (compat.Report, error) {
 		}
 		return compat.Schemas(was, is, cfg), nil
 	}
-	was, err := loadDatasets(config.Config{Datasets: older})
+	was, err := connect.Datasets(config.Config{Datasets: older})
 	if err != nil {
 		return compat.Report{}, err
 	}
-	is, err := loadDatasets(config.Config{Datasets: newer})
+	is, err := connect.Datasets(config.Config{Datasets: newer})
 	if err != nil {
 		return compat.Report{}, err
 	}
@@ -117,7 +118,7 @@ func readSchema(name string) (*schemas.Schema, error) {
 	return s, nil
 }
 
-func (p *program) printCompat(r compat.Report) error {
+func printCompat(p *program, r compat.Report) error {
 	if p.json {
 		return p.printJSON(r)
 	}
@@ -146,7 +147,7 @@ type ddlReport struct {
 	Statements []string `json:"statements"`
 }
 
-func (p *program) schemaDDL() *cobra.Command {
+func schemaDDL(p *program) *cobra.Command {
 	dialect := ""
 	view := false
 	cmd := &cobra.Command{
@@ -161,11 +162,11 @@ func (p *program) schemaDDL() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		set, err := loadDatasets(l.Config)
+		set, err := connect.Datasets(l.Config)
 		if err != nil {
 			return err
 		}
-		ds, err := declared(set, a[0])
+		ds, err := connect.Dataset(set, a[0])
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -19,7 +20,7 @@ type sectionHash struct {
 	Names map[string]map[string]string `json:"names"`
 }
 
-func (p *program) schemaHash() *cobra.Command {
+func schemaHash(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hash [DATASET]",
 		Short: "Print the hashes of cache sections, for followers in other languages",
@@ -33,13 +34,13 @@ func (p *program) schemaHash() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		set, err := loadDatasets(l.Config)
+		set, err := connect.Datasets(l.Config)
 		if err != nil {
 			return err
 		}
 		all := set.All()
 		if len(a) == 1 {
-			ds, err := declared(set, a[0])
+			ds, err := connect.Dataset(set, a[0])
 			if err != nil {
 				return err
 			}
@@ -48,13 +49,13 @@ func (p *program) schemaHash() *cobra.Command {
 			}
 			all = []*schemas.Dataset{ds}
 		}
-		return p.printHashes(all)
+		return printHashes(p, all)
 	}
 	config.Bind(cmd.Flags(), "datasets", "log")
 	return cmd
 }
 
-func (p *program) printHashes(all []*schemas.Dataset) error {
+func printHashes(p *program, all []*schemas.Dataset) error {
 	lines := []sectionHash{}
 	for _, ds := range all {
 		if ds.Cache != nil {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )
@@ -30,7 +30,7 @@ type lintLine struct {
 	Text    string `json:"text"`
 }
 
-func (p *program) schemaLint() *cobra.Command {
+func schemaLint(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint [DIR]",
 		Short: "Check the declarations and schemas of a folder of datasets, and give advice",
@@ -45,14 +45,14 @@ func (p *program) schemaLint() *cobra.Command {
 			if len(a) == 1 {
 				dir = a[0]
 			}
-			return p.printLint(lintFolder(dir))
+			return printLint(p, lintFolder(dir))
 		},
 	}
 	config.Bind(cmd.Flags(), "datasets", "log")
 	return cmd
 }
 
-func (p *program) printLint(lines []lintLine) error {
+func printLint(p *program, lines []lintLine) error {
 	failed := slices.ContainsFunc(lines, func(l lintLine) bool { return l.Level == lintError })
 	if p.json {
 		if err := p.printJSON(lines); err != nil {

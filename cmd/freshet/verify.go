@@ -9,10 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -22,7 +23,7 @@ func openSampler(c config.Config, wc *consumer.Config, db *replica.MySQL, log *s
 	if c.Worker.Samples < 0 {
 		return nil, func() {}, nil
 	}
-	rdb, err := openRedis(c)
+	rdb, err := connect.Redis(c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -41,7 +42,7 @@ func openSampler(c config.Config, wc *consumer.Config, db *replica.MySQL, log *s
 	return s, closeAll, nil
 }
 
-func (p *program) verifyCommand() *cobra.Command {
+func verifyCommand(p *program) *cobra.Command {
 	var v verification
 	cmd := &cobra.Command{
 		Use:   "verify [DATASET...]",
@@ -58,7 +59,7 @@ func (p *program) verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.printReport(&r)
+			return printReport(p, &r)
 		},
 	}
 	cmd.Flags().IntVar(&v.records, "records", 1000, "most rows of each dataset; 0: all")
@@ -82,14 +83,14 @@ func (v *verification) run(ctx context.Context, c config.Config, log *slog.Logge
 	if v.after != "" && len(names) != 1 {
 		return consistency.Report{}, usageError{fmt.Errorf("--after: needs exactly one dataset")}
 	}
-	set, err := loadDatasets(c)
+	set, err := connect.Datasets(c)
 	if err != nil {
 		return consistency.Report{}, err
 	}
 	which := set.All()
 	if len(names) > 0 {
 		for _, name := range names {
-			if _, err := declared(set, name); err != nil {
+			if _, err := connect.Dataset(set, name); err != nil {
 				return consistency.Report{}, err
 			}
 		}
@@ -98,12 +99,12 @@ func (v *verification) run(ctx context.Context, c config.Config, log *slog.Logge
 	if !slices.ContainsFunc(which, func(d *schemas.Dataset) bool { return d.Cache != nil }) {
 		return consistency.Report{}, usageError{fmt.Errorf("no dataset has a cache section, so nothing of them is cached")}
 	}
-	db, err := openReplica(ctx, c, log)
+	db, err := connect.Replica(ctx, c, log)
 	if err != nil {
 		return consistency.Report{}, err
 	}
 	defer db.Close()
-	rdb, err := openRedis(c)
+	rdb, err := connect.Redis(c)
 	if err != nil {
 		return consistency.Report{}, err
 	}
@@ -119,7 +120,7 @@ func (v *verification) run(ctx context.Context, c config.Config, log *slog.Logge
 	return r, nil
 }
 
-func (p *program) printReport(r *consistency.Report) error {
+func printReport(p *program, r *consistency.Report) error {
 	if p.json {
 		if err := p.printJSON(r); err != nil {
 			return err

@@ -11,7 +11,7 @@ import (
 // version is a variable because the linker sets it, at release, by -ldflags "-X main.version=v1.2.3".
 var version = ""
 
-func (p *program) versionCommand() *cobra.Command {
+func versionCommand(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this binary",

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -18,18 +21,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/internal/telemetry"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
 )
 
-func (p *program) workerCommand() *cobra.Command {
+func workerCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Carry changes from Kafka into MySQL, Redis and every node, until interrupted",
@@ -76,11 +80,11 @@ type workerProcess struct {
 // follows as soon as the servers let it.
 func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside besideWorker) error {
 	leanGC()
-	set, err := loadDatasets(c)
+	set, err := connect.Datasets(c)
 	if err != nil {
 		return err
 	}
-	kafka, err := openKafka(c, log)
+	kafka, err := connect.Kafka(c, log)
 	if err != nil {
 		return err
 	}
@@ -126,18 +130,18 @@ func (p *workerProcess) notReady() []string {
 // work boots the worker and runs it; reading it from top to bottom is the order of the boot.
 func (p *workerProcess) work(ctx context.Context, address string) error {
 	c, set, log := p.c, p.set, p.log
-	held, err := hold(c)
+	held, err := connect.Hold(c)
 	if err != nil {
 		return err
 	}
 	var emitter *invalidation.Emitter
 	var foreign *invalidation.Foreign
 	if anyCached(set) {
-		if emitter, err = newEmitter(c, log); err != nil {
+		if emitter, err = connect.Emitter(c, log); err != nil {
 			return err
 		}
 		defer emitter.Close()
-		rdb, err := openForeignRedis(c)
+		rdb, err := connect.ForeignRedis(c)
 		if err != nil {
 			return err
 		}
@@ -157,7 +161,7 @@ func (p *workerProcess) work(ctx context.Context, address string) error {
 	wc := consumer.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: p.kafka, Replica: db, Topics: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: held, Logger: log,
-		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: consumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
+		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: connect.ConsumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
 	}
 	var sampler *consistency.Sampler
 	switch {
@@ -169,7 +173,7 @@ func (p *workerProcess) work(ctx context.Context, address string) error {
 		}
 		defer closeSampler()
 	case dbs.formerLanes:
-		if emitter, err = newEmitter(c, log); err != nil {
+		if emitter, err = connect.Emitter(c, log); err != nil {
 			return err
 		}
 		defer emitter.Close()
@@ -253,13 +257,6 @@ func newExpirer(db *replica.MySQL, r config.Retention) *replica.Expirer {
 	return db.NewExpirer(replica.Retention{DeadLetters: r.DeadLetters, Tombstones: r.Tombstones, Audit: r.Audit, Replays: r.Replays})
 }
 
-func consumerConfig(c config.Config) kafkalog.ConsumerConfig {
-	return kafkalog.ConsumerConfig{
-		SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
-		MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
-	}
-}
-
 // logBroken logs which datasets cannot be written. Each is paused with its first event; the others flow.
 func logBroken(log *slog.Logger, broken []*replica.DatasetError) {
 	for _, b := range broken {
@@ -268,7 +265,7 @@ func logBroken(log *slog.Logger, broken []*replica.DatasetError) {
 }
 
 func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*invalidation.Emitter, error) {
-	e, err := newEmitter(c, log)
+	e, err := connect.Emitter(c, log)
 	if err != nil {
 		return nil, err
 	}
@@ -277,26 +274,6 @@ func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*inval
 		return nil, err
 	}
 	return e, nil
-}
-
-func newEmitter(c config.Config, log *slog.Logger) (*invalidation.Emitter, error) {
-	rdb, err := openRedis(c)
-	if err != nil {
-		return nil, err
-	}
-	h, err := hold(c)
-	if err != nil {
-		return nil, err
-	}
-	return invalidation.NewEmitter(rdb, invalidation.EmitterConfig{Namespace: c.Namespace, Lanes: c.Lanes, Hold: h, Logger: log})
-}
-
-func asErrors(broken []*replica.DatasetError) []error {
-	out := make([]error, len(broken))
-	for i, e := range broken {
-		out[i] = e
-	}
-	return out
 }
 
 // state is what a worker says of itself to whoever looks at all of them.
@@ -335,4 +312,18 @@ func anyCached(set *schemas.Datasets) bool {
 		}
 	}
 	return false
+}
+
+// workerID names this process uniquely.
+func workerID(given string) string {
+	if given != "" {
+		return given
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), hex.EncodeToString(b[:]))
 }

@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -13,16 +13,14 @@ import (
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/livefile"
 )
 
-// This file makes what may be replaced while the process runs: passwords, certificates, keys and authorities. They are read
-// again for each new connection.
-
-// clientTLS returns what gives each new connection its TLS configuration; prefix is the section of the settings.
-func clientTLS(files *livefile.Set, prefix string, c config.TLS) (func() *tls.Config, error) {
+// ClientTLS returns a function that each new connection calls for its TLS configuration, so that replaced files are used without a
+// restart. prefix is the section of the settings.
+func ClientTLS(files *livefile.Set, prefix string, c config.TLS) (func() *tls.Config, error) {
 	authority, err := openAuthority(files, prefix+".ca_file", c.CAFile)
 	if err != nil {
 		return nil, err
@@ -71,7 +69,7 @@ func kafkaTLS(c config.Config) (func() *tls.Config, error) {
 	if !c.Kafka.TLS.Enabled {
 		return nil, nil
 	}
-	return clientTLS(c.Files(), "kafka.tls", c.Kafka.TLS)
+	return ClientTLS(c.Files(), "kafka.tls", c.Kafka.TLS)
 }
 
 // liveSASL authenticates each connection with the password that the file holds then.
@@ -191,29 +189,29 @@ func takeURL(mode string) func(text string) (login, string, error) {
 // withMySQL adds to rc how the database is reached.
 func withMySQL(c config.Config, rc replica.Config) (replica.Config, error) {
 	if c.MySQL.DSN == "" {
-		return rc, usageError{errNoDSN}
+		return rc, config.UsageError{Err: errNoDSN}
 	}
 	rc.DSN = c.MySQL.DSN.Reveal()
 	if c.MySQL.DSNFile != "" {
 		live, err := openLogin(c.Files(), "mysql.dsn_file", c.MySQL.DSNFile, c.MySQL.DSN, takeDSN)
 		if err != nil {
-			return rc, usageError{err}
+			return rc, config.UsageError{Err: err}
 		}
 		rc.Credentials = credentials(live)
 	}
 	if c.MySQL.TLS.Enabled {
-		t, err := clientTLS(c.Files(), "mysql.tls", c.MySQL.TLS)
+		t, err := ClientTLS(c.Files(), "mysql.tls", c.MySQL.TLS)
 		if err != nil {
-			return rc, usageError{err}
+			return rc, config.UsageError{Err: err}
 		}
 		rc.GetTLS = t
 	}
 	return rc, nil
 }
 
-// adminTLS returns the configuration of the admin API's listener, which uses the files as they are at each handshake; nil
+// AdminTLS returns the configuration of the admin API's listener, which uses the files as they are at each handshake; nil
 // without a certificate.
-func adminTLS(c config.Config) (*tls.Config, error) {
+func AdminTLS(c config.Config) (*tls.Config, error) {
 	certificate, err := openCertificate(c.Files(), "admin.tls", c.Admin.TLS.CertFile, c.Admin.TLS.KeyFile)
 	if err != nil || certificate == nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 )
 
 // redisPlace says how a Redis is reached, with the names of its settings.
@@ -21,14 +21,15 @@ type redisPlace struct {
 	file, mode        string
 }
 
-func openRedis(c config.Config) (redis.UniversalClient, error) {
+// Redis returns a client of the Redis that has the lanes and the shared entries.
+func Redis(c config.Config) (redis.UniversalClient, error) {
 	return redisClient(c, redisPlace{"redis.url", "redis.mode", c.Redis.URL, c.Redis.URLFile, c.Redis.Mode})
 }
 
-// openForeignRedis opens the Redis of the foreign keys.
-func openForeignRedis(c config.Config) (redis.UniversalClient, error) {
+// ForeignRedis returns a client of the Redis that has other applications' keys.
+func ForeignRedis(c config.Config) (redis.UniversalClient, error) {
 	if c.Redis.ForeignURL == "" {
-		return openRedis(c)
+		return Redis(c)
 	}
 	return redisClient(c, redisPlace{"redis.foreign_url", "redis.foreign_mode", c.Redis.ForeignURL, c.Redis.ForeignURLFile, cmp.Or(c.Redis.ForeignMode, c.Redis.Mode)})
 }
@@ -36,13 +37,13 @@ func openForeignRedis(c config.Config) (redis.UniversalClient, error) {
 // redisClient never says what is wrong with a URL in the parser's words: they may quote a password.
 func redisClient(c config.Config, p redisPlace) (redis.UniversalClient, error) {
 	bad := func(form string) error {
-		return usageError{errors.New(p.urlName + " cannot be parsed; its form is " + form)}
+		return config.UsageError{Err: errors.New(p.urlName + " cannot be parsed; its form is " + form)}
 	}
 	var login func(context.Context) (string, string, error)
 	if p.file != "" {
 		live, err := openLogin(c.Files(), p.urlName+"_file", p.file, p.url, takeURL(p.mode))
 		if err != nil {
-			return nil, usageError{err}
+			return nil, config.UsageError{Err: err}
 		}
 		login = credentials(live)
 	}
@@ -72,7 +73,7 @@ func redisClient(c config.Config, p redisPlace) (redis.UniversalClient, error) {
 		o.Dialer, err = redisDialer(c, o.TLSConfig, o.DialTimeout)
 		return redis.NewClusterClient(o), err
 	}
-	return nil, usageError{fmt.Errorf("%s is %q; write single, sentinel or cluster", p.modeName, p.mode)}
+	return nil, config.UsageError{Err: fmt.Errorf("%s is %q; write single, sentinel or cluster", p.modeName, p.mode)}
 }
 
 // redisDialer returns what dials with the certificates that the files hold then, over the configuration of the URL; nil, the
@@ -81,9 +82,9 @@ func redisDialer(c config.Config, ofURL *tls.Config, timeout time.Duration) (fun
 	if ofURL == nil && !c.Redis.TLS.Enabled {
 		return nil, nil
 	}
-	current, err := clientTLS(c.Files(), "redis.tls", c.Redis.TLS)
+	current, err := ClientTLS(c.Files(), "redis.tls", c.Redis.TLS)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, config.UsageError{Err: err}
 	}
 	const defaultTimeout = 5 * time.Second // the client's own
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {

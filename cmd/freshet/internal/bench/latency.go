@@ -1,9 +1,10 @@
-package main
+package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -11,64 +12,35 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
-// latencyFlags are the flags of bench latency.
-type latencyFlags struct {
-	rate     int
-	nodes    int
-	duration time.Duration
-	warmup   time.Duration
-	records  int
+// LatencyConfig is the size of the benchmark Latency. Every field but Warmup is required.
+type LatencyConfig struct {
+	Rate     int           // events per second
+	Nodes    int           // caching nodes
+	Duration time.Duration // how long each way is measured
+	Warmup   time.Duration // how long each way runs before it is measured
+	Records  int           // records that change in turn
 }
 
 // events is how many events each way publishes, and warming how many of them come first and are not timed.
-func (f latencyFlags) events() (all, warming int) {
-	warming = int(float64(f.rate) * f.warmup.Seconds())
-	return warming + int(float64(f.rate)*f.duration.Seconds()), warming
+func (f LatencyConfig) events() (all, warming int) {
+	warming = int(float64(f.Rate) * f.Warmup.Seconds())
+	return warming + int(float64(f.Rate)*f.Duration.Seconds()), warming
 }
 
-func (p *program) benchLatencyCommand() *cobra.Command {
-	var f latencyFlags
-	cmd := &cobra.Command{
-		Use:   "latency",
-		Short: "Time from publish until the row is visible and until every node dropped its entry, beside the same path by hand",
-		Long: "Publishes at a rate, with caching nodes in this process. By hand means: produce, one upsert that commits by itself, one\n" +
-			"PUBLISH to as many subscribers, one after the other for each event, many events at a time: no guarantees of any kind.\n" +
-			"Each way first runs untimed for a while: a broker and a server that have just started would be measured otherwise.",
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
-			if err != nil {
-				return err
-			}
-			if f.rate < 1 || f.nodes < 1 || f.records < 1 || f.duration <= 0 || f.warmup < 0 {
-				return usageError{errors.New("--rate, --nodes, --records and --duration must be positive, --warmup must not be negative")}
-			}
-			return p.benchLatency(cmd.Context(), l.Config, f, log)
-		},
-	}
-	cmd.Flags().IntVar(&f.rate, "rate", 1000, "events per second")
-	cmd.Flags().IntVar(&f.nodes, "nodes", 8, "caching nodes")
-	cmd.Flags().DurationVar(&f.duration, "duration", 10*time.Second, "how long each way is measured")
-	cmd.Flags().DurationVar(&f.warmup, "warmup", 5*time.Second, "how long each way runs before it is measured")
-	cmd.Flags().IntVar(&f.records, "records", 2000, "records that change in turn")
-	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
-	return cmd
-}
-
-// latencyResult is what bench latency prints; milliseconds.
-type latencyResult struct {
+// LatencyResult is the result of Latency. Times are in milliseconds.
+type LatencyResult struct {
 	Events  int                `json:"events"`
 	Acked   map[string]float64 `json:"publish_to_ack_ms"`
 	Began   map[string]float64 `json:"publish_to_transaction_ms"`
@@ -80,44 +52,49 @@ type latencyResult struct {
 	HandCPU map[string]float64 `json:"by_hand_cpu_us_per_event"` // likewise
 	Batches float64            `json:"events_per_transaction"`
 	Ratio   float64            `json:"ratio_p99"`
+
+	nodes int // how many cached the records
 }
 
-func (p *program) benchLatency(ctx context.Context, c config.Config, f latencyFlags, log *slog.Logger) error {
-	rig, err := openBench(ctx, c, benchFlags{partitions: 8}, log)
+// Latency measures how long a change takes until its row is visible and until every node dropped its entry, and how long the same
+// path takes by hand.
+func Latency(ctx context.Context, c config.Config, f LatencyConfig, log *slog.Logger) (*LatencyResult, error) {
+	b, err := openRig(ctx, c, ApplyConfig{Partitions: 8}, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer rig.Close()
+	defer b.Close()
 	all, warming := f.events()
-	res := latencyResult{Events: all - warming}
-	watch := newCPUWatch(ctx, rig.cfg, rig.db)
-	if err := rig.throughFreshet(ctx, f, watch, &res); err != nil {
-		return err
+	res := &LatencyResult{Events: all - warming, nodes: f.Nodes}
+	watch := newCPUWatch(ctx, b.cfg, b.db)
+	if err := b.throughFreshet(ctx, f, watch, res); err != nil {
+		return nil, err
 	}
-	if err := rig.byHand(ctx, f, watch, &res); err != nil {
-		return err
+	if err := b.byHand(ctx, f, watch, res); err != nil {
+		return nil, err
 	}
 	res.Ratio = res.Nodes["p99"] / res.ByHand["p99"]
-	if p.json {
-		return p.printJSON(res)
-	}
+	return res, nil
+}
+
+// Print writes the result as text.
+func (r *LatencyResult) Print(w io.Writer) {
 	for _, row := range []struct {
 		what string
 		ms   map[string]float64
 	}{
-		{"publish → acknowledged by Kafka", res.Acked},
-		{"publish → transaction begins", res.Began},
-		{"publish → row visible", res.Row},
-		{fmt.Sprintf("publish → dropped on %d nodes", f.nodes), res.Nodes},
-		{"by hand → row visible", res.HandRow},
-		{fmt.Sprintf("by hand → heard by %d subscribers", f.nodes), res.ByHand},
+		{"publish → acknowledged by Kafka", r.Acked},
+		{"publish → transaction begins", r.Began},
+		{"publish → row visible", r.Row},
+		{fmt.Sprintf("publish → dropped on %d nodes", r.nodes), r.Nodes},
+		{"by hand → row visible", r.HandRow},
+		{fmt.Sprintf("by hand → heard by %d subscribers", r.nodes), r.ByHand},
 	} {
-		fmt.Fprintf(p.out, "%-36s p50 %.2f ms, p99 %.2f ms\n", row.what, row.ms["p50"], row.ms["p99"])
+		fmt.Fprintf(w, "%-36s p50 %.2f ms, p99 %.2f ms\n", row.what, row.ms["p50"], row.ms["p99"])
 	}
-	fmt.Fprintf(p.out, "%.1f events a transaction\n", res.Batches)
-	p.printCPU(res.CPU, "all of Freshet", res.HandCPU, "by hand")
-	fmt.Fprintf(p.out, "ratio_p99=%.2f\n", res.Ratio)
-	return nil
+	fmt.Fprintf(w, "%.1f events a transaction\n", r.Batches)
+	printCPU(w, r.CPU, "all of Freshet", r.HandCPU, "by hand")
+	fmt.Fprintf(w, "ratio_p99=%.2f\n", r.Ratio)
 }
 
 // timings collects durations from many goroutines.
@@ -153,6 +130,7 @@ type timedReplica struct {
 	starts, rows timings
 }
 
+// Apply applies a batch and notes the times.
 func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Result, error) {
 	start := time.Now()
 	res, err := r.Replica.Apply(ctx, b)
@@ -174,7 +152,7 @@ func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Res
 	return res, err
 }
 
-func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, watch *cpuWatch, res *latencyResult) error {
+func (b *rig) throughFreshet(ctx context.Context, f LatencyConfig, watch *cpuWatch, res *LatencyResult) error {
 	timed := &timedReplica{Replica: b.db, began: map[string]time.Time{}}
 	w, err := b.worker(timed)
 	if err != nil {
@@ -186,7 +164,7 @@ func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, watch *cp
 	g.Go(func() error { return w.Run(run) })
 	g.Go(func() error {
 		defer cancel()
-		nodes, err := b.joinNodes(run, f.nodes)
+		nodes, err := b.joinNodes(run, f.Nodes)
 		defer func() {
 			for _, n := range nodes {
 				n.close()
@@ -203,22 +181,22 @@ func (b *benchRig) throughFreshet(ctx context.Context, f latencyFlags, watch *cp
 	return err
 }
 
-// benchNode is a caching process in miniature.
-type benchNode struct {
+// cachingNode is a caching process in miniature.
+type cachingNode struct {
 	rdb   redis.UniversalClient
 	node  *invalidation.Node
 	cache *invalidation.Cache[map[string]any]
 }
 
-func (n *benchNode) close() {
+func (n *cachingNode) close() {
 	_ = n.node.Close()
 	_ = n.rdb.Close()
 }
 
-func (b *benchRig) joinNodes(ctx context.Context, count int) ([]*benchNode, error) {
-	var out []*benchNode
+func (b *rig) joinNodes(ctx context.Context, count int) ([]*cachingNode, error) {
+	var out []*cachingNode
 	for range count {
-		rdb, err := openRedis(b.cfg)
+		rdb, err := connect.Redis(b.cfg)
 		if err != nil {
 			return out, err
 		}
@@ -226,7 +204,7 @@ func (b *benchRig) joinNodes(ctx context.Context, count int) ([]*benchNode, erro
 		if err != nil {
 			return out, errors.Join(err, rdb.Close())
 		}
-		n := &benchNode{rdb: rdb, node: node}
+		n := &cachingNode{rdb: rdb, node: node}
 		out = append(out, n)
 		n.cache, err = invalidation.NewCache(node, invalidation.CacheConfig[map[string]any]{Dataset: b.ds.Name, Load: b.load})
 		if err != nil {
@@ -236,7 +214,7 @@ func (b *benchRig) joinNodes(ctx context.Context, count int) ([]*benchNode, erro
 	return out, nil
 }
 
-func (b *benchRig) load(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[map[string]any], error) {
+func (b *rig) load(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[map[string]any], error) {
 	row, err := b.db.Row(ctx, b.ds, key)
 	out := invalidation.Loaded[map[string]any]{Version: row.Version, Found: row.Found && !row.Deleted, From: invalidation.Primary}
 	if err == nil && out.Found {
@@ -246,27 +224,27 @@ func (b *benchRig) load(ctx context.Context, key string, _ invalidation.Source) 
 }
 
 // publishTimed publishes at the rate. Of each event it waits until all nodes have dropped what they held of the record.
-func (b *benchRig) publishTimed(ctx context.Context, f latencyFlags, timed *timedReplica, nodes []*benchNode, watch *cpuWatch, res *latencyResult) error {
+func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedReplica, nodes []*cachingNode, watch *cpuWatch, res *LatencyResult) error {
 	pub, err := b.producer()
 	if err != nil {
 		return err
 	}
 	defer pub.Close()
-	evs := newBenchEvents(b.ds.Name, benchFlags{events: f.records, size: 200})
+	evs := newEvents(b.ds.Name, ApplyConfig{Events: f.Records, Size: 200})
 	if err := b.warm(ctx, pub, evs, nodes); err != nil {
 		return err
 	}
 	var acked, seen timings
 	var stale atomic.Int64
-	limit := rate.NewLimiter(rate.Limit(f.rate), 1)
+	limit := rate.NewLimiter(rate.Limit(f.Rate), 1)
 	g, ctx := errgroup.WithContext(ctx)
 	all, warming := f.events()
 	for i := range all {
 		if err := limit.Wait(ctx); err != nil {
 			break
 		}
-		ev := evs.at(i % f.records)
-		ev.Version, ev.ID = int64(2+i/f.records), fmt.Sprintf("%08d-bench", i)
+		ev := evs.at(i % f.Records)
+		ev.Version, ev.ID = int64(2+i/f.Records), fmt.Sprintf("%08d-bench", i)
 		began := time.Now()
 		if i == warming {
 			watch.start()
@@ -312,7 +290,7 @@ func (b *benchRig) publishTimed(ctx context.Context, f latencyFlags, timed *time
 }
 
 // warm writes every record once and lets every node cache it.
-func (b *benchRig) warm(ctx context.Context, pub *producer.Producer, evs *benchEvents, nodes []*benchNode) error {
+func (b *rig) warm(ctx context.Context, pub *producer.Producer, evs *events, nodes []*cachingNode) error {
 	var all []schemas.Event
 	for i := range evs.events {
 		all = append(all, evs.at(i))

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 )
 
 func write(t *testing.T, name, text string) string {

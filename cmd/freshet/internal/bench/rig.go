@@ -1,4 +1,5 @@
-package main
+// Package bench measures Freshet against the limit of the servers it runs on, which need to be idle otherwise.
+package bench
 
 import (
 	"context"
@@ -12,9 +13,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
@@ -22,9 +24,9 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// benchRig is what a benchmark runs on: a dataset under a name that nothing else has, with its topic, table, group and
+// rig is what a benchmark runs on: a dataset under a name that nothing else has, with its topic, table, group and
 // namespace, on the servers of the settings. Close removes all of it.
-type benchRig struct {
+type rig struct {
 	cfg     config.Config
 	log     *slog.Logger
 	set     *schemas.Datasets
@@ -35,13 +37,13 @@ type benchRig struct {
 	emitter *invalidation.Emitter // likewise
 }
 
-func openBench(ctx context.Context, c config.Config, f benchFlags, log *slog.Logger) (*benchRig, error) {
-	set, name, err := benchSet(!f.noCache)
+func openRig(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger) (*rig, error) {
+	set, name, err := declare(!f.NoCache)
 	if err != nil {
 		return nil, err
 	}
 	c.Kafka.Group, c.Namespace = "freshet-"+name, name
-	b := &benchRig{cfg: c, log: log, set: set}
+	b := &rig{cfg: c, log: log, set: set}
 	b.ds, _ = set.Get(name)
 	if err := b.open(ctx, f); err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -49,34 +51,34 @@ func openBench(ctx context.Context, c config.Config, f benchFlags, log *slog.Log
 	return b, nil
 }
 
-func (b *benchRig) open(ctx context.Context, f benchFlags) (err error) {
-	if b.kafka, err = openKafka(b.cfg, b.log); err != nil {
+func (b *rig) open(ctx context.Context, f ApplyConfig) (err error) {
+	if b.kafka, err = connect.Kafka(b.cfg, b.log); err != nil {
 		return err
 	}
-	if err := benchTables(ctx, b.cfg, b.set, b.log); err != nil {
+	if err := migrate(ctx, b.cfg, b.set, b.log); err != nil {
 		return err
 	}
-	if b.db, err = openReplica(ctx, b.cfg, b.log); err != nil {
+	if b.db, err = connect.Replica(ctx, b.cfg, b.log); err != nil {
 		return err
 	}
 	if broken, err := b.db.Prepare(ctx, b.set.All()); err != nil || len(broken) > 0 {
 		return errors.Join(append(asErrors(broken), err)...)
 	}
-	if err := b.kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: b.ds.Topic, Partitions: f.partitions}}); err != nil {
+	if err := b.kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: b.ds.Topic, Partitions: f.Partitions}}); err != nil {
 		return err
 	}
-	if f.noCache {
+	if f.NoCache {
 		return nil
 	}
-	if b.rdb, err = openRedis(b.cfg); err != nil {
+	if b.rdb, err = connect.Redis(b.cfg); err != nil {
 		return err
 	}
 	b.emitter, err = invalidation.NewEmitter(b.rdb, invalidation.EmitterConfig{Namespace: b.cfg.Namespace, Lanes: b.cfg.Lanes, Hold: b.cfg.Worker.Hold, Logger: b.log})
 	return err
 }
 
-// benchSet declares the one dataset of a benchmark.
-func benchSet(cached bool) (*schemas.Datasets, string, error) {
+// declare declares the one dataset of a benchmark.
+func declare(cached bool) (*schemas.Datasets, string, error) {
 	var b [4]byte
 	_, _ = rand.Read(b[:])
 	name := "bench_" + hex.EncodeToString(b[:])
@@ -92,8 +94,8 @@ func benchSet(cached bool) (*schemas.Datasets, string, error) {
 	return set, name, err
 }
 
-func benchTables(ctx context.Context, c config.Config, set *schemas.Datasets, log *slog.Logger) error {
-	db, err := openMigrations(c)
+func migrate(ctx context.Context, c config.Config, set *schemas.Datasets, log *slog.Logger) error {
+	db, err := connect.Migrations(c)
 	if err != nil {
 		return err
 	}
@@ -110,10 +112,10 @@ func benchTables(ctx context.Context, c config.Config, set *schemas.Datasets, lo
 }
 
 // worker makes a worker over r, which is the rig's database or something around it.
-func (b *benchRig) worker(r consumer.Replica) (*consumer.Worker, error) {
+func (b *rig) worker(r consumer.Replica) (*consumer.Worker, error) {
 	wc := consumer.Config{
 		Group: b.cfg.Kafka.Group, Owner: "bench", Datasets: b.set, Kafka: b.kafka, Replica: r, Topics: b.db, Logger: b.log,
-		Consumer: consumerConfig(b.cfg),
+		Consumer: connect.ConsumerConfig(b.cfg),
 	}
 	if b.emitter != nil {
 		wc.Emitter, wc.Lanes, wc.Hashes = b.emitter, b.db.LaneLog(b.cfg.Namespace), b.db
@@ -121,12 +123,12 @@ func (b *benchRig) worker(r consumer.Replica) (*consumer.Worker, error) {
 	return consumer.New(wc)
 }
 
-func (b *benchRig) producer() (*producer.Producer, error) {
+func (b *rig) producer() (*producer.Producer, error) {
 	return producer.New(producer.Config{Brokers: b.cfg.Kafka.Brokers, Datasets: b.set, Source: "//freshet/bench", Logger: b.log})
 }
 
 // publish fills the topic and gives the rate.
-func (b *benchRig) publish(ctx context.Context, ev *benchEvents) (float64, error) {
+func (b *rig) publish(ctx context.Context, ev *events) (float64, error) {
 	p, err := b.producer()
 	if err != nil {
 		return 0, err
@@ -159,7 +161,7 @@ func (b *benchRig) publish(ctx context.Context, ev *benchEvents) (float64, error
 }
 
 // Close removes the topic, the table and the rows that the rig made, as far as the servers still answer.
-func (b *benchRig) Close() error {
+func (b *rig) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	var errs []error
@@ -188,4 +190,12 @@ func (b *benchRig) Close() error {
 		errs = append(errs, b.kafka.DeleteTopics(ctx, []string{b.ds.Topic}), b.kafka.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func asErrors(broken []*replica.DatasetError) []error {
+	out := make([]error, len(broken))
+	for i, e := range broken {
+		out[i] = e
+	}
+	return out
 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
 // byHand is the same path without Freshet: produce, one upsert, one PUBLISH, each waited for.
-func (b *benchRig) byHand(ctx context.Context, f latencyFlags, watch *cpuWatch, res *latencyResult) error {
+func (b *rig) byHand(ctx context.Context, f LatencyConfig, watch *cpuWatch, res *LatencyResult) error {
 	pub, err := b.producer()
 	if err != nil {
 		return err
@@ -32,11 +33,11 @@ func (b *benchRig) byHand(ctx context.Context, f latencyFlags, watch *cpuWatch, 
 	defer stmt.Close()
 	h := &hand{rig: b, pub: pub, stmt: stmt, channel: b.ds.Name, waiting: map[string]*heard{}}
 	defer h.close()
-	if err := h.subscribe(ctx, f.nodes); err != nil {
+	if err := h.subscribe(ctx, f.Nodes); err != nil {
 		return err
 	}
-	evs := newBenchEvents(b.ds.Name, benchFlags{events: f.records, size: 200})
-	limit := rate.NewLimiter(rate.Limit(f.rate), 1)
+	evs := newEvents(b.ds.Name, ApplyConfig{Events: f.Records, Size: 200})
+	limit := rate.NewLimiter(rate.Limit(f.Rate), 1)
 	g, gctx := errgroup.WithContext(ctx)
 	all, warming := f.events()
 	for i := range all {
@@ -46,9 +47,9 @@ func (b *benchRig) byHand(ctx context.Context, f latencyFlags, watch *cpuWatch, 
 		if i == warming {
 			watch.start()
 		}
-		ev := evs.at(i % f.records)
+		ev := evs.at(i % f.Records)
 		ev.Version, ev.ID = 1_000_000+int64(i), fmt.Sprintf("%08d-hand", i)
-		g.Go(func() error { return h.one(gctx, ev, f.nodes, i >= warming) })
+		g.Go(func() error { return h.one(gctx, ev, f.Nodes, i >= warming) })
 	}
 	err = g.Wait()
 	res.HandCPU = watch.perEvent(res.Events)
@@ -58,7 +59,7 @@ func (b *benchRig) byHand(ctx context.Context, f latencyFlags, watch *cpuWatch, 
 
 // hand is the path by hand: its subscribers and what is under way.
 type hand struct {
-	rig     *benchRig
+	rig     *rig
 	pub     *producer.Producer
 	stmt    *sql.Stmt
 	channel string
@@ -80,7 +81,7 @@ type heard struct {
 func (h *hand) subscribe(ctx context.Context, count int) error {
 	ctx, h.stop = context.WithCancel(ctx)
 	for range count {
-		rdb, err := openRedis(h.rig.cfg)
+		rdb, err := connect.Redis(h.rig.cfg)
 		if err != nil {
 			return err
 		}

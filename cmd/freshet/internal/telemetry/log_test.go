@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/internal/telemetry"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 )
 
 // Durations in logs have a unit that people can read: seconds in JSON, a unit of its own in text.

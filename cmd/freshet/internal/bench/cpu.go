@@ -1,9 +1,10 @@
-package main
+package bench
 
 import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -13,8 +14,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 )
 
 // cpuWatch reads how much CPU this process and the servers used, as far as they run on this machine: from /proc, so on
@@ -39,7 +41,7 @@ func newCPUWatch(ctx context.Context, c config.Config, db *replica.MySQL) *cpuWa
 			w.add("mysql", pid)
 		}
 	}
-	if rdb, err := openRedis(c); err == nil {
+	if rdb, err := connect.Redis(c); err == nil {
 		defer rdb.Close()
 		if info, err := rdb.Info(ctx, "server").Result(); err == nil {
 			_, rest, _ := strings.Cut(info, "process_id:")
@@ -88,9 +90,9 @@ func (w *cpuWatch) perEvent(events int) map[string]float64 {
 }
 
 // printCPU prints what each process used in two ways that did the same work.
-func (p *program) printCPU(one map[string]float64, what string, other map[string]float64, otherWhat string) {
+func printCPU(out io.Writer, one map[string]float64, what string, other map[string]float64, otherWhat string) {
 	for _, n := range slices.Sorted(maps.Keys(one)) {
-		fmt.Fprintf(p.out, "CPU of %-12s %.1f µs/event with %s, %.1f %s\n", n, one[n], what, other[n], otherWhat)
+		fmt.Fprintf(out, "CPU of %-12s %.1f µs/event with %s, %.1f %s\n", n, one[n], what, other[n], otherWhat)
 	}
 }
 

@@ -1,9 +1,11 @@
-package main
+package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -12,15 +14,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
 
-// applyResult is what bench apply prints.
-type applyResult struct {
+// ApplyResult is the result of Apply.
+type ApplyResult struct {
 	Events        int                `json:"events"`
 	Rows          int64              `json:"rows"`
 	PublishRate   float64            `json:"publish_events_per_second"`
@@ -33,33 +35,42 @@ type applyResult struct {
 	RowsPerCommit float64            `json:"events_per_transaction"`
 }
 
-func (p *program) benchApply(ctx context.Context, c config.Config, f benchFlags, log *slog.Logger) error {
-	rig, err := openBench(ctx, c, f, log)
+// ApplyConfig is the size of the benchmark Apply. Events and Partitions are required.
+type ApplyConfig struct {
+	Events     int  // events to publish
+	Keys       int  // distinct records, chosen with a skew; 0: each event has its own
+	Partitions int  // partitions of the topic
+	Size       int  // approximate bytes of a row
+	NoCache    bool // the dataset has no cache section, so nothing is invalidated
+}
+
+// Apply measures how many events per second a worker carries, and how many the bare statement writes on the same servers.
+func Apply(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger) (*ApplyResult, error) {
+	b, err := openRig(ctx, c, f, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer rig.Close()
-	leanGC()
-	res := applyResult{Events: f.events}
-	if res.PublishRate, err = rig.publish(ctx, newBenchEvents(rig.ds.Name, f)); err != nil {
-		return err
+	defer b.Close()
+	res := &ApplyResult{Events: f.Events}
+	if res.PublishRate, err = b.publish(ctx, newEvents(b.ds.Name, f)); err != nil {
+		return nil, err
 	}
-	watch := newCPUWatch(ctx, rig.cfg, rig.db)
-	if err := rig.measureWorker(ctx, f.events, watch, &res); err != nil {
-		return err
+	watch := newCPUWatch(ctx, b.cfg, b.db)
+	if err := b.measureWorker(ctx, f.Events, watch, res); err != nil {
+		return nil, err
 	}
-	if err := rig.db.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+rig.ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
-		return fmt.Errorf("count rows: %w", err)
+	if err := b.db.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+b.ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
+		return nil, fmt.Errorf("count rows: %w", err)
 	}
-	if err := rig.measureBare(ctx, f.events, watch, &res); err != nil {
-		return err
+	if err := b.measureBare(ctx, f.Events, watch, res); err != nil {
+		return nil, err
 	}
 	res.Ratio = res.WorkerRate / res.BareRate
-	return p.printApply(res)
+	return res, nil
 }
 
 // measureWorker lets a worker carry the whole topic and measures from the assignment to the last emission.
-func (b *benchRig) measureWorker(ctx context.Context, events int, watch *cpuWatch, res *applyResult) error {
+func (b *rig) measureWorker(ctx context.Context, events int, watch *cpuWatch, res *ApplyResult) error {
 	w, err := b.worker(b.db)
 	if err != nil {
 		return err
@@ -108,7 +119,7 @@ func emittedAll(st consumer.Stats, events int) bool {
 
 // measureBare writes the same rows in batches of the same size with as many connections, by the bare prepared statement:
 // no fence, no position, no check, no cache. It reads the topic into memory first; that is not measured.
-func (b *benchRig) measureBare(ctx context.Context, events int, watch *cpuWatch, res *applyResult) error {
+func (b *rig) measureBare(ctx context.Context, events int, watch *cpuWatch, res *ApplyResult) error {
 	batches, err := bareBatches(ctx, b.kafka, b.ds, b.cfg.Worker.MaxBatch)
 	if err != nil {
 		return err
@@ -119,7 +130,7 @@ func (b *benchRig) measureBare(ctx context.Context, events int, watch *cpuWatch,
 	runtime.GC()
 	watch.start()
 	started := time.Now()
-	if err := b.db.BareUpserts(ctx, b.ds, batches, orDefault(b.cfg.Worker.Writers, defaultWriters)); err != nil {
+	if err := b.db.BareUpserts(ctx, b.ds, batches, cmp.Or(b.cfg.Worker.Writers, kafkalog.DefaultWriters)); err != nil {
 		return err
 	}
 	res.BareRate = float64(events) / time.Since(started).Seconds()
@@ -141,7 +152,7 @@ func bareBatches(ctx context.Context, kafka *kafkalog.Client, ds *schemas.Datase
 	longest := 0
 	for id := range info.Partitions {
 		part := kafkalog.Partition{Topic: info.Name, TopicID: info.ID, ID: id}
-		r := kafkalog.NewReader(kafka, part, 0, kafkalog.ReaderConfig{Until: ends[id].LastStable, MaxRecords: orDefault(size, kafkalog.DefaultMaxRecords)})
+		r := kafkalog.NewReader(kafka, part, 0, kafkalog.ReaderConfig{Until: ends[id].LastStable, MaxRecords: cmp.Or(size, kafkalog.DefaultMaxRecords)})
 		for r.Next() < ends[id].LastStable {
 			b, err := r.Read(ctx)
 			if err != nil {
@@ -194,22 +205,12 @@ func bareRows(ds *schemas.Dataset, b *kafkalog.Batch) ([]*replica.Change, error)
 	return out, nil
 }
 
-func orDefault(n, def int) int {
-	if n == 0 {
-		return def
-	}
-	return n
-}
-
-func (p *program) printApply(r applyResult) error {
-	if p.json {
-		return p.printJSON(r)
-	}
-	fmt.Fprintf(p.out, "events              %d, %d rows, %.0f events a transaction\n", r.Events, r.Rows, r.RowsPerCommit)
-	fmt.Fprintf(p.out, "publish             %.0f events/s\n", r.PublishRate)
-	fmt.Fprintf(p.out, "worker              %.0f events/s, peak %d MiB\n", r.WorkerRate, r.PeakRSS>>20)
-	fmt.Fprintf(p.out, "bare guarded upsert %.0f events/s\n", r.BareRate)
-	p.printCPU(r.CPU, "the worker", r.BareCPU, "bare")
-	fmt.Fprintf(p.out, "ratio=%.3f\n", r.Ratio)
-	return nil
+// Print writes the result as text.
+func (r *ApplyResult) Print(w io.Writer) {
+	fmt.Fprintf(w, "events              %d, %d rows, %.0f events a transaction\n", r.Events, r.Rows, r.RowsPerCommit)
+	fmt.Fprintf(w, "publish             %.0f events/s\n", r.PublishRate)
+	fmt.Fprintf(w, "worker              %.0f events/s, peak %d MiB\n", r.WorkerRate, r.PeakRSS>>20)
+	fmt.Fprintf(w, "bare guarded upsert %.0f events/s\n", r.BareRate)
+	printCPU(w, r.CPU, "the worker", r.BareCPU, "bare")
+	fmt.Fprintf(w, "ratio=%.3f\n", r.Ratio)
 }

@@ -355,3 +355,12 @@ func (c *Config) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// UsageError is an error in what the user gave, such as a setting that cannot be used. The process ends with exit code 2.
+type UsageError struct{ Err error }
+
+// Error implements error.
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e UsageError) Unwrap() error { return e.Err }

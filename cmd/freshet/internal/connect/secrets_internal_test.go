@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"context"
@@ -19,11 +19,13 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/freshet/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/testenv"
 )
+
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 const rereadLimit = 30 * time.Second
 
@@ -79,7 +81,7 @@ func (k *pki) env(section string) []string {
 
 func loaded(t *testing.T, environ ...string) config.Config {
 	t.Helper()
-	l, err := config.Load(config.Source{Environ: append(environ, "FRESHET_DATASETS=../../examples/shop/datasets")})
+	l, err := config.Load(config.Source{Environ: append(environ, "FRESHET_DATASETS=../../../../examples/shop/datasets")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +117,7 @@ func TestKafkaUsesReplacedCertificates(t *testing.T) {
 	t.Cleanup(cl.Close)
 	c := loaded(t, append(k.env("KAFKA"), "FRESHET_KAFKA__BROKERS="+strings.Join(cl.ListenAddrs(), ","))...)
 	log := telemetry.NewLogger(io.Discard, "info", "text")
-	kafka, err := openKafka(c, log)
+	kafka, err := Kafka(c, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +130,11 @@ func TestKafkaUsesReplacedCertificates(t *testing.T) {
 	testenv.Eventually(t, rereadLimit, func(ctx context.Context) error {
 		return kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: "made.after"}})
 	})
-	pub, err := openProducer(c, log)
+	set, err := Datasets(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := Producer(c, set, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +184,7 @@ func TestRedisUsesReplacedCertificates(t *testing.T) {
 	k := newPKI(t)
 	front := tlsFront(t, k, testenv.Redis(t).Addr)
 	c := loaded(t, append(k.env("REDIS"), "FRESHET_REDIS__URL=rediss://"+front.Addr+"/0")...)
-	rdb, err := openRedis(c)
+	rdb, err := Redis(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +231,7 @@ func TestMySQLUsesReplacedCertificates(t *testing.T) {
 	exec("CREATE USER secure@'127.0.0.1' IDENTIFIED BY 'p' REQUIRE X509")
 	exec("GRANT ALL ON *.* TO secure@'127.0.0.1'")
 	c := loaded(t, append(k.env("MYSQL"), "FRESHET_MYSQL__DSN=secure:p@tcp("+my.Addr+")/"+dsn.DBName)...)
-	db, err := openReplica(t.Context(), c, telemetry.NewLogger(io.Discard, "info", "text"))
+	db, err := Replica(t.Context(), c, telemetry.NewLogger(io.Discard, "info", "text"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +261,7 @@ func TestAdminListenerUsesReplacedCertificates(t *testing.T) {
 	k := newPKI(t)
 	p := "FRESHET_ADMIN__TLS__"
 	c := loaded(t, p+"CERT_FILE="+k.path("cert.pem"), p+"KEY_FILE="+k.path("key.pem"), p+"CLIENT_CA_FILE="+k.path("ca.pem"))
-	own, err := adminTLS(c)
+	own, err := AdminTLS(c)
 	if err != nil {
 		t.Fatal(err)
 	}
