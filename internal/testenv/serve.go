@@ -141,7 +141,7 @@ func serveNative(ctx context.Context, l *launcher, out io.Writer) ([]string, err
 	})
 	g.Go(func() error {
 		s, err := orGiven(os.Getenv(KafkaVar), func(a string) (*KafkaServer, error) { return givenKafka(ctx, a) },
-			func() (*KafkaServer, error) { return startKafka(ctx, l, KafkaOptions{}) })
+			func() (*KafkaServer, error) { return startKafka(ctx, l, sharedKafka()) })
 		if err != nil {
 			return fmt.Errorf("kafka: %w", err)
 		}

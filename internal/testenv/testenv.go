@@ -144,7 +144,7 @@ func Kafka(t testing.TB) *KafkaServer {
 		if addrs := os.Getenv(KafkaVar); addrs != "" {
 			return givenKafka(ctx, addrs)
 		}
-		return startKafka(ctx, shared.launcherFor(t), KafkaOptions{})
+		return startKafka(ctx, shared.launcherFor(t), sharedKafka())
 	})
 	give(t, "Kafka", err)
 	s.attachLog(t)
