@@ -7,14 +7,14 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 )
 
-// feedState says whether a partition is being fetched.
+// feedState is whether a partition is being fetched.
 type feedState uint8
 
 const (
 	feedActive feedState = iota
-	// feedPaused: set aside until Resume.
+	// feedPaused: nothing is fetched until Resume.
 	feedPaused
-	// feedLost: records were lost; somebody must decide where to go on.
+	// feedLost: records were lost; an operator or the worker must decide where to continue.
 	feedLost
 	// feedStopped: the same bad batch came again and again.
 	feedStopped
@@ -28,19 +28,20 @@ type chunk struct {
 	highWater, logStart int64
 }
 
-// feed is one partition's way from its leader to the writers. The fetcher's mutex guards it, but for what is marked as
-// the puller's: one goroutine at a time pulls from a feed.
+// feed is one partition on its path from the leader to the handler. Each group of fields has one guard.
 type feed struct {
-	part  Partition
+	part Partition
+
+	// The fetcher's mutex guards this group.
+
 	state feedState
 	err   error // why it is not fetched just now; nil once a fetch went well
-
 	node  int32 // the leader, -1 unknown
 	epoch int32 // the leader's
 	next  int64 // where the next fetch begins
-	turn  int   // raised when next is set anew: replies to requests of an earlier turn are dropped
+	turn  int   // raised when next is set to another place: replies to requests of an earlier turn are dropped
 	queue []chunk
-	held  int // bytes queued, or given and not yet released
+	held  int // bytes queued, or handed out and not yet released
 
 	notBefore time.Time     // no fetch until then
 	wait      time.Duration // the last wait of the backoff
@@ -55,10 +56,28 @@ type feed struct {
 	highWater int64
 	openSince time.Time
 
-	dec       *recordbatch.Decoder // the puller's: of the chunk being decoded
-	cur       chunk                // the puller's
-	charged   int                  // the puller's: bytes of cur that are in held
-	delivered int64                // where the next batch begins
+	// The puller owns this group: the goroutine that has the feed (busy). restart changes it under the fetcher's mutex.
+
+	dec       *recordbatch.Decoder // of the chunk that is being decoded
+	cur       chunk
+	charged   int   // bytes of cur that are in held
+	delivered int64 // where the next batch begins
+
+	// The session's mutex guards this group.
+
+	queued  bool // in session.ready
+	busy    bool // a writer has it
+	paused  bool
+	inEmit  int  // batches behind Apply
+	blocked bool // there is something to pull, but emitDepth batches wait for Emit
+
+	from, applied, emitted, committed int64
+
+	workErr   error // of the handler; nil while it accepts batches
+	restartAt int64 // ≥ 0: to be done when the writer is done with the feed
+
+	// emit has the applied batches. It is set before the feed is shared.
+	emit chan appliedBatch
 }
 
 const (
@@ -86,7 +105,7 @@ func (d *feed) measure(now time.Time, highWater, lastStable, logStart int64) {
 	d.highWater, d.lastStable, d.logStart = highWater, lastStable, logStart
 }
 
-// restart drops what is queued and goes on at offset. The puller's decoder must be idle.
+// restart drops what is queued and continues at offset. The puller's decoder must be idle.
 func (d *feed) restart(offset int64) {
 	for _, c := range d.queue {
 		d.held -= len(c.run)
@@ -101,7 +120,7 @@ func (d *feed) restart(offset int64) {
 	d.turn++
 }
 
-// skip goes on at a later offset, behind what is queued. The gap becomes a part of a batch, without records, so that
+// skip continues at a later offset, behind what is queued. The gap becomes a part of a batch, without records, so that
 // ranges stay contiguous and the new offset is committed like any other.
 func (d *feed) skip(to int64) {
 	if to > d.next {
@@ -127,7 +146,7 @@ func (p *slabs) put(s *recordbatch.Slab) {
 }
 
 // pull decodes what is queued for a feed into one batch: several small fetches become one, a big one becomes several. It
-// gives nil when nothing is queued. A record that cannot be decoded ends the batch in front of it and is fetched anew.
+// returns nil when nothing is queued. A record that cannot be decoded ends the batch before it and is fetched again.
 func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *Batch {
 	s := f.slabs.get()
 	from, charge := d.delivered, 0
@@ -203,7 +222,7 @@ func (f *fetcher) release(d *feed, n int) {
 	f.mu.Unlock()
 }
 
-// badRecord fetches anew from offset, or stops the feed there.
+// badRecord fetches again from offset, or stops the feed there.
 func (f *fetcher) badRecord(d *feed, offset int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -129,31 +129,18 @@ func parsePart(w *wire.Reader, topic string) fetchPart {
 	return p
 }
 
-// ErrTopicChanged comes, wrapped, when a topic of that name exists but is not the one that was opened: it was made anew.
-var ErrTopicChanged = errors.New("topic was made anew")
+// errOvertaken is returned for a part whose offset the broker does not have: records are lost, or the topic was recreated,
+// or leadership has not settled. Client.explain finds out.
+var errOvertaken = errors.New("offset is outside the log")
 
-// LossError says that records were lost between the reader and the log.
-type LossError struct{ Loss Loss }
-
-// Error tells the range that the broker has and the offset that was wanted.
-func (e *LossError) Error() string {
-	return fmt.Sprintf("records of %s/%d are lost: offset %d is wanted, the log has %d to %d",
-		e.Loss.Partition.Topic, e.Loss.Partition.ID, e.Loss.Next, e.Loss.First, e.Loss.Last)
-}
-
-// measureLoss asks the leader for its log's bounds when offset was refused or is overtaken. It gives nil if the offset is
-// within them after all.
-func (k *conn) measureLoss(ctx context.Context, p Partition, offset int64) (*Loss, error) {
-	first, err := k.listOffsets(ctx, p.Topic, []int32{p.ID}, readUncommitted, atFirst)
-	if err != nil {
-		return nil, err
+// prove returns the part's whole batches from offset on, and the offset behind them. Its error is errOvertaken, the
+// broker's, or ErrCorrupt; beside ErrCorrupt, what is returned is good.
+func (p *fetchPart) prove(offset int64) (run []byte, next int64, err error) {
+	switch {
+	case errors.Is(p.err, kafka.OffsetOutOfRange) || p.err == nil && p.logStart > offset:
+		return nil, offset, errOvertaken
+	case p.err != nil:
+		return nil, offset, p.err
 	}
-	last, err := k.listOffsets(ctx, p.Topic, []int32{p.ID}, readUncommitted, atEnd)
-	if err != nil {
-		return nil, err
-	}
-	if offset >= first[p.ID] && offset <= last[p.ID] {
-		return nil, nil
-	}
-	return &Loss{Partition: p, Next: offset, First: first[p.ID], Last: last[p.ID]}, nil
+	return recordbatch.Check(p.run, offset)
 }

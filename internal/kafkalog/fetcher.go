@@ -9,9 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/segmentio/kafka-go"
-
-	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
 
@@ -35,30 +32,31 @@ type fetcher struct {
 	client *Client
 	log    *slog.Logger
 	wait   time.Duration
-	share  int                // bytes that a partition may hold before no more is asked for it
-	watch  time.Duration      // how often topic ids, and the log start of partitions that are not being fetched, are asked for
-	onData func(*feed)        // something was queued
-	onLoss func(*feed, *Loss) // the feed is lost
+	share  int           // bytes that a partition may hold before no more is asked for it
+	watch  time.Duration // how often topic ids, and the log start of partitions that are not being fetched, are asked for
+	onData func(*feed)   // something was queued
+	onLoss func(*Loss)   // a feed is lost
 	slabs  slabs
 
-	mu      sync.Mutex // guards everything below, and the feeds
-	feeds   []*feed    // sorted by topic and partition
-	changed chan struct{}
-	addrs   map[int32]string // of brokers, as of the last metadata
-	nodes   map[int32]bool   // leaders with a running goroutine
-	turn    int              // rotates the order of partitions from request to request
-	anew    error            // a topic is no longer the one that was assigned
+	mu           sync.Mutex // guards everything below, and its part of the feeds; taken before the session's mutex, never after it
+	feeds        []*feed    // sorted by topic and partition
+	changed      chan struct{}
+	addrs        map[int32]string // of brokers, as of the last metadata
+	nodes        map[int32]bool   // leaders with a running goroutine
+	turn         int              // rotates the order of partitions from request to request
+	changedTopic error            // ErrTopicChanged: a topic is no longer the one that was assigned
 }
 
 func newFetcher(c *Client, budget int, starts []Start) *fetcher {
 	f := &fetcher{
 		client: c, log: c.log, wait: DefaultFetchWait, watch: DefaultWatchInterval, changed: make(chan struct{}), nodes: map[int32]bool{},
-		onData: func(*feed) {}, onLoss: func(*feed, *Loss) {},
+		onData: func(*feed) {}, onLoss: func(*Loss) {},
 	}
 	for _, s := range starts {
 		f.feeds = append(f.feeds, &feed{
 			part: s.Partition, node: -1, epoch: -1, next: s.Offset, delivered: s.Offset,
 			lastStable: -1, logStart: -1, badAt: -1, fetched: time.Now(),
+			from: s.Offset, applied: s.Offset, emitted: s.Offset, committed: -1, restartAt: -1,
 		})
 	}
 	slices.SortFunc(f.feeds, func(a, b *feed) int {
@@ -68,13 +66,13 @@ func newFetcher(c *Client, budget int, starts []Start) *fetcher {
 	return f
 }
 
-// wake tells everybody who waits to look again. The mutex is held.
+// wake lets all waiting goroutines look again. The mutex is held.
 func (f *fetcher) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
-// run fetches until ctx ends, then it returns nil, or until a topic turns out to be made anew: ErrTopicChanged.
+// run fetches until ctx ends, then it returns nil, or until a topic turns out to be recreated: ErrTopicChanged.
 func (f *fetcher) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -96,14 +94,14 @@ func (f *fetcher) run(ctx context.Context) error {
 			}
 		}
 		f.mu.Lock()
-		changed, anew := f.changed, f.anew
+		changed, recreated := f.changed, f.changedTopic
 		for node, addr := range f.idleNodes() {
 			f.nodes[node] = true
 			wg.Go(func() { f.serve(ctx, node, addr) })
 		}
 		f.mu.Unlock()
-		if anew != nil {
-			return anew
+		if recreated != nil {
+			return recreated
 		}
 		if lookAgain.IsZero() || lookAgain.After(watch) {
 			lookAgain = watch
@@ -124,7 +122,7 @@ func await(ctx context.Context, changed <-chan struct{}, until time.Time) {
 	}
 }
 
-// leaderless says whether a feed wants its leader found now, and when the next one will.
+// leaderless reports whether a feed wants its leader found now, and when the next one will.
 func (f *fetcher) leaderless(now time.Time) (next time.Time, due bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,7 +146,7 @@ func (f *fetcher) topics() []string {
 	return slices.Compact(out)
 }
 
-// assign gives every feed its leader.
+// assign sets every feed's leader.
 func (f *fetcher) assign(cl *cluster, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -157,7 +155,7 @@ func (f *fetcher) assign(cl *cluster, err error) {
 		node, epoch, err := int32(-1), int32(-1), err
 		if err == nil {
 			if id := cl.topics[d.part.Topic].info.ID; cl.topics[d.part.Topic].err == nil && id != d.part.TopicID {
-				f.anew = ErrTopicChanged
+				f.changedTopic = ErrTopicChanged
 			}
 			node, _, epoch, err = cl.leader(d.part.Topic, d.part.ID)
 		}
@@ -175,7 +173,7 @@ func (f *fetcher) assign(cl *cluster, err error) {
 	}
 }
 
-// idleNodes gives the leaders that have feeds and no goroutine yet. The mutex is held.
+// idleNodes returns the leaders that have feeds and no goroutine yet. The mutex is held.
 func (f *fetcher) idleNodes() map[int32]string {
 	out := map[int32]string{}
 	for _, d := range f.feeds {
@@ -270,7 +268,7 @@ func (f *fetcher) pick(node int32) fetchRound {
 	return r
 }
 
-// nodeFailed lets the leaders of everything that node led be found anew.
+// nodeFailed lets the leaders of everything that node led be looked up again.
 func (f *fetcher) nodeFailed(ctx context.Context, node int32, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -289,30 +287,31 @@ func (f *fetcher) nodeFailed(ctx context.Context, node int32, err error) {
 	f.wake()
 }
 
-// accept queues what a reply brought. An error means that the connection is of no more use.
+// accept queues what a reply brought. An error means that the connection cannot be used any more.
 func (f *fetcher) accept(ctx context.Context, k *conn, r fetchRound, parts []fetchPart) error {
-	for _, p := range parts {
+	for n := range parts {
+		p := &parts[n]
 		i := slices.IndexFunc(r.wants, func(w fetchWant) bool { return w.topic == p.topic && w.partition == p.partition })
 		if i < 0 {
 			return wire.ErrMalformed
 		}
 		d, want := r.feeds[i], r.wants[i]
-		if errors.Is(p.err, kafka.OffsetOutOfRange) || p.err == nil && p.logStart > want.offset {
-			if err := f.outOfRange(ctx, k, d, r.turns[i], want.offset); err != nil {
+		run, next, err := p.prove(want.offset)
+		if errors.Is(err, errOvertaken) {
+			if err := f.overtaken(ctx, k, d, r.turns[i], want.offset); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := f.acceptPart(d, r.turns[i], want.offset, p); err != nil {
+		if err := f.acceptPart(d, r.turns[i], want.offset, p, run, next, err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// acceptPart queues one partition's part. An error means that the connection brought bad bytes.
-func (f *fetcher) acceptPart(d *feed, turn int, offset int64, p fetchPart) error {
-	run, next, bad := recordbatch.Check(p.run, offset)
+// acceptPart queues what prove returned for one partition's part. An error means that the connection brought bad bytes.
+func (f *fetcher) acceptPart(d *feed, turn int, offset int64, p *fetchPart, run []byte, next int64, bad error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if d.turn != turn || d.state != feedActive {

@@ -8,59 +8,59 @@ import (
 	"time"
 )
 
-// schedule puts a line on the list of those that want a writer, unless it is there, has one, or may not.
-func (s *session) schedule(l *line) {
+// schedule puts a feed on the list of those that want a writer, unless it is there, has one, or may not.
+func (s *session) schedule(d *feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.queued || l.busy || l.paused {
+	if d.queued || d.busy || d.paused {
 		return
 	}
-	if l.inEmit >= emitDepth {
-		l.blocked = true
+	if d.inEmit >= emitDepth {
+		d.blocked = true
 		return
 	}
-	l.queued = true
-	s.ready <- l // never blocks: there is room for every line once
+	d.queued = true
+	s.ready <- d // never blocks: there is room for every feed once
 }
 
-// write is one writer: it takes the line that waits longest, so that no partition starves. It ends with ctx; work is
+// write is one writer: it takes the feed that waits longest, so that no partition starves. It ends with ctx; work is
 // for what it then has in hand.
 func (s *session) write(ctx, work context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case l := <-s.ready:
+		case d := <-s.ready:
 			if ctx.Err() == nil {
-				s.turn(work, l)
+				s.turn(work, d)
 			}
 		}
 	}
 }
 
-// turn takes one batch of a line through Apply.
-func (s *session) turn(work context.Context, l *line) {
-	topic := l.feed.part.Topic
+// turn takes one batch of a feed through Apply.
+func (s *session) turn(work context.Context, d *feed) {
+	topic := d.part.Topic
 	s.mu.Lock()
-	l.queued = false
-	if l.paused || l.busy { // busy: seized; rest looks at the queue again
+	d.queued = false
+	if d.paused || d.busy { // busy: seized; rest looks at the queue again
 		s.pass(topic)
 		s.mu.Unlock()
 		return
 	}
 	if s.busy[topic] >= s.share {
-		l.queued = true
-		s.held[topic] = append(s.held[topic], l)
+		d.queued = true
+		s.held[topic] = append(s.held[topic], d)
 		s.mu.Unlock()
 		return
 	}
 	s.busy[topic]++
-	l.busy = true
+	d.busy = true
 	s.mu.Unlock()
 	defer s.free(topic)
-	b := s.fetch.pull(l.feed, s.c.cfg.MaxRecords, s.c.cfg.MaxBatchBytes)
+	b := s.fetch.pull(d, s.c.cfg.MaxRecords, s.c.cfg.MaxBatchBytes)
 	if b == nil {
-		s.rest(l)
+		s.rest(d)
 		return
 	}
 	next := b.Next
@@ -68,23 +68,23 @@ func (s *session) turn(work context.Context, l *line) {
 	if err != nil {
 		from := b.From
 		b.Release()
-		s.refused(l, from, err)
+		s.refused(d, from, err)
 		return
 	}
 	s.mu.Lock()
-	l.applied, l.err = b.Next, nil
-	l.inEmit++
-	if b.Next < next && l.restartAt < 0 { // cut
-		l.restartAt = b.Next
+	d.applied, d.workErr = b.Next, nil
+	d.inEmit++
+	if b.Next < next && d.restartAt < 0 { // cut
+		d.restartAt = b.Next
 	}
 	s.mu.Unlock()
-	l.emit <- appliedBatch{b, emission} // never blocks: inEmit was below emitDepth
-	s.rest(l)
+	d.emit <- appliedBatch{b, emission} // never blocks: inEmit was below emitDepth
+	s.rest(d)
 }
 
 // divide leaves a writer to the other topics when all partitions of one wait in Apply, such as for a locked table.
 func (s *session) divide(parts []Assigned) {
-	s.share, s.busy, s.held = s.c.cfg.Writers, map[string]int{}, map[string][]*line{}
+	s.share, s.busy, s.held = s.c.cfg.Writers, map[string]int{}, map[string][]*feed{}
 	for _, a := range parts {
 		if a.Partition.Topic != parts[0].Partition.Topic {
 			s.share = max(s.c.cfg.Writers-1, 1)
@@ -92,7 +92,7 @@ func (s *session) divide(parts []Assigned) {
 	}
 }
 
-// free ends a topic's hold on a writer, and lets its next line have one.
+// free ends a topic's hold on a writer, and lets its next feed have one.
 func (s *session) free(topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,54 +100,54 @@ func (s *session) free(topic string) {
 	s.pass(topic)
 }
 
-// pass queues a topic's next held line when the topic may have another writer. The mutex is held. A line that is queued so
-// and then needs no writer must pass on again, or those behind it would wait for an event of another line.
+// pass queues a topic's next held feed when the topic may have another writer. The mutex is held. A feed that is queued so
+// and then needs no writer must pass on again, or those behind it would wait for an event of another feed.
 func (s *session) pass(topic string) {
-	if lines := s.held[topic]; len(lines) > 0 && s.busy[topic] < s.share {
-		s.held[topic] = lines[1:]
-		s.ready <- lines[0] // never blocks: it is still counted as queued
+	if feeds := s.held[topic]; len(feeds) > 0 && s.busy[topic] < s.share {
+		s.held[topic] = feeds[1:]
+		s.ready <- feeds[0] // never blocks: it is still counted as queued
 	}
 }
 
 // refused handles an error of Apply.
-func (s *session) refused(l *line, from int64, err error) {
+func (s *session) refused(d *feed, from int64, err error) {
 	s.mu.Lock()
-	l.err = err
+	d.workErr = err
 	pause := errors.Is(err, ErrPause)
 	if pause {
-		l.paused = true
-		l.restartAt = from
+		d.paused = true
+		d.restartAt = from
 	}
 	s.mu.Unlock()
 	if pause {
-		s.log.Warn("partition is paused", "topic", l.feed.part.Topic, "partition", l.feed.part.ID, "offset", from, "error", err)
+		s.log.Warn("partition is paused", "topic", d.part.Topic, "partition", d.part.ID, "offset", from, "error", err)
 	} else {
-		s.end(fmt.Errorf("apply batch of %s/%d: %w", l.feed.part.Topic, l.feed.part.ID, err))
+		s.end(fmt.Errorf("apply batch of %s/%d: %w", d.part.Topic, d.part.ID, err))
 	}
-	s.rest(l)
+	s.rest(d)
 }
 
-// rest ends a writer's hold on a line and does what had to wait for that.
-func (s *session) rest(l *line) {
+// rest ends a writer's hold on a feed and does what had to wait for that.
+func (s *session) rest(d *feed) {
 	s.fetch.mu.Lock()
 	s.mu.Lock()
-	if l.restartAt >= 0 {
-		l.feed.restart(l.restartAt)
-	} else if l.paused {
-		l.feed.restart(l.feed.delivered)
+	if d.restartAt >= 0 {
+		d.restart(d.restartAt)
+	} else if d.paused {
+		d.restart(d.delivered)
 	}
-	if l.paused && l.feed.state == feedActive {
-		l.feed.state = feedPaused
+	if d.paused && d.state == feedActive {
+		d.state = feedPaused
 	}
-	if l.paused || l.restartAt >= 0 {
+	if d.paused || d.restartAt >= 0 {
 		s.fetch.wake()
 	}
-	l.busy, l.restartAt = false, -1
-	again := len(l.feed.queue) > 0 || l.feed.dec != nil
+	d.busy, d.restartAt = false, -1
+	again := len(d.queue) > 0 || d.dec != nil
 	s.mu.Unlock()
 	s.fetch.mu.Unlock()
 	if again {
-		s.schedule(l)
+		s.schedule(d)
 	}
 }
 
@@ -158,31 +158,31 @@ type appliedBatch struct {
 	emission Emission
 }
 
-// emitAll calls Emit for a line's applied batches, in order.
-func (s *session) emitAll(work context.Context, l *line) {
+// emitAll calls Emit for a feed's applied batches, in order.
+func (s *session) emitAll(work context.Context, d *feed) {
 	var failed error
-	for b := range l.emit {
+	for b := range d.emit {
 		if failed == nil {
 			failed = b.emission.Emit(work)
 		}
 		next := b.Next
 		b.Release()
 		s.mu.Lock()
-		l.inEmit--
-		again := l.blocked
-		l.blocked = false
+		d.inEmit--
+		again := d.blocked
+		d.blocked = false
 		if failed == nil {
-			l.emitted = next
+			d.emitted = next
 		} else {
-			l.err = failed
+			d.workErr = failed
 		}
 		s.mu.Unlock()
 		if failed != nil {
-			s.end(fmt.Errorf("emit batch of %s/%d: %w", l.feed.part.Topic, l.feed.part.ID, failed))
+			s.end(fmt.Errorf("emit batch of %s/%d: %w", d.part.Topic, d.part.ID, failed))
 			continue
 		}
 		if again {
-			s.schedule(l)
+			s.schedule(d)
 		}
 	}
 }
@@ -200,16 +200,16 @@ func (s *session) commitLoop(ctx, work context.Context) {
 	}
 }
 
-// commit asks the handler what may be committed and commits it, all partitions in one request. A failure is mended by
+// commit asks the handler what may be committed and commits it, all partitions in one request. A failure is made good by
 // the next call: done only grows.
 func (s *session) commit(ctx context.Context) {
 	done := map[Partition]int64{}
 	s.mu.Lock()
-	for _, l := range s.lines {
+	for _, d := range s.fetch.feeds {
 		// Where a generation begins behind the commit, that commit stands until there is progress; where it begins ahead
 		// of it, a former owner was stopped before it could commit what it had done.
-		if l.emitted != l.committed && (l.emitted > l.from || l.emitted > l.committed) {
-			done[l.feed.part] = l.emitted
+		if d.emitted != d.committed && (d.emitted > d.from || d.emitted > d.committed) {
+			done[d.part] = d.emitted
 		}
 	}
 	s.mu.Unlock()
@@ -242,80 +242,80 @@ func (s *session) commit(ctx context.Context) {
 		return
 	}
 	s.mu.Lock()
-	for _, l := range s.lines {
-		if next, ok := accepted[l.feed.part.Topic][l.feed.part.ID]; ok {
-			l.committed = next
+	for _, d := range s.fetch.feeds {
+		if next, ok := accepted[d.part.Topic][d.part.ID]; ok {
+			d.committed = next
 		}
 	}
 	s.mu.Unlock()
 	s.c.committed()
 }
 
-// pause sets a topic's lines aside; those that a writer has follow when it is done.
+// pause pauses a topic's feeds; those that a writer has follow when it is done.
 func (s *session) pause(topic string) {
-	for _, l := range s.lines {
-		if l.feed.part.Topic != topic {
+	for _, d := range s.fetch.feeds {
+		if d.part.Topic != topic {
 			continue
 		}
 		s.mu.Lock()
-		l.paused = true
-		idle := s.seize(l)
+		d.paused = true
+		idle := s.seize(d)
 		s.mu.Unlock()
 		if idle {
-			s.rest(l)
+			s.rest(d)
 		}
 	}
 }
 
-// seize takes a line as a writer does, if it is free. The mutex is held.
-func (s *session) seize(l *line) bool {
-	if l.busy {
+// seize takes a feed as a writer does, if it is free. The mutex is held.
+func (s *session) seize(d *feed) bool {
+	if d.busy {
 		return false
 	}
-	l.busy = true
+	d.busy = true
 	return true
 }
 
 func (s *session) resume(topic string) {
-	for _, l := range s.lines {
-		if l.feed.part.Topic != topic {
+	for _, d := range s.fetch.feeds {
+		if d.part.Topic != topic {
 			continue
 		}
 		s.mu.Lock()
-		l.paused, l.err = false, nil
+		d.paused, d.workErr = false, nil
 		s.mu.Unlock()
 		s.fetch.mu.Lock()
-		if l.feed.state == feedPaused {
-			s.fetch.activate(l.feed)
+		if d.state == feedPaused {
+			s.fetch.activate(d)
 		}
 		s.fetch.mu.Unlock()
-		s.schedule(l)
+		s.schedule(d)
 	}
 }
 
 func (s *session) restart(p Partition, offset int64) bool {
-	for _, l := range s.lines {
-		if l.feed.part != p {
+	for _, d := range s.fetch.feeds {
+		if d.part != p {
 			continue
 		}
 		s.fetch.mu.Lock()
-		ahead := offset >= l.feed.next
+		ahead := offset >= d.next
 		if ahead {
-			l.feed.skip(offset)
+			d.skip(offset)
 		}
-		s.fetch.activate(l.feed)
+		s.fetch.activate(d)
 		s.fetch.mu.Unlock()
 		if ahead {
-			s.schedule(l)
+			s.schedule(d)
 			return true
 		}
 		s.mu.Lock()
-		l.from = min(l.from, offset)
-		l.restartAt = offset
-		idle := s.seize(l)
+		d.from = min(d.from, offset)
+		d.restartAt = offset
+		idle := s.seize(d)
 		s.mu.Unlock()
 		if idle {
-			s.rest(l)
+			s.rest(d)
 		}
 		return true
 	}

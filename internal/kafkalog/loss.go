@@ -2,38 +2,80 @@ package kafkalog
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/segmentio/kafka-go"
 )
 
+// ErrTopicChanged is returned, wrapped, when a topic of that name exists but is not the one that was opened: it was recreated.
+var ErrTopicChanged = errors.New("topic was made anew")
+
+// LossError says that records were lost between the reader and the log.
+type LossError struct{ Loss Loss }
+
+// Error states the offset that was wanted and the range that the broker has.
+func (e *LossError) Error() string {
+	return fmt.Sprintf("records of %s/%d are lost: offset %d is wanted, the log has %d to %d",
+		e.Loss.Partition.Topic, e.Loss.Partition.ID, e.Loss.Next, e.Loss.First, e.Loss.Last)
+}
+
+// measureLoss asks the leader for its log's bounds when offset was refused or is overtaken. It returns nil if the offset is
+// within them after all.
+func (k *conn) measureLoss(ctx context.Context, p Partition, offset int64) (*Loss, error) {
+	first, err := k.listOffsets(ctx, p.Topic, []int32{p.ID}, readUncommitted, atFirst)
+	if err != nil {
+		return nil, err
+	}
+	last, err := k.listOffsets(ctx, p.Topic, []int32{p.ID}, readUncommitted, atEnd)
+	if err != nil {
+		return nil, err
+	}
+	if offset >= first[p.ID] && offset <= last[p.ID] {
+		return nil, nil
+	}
+	return &Loss{Partition: p, Next: offset, First: first[p.ID], Last: last[p.ID]}, nil
+}
+
+// explain finds out why k's broker does not have offset: ErrTopicChanged, lost records, or neither while leadership has not
+// settled. Any other error means that the connection cannot be used any more.
+func (c *Client) explain(ctx context.Context, k *conn, p Partition, offset int64) (*Loss, error) {
+	loss, err := k.measureLoss(ctx, p, offset)
+	if err != nil && !isLeadership(err) {
+		return nil, err
+	}
+	cl, merr := c.metadata(ctx, p.Topic)
+	switch {
+	case merr != nil || cl.topics[p.Topic].err != nil:
+		return nil, nil //nolint:nilerr // the next fetch asks again
+	case cl.topics[p.Topic].info.ID != p.TopicID:
+		return nil, ErrTopicChanged
+	}
+	return loss, nil
+}
+
 // aboveTries is how often an offset must be above the log's end before that counts as loss: a leader that was just
 // elected may not know its log's end yet.
 const aboveTries = 3
 
-// outOfRange finds out why offset was refused: the topic was made anew, records are lost, or nothing once leadership has
-// settled. An error means that the connection is of no more use.
-func (f *fetcher) outOfRange(ctx context.Context, k *conn, d *feed, turn int, offset int64) error {
-	loss, err := k.measureLoss(ctx, d.part, offset)
-	if err != nil && !isLeadership(err) {
+// overtaken handles a feed whose leader does not have offset. An error means that the connection cannot be used any more.
+func (f *fetcher) overtaken(ctx context.Context, k *conn, d *feed, turn int, offset int64) error {
+	loss, err := f.client.explain(ctx, k, d.part, offset)
+	if err != nil && !errors.Is(err, ErrTopicChanged) {
 		return err
 	}
-	cl, merr := f.client.metadata(ctx, d.part.Topic)
 	f.mu.Lock()
 	if d.turn != turn || d.state != feedActive {
 		f.mu.Unlock()
 		return nil
 	}
-	t := topicState{err: merr}
-	if merr == nil {
-		t = cl.topics[d.part.Topic]
-	}
 	lost := false
 	switch {
-	case t.err == nil && t.info.ID != d.part.TopicID:
-		f.anew = ErrTopicChanged
+	case err != nil:
+		f.changedTopic = err
 		f.wake()
-	case t.err != nil || loss == nil:
+	case loss == nil:
 		f.refused(d, time.Now(), kafka.NotLeaderForPartition)
 	case loss.Next < loss.First:
 		lost = true
@@ -49,7 +91,7 @@ func (f *fetcher) outOfRange(ctx context.Context, k *conn, d *feed, turn int, of
 	}
 	f.mu.Unlock()
 	if lost {
-		f.onLoss(d, loss)
+		f.onLoss(loss)
 	}
 	return nil
 }
@@ -61,7 +103,7 @@ func (f *fetcher) setLost(d *feed, loss *Loss) {
 		"offset", loss.Next, "log_start", loss.First, "log_end", loss.Last)
 }
 
-// watchIdle asks for the log's bounds of partitions that nobody fetched lately: retention may overtake them silently.
+// watchIdle asks for the log's bounds of partitions that were not fetched lately: retention may overtake them silently.
 func (f *fetcher) watchIdle(ctx context.Context, cl *cluster) {
 	byNode := map[int32]map[string][]int32{}
 	f.mu.Lock()
@@ -85,7 +127,7 @@ func (f *fetcher) watchIdle(ctx context.Context, cl *cluster) {
 func (f *fetcher) watchTopic(ctx context.Context, addr, topic string, parts []int32) {
 	k, err := f.client.dial(ctx, addr)
 	if err != nil {
-		return // the next fetch or watch will say so
+		return // the next fetch or watch reports it
 	}
 	defer func() { _ = k.close() }()
 	first, err := k.listOffsets(ctx, topic, parts, readUncommitted, atFirst)
@@ -100,11 +142,7 @@ func (f *fetcher) watchTopic(ctx context.Context, addr, topic string, parts []in
 	if err != nil {
 		return
 	}
-	type loss struct {
-		d *feed
-		l *Loss
-	}
-	var lost []loss
+	var lost []*Loss
 	f.mu.Lock()
 	for _, d := range f.feeds {
 		start, ok := first[d.part.ID]
@@ -115,11 +153,11 @@ func (f *fetcher) watchTopic(ctx context.Context, addr, topic string, parts []in
 		if start > d.next {
 			l := &Loss{Partition: d.part, Next: d.next, First: start, Last: last[d.part.ID]}
 			f.setLost(d, l)
-			lost = append(lost, loss{d, l})
+			lost = append(lost, l)
 		}
 	}
 	f.mu.Unlock()
-	for _, x := range lost {
-		f.onLoss(x.d, x.l)
+	for _, l := range lost {
+		f.onLoss(l)
 	}
 }

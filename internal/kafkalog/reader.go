@@ -15,7 +15,7 @@ import (
 	"github.com/freshet/freshet/internal/retry"
 )
 
-// corruptTries is how often the same bad batch is fetched anew before a partition stops at it.
+// corruptTries is how often the same bad batch is fetched again before a partition stops at it.
 const corruptTries = 3
 
 // fetchPolicy is how fetching waits for brokers and leadership.
@@ -25,7 +25,7 @@ func fetchPolicy() retry.Policy {
 
 // ReaderConfig bounds a Reader. The zero value works.
 type ReaderConfig struct {
-	// Until is the first offset that is not wanted any more; 0 means no end.
+	// Until is the first offset that is not wanted; 0 means no end.
 	Until int64
 	// FetchWait is how long a broker may wait for new records; 0 means DefaultFetchWait.
 	FetchWait time.Duration
@@ -62,8 +62,8 @@ func NewReader(c *Client, p Partition, from int64, cfg ReaderConfig) *Reader {
 // Next is the offset where the next batch begins.
 func (r *Reader) Next() int64 { return r.next }
 
-// Read gives the next batch, which may have no records, and io.EOF once Until is reached. It waits for records and for
-// brokers until ctx ends. Errors that waiting does not mend: *LossError, ErrTopicChanged, ErrNoTopic, ErrCorrupt, and
+// Read returns the next batch, which may have no records, and io.EOF once Until is reached. It waits for records and for
+// brokers until ctx ends. Errors that waiting does not fix: *LossError, ErrTopicChanged, ErrNoTopic, ErrCorrupt, and
 // missing rights.
 func (r *Reader) Read(ctx context.Context) (*Batch, error) {
 	for {
@@ -183,44 +183,40 @@ func (r *Reader) fetch(ctx context.Context) error {
 		r.hangUp()
 		return err
 	}
-	p := parts[0]
-	if errors.Is(p.err, kafka.OffsetOutOfRange) || p.err == nil && p.logStart > r.next {
-		return r.outOfRange(ctx)
-	}
-	if p.err != nil {
+	p := &parts[0]
+	run, next, err := p.prove(r.next)
+	switch {
+	case errors.Is(err, errOvertaken):
+		return r.overtaken(ctx)
+	case err != nil && next == r.next:
 		r.hangUp()
-		if isAuthorization(p.err) {
-			return retry.Permanent(p.err)
-		}
-		return p.err
-	}
-	r.highWater, r.logStart = p.lastStable, p.logStart
-	run, next, err := recordbatch.Check(p.run, r.next)
-	if err != nil && next == r.next {
-		r.hangUp()
-		if r.corrupt++; r.corrupt >= corruptTries {
+		if isAuthorization(err) {
 			return retry.Permanent(err)
+		}
+		if errors.Is(err, ErrCorrupt) {
+			if r.corrupt++; r.corrupt >= corruptTries {
+				return retry.Permanent(err)
+			}
 		}
 		return err
 	}
+	r.highWater, r.logStart = p.lastStable, p.logStart
 	if len(run) > 0 {
 		r.dec = recordbatch.NewDecoder(run, r.next, p.aborted)
 	}
 	return nil
 }
 
-// outOfRange finds out whether records are lost or the topic was made anew; else the fetch is worth another try.
-func (r *Reader) outOfRange(ctx context.Context) error {
-	loss, err := r.conn.measureLoss(ctx, r.part, r.next)
-	if err != nil {
-		r.hangUp()
-		return err
-	}
+// overtaken finds out whether records are lost or the topic was recreated; else the fetch is worth another try.
+func (r *Reader) overtaken(ctx context.Context) error {
+	loss, err := r.client.explain(ctx, r.conn, r.part, r.next)
 	r.hangUp()
-	if err := r.connect(ctx); err != nil { // a topic that was made anew explains it
+	switch {
+	case errors.Is(err, ErrTopicChanged):
+		return retry.Permanent(err)
+	case err != nil:
 		return err
-	}
-	if loss != nil {
+	case loss != nil:
 		return retry.Permanent(&LossError{*loss})
 	}
 	return kafka.OffsetOutOfRange

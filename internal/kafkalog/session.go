@@ -1,13 +1,17 @@
 package kafkalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 
 	"github.com/freshet/freshet/internal/retry"
 )
@@ -33,32 +37,15 @@ type session struct {
 
 	end     context.CancelCauseFunc
 	fetch   *fetcher
-	ready   chan *line // lines with something to pull; each is in it at most once
+	ready   chan *feed // feeds with something to pull; each is in it at most once
 	writers sync.WaitGroup
 	emits   sync.WaitGroup
 
-	mu    sync.Mutex // guards the lines; the fetcher's mutex may be held when it is taken, never the other way round
-	lines []*line
-	// share is how many writers one topic may have at once; busy counts those that it has, and held are its lines that wait for one.
+	mu sync.Mutex // guards what follows, and the session's part of the feeds; taken after the fetcher's mutex, never before it
+	// share is how many writers one topic may have at once; busy counts those that it has, and held are its feeds that wait for one.
 	share int
 	busy  map[string]int
-	held  map[string][]*line
-}
-
-// line is one assigned partition.
-type line struct {
-	feed   *feed
-	emit   chan appliedBatch
-	queued bool // in session.ready
-	busy   bool // a writer has it
-	paused bool
-	inEmit int // batches behind Apply
-	// blocked: there is something to pull, but emitDepth batches wait for Emit.
-	blocked bool
-
-	from, applied, emitted, committed int64
-	err                               error
-	restartAt                         int64 // ≥ 0: to be done when the writer is done with it
+	held  map[string][]*feed
 }
 
 func newSession(c *Consumer, gen *generation, regroup func()) *session {
@@ -93,7 +80,7 @@ func (s *session) run(gen context.Context) (again bool) {
 	return false
 }
 
-// prepare learns what the assigned partitions are, fences them, and makes their lines.
+// prepare learns what the assigned partitions are, fences them, and makes their feeds.
 func (s *session) prepare(ctx context.Context) error {
 	parts, err := s.resolve(ctx)
 	if err != nil {
@@ -110,19 +97,13 @@ func (s *session) prepare(ctx context.Context) error {
 	f.log, f.wait, f.watch = s.log, s.c.cfg.FetchWait, s.c.cfg.WatchInterval
 	s.fetch = f
 	s.divide(parts)
-	s.ready = make(chan *line, len(f.feeds))
-	lineOf := make(map[*feed]*line, len(f.feeds))
+	s.ready = make(chan *feed, len(f.feeds))
 	for _, d := range f.feeds {
 		i := slices.IndexFunc(parts, func(a Assigned) bool { return a.Partition == d.part })
-		l := &line{
-			feed: d, emit: make(chan appliedBatch, emitDepth), from: d.next, applied: d.next, emitted: d.next,
-			committed: parts[i].Committed, restartAt: -1,
-		}
-		s.lines = append(s.lines, l)
-		lineOf[d] = l
+		d.emit, d.committed = make(chan appliedBatch, emitDepth), parts[i].Committed
 	}
-	f.onData = func(d *feed) { s.schedule(lineOf[d]) }
-	f.onLoss = func(_ *feed, l *Loss) { s.c.lost(*l) }
+	f.onData = s.schedule
+	f.onLoss = func(l *Loss) { s.c.lost(*l) }
 	return nil
 }
 
@@ -157,8 +138,8 @@ func (s *session) take(ctx context.Context, parts []Assigned) ([]Start, error) {
 	return out, nil
 }
 
-// flow runs until ctx ends, then lets running batches finish within the drain budget and commits a last time. It gives
-// the cause of the end.
+// flow runs until ctx ends, then lets running batches finish within the drain budget and commits a last time. It
+// returns the cause of the end.
 func (s *session) flow(ctx context.Context) error {
 	// Apply and Emit outlive the generation by the drain budget.
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -169,11 +150,11 @@ func (s *session) flow(ctx context.Context) error {
 			s.end(err)
 		}
 	})
-	for range min(s.c.cfg.Writers, max(len(s.lines), 1)) {
+	for range min(s.c.cfg.Writers, max(len(s.fetch.feeds), 1)) {
 		s.writers.Go(func() { s.write(ctx, work) })
 	}
-	for _, l := range s.lines {
-		s.emits.Go(func() { s.emitAll(work, l) })
+	for _, d := range s.fetch.feeds {
+		s.emits.Go(func() { s.emitAll(work, d) })
 	}
 	committing.Go(func() { s.commitLoop(ctx, work) })
 	committing.Go(func() { s.awaitLate(ctx) })
@@ -184,8 +165,8 @@ func (s *session) flow(ctx context.Context) error {
 	defer t.Stop()
 	fetching.Wait()
 	s.writers.Wait()
-	for _, l := range s.lines {
-		close(l.emit)
+	for _, d := range s.fetch.feeds {
+		close(d.emit)
 	}
 	s.emits.Wait()
 	committing.Wait()
@@ -198,4 +179,145 @@ func (s *session) flow(ctx context.Context) error {
 		s.fetch.mu.Unlock()
 	}
 	return context.Cause(ctx)
+}
+
+// answerWait is how long an assignment waits for leaders that do not answer before it begins without their partitions.
+const answerWait = 2 * time.Second
+
+// errAnswered ends a session, but not its generation: partitions answer that it began without.
+var errAnswered = errors.New("partitions answer that did not before")
+
+// LatePartition is an assigned partition that this member began without, since no leader answered for it.
+type LatePartition struct {
+	Topic string
+	ID    int32
+	// Err is the last error.
+	Err error
+}
+
+// resolve returns the assigned partitions under their topics' ids, sorted. Those that do not answer within answerWait
+// become late; it waits as long as none answers because no broker does.
+func (s *session) resolve(ctx context.Context) (parts []Assigned, err error) {
+	s.late = nil
+	want := s.gen.parts
+	until := time.Now().Add(answerWait)
+	err = retry.Do(ctx, fetchPolicy(), func(ctx context.Context) error {
+		got, late, err := s.c.client.resolve(ctx, want)
+		if err != nil {
+			return err
+		}
+		parts, s.late = append(parts, got...), late
+		if want = lateSet(late); len(want) == 0 || time.Now().After(until) {
+			return nil
+		}
+		return s.late[0].Err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range parts {
+		parts[i].Committed = -1
+		if at, ok := s.gen.committed[a.Partition.Topic][a.Partition.ID]; ok {
+			parts[i].Committed = at
+		}
+	}
+	for _, l := range s.late {
+		s.log.Warn("partition is not taken until a leader answers", "topic", l.Topic, "partition", l.ID, "error", l.Err)
+	}
+	slices.SortFunc(parts, func(a, b Assigned) int {
+		return cmp.Or(cmp.Compare(a.Partition.Topic, b.Partition.Topic), cmp.Compare(a.Partition.ID, b.Partition.ID))
+	})
+	return parts, nil
+}
+
+// awaitLate ends the session once a late partition answers: it is taken with the others then.
+func (s *session) awaitLate(ctx context.Context) {
+	if len(s.late) == 0 {
+		return
+	}
+	want := lateSet(s.late)
+	for ctx.Err() == nil {
+		await(ctx, nil, time.Now().Add(answerWait))
+		if got, _, err := s.c.client.resolve(ctx, want); err == nil && len(got) > 0 {
+			s.end(errAnswered)
+			return
+		}
+	}
+}
+
+func lateSet(late []LatePartition) map[string][]int32 {
+	out := map[string][]int32{}
+	for _, l := range late {
+		out[l.Topic] = append(out[l.Topic], l.ID)
+	}
+	return out
+}
+
+// resolve asks for topic ids in one request, and for log starts in one request per leader. Each partition is in one of the
+// results; err is for when no broker answers at all.
+func (c *Client) resolve(ctx context.Context, want map[string][]int32) (got []Assigned, late []LatePartition, err error) {
+	if len(want) == 0 {
+		return nil, nil, nil
+	}
+	cl, err := c.metadata(ctx, slices.Sorted(maps.Keys(want))...)
+	if err != nil {
+		return nil, nil, err
+	}
+	byNode := map[int32]map[string][]int32{}
+	for _, t := range slices.Sorted(maps.Keys(want)) {
+		for _, p := range want[t] {
+			node, _, _, err := cl.leader(t, p)
+			if err != nil {
+				late = append(late, LatePartition{Topic: t, ID: p, Err: err})
+				continue
+			}
+			if byNode[node] == nil {
+				byNode[node] = map[string][]int32{}
+			}
+			byNode[node][t] = append(byNode[node][t], p)
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for node, topics := range byNode {
+		wg.Go(func() {
+			first, failed := c.nodeStarts(ctx, cl.brokers[node], topics)
+			mu.Lock()
+			defer mu.Unlock()
+			for t, ids := range topics {
+				for _, id := range ids {
+					p := Partition{Topic: t, TopicID: cl.topics[t].info.ID, ID: id}
+					if start, ok := first[t][id]; ok {
+						got = append(got, Assigned{Partition: p, LogStart: start})
+						continue
+					}
+					late = append(late, LatePartition{Topic: t, ID: id, Err: failed(t, id)})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return got, late, nil
+}
+
+// nodeStarts asks one broker for the first offsets of partitions of several topics. failed is why one is not in the answer.
+func (c *Client) nodeStarts(
+	ctx context.Context, addr string, topics map[string][]int32,
+) (first map[string]map[int32]int64, failed func(topic string, id int32) error) {
+	k, err := c.dial(ctx, addr)
+	if err != nil {
+		return nil, func(string, int32) error { return err }
+	}
+	defer func() { _ = k.close() }()
+	first, codes, err := k.listTopicOffsets(ctx, topics, readUncommitted, atFirst)
+	return first, func(topic string, id int32) error {
+		code, ok := codes[topic][id]
+		switch {
+		case ok:
+			return fmt.Errorf("list offsets of %s/%d: %w", topic, id, code)
+		case err != nil:
+			return err
+		}
+		return fmt.Errorf("list offsets of %s/%d: %w", topic, id, kafka.Unknown)
+	}
 }

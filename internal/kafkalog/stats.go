@@ -63,12 +63,11 @@ func (c *Consumer) Stats() ConsumerStats {
 	defer s.fetch.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.lines {
-		d := l.feed
+	for _, d := range s.fetch.feeds {
 		p := PartitionStats{
-			Partition: d.part, From: l.from, Fetched: d.next, Applied: l.applied, Emitted: l.emitted, Committed: l.committed,
+			Partition: d.part, From: d.from, Fetched: d.next, Applied: d.applied, Emitted: d.emitted, Committed: d.committed,
 			HighWater: d.lastStable, LogStart: d.logStart, HeldBytes: d.held, HeldSince: d.openSince,
-			Paused: l.paused, Lost: d.state == feedLost, Stopped: d.state == feedStopped, LastError: l.err,
+			Paused: d.paused, Lost: d.state == feedLost, Stopped: d.state == feedStopped, LastError: d.workErr,
 		}
 		if !d.openSince.IsZero() {
 			p.Held = d.highWater - d.lastStable
@@ -94,7 +93,7 @@ func (c *Consumer) enter(s *session) {
 	for _, t := range paused {
 		s.pause(t)
 	}
-	s.log.Info("generation runs", "member", s.gen.member, "partitions", len(s.lines))
+	s.log.Info("generation runs", "member", s.gen.member, "partitions", len(s.fetch.feeds))
 }
 
 func (c *Consumer) leave(s *session, err error) {

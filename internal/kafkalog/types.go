@@ -1,6 +1,3 @@
-// Package kafkalog is Freshet's own way through Kafka: a fetcher that reads compacted and transactional topics right,
-// a group consumer that drains, an idempotent producer that keeps order, and the few admin calls that are needed. It is
-// the only user of kafka-go, of which it takes the protocol layer and the group membership.
 package kafkalog
 
 import (

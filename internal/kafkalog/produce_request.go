@@ -1,11 +1,96 @@
 package kafkalog
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/initproducerid"
+	"github.com/segmentio/kafka-go/protocol/produce"
+	"github.com/segmentio/kafka-go/protocol/rawproduce"
+
+	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 )
+
+const (
+	// produceVersion is the newest that the protocol library writes; brokers have it since 2.4.
+	produceVersion = 8
+	// initProducerIDVersion likewise; since 2.7.
+	initProducerIDVersion = 4
+	// ackTimeout is how long a broker waits for its followers before it answers 7; well below requestTimeout.
+	ackTimeout = 5 * time.Second
+	// acksAll: every replica in sync has the batch before the answer.
+	acksAll = -1
+)
+
+// initProducerID asks for a producer id on a connection of its own. (The library's call looks for a transaction
+// coordinator first, and that makes the broker create the transaction topic.)
+func (c *Client) initProducerID(ctx context.Context, topic string) (recordbatch.Producer, error) {
+	k, err := c.bootstrap(ctx)
+	if err != nil {
+		return recordbatch.Producer{}, err
+	}
+	defer func() { _ = k.close() }()
+	res, err := k.roundTrip(ctx, initProducerIDVersion, &initproducerid.Request{ProducerID: -1, ProducerEpoch: -1})
+	if err != nil {
+		return recordbatch.Producer{}, fmt.Errorf("ask for a producer id: %w", err)
+	}
+	r := res.(*initproducerid.Response)
+	if r.ErrorCode == 0 {
+		return recordbatch.Producer{ID: r.ProducerID, Epoch: r.ProducerEpoch}, nil
+	}
+	code := kafka.Error(r.ErrorCode)
+	if judge(r.ErrorCode) == misconfigured {
+		return recordbatch.Producer{}, fmt.Errorf("ask for a producer id: %w", refusal(code, topic))
+	}
+	return recordbatch.Producer{}, fmt.Errorf("ask for a producer id: %w", code)
+}
+
+// produceReply is a broker's answer about one batch.
+type produceReply struct {
+	code     int16
+	base     int64
+	refused  []int // indices of refused records
+	throttle time.Duration
+}
+
+// produce sends one record set on this connection. An error means that the outcome is unknown.
+func (k *conn) produce(ctx context.Context, topic string, partition int32, set []byte) (produceReply, error) {
+	res, err := k.roundTrip(ctx, produceVersion, &rawproduce.Request{
+		Acks:    acksAll,
+		Timeout: int32(ackTimeout / time.Millisecond),
+		Topics: []rawproduce.RequestTopic{{Topic: topic, Partitions: []rawproduce.RequestPartition{{
+			Partition: partition,
+			RecordSet: protocol.RawRecordSet{Reader: bytes.NewReader(set)},
+		}}}},
+	})
+	if err != nil {
+		return produceReply{}, err
+	}
+	r := res.(*produce.Response)
+	if len(r.Topics) != 1 || r.Topics[0].Topic != topic || len(r.Topics[0].Partitions) != 1 ||
+		r.Topics[0].Partitions[0].Partition != partition {
+		return produceReply{}, fmt.Errorf("read produce reply of broker %s: %w: not about the partition asked for", k.addr, wire.ErrMalformed)
+	}
+	p := &r.Topics[0].Partitions[0]
+	out := produceReply{code: p.ErrorCode, base: p.BaseOffset, throttle: time.Duration(r.ThrottleTimeMs) * time.Millisecond}
+	for _, e := range p.RecordErrors {
+		out.refused = append(out.refused, int(e.BatchIndex))
+	}
+	return out, nil
+}
+
+// asCode gives the Kafka code in err's chain, or 0.
+func asCode(err error) kafka.Error {
+	var code kafka.Error
+	errors.As(err, &code)
+	return code
+}
 
 // ErrDeliveryTimeout comes, wrapped, when a record's delivery deadline passed. Together with ErrOutcomeUnknown it means
 // that the record may be in the log; alone, that it is not.
