@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -88,8 +89,8 @@ type CacheConfig[V any] struct {
 
 // check refuses what cannot be. What it knows of two fields together is the table in docs/caches.md.
 func (cfg *CacheConfig[V]) check(node *Node) error {
-	share := max(orElse(cfg.LocalTTL, orElse(cfg.TTL, DefaultTTL)), 0)
-	share -= time.Duration(float64(share) * max(orElse(cfg.Jitter, DefaultJitter), 0))
+	share := max(cmp.Or(cfg.LocalTTL, cmp.Or(cfg.TTL, DefaultTTL)), 0)
+	share -= time.Duration(float64(share) * max(cmp.Or(cfg.Jitter, DefaultJitter), 0))
 	for _, r := range []struct {
 		broken      bool
 		field       string
@@ -109,7 +110,7 @@ func (cfg *CacheConfig[V]) check(node *Node) error {
 		{cfg.StaleAfter < 0, "StaleAfter", cfg.StaleAfter, "it must not be negative"},
 		{cfg.StaleAfter > 0 && cfg.StaleIfError == 0, "StaleAfter", cfg.StaleAfter, "StaleIfError is 0, so nothing old is served: set it too, or neither"},
 		{
-			cfg.StaleAfter > 0 && cfg.StaleAfter >= orElse(cfg.LoadTimeout, min(DefaultLoadTimeout, node.cfg.LeaseTTL)), "StaleAfter", cfg.StaleAfter,
+			cfg.StaleAfter > 0 && cfg.StaleAfter >= cmp.Or(cfg.LoadTimeout, min(DefaultLoadTimeout, node.cfg.LeaseTTL)), "StaleAfter", cfg.StaleAfter,
 			"it must be less than LoadTimeout, after which the fill has failed: shorten it, or lengthen LoadTimeout",
 		},
 
@@ -146,15 +147,15 @@ func (cfg *CacheConfig[V]) fill(node *Node) error {
 		return err
 	}
 	if cfg.MaxCost == 0 {
-		cfg.MaxEntries = orElse(cfg.MaxEntries, DefaultMaxEntries)
+		cfg.MaxEntries = cmp.Or(cfg.MaxEntries, DefaultMaxEntries)
 	}
-	cfg.TTL = orElse(cfg.TTL, DefaultTTL)
-	cfg.LocalTTL = orElse(cfg.LocalTTL, cfg.TTL)
-	cfg.Jitter = max(orElse(cfg.Jitter, DefaultJitter), 0)
-	cfg.RefreshReads = orElse(cfg.RefreshReads, DefaultRefreshReads)
-	cfg.MaxRefreshes = orElse(cfg.MaxRefreshes, DefaultMaxRefreshes)
-	cfg.LoadTimeout = orElse(cfg.LoadTimeout, min(DefaultLoadTimeout, node.cfg.LeaseTTL))
-	cfg.BusyWait = max(orElse(cfg.BusyWait, DefaultBusyWait), 0)
+	cfg.TTL = cmp.Or(cfg.TTL, DefaultTTL)
+	cfg.LocalTTL = cmp.Or(cfg.LocalTTL, cfg.TTL)
+	cfg.Jitter = max(cmp.Or(cfg.Jitter, DefaultJitter), 0)
+	cfg.RefreshReads = cmp.Or(cfg.RefreshReads, DefaultRefreshReads)
+	cfg.MaxRefreshes = cmp.Or(cfg.MaxRefreshes, DefaultMaxRefreshes)
+	cfg.LoadTimeout = cmp.Or(cfg.LoadTimeout, min(DefaultLoadTimeout, node.cfg.LeaseTTL))
+	cfg.BusyWait = max(cmp.Or(cfg.BusyWait, DefaultBusyWait), 0)
 	if cfg.Codec == nil {
 		cfg.Codec = JSON[V]{}
 	}
@@ -186,12 +187,4 @@ func (cfg *CacheConfig[V]) store() (*otter.Cache[string, *entry[V]], error) {
 		return nil, fmt.Errorf("make local tier of dataset %s: %w", cfg.Dataset, err)
 	}
 	return s, nil
-}
-
-func orElse[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }

@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func NewForeign(rdb redis.UniversalClient, cfg ForeignConfig) (*Foreign, error) 
 	if cfg.Again < 0 || cfg.Queue < 0 {
 		return nil, errors.New("new foreign: Again and Queue must not be negative")
 	}
-	cfg.Queue = orElse(cfg.Queue, DefaultForeignQueue)
+	cfg.Queue = cmp.Or(cfg.Queue, DefaultForeignQueue)
 	own := dedicated(rdb, clientRole{name: "foreign", timeout: foreignTimeout, retries: 1, pool: foreignPool})
 	return &Foreign{rdb: own, cfg: cfg, added: make(chan struct{}, 1)}, nil
 }

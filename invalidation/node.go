@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"cmp"
 	"context"
 	cryptorand "crypto/rand"
 	"errors"
@@ -256,8 +257,8 @@ func (cfg *Config) fill() error {
 		return fmt.Errorf("%w: MaxStaleness is %s; it must be more than three times PollInterval, which is %s",
 			ErrConfig, cfg.MaxStaleness, cfg.PollInterval)
 	}
-	cfg.Lanes = orElse(cfg.Lanes, lane.DefaultLanes)
-	cfg.Hold = orElse(cfg.Hold, DefaultHold)
+	cfg.Lanes = cmp.Or(cfg.Lanes, lane.DefaultLanes)
+	cfg.Hold = cmp.Or(cfg.Hold, DefaultHold)
 	if cfg.ID == "" {
 		host, err := os.Hostname()
 		if err != nil {

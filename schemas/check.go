@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // maxAttributeBytes bounds the attributes of an event that are free text.
@@ -113,17 +115,17 @@ type checker struct {
 	deletes bool
 	row     *Row
 	tree    map[string]any // for rules.whole
-	unknown names
+	unknown jsontext.Names
 }
 
 func (c *checker) run(text string) error {
-	p := parser{text: text}
-	p.space()
-	if p.peek() != '{' {
+	p := jsontext.New(text)
+	p.Space()
+	if p.Peek() != '{' {
 		if framed(text) {
 			return frameError()
 		}
-		if _, err := parseTree(text); err != nil {
+		if _, err := jsontext.ParseTree(text); err != nil {
 			return malformed(err)
 		}
 		return &FieldError{Field: "data", Problem: "is not a JSON object", Reason: ReasonSchema}
@@ -136,14 +138,14 @@ func (c *checker) run(text string) error {
 	if n := len(c.rules.props); n > len(room) {
 		seen = make([]bool, n)
 	}
-	empty, err := p.enter('}')
+	empty, err := p.Enter('}')
 	for more := !empty; more && err == nil; {
 		if err = c.member(&p, seen); err == nil {
-			more, err = p.more('}')
+			more, err = p.More('}')
 		}
 	}
 	if err == nil {
-		err = p.end()
+		err = p.End()
 	}
 	if err != nil {
 		return malformed(err)
@@ -154,9 +156,9 @@ func (c *checker) run(text string) error {
 	return c.finish(seen)
 }
 
-// malformed makes a FieldError of a syntaxError and leaves others as they are.
+// malformed makes a FieldError of a SyntaxError and leaves others as they are.
 func malformed(err error) error {
-	var se *syntaxError
+	var se *jsontext.SyntaxError
 	if errors.As(err, &se) {
 		return &FieldError{Field: "data", Problem: "is no valid JSON: " + se.Error(), Reason: ReasonMalformed}
 	}
@@ -164,41 +166,41 @@ func malformed(err error) error {
 }
 
 // member reads and checks one member of the data.
-func (c *checker) member(p *parser, seen []bool) error {
-	name, err := p.name()
+func (c *checker) member(p *jsontext.Parser, seen []bool) error {
+	name, err := p.Name()
 	if err != nil {
 		return err
 	}
 	i, declared := c.rules.index[name]
 	if !declared {
-		if !c.unknown.add(name) {
-			return p.fail("a property name occurs twice")
+		if !c.unknown.Add(name) {
+			return p.Fail("a property name occurs twice")
 		}
 		return c.extra(p, name)
 	}
 	if seen[i] {
-		return p.fail("a property name occurs twice")
+		return p.Fail("a property name occurs twice")
 	}
 	seen[i] = true
 	rule := &c.rules.props[i]
-	v, err := p.value(!c.deletes && (rule.schema != nil || c.tree != nil))
+	v, err := p.Value(!c.deletes && (rule.schema != nil || c.tree != nil))
 	if err != nil {
 		return err
 	}
 	if c.deletes {
-		if rule.column >= c.dataset.Replica.KeyColumns || v.shape&rule.shapesOfKey() == 0 {
+		if rule.column >= c.dataset.Replica.KeyColumns || v.Shape&rule.shapesOfKey() == 0 {
 			return nil
 		}
 		return c.store(rule, &v)
 	}
 	switch {
 	case c.tree != nil:
-		c.tree[name] = v.tree
-		if v.shape&rule.Kind.shapes() == 0 {
+		c.tree[name] = v.Tree
+		if v.Shape&rule.Kind.shapes() == 0 {
 			return nil // the schema refuses it; finish says so
 		}
 	case rule.schema != nil:
-		if err := rule.schema.Validate(v.tree); err != nil {
+		if err := rule.schema.Validate(v.Tree); err != nil {
 			return schemaError(err, name)
 		}
 	default:
@@ -210,13 +212,13 @@ func (c *checker) member(p *parser, seen []bool) error {
 }
 
 // extra deals with a property that the schema does not declare.
-func (c *checker) extra(p *parser, name string) error {
-	v, err := p.value(c.tree != nil)
+func (c *checker) extra(p *jsontext.Parser, name string) error {
+	v, err := p.Value(c.tree != nil)
 	if err != nil || c.deletes {
 		return err
 	}
 	if c.tree != nil {
-		c.tree[name] = v.tree
+		c.tree[name] = v.Tree
 	}
 	if c.dataset.RejectUnknown || c.rules.closed {
 		return c.refuse(name, ReasonSchema, "is not a property of the schema", "add it to the schema, or leave it out")
@@ -239,7 +241,7 @@ func (c *checker) finish(seen []bool) error {
 		}
 	}
 	for _, name := range c.rules.missing {
-		if !c.unknown.has(name) {
+		if !c.unknown.Has(name) {
 			return c.refuse(name, ReasonSchema, "is required", "")
 		}
 	}
@@ -247,8 +249,8 @@ func (c *checker) finish(seen []bool) error {
 }
 
 // store puts the value into its column.
-func (c *checker) store(rule *propertyRule, v *value) error {
-	if v.shape == shapeNull || rule.column < 0 {
+func (c *checker) store(rule *propertyRule, v *jsontext.Value) error {
+	if v.Shape == jsontext.Null || rule.column < 0 {
 		return nil
 	}
 	out, problem := columnValue(rule, v)
@@ -260,25 +262,25 @@ func (c *checker) store(rule *propertyRule, v *value) error {
 }
 
 // shapes are the JSON types that a column of that kind can be made from.
-func (k Kind) shapes() shape {
+func (k Kind) shapes() jsontext.Shape {
 	switch k {
 	case KindString, KindDecimal, KindDateTime, KindDate:
-		return shapeNull | shapeString
+		return jsontext.Null | jsontext.String
 	case KindInteger, KindNumber:
-		return shapeNull | shapeNumber
+		return jsontext.Null | jsontext.Number
 	case KindBoolean:
-		return shapeNull | shapeBoolean
+		return jsontext.Null | jsontext.Boolean
 	case KindJSON:
-		return shapeNull | shapeArray | shapeObject
+		return jsontext.Null | jsontext.Array | jsontext.Object
 	}
 	return 0
 }
 
 // shapesOfKey are the types of a key property; a delete's data is not held against the schema.
-func (r *propertyRule) shapesOfKey() shape { return r.Kind.shapes() &^ shapeNull }
+func (r *propertyRule) shapesOfKey() jsontext.Shape { return r.Kind.shapes() &^ jsontext.Null }
 
 // columnValue converts a value of the right shape; problem is empty if that went well.
-func columnValue(rule *propertyRule, v *value) (out any, problem string) {
+func columnValue(rule *propertyRule, v *jsontext.Value) (out any, problem string) {
 	switch rule.Kind {
 	case KindInteger:
 		if n, ok := columnInteger(&rule.Property, v); ok {
@@ -286,39 +288,39 @@ func columnValue(rule *propertyRule, v *value) (out any, problem string) {
 		}
 		return nil, "is no integer that its column can hold"
 	case KindNumber:
-		f, err := strconv.ParseFloat(v.text, 64)
+		f, err := strconv.ParseFloat(v.Text, 64)
 		if err != nil || math.IsInf(f, 0) {
 			return nil, "is beyond the range of a double"
 		}
 		return f, ""
 	case KindBoolean:
-		return boolValue(v.text == "true"), ""
+		return boolValue(v.Text == "true"), ""
 	case KindDateTime:
-		if text, ok := columnDateTime(v.text); ok {
+		if text, ok := columnDateTime(v.Text); ok {
 			return text, ""
 		}
 		return nil, "is no date-time of the years 1 to 9999"
 	case KindDate:
-		if year, _, _, ok := readDate(v.text); !ok || year < 1 {
+		if year, _, _, ok := readDate(v.Text); !ok || year < 1 {
 			return nil, "is no date of the years 1 to 9999"
 		}
 	case KindDecimal:
-		if !isDecimal(v.text, rule.Precision, rule.Scale) {
+		if !isDecimal(v.Text, rule.Precision, rule.Scale) {
 			return nil, "is no decimal that fits its x-decimal"
 		}
 	case KindString:
-		if rule.MaxLength > 0 && len(v.text) > rule.MaxLength && utf8.RuneCountInString(v.text) > rule.MaxLength {
+		if rule.MaxLength > 0 && len(v.Text) > rule.MaxLength && utf8.RuneCountInString(v.Text) > rule.MaxLength {
 			return nil, "breaks the schema's maxLength"
 		}
 	case KindJSON:
 	}
-	return v.text, ""
+	return v.Text, ""
 }
 
 // columnInteger gives the exact int64 or uint64, also of 1.0 and 1e3.
-func columnInteger(p *Property, v *value) (any, bool) {
-	literal := v.text
-	if !v.plain || literal == "-0" {
+func columnInteger(p *Property, v *jsontext.Value) (any, bool) {
+	literal := v.Text
+	if !v.Plain || literal == "-0" {
 		r, ok := new(big.Rat).SetString(literal)
 		if !ok || !r.IsInt() {
 			return nil, false
@@ -341,7 +343,7 @@ func isDecimal(s string, precision, scale int) bool {
 	}
 	for _, part := range [...]string{whole, fraction} {
 		for i := 0; i < len(part); i++ {
-			if !isDigit(part[i]) {
+			if !jsontext.IsDigit(part[i]) {
 				return false
 			}
 		}

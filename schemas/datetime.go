@@ -1,6 +1,10 @@
 package schemas
 
-import "time"
+import (
+	"time"
+
+	"github.com/freshet/freshet/internal/jsontext"
+)
 
 // dateTime is an RFC 3339 date-time, taken apart.
 type dateTime struct {
@@ -29,7 +33,7 @@ func readDateTime(s string) (t dateTime, ok bool) {
 	rest := s[19:]
 	if rest[0] == '.' {
 		n := 1
-		for n < len(rest) && isDigit(rest[n]) {
+		for n < len(rest) && jsontext.IsDigit(rest[n]) {
 			n++
 		}
 		if n == 1 {
@@ -95,7 +99,7 @@ func daysOf(year, month int) int {
 
 func digits(s string) (n int, ok bool) {
 	for _, c := range []byte(s) {
-		if !isDigit(c) {
+		if !jsontext.IsDigit(c) {
 			return 0, false
 		}
 		n = n*10 + int(c-'0')

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // Limits of a declaration.
@@ -292,7 +294,7 @@ func isDatasetName(s string) bool {
 
 // isIdentifier: [A-Za-z_][A-Za-z0-9_]{0,63}.
 func isIdentifier(s string) bool {
-	if s == "" || len(s) > maxNameLength || isDigit(s[0]) {
+	if s == "" || len(s) > maxNameLength || jsontext.IsDigit(s[0]) {
 		return false
 	}
 	for _, c := range []byte(s) {

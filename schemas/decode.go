@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // maxSequenceDigits bounds ce_sequence as it is read: padding is optional, and other writers may pad further.
@@ -263,7 +265,7 @@ func readSequence(s string) (int64, bool) {
 		return 0, false
 	}
 	for i := 0; i < len(s); i++ {
-		if !isDigit(s[i]) {
+		if !jsontext.IsDigit(s[i]) {
 			return 0, false
 		}
 	}

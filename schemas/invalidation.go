@@ -3,6 +3,8 @@ package schemas
 import (
 	"encoding/json"
 	"unicode/utf8"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // TypeInvalidate is the CloudEvents type of an Invalidation.
@@ -168,7 +170,7 @@ func ParseInvalidation(data []byte) (Invalidation, error) {
 	if len(data) > MaxInvalidationBytes {
 		return Invalidation{}, invalidationError("data", "is larger than 256 KiB", "split it")
 	}
-	tree, err := parseTree(string(data))
+	tree, err := jsontext.ParseTree(string(data))
 	if err != nil {
 		return Invalidation{}, malformed(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // FormatKey makes the canonical key of the key properties' values, in the order of Dataset.Key. A string property takes
@@ -197,7 +199,7 @@ func checkComponent(p *Property, text string) string {
 
 func isCanonicalInteger(p *Property, text string) bool {
 	digits := strings.TrimPrefix(text, "-")
-	if digits == "" || (digits[0] == '0' && text != "0") || !isDigit(digits[0]) {
+	if digits == "" || (digits[0] == '0' && text != "0") || !jsontext.IsDigit(digits[0]) {
 		return false
 	}
 	if p.Unsigned {

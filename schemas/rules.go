@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // rules is a JSON Schema, prepared. The keywords that people write for flat records are checked in the parser's own
@@ -33,12 +35,12 @@ type propertyRule struct {
 	column int
 	// schema is set when only jsonschema can check the property; nothing below counts then.
 	schema  *jsonschema.Schema
-	shapes  shape
+	shapes  jsontext.Shape
 	integer bool // numbers must be integers
 	// minLength and maxLength are -1 when absent; they count characters.
 	minLength, maxLength int
 	pattern              *regexp.Regexp
-	enum                 []value
+	enum                 []jsontext.Value
 	limits               []limit
 }
 
@@ -153,20 +155,20 @@ func (r *propertyRule) readType(v any) {
 	for _, t := range list {
 		switch t {
 		case "null":
-			r.shapes |= shapeNull
+			r.shapes |= jsontext.Null
 		case "boolean":
-			r.shapes |= shapeBoolean
+			r.shapes |= jsontext.Boolean
 		case "integer":
-			r.shapes |= shapeNumber
+			r.shapes |= jsontext.Number
 			r.integer = true
 		case "number":
-			r.shapes |= shapeNumber
+			r.shapes |= jsontext.Number
 		case "string":
-			r.shapes |= shapeString
+			r.shapes |= jsontext.String
 		case "array":
-			r.shapes |= shapeArray
+			r.shapes |= jsontext.Array
 		case "object":
-			r.shapes |= shapeObject
+			r.shapes |= jsontext.Object
 		}
 	}
 }
@@ -181,11 +183,11 @@ func smallInt(v any, known bool) (int, bool) {
 func (r *propertyRule) allow(item any) bool {
 	switch item := item.(type) {
 	case string:
-		r.enum = append(r.enum, value{shape: shapeString, text: item})
+		r.enum = append(r.enum, jsontext.Value{Shape: jsontext.String, Text: item})
 	case bool:
-		r.enum = append(r.enum, value{shape: shapeBoolean, text: strconv.FormatBool(item)})
+		r.enum = append(r.enum, jsontext.Value{Shape: jsontext.Boolean, Text: strconv.FormatBool(item)})
 	case nil:
-		r.enum = append(r.enum, value{shape: shapeNull, text: "null"})
+		r.enum = append(r.enum, jsontext.Value{Shape: jsontext.Null, Text: "null"})
 	default:
 		return false
 	}
@@ -211,16 +213,16 @@ func (r *propertyRule) limit(keyword string, v any) bool {
 }
 
 // check gives the keyword that the value breaks, "" if none.
-func (r *propertyRule) check(v *value) string {
+func (r *propertyRule) check(v *jsontext.Value) string {
 	if r.schema != nil {
 		return "" // the caller asks jsonschema, which needs the tree
 	}
-	if r.shapes&v.shape == 0 {
+	if r.shapes&v.Shape == 0 {
 		return "type"
 	}
-	switch v.shape {
-	case shapeNumber:
-		if r.integer && !v.plain && !isWhole(v.text) {
+	switch v.Shape {
+	case jsontext.Number:
+		if r.integer && !v.Plain && !isWhole(v.Text) {
 			return "type"
 		}
 		for i := range r.limits {
@@ -228,11 +230,11 @@ func (r *propertyRule) check(v *value) string {
 				return r.limits[i].keyword
 			}
 		}
-	case shapeString:
-		if broken := r.checkString(v.text); broken != "" {
+	case jsontext.String:
+		if broken := r.checkString(v.Text); broken != "" {
 			return broken
 		}
-	case shapeNull, shapeBoolean, shapeArray, shapeObject:
+	case jsontext.Null, jsontext.Boolean, jsontext.Array, jsontext.Object:
 	}
 	if r.enum != nil && !r.allowed(v) {
 		return "enum"
@@ -264,9 +266,9 @@ func (r *propertyRule) checkString(s string) string {
 	return ""
 }
 
-func (r *propertyRule) allowed(v *value) bool {
+func (r *propertyRule) allowed(v *jsontext.Value) bool {
 	for i := range r.enum {
-		if r.enum[i].shape == v.shape && r.enum[i].text == v.text {
+		if r.enum[i].Shape == v.Shape && r.enum[i].Text == v.Text {
 			return true
 		}
 	}
@@ -280,22 +282,22 @@ func isWhole(literal string) bool {
 }
 
 // holds compares exactly. Conversion to float64 is monotone, so two different floats decide without big numbers.
-func (l *limit) holds(v *value) bool {
+func (l *limit) holds(v *jsontext.Value) bool {
 	c := 0
-	if n, err := strconv.ParseInt(v.text, 10, 64); v.plain && l.isWhole && err == nil {
+	if n, err := strconv.ParseInt(v.Text, 10, 64); v.Plain && l.isWhole && err == nil {
 		switch {
 		case n < l.whole:
 			c = -1
 		case n > l.whole:
 			c = 1
 		}
-	} else if f, err := strconv.ParseFloat(v.text, 64); err == nil && f != l.float {
+	} else if f, err := strconv.ParseFloat(v.Text, 64); err == nil && f != l.float {
 		c = 1
 		if f < l.float {
 			c = -1
 		}
 	} else {
-		r, ok := new(big.Rat).SetString(v.text)
+		r, ok := new(big.Rat).SetString(v.Text)
 		if !ok {
 			return false
 		}

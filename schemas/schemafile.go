@@ -9,6 +9,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 const draft2020 = "https://json-schema.org/draft/2020-12/schema"
@@ -44,7 +46,7 @@ func (d *declaration) loadSchema(fsys fs.FS, file string, line int) *schemaDoc {
 		d.fail(line, "schema", "cannot be read: "+err.Error(), "")
 		return nil
 	}
-	tree, err := parseTree(string(text))
+	tree, err := jsontext.ParseTree(string(text))
 	if err != nil {
 		d.failSchema(file, 0, "", "is no valid JSON: "+err.Error(), "")
 		return nil
@@ -145,7 +147,7 @@ func (l fileLoader) Load(location string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseTree(string(text))
+	return jsontext.ParseTree(string(text))
 }
 
 func fileURL(file string) string { return (&url.URL{Scheme: "file", Path: "/" + file}).String() }

@@ -3,6 +3,8 @@ package schemas
 import (
 	"strconv"
 	"strings"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // MaxSourceBytes is the greatest length of a source's name.
@@ -68,5 +70,5 @@ func isBase64URL(s string) bool {
 }
 
 func isWord(c byte) bool {
-	return c == '_' || isDigit(c) || ('a' <= c|0x20 && c|0x20 <= 'z')
+	return c == '_' || jsontext.IsDigit(c) || ('a' <= c|0x20 && c|0x20 <= 'z')
 }

@@ -2,35 +2,37 @@ package schemas
 
 import (
 	"encoding/base64"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // readStructured takes the attributes from a CloudEvent in the JSON format. data is the text of "data" or the bytes of
 // "data_base64"; nil without either.
 func (a *attributes) readStructured(value []byte) error {
-	p := parser{text: string(value)}
-	p.space()
-	if p.peek() != '{' {
-		if framed(p.text) {
+	p := jsontext.New(string(value))
+	p.Space()
+	if p.Peek() != '{' {
+		if framed(string(value)) {
 			return frameError()
 		}
 		return structuredError("value", "is not a JSON object")
 	}
-	empty, err := p.enter('}')
-	var seen names
+	empty, err := p.Enter('}')
+	var seen jsontext.Names
 	for more := !empty; more && err == nil; {
 		var name string
-		if name, err = p.name(); err != nil {
+		if name, err = p.Name(); err != nil {
 			break
 		}
-		if !seen.add(name) {
+		if !seen.Add(name) {
 			return structuredError("value", "has an attribute twice")
 		}
 		if err = a.readAttribute(&p, name); err == nil {
-			more, err = p.more('}')
+			more, err = p.More('}')
 		}
 	}
 	if err == nil {
-		err = p.end()
+		err = p.End()
 	}
 	if err != nil {
 		return malformed(err)
@@ -41,13 +43,13 @@ func (a *attributes) readStructured(value []byte) error {
 	return nil
 }
 
-func (a *attributes) readAttribute(p *parser, name string) error {
-	start := p.pos
-	v, err := p.value(false)
+func (a *attributes) readAttribute(p *jsontext.Parser, name string) error {
+	start := p.Pos()
+	v, err := p.Value(false)
 	if err != nil {
 		return err
 	}
-	if v.shape == shapeNull {
+	if v.Shape == jsontext.Null {
 		return nil // the JSON format: null is the same as absent
 	}
 	switch name {
@@ -55,13 +57,13 @@ func (a *attributes) readAttribute(p *parser, name string) error {
 		if a.data != nil {
 			return structuredError("data", "comes twice, plain and in base64")
 		}
-		a.data = []byte(p.text[start:p.pos])
+		a.data = []byte(p.Since(start))
 		return nil
 	case "data_base64":
 		if a.data != nil {
 			return structuredError("data_base64", "comes twice, plain and in base64")
 		}
-		if a.data, err = base64.StdEncoding.DecodeString(v.text); err != nil || v.shape != shapeString {
+		if a.data, err = base64.StdEncoding.DecodeString(v.Text); err != nil || v.Shape != jsontext.String {
 			return structuredError("data_base64", "is not base64")
 		}
 		return nil
@@ -71,10 +73,10 @@ func (a *attributes) readAttribute(p *parser, name string) error {
 		return nil
 	}
 	// Integers are a type of CloudEvents, so a writer may give the sequence as one.
-	if v.shape != shapeString && (v.shape != shapeNumber || !v.plain || field != &a.sequence) {
+	if v.Shape != jsontext.String && (v.Shape != jsontext.Number || !v.Plain || field != &a.sequence) {
 		return structuredError(name, "is not a string")
 	}
-	*field = v.text
+	*field = v.Text
 	a.hasPartitionKey = a.hasPartitionKey || field == &a.partitionKey
 	return nil
 }

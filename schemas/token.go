@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // Limits of a token's text form; a reader never allocates for more.
@@ -88,7 +90,7 @@ func ParseToken(s string) (Token, error) {
 	if err != nil {
 		return Token{}, tokenError("is not base64url without padding")
 	}
-	tree, err := parseTree(string(text))
+	tree, err := jsontext.ParseTree(string(text))
 	if err != nil {
 		return Token{}, tokenError("is not JSON inside")
 	}

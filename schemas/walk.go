@@ -1,5 +1,7 @@
 package schemas
 
+import "github.com/freshet/freshet/internal/jsontext"
+
 // JSONKind is the type of a JSON value.
 type JSONKind uint8
 
@@ -24,35 +26,26 @@ type JSON struct {
 // ReadJSON reads a text that is one JSON value, as strictly as Check does: no name twice in an object, no invalid UTF-8,
 // bounded depth and numbers. Errors are FieldErrors.
 func ReadJSON(text string) (JSON, error) {
-	p := parser{text: text}
-	p.space()
-	v, err := p.value(false)
-	if err == nil {
-		err = p.end()
-	}
+	v, err := jsontext.ParseValue(text)
 	if err != nil {
 		return JSON{}, malformed(err)
 	}
-	out := exported(v)
-	if p.gap && (out.Kind == JSONArray || out.Kind == JSONObject) {
-		out.Text = compact(out.Text)
-	}
-	return out, nil
+	return exported(v), nil
 }
 
 // WalkObject calls fn with each member of a JSON object in one pass, in the order of the text, as strictly as ReadJSON.
 // It ends with fn's first error. Its own errors are FieldErrors.
 func WalkObject(text string, fn func(name string, v JSON) error) error {
-	var seen names
-	return walk(text, '{', '}', "is not a JSON object", func(p *parser) error {
-		name, err := p.name()
+	var seen jsontext.Names
+	return walk(text, '{', '}', "is not a JSON object", func(p *jsontext.Parser) error {
+		name, err := p.Name()
 		if err != nil {
 			return err
 		}
-		if !seen.add(name) {
-			return p.fail("a property name occurs twice")
+		if !seen.Add(name) {
+			return p.Fail("a property name occurs twice")
 		}
-		v, err := p.value(false)
+		v, err := p.Value(false)
 		if err != nil {
 			return err
 		}
@@ -62,8 +55,8 @@ func WalkObject(text string, fn func(name string, v JSON) error) error {
 
 // WalkArray is WalkObject for the items of an array.
 func WalkArray(text string, fn func(v JSON) error) error {
-	return walk(text, '[', ']', "is not a JSON array", func(p *parser) error {
-		v, err := p.value(false)
+	return walk(text, '[', ']', "is not a JSON array", func(p *jsontext.Parser) error {
+		v, err := p.Value(false)
 		if err != nil {
 			return err
 		}
@@ -71,23 +64,23 @@ func WalkArray(text string, fn func(v JSON) error) error {
 	})
 }
 
-func walk(text string, opening, closing byte, other string, one func(*parser) error) error {
-	p := parser{text: text}
-	p.space()
-	if p.peek() != opening {
+func walk(text string, opening, closing byte, other string, one func(*jsontext.Parser) error) error {
+	p := jsontext.New(text)
+	p.Space()
+	if p.Peek() != opening {
 		if framed(text) {
 			return frameError()
 		}
 		return &FieldError{Field: "data", Problem: other, Reason: ReasonMalformed}
 	}
-	empty, err := p.enter(closing)
+	empty, err := p.Enter(closing)
 	for more := !empty; more && err == nil; {
 		if err = one(&p); err == nil {
-			more, err = p.more(closing)
+			more, err = p.More(closing)
 		}
 	}
 	if err == nil {
-		err = p.end()
+		err = p.End()
 	}
 	return malformed(err)
 }
@@ -103,20 +96,20 @@ func frameError() error {
 	}
 }
 
-func exported(v value) JSON {
-	out := JSON{Text: v.text}
-	switch v.shape {
-	case shapeNull:
+func exported(v jsontext.Value) JSON {
+	out := JSON{Text: v.Text}
+	switch v.Shape {
+	case jsontext.Null:
 		out.Kind = JSONNull
-	case shapeBoolean:
+	case jsontext.Boolean:
 		out.Kind = JSONBoolean
-	case shapeNumber:
+	case jsontext.Number:
 		out.Kind = JSONNumber
-	case shapeString:
+	case jsontext.String:
 		out.Kind = JSONString
-	case shapeArray:
+	case jsontext.Array:
 		out.Kind = JSONArray
-	case shapeObject:
+	case jsontext.Object:
 		out.Kind = JSONObject
 	}
 	return out

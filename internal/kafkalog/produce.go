@@ -1,6 +1,7 @@
 package kafkalog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -78,25 +79,17 @@ func (c ProducerConfig) withDefaults() (ProducerConfig, error) {
 			return c, fmt.Errorf("check %s %d: must not be negative; 0 gives the default", f.name, f.value)
 		}
 	}
-	c.Linger = orDefault(c.Linger, DefaultLinger)
-	c.DeliveryTimeout = orDefault(c.DeliveryTimeout, DefaultDeliveryTimeout)
-	c.MaxBufferedBytes = orDefault(c.MaxBufferedBytes, DefaultMaxBuffered)
-	c.MaxBatchRecords = orDefault(c.MaxBatchRecords, DefaultMaxBatchRecords)
-	c.MaxBatchBytes = orDefault(c.MaxBatchBytes, DefaultMaxBatchSize)
-	c.MaxIDIdle = orDefault(c.MaxIDIdle, DefaultMaxIDIdle)
-	c.Refresh = orDefault(c.Refresh, DefaultRefresh)
+	c.Linger = cmp.Or(c.Linger, DefaultLinger)
+	c.DeliveryTimeout = cmp.Or(c.DeliveryTimeout, DefaultDeliveryTimeout)
+	c.MaxBufferedBytes = cmp.Or(c.MaxBufferedBytes, DefaultMaxBuffered)
+	c.MaxBatchRecords = cmp.Or(c.MaxBatchRecords, DefaultMaxBatchRecords)
+	c.MaxBatchBytes = cmp.Or(c.MaxBatchBytes, DefaultMaxBatchSize)
+	c.MaxIDIdle = cmp.Or(c.MaxIDIdle, DefaultMaxIDIdle)
+	c.Refresh = cmp.Or(c.Refresh, DefaultRefresh)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
-}
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }
 
 // Producer appends records to topics: each once, and in the order of the calls per partition, also when brokers die,

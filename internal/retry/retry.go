@@ -3,6 +3,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -38,10 +39,10 @@ func Permanent(err error) error {
 // last error of op. op gets ctx and is not called once ctx is done.
 func Do(ctx context.Context, p Policy, op func(context.Context) error) error {
 	b := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(orElse(p.First, 50*time.Millisecond)),
+		backoff.WithInitialInterval(cmp.Or(p.First, 50*time.Millisecond)),
 		backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.5),
-		backoff.WithMaxInterval(orElse(p.Max, 5*time.Second)),
+		backoff.WithMaxInterval(cmp.Or(p.Max, 5*time.Second)),
 		backoff.WithMaxElapsedTime(0),
 	)
 	var last error
@@ -62,11 +63,4 @@ func Do(ctx context.Context, p Policy, op func(context.Context) error) error {
 		return errors.Join(err, last)
 	}
 	return err
-}
-
-func orElse(d, def time.Duration) time.Duration {
-	if d == 0 {
-		return def
-	}
-	return d
 }

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,7 +119,7 @@ func (s *Scripts) Fill(ctx context.Context, r FillRequest) (FillStatus, error) {
 		from = "p"
 	}
 	f, err := s.run(ctx, s.fill, []string{k.Value(r.Key), k.Meta, k.Tags}, []any{
-		r.Token, r.Version, r.Value, max(orElse(r.TTL, DefaultValueTTL).Milliseconds(), 1), s.cfg.Hold.Milliseconds(),
+		r.Token, r.Version, r.Value, max(cmp.Or(r.TTL, DefaultValueTTL).Milliseconds(), 1), s.cfg.Hold.Milliseconds(),
 		from, strings.Join(r.Tags, "\n"),
 	})
 	if err != nil {

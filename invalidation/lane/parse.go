@@ -1,19 +1,19 @@
 package lane
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/freshet/freshet/internal/jsontext"
 )
 
 // Errors of ParsePayload and ParseFrame. Whatever the error, the receiver flushes the lane.
 var (
-	// ErrVersion: the sender speaks another version of the protocol.
+	// ErrVersion is returned when the sender speaks another version of the protocol.
 	ErrVersion = errors.New("unknown protocol version")
-	// ErrMalformed: the bytes break the wire format or its limits.
+	// ErrMalformed is returned when the bytes break the wire format or its limits.
 	ErrMalformed = errors.New("malformed lane entry")
 )
 
@@ -23,67 +23,73 @@ func ParsePayload(s string) (Payload, error) {
 	if len(s) > MaxFrame {
 		return Payload{}, fmt.Errorf("parse payload of %d bytes: %w", len(s), ErrMalformed)
 	}
-	// A name with bytes outside UTF-8 would be read as another name by half of the decoders there are.
-	if !utf8.ValidString(s) || !json.Valid([]byte(s)) {
-		return Payload{}, fmt.Errorf("parse payload: no JSON in UTF-8: %w", ErrMalformed)
+	r := payloadReader{json: jsontext.New(s)}
+	err := r.read()
+	var syntax *jsontext.SyntaxError
+	if errors.As(err, &syntax) {
+		err = fmt.Errorf("%w: %w", ErrMalformed, syntax)
 	}
-	c := cursor{s: s}
-	p, err := c.payload()
 	if err != nil {
 		return Payload{}, fmt.Errorf("parse payload: %w", err)
 	}
-	return p, nil
+	return r.p, nil
 }
 
-// cursor walks over JSON that is known to be valid, so it looks at what it wants to know and nothing else.
-type cursor struct {
-	s string
-	i int
+// payloadReader reads one payload.
+type payloadReader struct {
+	json     jsontext.Parser
+	p        Payload
+	versions []int64
 }
 
-func (c *cursor) payload() (Payload, error) {
-	var p Payload
-	var versions []int64
-	var seen [256]bool
-	if c.space() != '{' {
-		return p, fmt.Errorf("no object: %w", ErrMalformed)
+func (r *payloadReader) read() error {
+	var seen jsontext.Names
+	r.json.Space()
+	if r.json.Peek() != '{' {
+		return fmt.Errorf("no object: %w", ErrMalformed)
 	}
-	c.i++
-	for n := 0; c.space() != '}'; n++ {
-		if n > 0 {
-			c.i++ // comma
+	empty, err := r.json.Enter('}')
+	for n, more := 0, !empty; more && err == nil; n++ {
+		var name string
+		if name, err = r.json.Name(); err != nil {
+			return err
 		}
-		c.space()
-		name := c.text()
-		c.space()
-		c.i++ // colon
-		c.space()
 		if (n == 0) != (name == "v") {
-			return p, fmt.Errorf("v must be the first member, once: %w", ErrMalformed)
+			return fmt.Errorf("v must be the first member, once: %w", ErrMalformed)
 		}
-		if len(name) == 1 {
-			if seen[name[0]] {
-				return p, fmt.Errorf("member %q twice: %w", name, ErrMalformed)
-			}
-			seen[name[0]] = true
+		if !seen.Add(name) {
+			return fmt.Errorf("member %s twice: %w", label(name), ErrMalformed)
 		}
-		if err := c.member(name, &p, &versions); err != nil {
-			return p, fmt.Errorf("member %s: %w", label(name), err)
+		if err = r.member(name); err != nil {
+			return fmt.Errorf("member %s: %w", label(name), err)
 		}
+		more, err = r.json.More('}')
 	}
-	if !seen['v'] {
-		return p, fmt.Errorf("v is missing: %w", ErrMalformed)
+	if err == nil {
+		err = r.json.End()
 	}
-	if len(versions) != len(p.Items) {
-		return p, fmt.Errorf("k and n differ in length: %w", ErrMalformed)
+	if err != nil {
+		return err
 	}
-	for i, v := range versions {
-		p.Items[i].Version = v
+	return r.finish(&seen)
+}
+
+// finish checks what members must have in common.
+func (r *payloadReader) finish(seen *jsontext.Names) error {
+	if !seen.Has("v") {
+		return fmt.Errorf("v is missing: %w", ErrMalformed)
 	}
-	if seen['s'] != seen['f'] || seen['f'] != seen['o'] || seen['s'] && p.Source == "" {
-		return p, fmt.Errorf("s, f and o go together: %w", ErrMalformed)
+	if len(r.versions) != len(r.p.Items) {
+		return fmt.Errorf("k and n differ in length: %w", ErrMalformed)
 	}
-	return p, nil
+	for i, v := range r.versions {
+		r.p.Items[i].Version = v
+	}
+	s, f, o := seen.Has("s"), seen.Has("f"), seen.Has("o")
+	if s != f || f != o || s && r.p.Source == "" {
+		return fmt.Errorf("s, f and o go together: %w", ErrMalformed)
+	}
+	return nil
 }
 
 // label keeps unknown members out of error texts.
@@ -94,155 +100,89 @@ func label(name string) string {
 	return "(unknown)"
 }
 
-func (c *cursor) member(name string, p *Payload, versions *[]int64) (err error) {
+func (r *payloadReader) member(name string) (err error) {
 	switch name {
 	case "v":
 		var v int64
-		if v, err = c.integer(); err == nil && v != Version {
+		if v, err = r.integer(); err == nil && v != Version {
 			err = fmt.Errorf("version %d: %w", v, ErrVersion)
 		}
 	case "s":
-		p.Source, err = c.name()
+		r.p.Source, err = r.text()
 	case "f":
-		p.From, err = c.integer()
+		r.p.From, err = r.integer()
 	case "o":
-		p.To, err = c.integer()
+		r.p.To, err = r.integer()
 	case "t":
-		p.Time, err = c.integer()
+		r.p.Time, err = r.integer()
 	case "k":
-		err = c.list(MaxKeys, func() error {
-			k, err := c.name()
-			p.Items = append(p.Items, Item{Key: k})
+		err = r.list(MaxKeys, func() error {
+			k, err := r.text()
+			r.p.Items = append(r.p.Items, Item{Key: k})
 			return err
 		})
 	case "n":
-		err = c.list(MaxKeys, func() error {
-			v, err := c.integer()
+		err = r.list(MaxKeys, func() error {
+			v, err := r.integer()
 			if v < 0 {
 				return fmt.Errorf("negative version: %w", ErrMalformed)
 			}
-			*versions = append(*versions, v)
+			r.versions = append(r.versions, v)
 			return err
 		})
 	case "g":
-		err = c.list(MaxTags, func() error {
-			g, err := c.name()
-			p.Tags = append(p.Tags, g)
+		err = r.list(MaxTags, func() error {
+			g, err := r.text()
+			r.p.Tags = append(r.p.Tags, g)
 			return err
 		})
 	case "x":
 		var x int64
-		if x, err = c.integer(); err == nil && x != 1 {
+		if x, err = r.integer(); err == nil && x != 1 {
 			err = fmt.Errorf("flush is 1 or absent: %w", ErrMalformed)
 		}
-		p.Flush = true
+		r.p.Flush = true
 	default:
-		c.skip()
+		_, err = r.json.Value(false)
 	}
 	return err
 }
 
-// space moves to the next byte that is no white space and gives it.
-func (c *cursor) space() byte {
-	for c.s[c.i] == ' ' || c.s[c.i] == '\t' || c.s[c.i] == '\n' || c.s[c.i] == '\r' {
-		c.i++
+// text reads a string.
+func (r *payloadReader) text() (string, error) {
+	v, err := r.json.Value(false)
+	if err == nil && v.Shape != jsontext.String {
+		err = fmt.Errorf("no string: %w", ErrMalformed)
 	}
-	return c.s[c.i]
-}
-
-// text reads the string that begins here.
-func (c *cursor) text() string {
-	from, escaped := c.i, false
-	for c.i++; c.s[c.i] != '"'; c.i++ {
-		if c.s[c.i] == '\\' {
-			escaped = true
-			c.i++
-		}
-	}
-	c.i++
-	raw := c.s[from:c.i]
-	if !escaped {
-		return raw[1 : len(raw)-1]
-	}
-	var out string
-	if json.Unmarshal([]byte(raw), &out) != nil {
-		return ""
-	}
-	return out
-}
-
-// name reads a string that names something. A lone surrogate would decode to U+FFFD, that is to another name.
-func (c *cursor) name() (string, error) {
-	if c.s[c.i] != '"' {
-		return "", fmt.Errorf("no string: %w", ErrMalformed)
-	}
-	from := c.i
-	out := c.text()
-	raw := c.s[from:c.i]
-	if strings.Contains(raw, `\u`) && strings.Count(out, "\uFFFD") != strings.Count(raw, "\uFFFD") {
-		return "", fmt.Errorf("escape of no character: %w", ErrMalformed)
-	}
-	return out, nil
+	return v.Text, err
 }
 
 // integer reads a whole number between −2^53 and 2^53.
-func (c *cursor) integer() (int64, error) {
-	from := c.i
-	for c.i < len(c.s) && strings.IndexByte("+-.0123456789eE", c.s[c.i]) >= 0 {
-		c.i++
+func (r *payloadReader) integer() (int64, error) {
+	v, err := r.json.Value(false)
+	if err != nil {
+		return 0, err
 	}
-	n, err := strconv.ParseInt(c.s[from:c.i], 10, 64)
-	if err != nil || n >= 1<<53 || n <= -1<<53 {
+	n, err := strconv.ParseInt(v.Text, 10, 64)
+	if v.Shape != jsontext.Number || err != nil || n >= 1<<53 || n <= -1<<53 {
 		return 0, fmt.Errorf("no integer below 2^53: %w", ErrMalformed)
 	}
 	return n, nil
 }
 
 // list calls each at the beginning of every element.
-func (c *cursor) list(limit int, each func() error) error {
-	if c.s[c.i] != '[' {
+func (r *payloadReader) list(limit int, each func() error) error {
+	if r.json.Peek() != '[' {
 		return fmt.Errorf("no list: %w", ErrMalformed)
 	}
-	c.i++
-	for n := 0; c.space() != ']'; n++ {
+	empty, err := r.json.Enter(']')
+	for n, more := 0, !empty; more && err == nil; n++ {
 		if n == limit {
 			return fmt.Errorf("more than %d elements: %w", limit, ErrMalformed)
 		}
-		if n > 0 {
-			c.i++ // comma
-			c.space()
-		}
-		if err := each(); err != nil {
-			return err
+		if err = each(); err == nil {
+			more, err = r.json.More(']')
 		}
 	}
-	c.i++
-	return nil
-}
-
-// skip passes over any value.
-func (c *cursor) skip() {
-	depth := 0
-	for {
-		switch c.space() {
-		case '"':
-			c.text()
-		case '{', '[':
-			depth++
-			c.i++
-		case '}', ']':
-			depth--
-			c.i++
-		case ',', ':':
-			c.i++
-			continue
-		default: // number, true, false, null
-			for strings.IndexByte(" \t\r\n,:]}", c.s[c.i]) < 0 {
-				c.i++
-			}
-		}
-		if depth == 0 {
-			return
-		}
-	}
+	return err
 }

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed" // the scripts
@@ -93,11 +94,11 @@ func New(rdb Client, cfg Config) (*Scripts, error) {
 	if cfg.Lanes > MaxLanes {
 		return nil, fmt.Errorf("namespace %s: Lanes is %d, above %d", cfg.Namespace, cfg.Lanes, MaxLanes)
 	}
-	cfg.Lanes = orElse(cfg.Lanes, DefaultLanes)
-	cfg.StreamLen = orElse(cfg.StreamLen, DefaultStreamLen)
-	cfg.MaxTags = orElse(cfg.MaxTags, DefaultMaxTags)
-	cfg.LeaseTTL = orElse(cfg.LeaseTTL, DefaultLeaseTTL)
-	cfg.Hold = max(orElse(cfg.Hold, DefaultHold), 0)
+	cfg.Lanes = cmp.Or(cfg.Lanes, DefaultLanes)
+	cfg.StreamLen = cmp.Or(cfg.StreamLen, DefaultStreamLen)
+	cfg.MaxTags = cmp.Or(cfg.MaxTags, DefaultMaxTags)
+	cfg.LeaseTTL = cmp.Or(cfg.LeaseTTL, DefaultLeaseTTL)
+	cfg.Hold = max(cmp.Or(cfg.Hold, DefaultHold), 0)
 	if cfg.Nonce == nil {
 		cfg.Nonce = randomNonce
 	}
@@ -114,14 +115,6 @@ func New(rdb Client, cfg Config) (*Scripts, error) {
 		s.lanes = append(s.lanes, KeysOf(cfg.Namespace, n))
 	}
 	return s, nil
-}
-
-func orElse[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }
 
 func randomNonce() uint64 {

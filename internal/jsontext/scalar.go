@@ -1,4 +1,4 @@
-package schemas
+package jsontext
 
 import (
 	"strconv"
@@ -8,65 +8,66 @@ import (
 )
 
 // number reads a number literal.
-func (p *parser) number() (value, error) {
+func (p *Parser) number() (Value, error) {
 	start := p.pos
-	if p.peek() == '-' {
+	if p.Peek() == '-' {
 		p.pos++
 	}
 	first := p.pos
 	whole := p.digits()
 	if whole == 0 || (whole > 1 && p.text[first] == '0') {
 		p.pos = start
-		return value{}, p.fail("no JSON value")
+		return Value{}, p.Fail("no JSON value")
 	}
-	v := value{shape: shapeNumber, plain: true}
-	if p.peek() == '.' {
-		v.plain = false
+	v := Value{Shape: Number, Plain: true}
+	if p.Peek() == '.' {
+		v.Plain = false
 		p.pos++
 		if p.digits() == 0 {
-			return value{}, p.fail("a fraction without digits")
+			return Value{}, p.Fail("a fraction without digits")
 		}
 	}
-	if c := p.peek(); c == 'e' || c == 'E' {
-		v.plain = false
+	if c := p.Peek(); c == 'e' || c == 'E' {
+		v.Plain = false
 		if err := p.exponent(); err != nil {
-			return value{}, err
+			return Value{}, err
 		}
 	}
-	v.text = p.text[start:p.pos]
-	if len(v.text) > maxNumberBytes {
-		return value{}, p.fail("a number with too many digits")
+	v.Text = p.text[start:p.pos]
+	if len(v.Text) > maxNumberBytes {
+		return Value{}, p.Fail("a number with too many digits")
 	}
 	return v, nil
 }
 
-func (p *parser) exponent() error {
+func (p *Parser) exponent() error {
 	p.pos++
-	if c := p.peek(); c == '+' || c == '-' {
+	if c := p.Peek(); c == '+' || c == '-' {
 		p.pos++
 	}
 	start := p.pos
 	if p.digits() == 0 {
-		return p.fail("an exponent without digits")
+		return p.Fail("an exponent without digits")
 	}
 	if e, err := strconv.Atoi(p.text[start:p.pos]); err != nil || e > maxExponent {
-		return p.fail("a number with too large an exponent")
+		return p.Fail("a number with too large an exponent")
 	}
 	return nil
 }
 
-func (p *parser) digits() int {
+func (p *Parser) digits() int {
 	start := p.pos
-	for p.pos < len(p.text) && isDigit(p.text[p.pos]) {
+	for p.pos < len(p.text) && IsDigit(p.text[p.pos]) {
 		p.pos++
 	}
 	return p.pos - start
 }
 
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+// IsDigit reports whether c is a decimal digit.
+func IsDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // str reads the string at pos and decodes it.
-func (p *parser) str() (string, error) {
+func (p *Parser) str() (string, error) {
 	start := p.pos + 1
 	ascii := true
 	for i := start; i < len(p.text); i++ {
@@ -76,22 +77,22 @@ func (p *parser) str() (string, error) {
 			if s := p.text[start:i]; ascii || utf8.ValidString(s) {
 				return s, nil
 			}
-			return "", p.fail("invalid UTF-8")
+			return "", p.Fail("invalid UTF-8")
 		case c == '\\':
 			return p.escaped(start, i)
 		case c < 0x20:
 			p.pos = i
-			return "", p.fail("a control character in a string")
+			return "", p.Fail("a control character in a string")
 		case c >= utf8.RuneSelf:
 			ascii = false
 		}
 	}
 	p.pos = len(p.text)
-	return "", p.fail("an unfinished string")
+	return "", p.Fail("an unfinished string")
 }
 
 // escaped decodes the string that began at start and has its first backslash at i.
-func (p *parser) escaped(start, i int) (string, error) {
+func (p *Parser) escaped(start, i int) (string, error) {
 	buf := append(make([]byte, 0, i-start+32), p.text[start:i]...)
 	for p.pos = i; p.pos < len(p.text); {
 		c := p.text[p.pos]
@@ -99,11 +100,11 @@ func (p *parser) escaped(start, i int) (string, error) {
 		case c == '"':
 			p.pos++
 			if !utf8.Valid(buf) {
-				return "", p.fail("invalid UTF-8")
+				return "", p.Fail("invalid UTF-8")
 			}
 			return string(buf), nil
 		case c < 0x20:
-			return "", p.fail("a control character in a string")
+			return "", p.Fail("a control character in a string")
 		case c != '\\':
 			buf = append(buf, c)
 			p.pos++
@@ -115,13 +116,13 @@ func (p *parser) escaped(start, i int) (string, error) {
 			buf = utf8.AppendRune(buf, r)
 		}
 	}
-	return "", p.fail("an unfinished string")
+	return "", p.Fail("an unfinished string")
 }
 
 // escape reads one escape sequence; a surrogate must come as a pair.
-func (p *parser) escape() (rune, error) {
+func (p *Parser) escape() (rune, error) {
 	p.pos++
-	c := p.peek()
+	c := p.Peek()
 	p.pos++
 	switch c {
 	case '"', '\\', '/':
@@ -150,17 +151,17 @@ func (p *parser) escape() (rune, error) {
 			}
 		}
 	}
-	return 0, p.fail("an invalid escape in a string")
+	return 0, p.Fail("an invalid escape in a string")
 }
 
-func (p *parser) hex4() (rune, bool) {
+func (p *Parser) hex4() (rune, bool) {
 	if len(p.text)-p.pos < 4 {
 		return 0, false
 	}
 	var r rune
 	for _, c := range []byte(p.text[p.pos : p.pos+4]) {
 		switch {
-		case isDigit(c):
+		case IsDigit(c):
 			r = r<<4 | rune(c-'0')
 		case 'a' <= c|0x20 && c|0x20 <= 'f':
 			r = r<<4 | rune(c|0x20-'a'+10)
