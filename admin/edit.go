@@ -42,45 +42,45 @@ type Edit struct {
 
 type editOutput struct{ Body Edit }
 
-func (s *Server) editLetter(ctx context.Context, in *editInput) (*editOutput, error) {
+func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, error) {
 	b := &in.Body
 	note(ctx, "reason", b.Reason)
 	note(ctx, "dry_run", dry(b.DryRun))
-	if s.cfg.Producer == nil {
+	if ls.producer == nil {
 		return nil, errNoProducer
 	}
-	l, err := s.letter(ctx, in.ID, false)
+	l, err := ls.letter(ctx, in.ID, false)
 	if err != nil {
 		return nil, err
 	}
 	if l.State != replica.StateOpen {
 		return nil, errLetterClosed
 	}
-	d, ok := s.cfg.Datasets.Get(l.Dataset)
+	d, ok := ls.datasets.Get(l.Dataset)
 	if !ok {
 		return nil, huma.Error409Conflict("the letter's dataset is not declared here")
 	}
 	ev, err := l.Correct(d, replica.Correction{Data: b.Data, Key: b.Key, Version: b.Version})
 	if err != nil {
-		return nil, s.answerError(ctx, "correct the event", err)
+		return nil, ls.answers.fail(ctx, "correct the event", err)
 	}
 	// The id is made here, so that it is known before anything is sent.
-	checked, err := s.cfg.Producer.Check(ev)
+	checked, err := ls.producer.Check(ev)
 	if err != nil {
-		return nil, s.answerError(ctx, "check the corrected event", err)
+		return nil, ls.answers.fail(ctx, "check the corrected event", err)
 	}
 	ev = checked[0]
 	out := &editOutput{Edit{DryRun: dry(b.DryRun), ID: in.ID, Replaces: text([]byte(ev.Replaces)), Key: text([]byte(ev.Key)), Version: ev.Version}}
 	note(ctx, "replaces", out.Body.Replaces)
-	outcome, err := s.edit(ctx, l, &ev, out)
+	outcome, err := ls.edit(ctx, l, &ev, out)
 	switch {
 	case errors.Is(err, replica.ErrLetterClosed):
 		return nil, errLetterClosed
 	case err != nil && outcome == replica.OutcomePublished:
-		s.log.WarnContext(ctx, "letter of a published edit is not marked; a worker supersedes it", "error", err)
+		ls.log.WarnContext(ctx, "letter of a published edit is not marked; a worker supersedes it", "error", err)
 		out.Body.Detail = "the event is published, but the letter could not be marked; it becomes superseded when a worker applies the event"
 	case err != nil:
-		return nil, s.answerError(ctx, "edit dead letter", err)
+		return nil, ls.answers.fail(ctx, "edit dead letter", err)
 	}
 	if out.Body.Outcome = string(outcome); outcome == replica.OutcomePublished && !out.Body.DryRun {
 		out.Body.EventID = ev.ID
@@ -92,14 +92,21 @@ func (s *Server) editLetter(ctx context.Context, in *editInput) (*editOutput, er
 
 var errLetterClosed = huma.Error409Conflict("the letter is not open any more; GET /v1/deadletters/{id} says what became of it")
 
-func (s *Server) edit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event, out *editOutput) (replica.Outcome, error) {
+// letterEditor settles a letter by a corrected event.
+type letterEditor interface {
+	JudgeEdit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event) (replica.Outcome, error)
+	// Edit calls publish while the letter is locked.
+	Edit(ctx context.Context, id replica.LetterID, ev *schemas.Event, publish func(context.Context) error) (replica.Outcome, error)
+}
+
+func (ls *letters) edit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event, out *editOutput) (replica.Outcome, error) {
 	if out.Body.DryRun {
-		return s.cfg.Replica.JudgeEdit(ctx, l, ev)
+		return ls.edits.JudgeEdit(ctx, l, ev)
 	}
-	return s.cfg.Replica.Edit(ctx, l.ID(), ev, func(ctx context.Context) (err error) {
+	return ls.edits.Edit(ctx, l.ID(), ev, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, editPublishWait)
 		defer cancel()
-		out.Body.Token, err = s.cfg.Producer.Publish(ctx, *ev)
+		out.Body.Token, err = ls.producer.Publish(ctx, *ev)
 		return err
 	})
 }

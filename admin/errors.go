@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -14,9 +15,16 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// answerError makes an HTTP problem of an error. What is the caller's fault is told to the caller; a server that is away
+// answers makes the problems that routes have in common.
+type answers struct {
+	datasets *schemas.Datasets
+	health   *health
+	log      *slog.Logger
+}
+
+// fail makes an HTTP problem of an error. What is the caller's fault is told to the caller; a server that is away
 // is 503, never 500, and its words stay in the log.
-func (s *Server) answerError(ctx context.Context, what string, err error) error {
+func (an *answers) fail(ctx context.Context, what string, err error) error {
 	var status huma.StatusError
 	var broken *replica.DatasetError
 	switch {
@@ -31,18 +39,18 @@ func (s *Server) answerError(ctx context.Context, what string, err error) error 
 	case noTopic(err):
 		return huma.Error409Conflict("the dataset's topic does not exist; make it with `freshet migrate datasets`")
 	case errors.Is(err, context.DeadlineExceeded):
-		return huma.Error504GatewayTimeout(what + ": no answer in time" + s.sickText(ctx))
+		return huma.Error504GatewayTimeout(what + ": no answer in time" + an.sickText(ctx))
 	}
-	s.log.WarnContext(ctx, "request cannot be served", "what", what, "error", err)
-	return huma.NewError(http.StatusServiceUnavailable, what+": a server is away or refuses the request"+s.sickText(ctx)+"; the log of the admin API has the error")
+	an.log.WarnContext(ctx, "request cannot be served", "what", what, "error", err)
+	return huma.NewError(http.StatusServiceUnavailable, what+": a server is away or refuses the request"+an.sickText(ctx)+"; the log of the admin API has the error")
 }
 
 // sickText lists the servers that do not answer, for those who may read them in /readyz; "" if all answer.
-func (s *Server) sickText(ctx context.Context) string {
+func (an *answers) sickText(ctx context.Context) string {
 	if !principalOf(ctx).Role.may(Viewer) {
 		return ""
 	}
-	sick := s.sickServers(context.WithoutCancel(ctx)) // ctx has often ended when a server was too slow
+	sick := an.health.sickServers(context.WithoutCancel(ctx)) // ctx has often ended when a server was too slow
 	if len(sick) == 0 {
 		return ""
 	}
@@ -51,9 +59,9 @@ func (s *Server) sickText(ctx context.Context) string {
 
 func noTopic(err error) bool { return errors.Is(err, kafkalog.ErrNoTopic) }
 
-// dataset gives a declared dataset or the problem.
-func (s *Server) dataset(name string) (*schemas.Dataset, error) {
-	d, ok := s.cfg.Datasets.Get(name)
+// dataset returns a declared dataset or the problem.
+func (an *answers) dataset(name string) (*schemas.Dataset, error) {
+	d, ok := an.datasets.Get(name)
 	if !ok {
 		return nil, huma.Error404NotFound("dataset is not declared; GET /v1/datasets lists those that are")
 	}

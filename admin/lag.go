@@ -2,14 +2,17 @@ package admin
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"io"
+	"log/slog"
 	"sort"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -85,21 +88,37 @@ func (l *looks) rate(source string, done int64, now time.Time) float64 {
 	return r
 }
 
-// lag asks Kafka for ends and commits, MySQL for owners, and workers for their troubles.
-func (s *Server) lag(ctx context.Context) ([]Partition, error) {
+// pauseReader lists paused datasets.
+type pauseReader interface {
+	Pauses(ctx context.Context) (map[string]replica.Pause, error)
+}
+
+// lagReader measures how far each partition is.
+type lagReader struct {
+	datasets *schemas.Datasets
+	group    string
+	kafka    *kafkalog.Client
+	looks    *looks
+	log      *slog.Logger
+	db       pauseReader // this and the next are set by Server.bind
+	sql      *sql.DB
+}
+
+// read asks Kafka for ends and commits, MySQL for owners, and workers for their troubles.
+func (lr *lagReader) read(ctx context.Context) ([]Partition, error) {
 	var topics []string
-	for _, d := range s.cfg.Datasets.All() {
+	for _, d := range lr.datasets.All() {
 		topics = append(topics, d.Topic)
 	}
-	committed, err := s.cfg.Kafka.CommittedOffsets(ctx, s.cfg.Group, topics)
+	committed, err := lr.kafka.CommittedOffsets(ctx, lr.group, topics)
 	if err != nil {
 		return nil, err
 	}
-	workers, err := Workers(ctx, s.cfg.Replica.DB())
+	workers, err := Workers(ctx, lr.sql)
 	if err != nil {
 		return nil, err
 	}
-	pauses, err := s.cfg.Replica.Pauses(ctx)
+	pauses, err := lr.db.Pauses(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,9 +126,9 @@ func (s *Server) lag(ctx context.Context) ([]Partition, error) {
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(lagReaders)
-	for _, d := range s.cfg.Datasets.All() {
+	for _, d := range lr.datasets.All() {
 		g.Go(func() error {
-			parts := s.topicLag(gctx, d, committed[d.Topic])
+			parts := lr.topic(gctx, d, committed[d.Topic])
 			_, paused := pauses[d.Name]
 			for i := range parts {
 				parts[i].Paused = paused
@@ -133,15 +152,15 @@ func (s *Server) lag(ctx context.Context) ([]Partition, error) {
 	return out, nil
 }
 
-// topicLag returns the lag of each partition of a dataset's topic. A topic that cannot be read becomes one line with the reason: the
+// topic returns the lag of each partition of a dataset's topic. A topic that cannot be read becomes one line with the reason: the
 // other topics have theirs.
-func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) []Partition {
+func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) []Partition {
 	ctx, cancel := context.WithTimeout(ctx, lagTopicWait)
 	defer cancel()
-	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
+	info, err := lr.kafka.Topic(ctx, d.Topic)
 	var ends map[int32]kafkalog.Offsets
 	if err == nil {
-		ends, err = s.cfg.Kafka.Offsets(ctx, d.Topic)
+		ends, err = lr.kafka.Offsets(ctx, d.Topic)
 	}
 	if err != nil {
 		none := Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Error: err.Error()}
@@ -160,26 +179,26 @@ func (s *Server) topicLag(ctx context.Context, d *schemas.Dataset, committed map
 		}
 		p.Records = max(0, o.LastStable-at)
 		part := kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}
-		rate := s.looks.rate(part.Source(), at, now)
+		rate := lr.looks.rate(part.Source(), at, now)
 		if p.Records > 0 {
-			p.Seconds = s.waited(ctx, part, at, o.LastStable, now)
+			p.Seconds = lr.waited(ctx, part, at, o.LastStable, now)
 			if rate > 0 {
 				eta := float64(p.Records) / rate
 				p.ETA = &eta
 			}
 		}
 		if p.Held = o.HighWater - o.LastStable; p.Held > 0 {
-			p.Transaction = s.openTransaction(ctx, d.Topic, id)
+			p.Transaction = lr.openTransaction(ctx, d.Topic, id)
 		}
 		out = append(out, p)
 	}
 	return out
 }
 
-func (s *Server) openTransaction(ctx context.Context, topic string, id int32) *Transaction {
-	open, err := s.cfg.Kafka.OpenTransactions(ctx, topic)
+func (lr *lagReader) openTransaction(ctx context.Context, topic string, id int32) *Transaction {
+	open, err := lr.kafka.OpenTransactions(ctx, topic)
 	if err != nil {
-		s.log.Debug("producers of a partition are not known", "topic", topic, "partition", id, "error", err)
+		lr.log.Debug("producers of a partition are not known", "topic", topic, "partition", id, "error", err)
 	}
 	t, ok := open[id]
 	if !ok {
@@ -189,16 +208,16 @@ func (s *Server) openTransaction(ctx context.Context, topic string, id int32) *T
 }
 
 // waited is how long the first record that is not done has been in Kafka; 0 when there is none after all.
-func (s *Server) waited(ctx context.Context, p kafkalog.Partition, from, until int64, now time.Time) float64 {
+func (lr *lagReader) waited(ctx context.Context, p kafkalog.Partition, from, until int64, now time.Time) float64 {
 	ctx, cancel := context.WithTimeout(ctx, lagWait)
 	defer cancel()
-	r := kafkalog.NewReader(s.cfg.Kafka, p, from, kafkalog.ReaderConfig{Until: until, MaxRecords: 1, MaxFetchBytes: 64 << 10, FetchWait: 100 * time.Millisecond})
+	r := kafkalog.NewReader(lr.kafka, p, from, kafkalog.ReaderConfig{Until: until, MaxRecords: 1, MaxFetchBytes: 64 << 10, FetchWait: 100 * time.Millisecond})
 	defer r.Close()
 	for {
 		b, err := r.Read(ctx)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				s.log.Debug("oldest record of a lagging partition cannot be read", "topic", p.Topic, "partition", p.ID, "error", err)
+				lr.log.Debug("oldest record of a lagging partition cannot be read", "topic", p.Topic, "partition", p.ID, "error", err)
 			}
 			return 0
 		}

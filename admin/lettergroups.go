@@ -19,16 +19,16 @@ type LetterGroup struct {
 const sqlGroups = "SELECT dataset, reason, COALESCE(errno, 0), detail, COUNT(*), MIN(created_at), MAX(created_at) FROM freshet_dead_letter" +
 	" WHERE state = 'open' GROUP BY dataset, reason, COALESCE(errno, 0), detail ORDER BY COUNT(*) DESC LIMIT 500"
 
-func (s *Server) groupLetters(ctx context.Context, _ *empty) (*listed[LetterGroup], error) {
-	groups, err := s.letterGroups(ctx)
+func (ls *letters) groupLetters(ctx context.Context, _ *empty) (*listed[LetterGroup], error) {
+	groups, err := ls.groups(ctx)
 	if err != nil {
-		return nil, s.answerError(ctx, "group dead letters", err)
+		return nil, ls.answers.fail(ctx, "group dead letters", err)
 	}
 	return listOf(groups), nil
 }
 
-func (s *Server) letterGroups(ctx context.Context) (groups []LetterGroup, err error) {
-	rows, err := s.cfg.Replica.DB().QueryContext(ctx, sqlGroups)
+func (ls *letters) groups(ctx context.Context) (groups []LetterGroup, err error) {
+	rows, err := ls.sql.QueryContext(ctx, sqlGroups)
 	if err != nil {
 		return nil, err
 	}

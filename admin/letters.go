@@ -2,7 +2,9 @@ package admin
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -109,27 +112,49 @@ func (f LetterFilter) Query(state replica.State) (replica.LetterQuery, error) {
 	return q, nil
 }
 
-func (s *Server) letterRoutes() {
-	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters", OperationID: "list-deadletters", Summary: "Dead letters, a page at a time"}, s.listLetters)
-	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters/groups", OperationID: "group-deadletters", Summary: "Open dead letters by what is wrong with them"}, s.groupLetters)
-	huma.Register(s.api, huma.Operation{
+// letterStore has the dead letters.
+type letterStore interface {
+	Letters(ctx context.Context, q replica.LetterQuery) ([]replica.StoredLetter, error)
+	CountOpen(ctx context.Context, q replica.LetterQuery) (int64, error)
+	Discard(ctx context.Context, q replica.LetterQuery) (int64, error)
+}
+
+// letters shows and settles dead letters.
+type letters struct {
+	datasets  *schemas.Datasets
+	producer  Producer
+	kafka     *kafkalog.Client
+	namespace string
+	records   *records
+	answers   *answers
+	log       *slog.Logger
+	db        letterStore // this and the next are set by Server.bind
+	edits     letterEditor
+	redrives  jobs.Letters
+	sql       *sql.DB
+}
+
+func (ls *letters) routes(api huma.API) {
+	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters", OperationID: "list-deadletters", Summary: "Dead letters, a page at a time"}, ls.listLetters)
+	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters/groups", OperationID: "group-deadletters", Summary: "Open dead letters by what is wrong with them"}, ls.groupLetters)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/deadletters/{id}", OperationID: "show-deadletter", Summary: "One dead letter beside the record as it is now",
 		Description: "Content (data=true) needs the role operator.",
-	}, s.showLetter)
-	huma.Register(s.api, huma.Operation{
+	}, ls.showLetter)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/deadletters/{id}/edit", OperationID: "edit-deadletter", Summary: "Publish a corrected event in the place of an open letter",
 		Description: "The event is about the letter's record, under its version, with the data given here; it is checked like any other and gets a new id. " +
 			"If the record is as new or newer already, nothing is published and the letter becomes superseded. A dry run unless dry_run is false.",
 		MaxBodyBytes: maxEditBody + 1,
-	}, s.editLetter)
-	huma.Register(s.api, huma.Operation{
+	}, ls.editLetter)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/deadletters/redrives", OperationID: "redrive-deadletters", Summary: "Apply open letters again under their stored versions",
 		Description: "A dry run unless dry_run is false.",
-	}, s.redriveLetters)
-	huma.Register(s.api, huma.Operation{
+	}, ls.redriveLetters)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/deadletters/discards", OperationID: "discard-deadletters", Summary: "Give open letters up",
 		Description: "A dry run unless dry_run is false.",
-	}, s.discardLetters)
+	}, ls.discardLetters)
 }
 
 type lettersInput struct {
@@ -139,7 +164,7 @@ type lettersInput struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
-func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*listed[Letter], error) {
+func (ls *letters) listLetters(ctx context.Context, in *lettersInput) (*listed[Letter], error) {
 	q, err := in.Query(replica.State(in.State))
 	if err != nil {
 		return nil, err
@@ -152,9 +177,9 @@ func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*listed[Let
 		}
 		q.After = &id
 	}
-	letters, err := s.cfg.Replica.Letters(ctx, q)
+	letters, err := ls.db.Letters(ctx, q)
 	if err != nil {
-		return nil, s.answerError(ctx, "read dead letters", err)
+		return nil, ls.answers.fail(ctx, "read dead letters", err)
 	}
 	out := make([]Letter, 0, len(letters))
 	for i := range letters {
@@ -180,11 +205,11 @@ type ShownLetter struct {
 
 type shownOutput struct{ Body ShownLetter }
 
-func (s *Server) showLetter(ctx context.Context, in *letterInput) (*shownOutput, error) {
+func (ls *letters) showLetter(ctx context.Context, in *letterInput) (*shownOutput, error) {
 	if err := needContent(ctx, in.Data); err != nil {
 		return nil, err
 	}
-	l, err := s.letter(ctx, in.ID, in.Data)
+	l, err := ls.letter(ctx, in.ID, in.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +225,7 @@ func (s *Server) showLetter(ctx context.Context, in *letterInput) (*shownOutput,
 			out.Body.Headers[text([]byte(h.Key))] = text(h.Value)
 		}
 	}
-	d, ok := s.cfg.Datasets.Get(l.Dataset)
+	d, ok := ls.datasets.Get(l.Dataset)
 	if !ok {
 		return out, nil
 	}
@@ -208,24 +233,24 @@ func (s *Server) showLetter(ctx context.Context, in *letterInput) (*shownOutput,
 		return out, nil //nolint:nilerr // the key is what is wrong with this letter, so there is nothing beside it
 	}
 	ri, r := &recordInput{Key: l.Key, Data: in.Data}, Record{}
-	if err := s.lookRow(ctx, d, ri, &r); err != nil {
-		return nil, s.answerError(ctx, "read row", err)
+	if err := ls.records.lookRow(ctx, d, ri, &r); err != nil {
+		return nil, ls.answers.fail(ctx, "read row", err)
 	}
-	if err := s.lookCopies(ctx, d, ri, &r); err != nil {
-		return nil, s.answerError(ctx, "read shared entry", err)
+	if err := ls.records.lookCopies(ctx, d, ri, &r); err != nil {
+		return nil, ls.answers.fail(ctx, "read shared entry", err)
 	}
 	out.Body.Row, out.Body.Shared = r.Row, r.Shared
 	return out, nil
 }
 
-func (s *Server) letter(ctx context.Context, id string, content bool) (*replica.StoredLetter, error) {
+func (ls *letters) letter(ctx context.Context, id string, content bool) (*replica.StoredLetter, error) {
 	lid, ok := replica.ParseLetterID(id)
 	if !ok {
 		return nil, huma.Error422UnprocessableEntity("id is no letter's id: source@offset.index")
 	}
-	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{IDs: []replica.LetterID{lid}, Limit: 1, Content: content})
+	letters, err := ls.db.Letters(ctx, replica.LetterQuery{IDs: []replica.LetterID{lid}, Limit: 1, Content: content})
 	if err != nil {
-		return nil, s.answerError(ctx, "read dead letter", err)
+		return nil, ls.answers.fail(ctx, "read dead letter", err)
 	}
 	for i := range letters {
 		if letters[i].ID() == lid {
@@ -248,7 +273,7 @@ type LetterChoice struct {
 func dry(v *bool) bool { return v == nil || *v }
 
 // chosen gives the choice of the open letters that a request means, and how many those are.
-func (s *Server) chosen(ctx context.Context, c *LetterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
+func (ls *letters) chosen(ctx context.Context, c *LetterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
 	note(ctx, "reason", c.Reason)
 	note(ctx, "filter", c.LetterFilter)
 	if len(c.IDs) > 0 {
@@ -268,11 +293,11 @@ func (s *Server) chosen(ctx context.Context, c *LetterChoice, limit int) (q repl
 		}
 		q.IDs = append(q.IDs, id)
 	}
-	if n, err = s.cfg.Replica.CountOpen(ctx, q); err != nil {
-		return q, 0, s.answerError(ctx, "count dead letters", err)
+	if n, err = ls.db.CountOpen(ctx, q); err != nil {
+		return q, 0, ls.answers.fail(ctx, "count dead letters", err)
 	}
 	if n == 0 && c.Dataset != "" { // letters of a dataset that is not declared any more can be dealt with
-		if _, err := s.dataset(c.Dataset); err != nil {
+		if _, err := ls.answers.dataset(c.Dataset); err != nil {
 			return q, 0, err
 		}
 	}
@@ -310,12 +335,12 @@ type redriveInput struct {
 
 type redriveOutput struct{ Body Redrive }
 
-func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redriveOutput, error) {
-	q, n, err := s.chosen(ctx, &in.Body.LetterChoice, in.Body.Limit)
+func (ls *letters) redriveLetters(ctx context.Context, in *redriveInput) (*redriveOutput, error) {
+	q, n, err := ls.chosen(ctx, &in.Body.LetterChoice, in.Body.Limit)
 	if err != nil {
 		return nil, err
 	}
-	cfg := jobs.RedriveConfig{Letters: s.cfg.Replica, Kafka: s.cfg.Kafka, Namespace: s.cfg.Namespace, DryRun: dry(in.Body.DryRun), Logger: s.log}
+	cfg := jobs.RedriveConfig{Letters: ls.redrives, Kafka: ls.kafka, Namespace: ls.namespace, DryRun: dry(in.Body.DryRun), Logger: ls.log}
 	report, err := jobs.Redrive(ctx, cfg, q)
 	out := &redriveOutput{Redrive{
 		DryRun: cfg.DryRun, Outcomes: map[string]int64{}, Samples: []RedriveSample{}, Left: max(0, n-int64(q.Limit)), Token: report.Token,
@@ -325,7 +350,7 @@ func (s *Server) redriveLetters(ctx context.Context, in *redriveInput) (*redrive
 	}
 	note(ctx, "outcomes", out.Body.Outcomes)
 	if err != nil {
-		return nil, s.answerError(ctx, "redrive", err)
+		return nil, ls.answers.fail(ctx, "redrive", err)
 	}
 	if closed := int64(len(q.IDs)) - n; closed > 0 {
 		out.Body.Outcomes[string(replica.OutcomeClosed)] += closed
@@ -355,18 +380,18 @@ type Discard struct {
 
 type discardOutput struct{ Body Discard }
 
-func (s *Server) discardLetters(ctx context.Context, in *discardInput) (*discardOutput, error) {
-	q, n, err := s.chosen(ctx, &in.Body.LetterChoice, in.Body.Limit)
+func (ls *letters) discardLetters(ctx context.Context, in *discardInput) (*discardOutput, error) {
+	q, n, err := ls.chosen(ctx, &in.Body.LetterChoice, in.Body.Limit)
 	if err != nil {
 		return nil, err
 	}
 	out := &discardOutput{Discard{DryRun: dry(in.Body.DryRun), Letters: min(n, int64(q.Limit)), Left: max(0, n-int64(q.Limit))}}
 	if !out.Body.DryRun {
-		out.Body.Letters, err = s.cfg.Replica.Discard(ctx, q)
+		out.Body.Letters, err = ls.db.Discard(ctx, q)
 	}
 	note(ctx, "letters", out.Body.Letters)
 	if err != nil {
-		return nil, s.answerError(ctx, "discard dead letters", err)
+		return nil, ls.answers.fail(ctx, "discard dead letters", err)
 	}
 	return out, nil
 }

@@ -25,22 +25,30 @@ const (
 	mediaBatch      = "application/cloudevents-batch+json"
 )
 
-func (s *Server) publishRoutes() {
-	huma.Register(s.api, huma.Operation{
+// publisher takes events and invalidations.
+type publisher struct {
+	datasets  *schemas.Datasets
+	producer  Producer // nil: nothing is published
+	namespace string
+	answers   *answers
+}
+
+func (pb *publisher) routes(api huma.API) {
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/events", OperationID: "publish-events", Summary: "Publish CloudEvents",
 		Description: "CloudEvents 1.0 over HTTP: binary (ce-… headers), structured (application/cloudevents+json) or a batch (application/cloudevents-batch+json). " +
 			"The extension attributes partitionkey (the record's key) and sequence (its version) are needed; the dataset comes from ?dataset= or from the subject <dataset>/<key>. All events are checked before the first is sent.",
 		DefaultStatus: http.StatusAccepted,
-	}, s.publishEvents)
+	}, pb.publishEvents)
 	// It is documented here and read by the route itself. A deletion in binary mode has no body.
-	s.api.OpenAPI().Paths["/v1/events"].Post.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
+	api.OpenAPI().Paths["/v1/events"].Post.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
 		mediaStructured: {Schema: &huma.Schema{Type: huma.TypeObject}}, mediaBatch: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
 		"application/json": {Schema: &huma.Schema{Description: "the data of an event in binary mode"}},
 	}}
-	huma.Register(s.api, huma.Operation{
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/invalidations", OperationID: "publish-invalidation", Summary: "Make cached entries stale",
 		DefaultStatus: http.StatusAccepted,
-	}, s.publishInvalidation)
+	}, pb.publishInvalidation)
 }
 
 // eventsInput takes the request as it is: CloudEvents spread over headers and body.
@@ -80,17 +88,17 @@ type publishedOutput struct {
 
 var errNoProducer = huma.Error503ServiceUnavailable("this process does not publish")
 
-func (s *Server) publishEvents(ctx context.Context, in *eventsInput) (*publishedOutput, error) {
-	if s.cfg.Producer == nil {
+func (pb *publisher) publishEvents(ctx context.Context, in *eventsInput) (*publishedOutput, error) {
+	if pb.producer == nil {
 		return nil, errNoProducer
 	}
-	events, err := s.readEvents(in)
+	events, err := pb.readEvents(in)
 	if err != nil {
-		return nil, s.answerError(ctx, "read events", err)
+		return nil, pb.answers.fail(ctx, "read events", err)
 	}
-	tok, err := s.cfg.Producer.Publish(ctx, events...)
+	tok, err := pb.producer.Publish(ctx, events...)
 	if err != nil {
-		return nil, s.answerError(ctx, "publish events", err)
+		return nil, pb.answers.fail(ctx, "publish events", err)
 	}
 	out := &publishedOutput{}
 	out.Body.Events, out.Body.Token = len(events), tok.String()
@@ -101,7 +109,7 @@ func malformed(problem, mend string) error {
 	return &schemas.FieldError{Field: "request", Problem: problem, Mend: mend, Reason: schemas.ReasonMalformed}
 }
 
-func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
+func (pb *publisher) readEvents(in *eventsInput) ([]schemas.Event, error) {
 	media, _, err := mime.ParseMediaType(in.ContentType)
 	if in.ContentType != "" && err != nil {
 		return nil, malformed("has a content type that cannot be read", "send application/cloudevents+json, -batch+json, or ce-… headers")
@@ -127,7 +135,7 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 		}
 		var events []schemas.Event
 		for i, one := range list {
-			evs, err := s.structured(in.Dataset, one)
+			evs, err := pb.structured(in.Dataset, one)
 			if err != nil {
 				return nil, fmt.Errorf("event %d: %w", i, err)
 			}
@@ -135,12 +143,12 @@ func (s *Server) readEvents(in *eventsInput) ([]schemas.Event, error) {
 		}
 		return events, nil
 	case mediaStructured:
-		return s.structured(in.Dataset, in.body)
+		return pb.structured(in.Dataset, in.body)
 	}
-	return s.binary(in)
+	return pb.binary(in)
 }
 
-func (s *Server) binary(in *eventsInput) ([]schemas.Event, error) {
+func (pb *publisher) binary(in *eventsInput) ([]schemas.Event, error) {
 	var key, subject string
 	var hasKey bool
 	for _, h := range in.headers {
@@ -164,10 +172,10 @@ func (s *Server) binary(in *eventsInput) ([]schemas.Event, error) {
 	if in.body != "" && in.ContentType != "" {
 		rec.Headers = append(rec.Headers, schemas.Header{Key: "content-type", Value: []byte(in.ContentType)})
 	}
-	return s.decode(in.Dataset, subject, key, hasKey, rec)
+	return pb.decode(in.Dataset, subject, key, hasKey, rec)
 }
 
-func (s *Server) structured(dataset, body string) ([]schemas.Event, error) {
+func (pb *publisher) structured(dataset, body string) ([]schemas.Event, error) {
 	if len(body) > maxStructured {
 		return nil, malformed("has an event that is too large", fmt.Sprintf("an event is at most %d bytes", schemas.MaxRecordBytes))
 	}
@@ -191,11 +199,11 @@ func (s *Server) structured(dataset, body string) ([]schemas.Event, error) {
 		Value:   []byte(body),
 		Headers: []schemas.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}},
 	}
-	return s.decode(dataset, subject, key, hasKey, rec)
+	return pb.decode(dataset, subject, key, hasKey, rec)
 }
 
 // decode reads a record's event as a worker would.
-func (s *Server) decode(dataset, subject, key string, hasKey bool, rec schemas.Record) ([]schemas.Event, error) {
+func (pb *publisher) decode(dataset, subject, key string, hasKey bool, rec schemas.Record) ([]schemas.Event, error) {
 	of, subjectKey, split := strings.Cut(subject, "/")
 	if dataset == "" && split {
 		dataset = of
@@ -203,7 +211,7 @@ func (s *Server) decode(dataset, subject, key string, hasKey bool, rec schemas.R
 	if !hasKey && split && of == dataset {
 		key, hasKey = subjectKey, true
 	}
-	d, ok := s.cfg.Datasets.Get(dataset)
+	d, ok := pb.datasets.Get(dataset)
 	if !ok {
 		return nil, malformed("names no declared dataset", "give ?dataset=, or the subject <dataset>/<key>")
 	}
@@ -238,7 +246,7 @@ type invalidationInput struct {
 	}
 }
 
-func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput) (*acceptedOutput, error) {
+func (pb *publisher) publishInvalidation(ctx context.Context, in *invalidationInput) (*acceptedOutput, error) {
 	b := &in.Body
 	names := b.Names
 	note(ctx, "reason", b.Reason)
@@ -246,7 +254,7 @@ func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput)
 		return nil, huma.Error422UnprocessableEntity("keys are records of a dataset: give dataset too; cache keys go into names")
 	}
 	if len(b.Keys) > 0 {
-		d, err := s.dataset(b.Dataset)
+		d, err := pb.answers.dataset(b.Dataset)
 		if err != nil {
 			return nil, err
 		}
@@ -256,7 +264,7 @@ func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput)
 		for i, k := range b.Keys {
 			name, err := d.CacheKey(k)
 			if err != nil {
-				return nil, s.answerError(ctx, "read keys", fmt.Errorf("keys[%d]: %w", i, err))
+				return nil, pb.answers.fail(ctx, "read keys", fmt.Errorf("keys[%d]: %w", i, err))
 			}
 			names = append(names, name)
 		}
@@ -264,22 +272,22 @@ func (s *Server) publishInvalidation(ctx context.Context, in *invalidationInput)
 	if len(names)+len(b.Tags) == 0 {
 		return nil, huma.Error422UnprocessableEntity("nothing is named; give names, tags, or dataset and keys")
 	}
-	return s.invalidate(ctx, names, b.Tags)
+	return pb.invalidate(ctx, names, b.Tags)
 }
 
 // invalidate publishes and notes what.
-func (s *Server) invalidate(ctx context.Context, names, tags []string) (*acceptedOutput, error) {
+func (pb *publisher) invalidate(ctx context.Context, names, tags []string) (*acceptedOutput, error) {
 	note(ctx, "names", len(names))
 	note(ctx, "tags", len(tags))
-	if s.cfg.Producer == nil {
+	if pb.producer == nil {
 		return nil, errNoProducer
 	}
-	tok, err := s.cfg.Producer.Invalidate(ctx, s.cfg.Namespace, names, tags)
+	tok, err := pb.producer.Invalidate(ctx, pb.namespace, names, tags)
 	if err != nil {
 		if noTopic(err) {
 			return nil, huma.Error409Conflict("the namespace's invalidation topic does not exist; make it with `freshet migrate datasets`")
 		}
-		return nil, s.answerError(ctx, "publish invalidation", err)
+		return nil, pb.answers.fail(ctx, "publish invalidation", err)
 	}
 	out := &acceptedOutput{}
 	out.Body.Token = tok.String()

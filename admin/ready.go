@@ -3,9 +3,16 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
 )
 
 const (
@@ -21,6 +28,26 @@ type prober struct {
 	sick []string
 }
 
+// health knows whether this process and the servers behind it are ready.
+type health struct {
+	datasets *schemas.Datasets
+	kafka    *kafkalog.Client
+	redis    redis.UniversalClient // nil: none is used
+	log      *slog.Logger
+	// notReadyHere, warnings and waiting are those of Config.
+	notReadyHere, warnings, waiting func() []string
+
+	draining context.Context //nolint:containedctx // the server's
+	attached *atomic.Bool
+	db       pinger // set by Server.bind
+	probe    prober
+}
+
+// pinger is a server that can be asked for a sign of life.
+type pinger interface {
+	Ping(ctx context.Context) error
+}
+
 // The roles of a process that can be asked for in /readyz.
 const (
 	roleAdmin  = "admin"
@@ -28,28 +55,28 @@ const (
 )
 
 // notReady lists why this process cannot do its work in a role; "" means in any.
-func (s *Server) notReady(ctx context.Context, role string) []string {
-	if s.draining.Err() != nil {
+func (he *health) notReady(ctx context.Context, role string) []string {
+	if he.draining.Err() != nil {
 		return []string{"draining: this process ends"}
 	}
 	var why []string
 	if role != roleWorker {
-		why = append(why, s.sickServers(ctx)...)
+		why = append(why, he.sickServers(ctx)...)
 	}
-	if role != roleAdmin && s.cfg.NotReady != nil {
-		why = append(why, s.cfg.NotReady()...)
+	if role != roleAdmin && he.notReadyHere != nil {
+		why = append(why, he.notReadyHere()...)
 	}
 	return why
 }
 
-func (s *Server) sickServers(ctx context.Context) []string {
-	if !s.attached.Load() {
-		if s.cfg.Waiting != nil {
-			return append([]string{"the API is starting"}, s.cfg.Waiting()...)
+func (he *health) sickServers(ctx context.Context) []string {
+	if !he.attached.Load() {
+		if he.waiting != nil {
+			return append([]string{"the API is starting"}, he.waiting()...)
 		}
 		return []string{"the API is starting"}
 	}
-	p := &s.probe
+	p := &he.probe
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Since(p.at) < probeEvery {
@@ -57,33 +84,33 @@ func (s *Server) sickServers(ctx context.Context) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
-	p.sick = s.askServers(ctx)
+	p.sick = he.askServers(ctx)
 	p.at = time.Now()
 	return p.sick
 }
 
 // askServers asks all servers at the same time: one that does not answer must not use up the time of the others.
-func (s *Server) askServers(ctx context.Context) []string {
+func (he *health) askServers(ctx context.Context) []string {
 	asks := []struct {
 		server string
 		ask    func() error
 	}{
-		{"MySQL", func() error { return s.cfg.Replica.Ping(ctx) }},
+		{"MySQL", func() error { return he.db.Ping(ctx) }},
 		{"Kafka", func() error {
-			list := s.cfg.Datasets.All()
+			list := he.datasets.All()
 			if len(list) == 0 {
 				return nil
 			}
-			if _, err := s.cfg.Kafka.Topic(ctx, list[0].Topic); !noTopic(err) {
+			if _, err := he.kafka.Topic(ctx, list[0].Topic); !noTopic(err) {
 				return err
 			}
 			return nil
 		}},
 		{"Redis", func() error {
-			if s.cfg.Redis == nil {
+			if he.redis == nil {
 				return nil
 			}
-			return s.cfg.Redis.Ping(ctx).Err()
+			return he.redis.Ping(ctx).Err()
 		}},
 	}
 	answers := make([]chan error, len(asks))
@@ -104,7 +131,7 @@ func (s *Server) askServers(ctx context.Context) []string {
 			}
 		}
 		if err != nil {
-			s.log.Debug("server does not answer", "for", a.server, "error", err)
+			he.log.Debug("server does not answer", "for", a.server, "error", err)
 			sick = append(sick, a.server+" does not answer")
 		}
 	}
@@ -112,24 +139,24 @@ func (s *Server) askServers(ctx context.Context) []string {
 }
 
 // serveReady says whether the process is ready. Why not is told to those who may look: it names what is behind.
-func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+func (he *health) serveReady(w http.ResponseWriter, r *http.Request) {
 	role := r.URL.Query().Get("role")
 	switch {
-	case role == roleWorker && s.cfg.NotReady == nil: // nothing is known of one
+	case role == roleWorker && he.notReadyHere == nil: // nothing is known of one
 		problem(w, http.StatusNotFound, "this process has no worker; ask the worker's own /readyz")
 		return
 	case role != "" && role != roleAdmin && role != roleWorker:
 		problem(w, http.StatusUnprocessableEntity, "role is admin or worker; leave it out for both")
 		return
 	}
-	why := s.notReady(r.Context(), role)
+	why := he.notReady(r.Context(), role)
 	status := http.StatusOK
 	if len(why) > 0 {
 		status = http.StatusServiceUnavailable
 	}
 	var warnings []string
-	if s.cfg.Warnings != nil {
-		warnings = s.cfg.Warnings()
+	if he.warnings != nil {
+		warnings = he.warnings()
 	}
 	if !principalOf(r.Context()).Role.may(Viewer) {
 		why, warnings = nil, nil

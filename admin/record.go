@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/replica"
@@ -56,15 +57,35 @@ const (
 	scanWait    = 5 * time.Second
 )
 
-func (s *Server) recordRoutes() {
-	huma.Register(s.api, huma.Operation{
+// rowReader has the replica's rows and their letters.
+type rowReader interface {
+	Row(ctx context.Context, ds *schemas.Dataset, key string) (replica.Row, error)
+	Letters(ctx context.Context, q replica.LetterQuery) ([]replica.StoredLetter, error)
+}
+
+// records shows one record on every tier.
+type records struct {
+	topics    *topicReader
+	publisher *publisher
+	kafka     *kafkalog.Client
+	group     string
+	redis     redis.UniversalClient // nil: none is used
+	namespace string
+	lanes     int
+	shared    shared[*recordOutput]
+	answers   *answers
+	db        rowReader // set by Server.bind
+}
+
+func (rs *records) routes(api huma.API) {
+	huma.Register(api, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/records/{dataset}/{key}", OperationID: "inspect-record",
 		Summary: "One record on every tier, with a verdict", Description: "Content (data=true) needs the role operator.",
-	}, s.inspectRecord)
-	huma.Register(s.api, huma.Operation{
+	}, rs.inspectRecord)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/invalidate", OperationID: "invalidate-record",
 		Summary: "Make the cached copies of one record stale", DefaultStatus: http.StatusAccepted,
-	}, s.invalidateRecord)
+	}, rs.invalidateRecord)
 }
 
 type recordInput struct {
@@ -85,8 +106,8 @@ func needContent(ctx context.Context, wanted bool) error {
 	return nil
 }
 
-func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOutput, error) {
-	d, err := s.dataset(in.Dataset)
+func (rs *records) inspectRecord(ctx context.Context, in *recordInput) (*recordOutput, error) {
+	d, err := rs.answers.dataset(in.Dataset)
 	if err != nil {
 		return nil, err
 	}
@@ -94,19 +115,19 @@ func (s *Server) inspectRecord(ctx context.Context, in *recordInput) (*recordOut
 		return nil, err
 	}
 	if _, err := d.ParseKey(in.Key); err != nil {
-		return nil, s.answerError(ctx, "read key", err)
+		return nil, rs.answers.fail(ctx, "read key", err)
 	}
-	out, err := s.records.get(ctx, fmt.Sprintf("%+v", *in), func(ctx context.Context) (*recordOutput, error) { return s.lookRecord(ctx, d, in) })
-	return out, s.answerError(ctx, "inspect record", err)
+	out, err := rs.shared.get(ctx, fmt.Sprintf("%+v", *in), func(ctx context.Context) (*recordOutput, error) { return rs.lookRecord(ctx, d, in) })
+	return out, rs.answers.fail(ctx, "inspect record", err)
 }
 
-func (s *Server) lookRecord(ctx context.Context, d *schemas.Dataset, in *recordInput) (*recordOutput, error) {
+func (rs *records) lookRecord(ctx context.Context, d *schemas.Dataset, in *recordInput) (*recordOutput, error) {
 	r := Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []consistency.NodeCopy{}, Letters: []Letter{}}
 	for _, look := range []func(context.Context, *schemas.Dataset, *recordInput, *Record) error{
-		s.lookKafka, s.lookRow, s.lookLetters, s.lookCopies,
+		rs.lookKafka, rs.lookRow, rs.lookLetters, rs.lookCopies,
 	} {
 		if err := look(ctx, d, in, &r); err != nil {
-			return nil, s.answerError(ctx, "inspect record", err)
+			return nil, rs.answers.fail(ctx, "inspect record", err)
 		}
 	}
 	r.Verdict, r.Fresh = verdict(&r)
@@ -114,38 +135,38 @@ func (s *Server) lookRecord(ctx context.Context, d *schemas.Dataset, in *recordI
 }
 
 // lookKafka reads the end of the record's partition, or of all where its events may be in any.
-func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+func (rs *records) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
 	r.Kafka = KafkaSide{Committed: -1, Events: []Message{}}
-	info, err := s.cfg.Kafka.Topic(ctx, d.Topic)
+	info, err := rs.kafka.Topic(ctx, d.Topic)
 	if noTopic(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	ends, err := s.cfg.Kafka.Offsets(ctx, d.Topic)
+	ends, err := rs.kafka.Offsets(ctx, d.Topic)
 	if err != nil {
 		return err
 	}
-	committed, err := s.cfg.Kafka.CommittedOffsets(ctx, s.cfg.Group, []string{d.Topic})
+	committed, err := rs.kafka.CommittedOffsets(ctx, rs.group, []string{d.Topic})
 	if err != nil {
 		return err
 	}
-	look, err := s.looker(ctx, d)
+	look, err := rs.topics.looker(ctx, d)
 	if err != nil {
 		return err
 	}
 	r.Partition = kafkalog.PartitionOf([]byte(in.Key), info.Partitions)
-	one, err := s.onePartition(ctx, d, info)
+	one, err := rs.topics.onePartition(ctx, d, info)
 	if err != nil {
 		return err
 	}
 	if one {
-		return s.lookPartition(ctx, look, in, r, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: r.Partition}, ends, committed)
+		return rs.lookPartition(ctx, look, in, r, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: r.Partition}, ends, committed)
 	}
 	for id := range info.Partitions {
 		one := Record{Kafka: KafkaSide{Committed: -1}}
-		if err := s.lookPartition(ctx, look, in, &one, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}, ends, committed); err != nil {
+		if err := rs.lookPartition(ctx, look, in, &one, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}, ends, committed); err != nil {
 			return err
 		}
 		if len(one.Kafka.Events) > 0 || id == 0 {
@@ -156,7 +177,7 @@ func (s *Server) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordIn
 	return nil
 }
 
-func (s *Server) lookPartition(
+func (rs *records) lookPartition(
 	ctx context.Context, look *looker, in *recordInput, r *Record, part kafkalog.Partition, ends map[int32]kafkalog.Offsets, committed map[string]map[int32]int64,
 ) error {
 	if c, ok := committed[part.Topic][part.ID]; ok {
@@ -165,7 +186,7 @@ func (s *Server) lookPartition(
 	o := ends[part.ID]
 	r.Kafka.From, r.Kafka.To = max(o.First, o.LastStable-in.Scan), o.LastStable
 	size := 0
-	reached, err := s.scan(ctx, part, r.Kafka.From, r.Kafka.To, func(rec *schemas.Record) bool {
+	reached, err := rs.topics.scan(ctx, part, r.Kafka.From, r.Kafka.To, func(rec *schemas.Record) bool {
 		for _, m := range look.messagesOf(part.ID, rec, in.Data) {
 			if m.Key != in.Key {
 				continue
@@ -182,8 +203,8 @@ func (s *Server) lookPartition(
 	return err
 }
 
-func (s *Server) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
-	row, err := s.cfg.Replica.Row(ctx, d, in.Key)
+func (rs *records) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	row, err := rs.db.Row(ctx, d, in.Key)
 	if err != nil || !row.Found {
 		return err
 	}
@@ -194,23 +215,23 @@ func (s *Server) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInpu
 	return err
 }
 
-func (s *Server) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
-	letters, err := s.cfg.Replica.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Keys: []string{in.Key}, State: replica.StateOpen, Limit: 20})
+func (rs *records) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	letters, err := rs.db.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Keys: []string{in.Key}, State: replica.StateOpen, Limit: 20})
 	for i := range letters {
 		r.Letters = append(r.Letters, letterOf(&letters[i]))
 	}
 	return err
 }
 
-func (s *Server) lookCopies(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
-	if d.Cache == nil || s.cfg.Redis == nil {
+func (rs *records) lookCopies(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+	if d.Cache == nil || rs.redis == nil {
 		return nil
 	}
 	name, err := d.CacheKey(in.Key)
 	if err != nil {
 		return err
 	}
-	reader, err := consistency.NewReader(s.cfg.Redis, s.cfg.Namespace, s.cfg.Lanes)
+	reader, err := consistency.NewReader(rs.redis, rs.namespace, rs.lanes)
 	if err != nil {
 		return err
 	}
@@ -235,8 +256,8 @@ type invalidateRecordInput struct {
 	Body    reason
 }
 
-func (s *Server) invalidateRecord(ctx context.Context, in *invalidateRecordInput) (*acceptedOutput, error) {
-	d, err := s.dataset(in.Dataset)
+func (rs *records) invalidateRecord(ctx context.Context, in *invalidateRecordInput) (*acceptedOutput, error) {
+	d, err := rs.answers.dataset(in.Dataset)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +267,7 @@ func (s *Server) invalidateRecord(ctx context.Context, in *invalidateRecordInput
 	}
 	name, err := d.CacheKey(in.Key)
 	if err != nil {
-		return nil, s.answerError(ctx, "read key", err)
+		return nil, rs.answers.fail(ctx, "read key", err)
 	}
-	return s.invalidate(ctx, []string{name}, nil)
+	return rs.publisher.invalidate(ctx, []string{name}, nil)
 }

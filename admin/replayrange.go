@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -15,7 +14,7 @@ import (
 )
 
 // mayRebuild refuses a rebuild that would lose something, also in a dry run.
-func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
+func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
 	if spec.Action != replica.ActionRebuild {
 		if spec.DropOld || spec.AcceptLoss {
 			return huma.Error422UnprocessableEntity("drop_old and accept_loss go with the action rebuild alone")
@@ -26,11 +25,11 @@ func (s *Server) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *repli
 	if !whole || len(b.Keys)+len(b.Partitions) > 0 || b.Prefix != "" || b.Op != "" || b.Type != "" {
 		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
 	}
-	err := jobs.CheckRebuild(ctx, d, s.cfg.Kafka, s.cfg.Replica)
+	err := jobs.CheckRebuild(ctx, d, rp.kafka, rp.tables)
 	var refused *replica.DatasetError
 	switch {
 	case !errors.As(err, &refused):
-		return s.answerError(ctx, "look whether the table can be rebuilt", err)
+		return rp.answers.fail(ctx, "look whether the table can be rebuilt", err)
 	case refused.Loss && spec.AcceptLoss:
 		return nil // the operator accepts it
 	}
@@ -68,15 +67,15 @@ func sameJSON(a, b any) bool {
 }
 
 // replayParts fixes the range: what is published later, or becomes a letter later, is not part of it.
-func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) ([]replica.JobPart, error) {
+func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) ([]replica.JobPart, error) {
 	if spec.Action == replica.ActionRedrive {
-		return s.cfg.Replica.LetterParts(ctx, spec.Letters())
+		return rp.ranges.LetterParts(ctx, spec.Letters())
 	}
-	info, ends, from, err := s.topicFrom(ctx, d, b.From)
+	info, ends, from, err := rp.topics.topicFrom(ctx, d, b.From)
 	if err != nil {
 		return nil, err
 	}
-	until, err := s.resolve(ctx, d.Topic, "until", b.Until, ends)
+	until, err := rp.topics.resolve(ctx, d.Topic, "until", b.Until, ends)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +87,7 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 		want[p] = true
 	}
 	if len(b.Keys) > 0 && len(want) == 0 {
-		one, err := s.onePartition(ctx, d, info)
+		one, err := rp.topics.onePartition(ctx, d, info)
 		if err != nil {
 			return nil, err
 		}
@@ -118,29 +117,14 @@ func (s *Server) replayParts(ctx context.Context, d *schemas.Dataset, spec *repl
 	return parts, nil
 }
 
-// onePartition reports whether all events of a record are in the partition that the producer gives for its key. Capture
-// tools partition in their own ways, and so do other clients, and a topic that got more partitions has a record's events in
-// several.
-func (s *Server) onePartition(ctx context.Context, d *schemas.Dataset, info kafkalog.TopicInfo) (bool, error) {
-	if d.Format != schemas.FormatCloudEvents {
-		return false, nil
-	}
-	why, err := s.cfg.Replica.Scattered(ctx, d.Topic, info.ID, info.Partitions)
-	return err == nil && why == "", err
-}
-
-func noPartition(p int32, ends map[int32]kafkalog.Offsets) error {
-	return huma.Error422UnprocessableEntity(fmt.Sprintf("the topic has no partition %d; it has %d, from 0", p, len(ends)))
-}
-
 // evidenceAmong is how many of the newest replays are looked through for a dry run.
 const evidenceAmong = 100
 
 // noteEvidence adds to the audit log what the newest dry run of the same choice counted, or that there was none.
-func (s *Server) noteEvidence(ctx context.Context, spec replica.JobSpec) {
-	jobs, err := s.cfg.Replica.Jobs(ctx, "", evidenceAmong)
+func (rp *replays) noteEvidence(ctx context.Context, spec replica.JobSpec) {
+	jobs, err := rp.db.Jobs(ctx, "", evidenceAmong)
 	if err != nil {
-		s.log.WarnContext(ctx, "dry run of a replay is missing from the audit log", "error", err)
+		rp.log.WarnContext(ctx, "dry run of a replay is missing from the audit log", "error", err)
 		return
 	}
 	spec.DryRun = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,7 +14,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -48,7 +51,39 @@ type ReplayPart struct {
 	Samples []replica.JobSample `json:"samples,omitempty"`
 }
 
-func (s *Server) replayOf(j replica.Job) Replay {
+// jobStore has the replays.
+type jobStore interface {
+	AddJob(ctx context.Context, j replica.Job, idem string) (id string, made bool, err error)
+	Job(ctx context.Context, id string) (replica.Job, error)
+	// Jobs is a page of replays, newest first.
+	Jobs(ctx context.Context, after string, limit int) ([]replica.Job, error)
+}
+
+// jobControl changes a replay that is not over.
+type jobControl interface {
+	SetJob(ctx context.Context, id string, from, to replica.JobState) error
+	LimitJob(ctx context.Context, id string, rate, invalidationRate *int) error
+}
+
+// letterRanges finds where the letters of a redrive are.
+type letterRanges interface {
+	LetterParts(ctx context.Context, q replica.LetterQuery) ([]replica.JobPart, error)
+}
+
+// replays starts, shows and moves replays.
+type replays struct {
+	topics  *topicReader
+	kafka   *kafkalog.Client
+	answers *answers
+	looks   *looks
+	log     *slog.Logger
+	db      jobStore // this and the next are set by Server.bind
+	control jobControl
+	ranges  letterRanges
+	tables  jobs.TableLog
+}
+
+func (rp *replays) replayOf(j replica.Job) Replay {
 	out := Replay{
 		ID: j.ID, Spec: j.Spec, State: string(j.State), Actor: j.Actor, Owner: j.Owner, Problem: j.Problem, Takeovers: j.Takeovers,
 		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Total: j.Total, Parts: []ReplayPart{},
@@ -58,34 +93,34 @@ func (s *Server) replayOf(j replica.Job) Replay {
 		if err != nil {
 			continue
 		}
-		rp := ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: p.JobCounts, Done: 1, Samples: p.Samples}
+		part := ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: p.JobCounts, Done: 1, Samples: p.Samples}
 		if p.End > p.From {
-			rp.Done = float64(p.Next-p.From) / float64(p.End-p.From)
+			part.Done = float64(p.Next-p.From) / float64(p.End-p.From)
 		}
 		if j.State == replica.JobRunning {
-			rp.Rate = s.looks.rate(j.ID+"/"+p.Source, p.Next, time.Now())
+			part.Rate = rp.looks.rate(j.ID+"/"+p.Source, p.Next, time.Now())
 		}
-		if rp.Rate > 0 {
-			eta := float64(p.End-p.Next) / rp.Rate
-			rp.ETA = &eta
+		if part.Rate > 0 {
+			eta := float64(p.End-p.Next) / part.Rate
+			part.ETA = &eta
 		}
-		out.Parts = append(out.Parts, rp)
+		out.Parts = append(out.Parts, part)
 	}
 	return out
 }
 
-func (s *Server) replayRoutes() {
-	huma.Register(s.api, huma.Operation{
+func (rp *replays) routes(api huma.API) {
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/replays", OperationID: "start-replay", Summary: "Apply past events again", DefaultStatus: http.StatusAccepted,
 		Description: "A dry run unless dry_run is false. Replays go through the same guards as live events: no row goes back, and live positions do not move. " +
 			"A repetition with the same Idempotency-Key gives the first one's replay.",
-	}, s.startReplay)
-	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first, a page at a time"}, s.listReplays)
-	huma.Register(s.api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays/{id}", OperationID: "show-replay", Summary: "One replay with its progress"}, s.showReplay)
-	huma.Register(s.api, huma.Operation{
+	}, rp.startReplay)
+	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first, a page at a time"}, rp.listReplays)
+	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays/{id}", OperationID: "show-replay", Summary: "One replay with its progress"}, rp.showReplay)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/replays/{id}/events", OperationID: "follow-replay", Summary: "Follow a replay (server-sent events) until it ends",
 		Responses: map[string]*huma.Response{"200": {Description: "A stream of replays", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
-	}, s.followReplay)
+	}, rp.followReplay)
 	for _, m := range []struct {
 		verb string
 		from []replica.JobState
@@ -95,16 +130,16 @@ func (s *Server) replayRoutes() {
 		{"resume", []replica.JobState{replica.JobPaused}, replica.JobRunning},
 		{"cancel", []replica.JobState{replica.JobRunning, replica.JobPaused}, replica.JobCancelled},
 	} {
-		huma.Register(s.api, huma.Operation{
+		huma.Register(api, huma.Operation{
 			Method: http.MethodPost, Path: "/v1/replays/{id}/" + m.verb, OperationID: m.verb + "-replay", Summary: strings.ToUpper(m.verb[:1]) + m.verb[1:] + " a replay",
 		}, func(ctx context.Context, in *replayAction) (*replayOutput, error) {
-			return s.moveReplay(ctx, in, m.from, m.to)
+			return rp.moveReplay(ctx, in, m.from, m.to)
 		})
 	}
-	huma.Register(s.api, huma.Operation{Method: http.MethodPost, Path: "/v1/replays/{id}/limits", OperationID: "limit-replay", Summary: "Change the limits of a replay"}, s.limitReplay)
-	huma.Register(s.api, huma.Operation{
+	huma.Register(api, huma.Operation{Method: http.MethodPost, Path: "/v1/replays/{id}/limits", OperationID: "limit-replay", Summary: "Change the limits of a replay"}, rp.limitReplay)
+	huma.Register(api, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/replay", OperationID: "replay-record", Summary: "Replay one record's events", DefaultStatus: http.StatusAccepted,
-	}, s.replayRecord)
+	}, rp.replayRecord)
 }
 
 // replayRequest is what a replay is to do.
@@ -138,12 +173,12 @@ type startOutput struct {
 	Body     Replay
 }
 
-func (s *Server) startReplay(ctx context.Context, in *startInput) (*startOutput, error) {
-	return s.start(ctx, &in.Body, in.IdempotencyKey)
+func (rp *replays) startReplay(ctx context.Context, in *startInput) (*startOutput, error) {
+	return rp.start(ctx, &in.Body, in.IdempotencyKey)
 }
 
-func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*startOutput, error) {
-	d, err := s.dataset(b.Dataset)
+func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*startOutput, error) {
+	d, err := rp.answers.dataset(b.Dataset)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +190,7 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	if spec.Action == replica.ActionInvalidate && d.Cache == nil {
 		return nil, huma.Error409Conflict("the dataset has no cache section, so there is nothing to invalidate")
 	}
-	if err := s.mayRebuild(ctx, d, &spec, b); err != nil {
+	if err := rp.mayRebuild(ctx, d, &spec, b); err != nil {
 		return nil, err
 	}
 	if err := mayRedrive(&spec); err != nil {
@@ -163,36 +198,36 @@ func (s *Server) start(ctx context.Context, b *replayRequest, idem string) (*sta
 	}
 	for i, k := range b.Keys {
 		if _, err := d.ParseKey(k); err != nil {
-			return nil, s.answerError(ctx, "read keys", fmt.Errorf("keys[%d]: %w", i, err))
+			return nil, rp.answers.fail(ctx, "read keys", fmt.Errorf("keys[%d]: %w", i, err))
 		}
 	}
-	parts, err := s.replayParts(ctx, d, &spec, b)
+	parts, err := rp.replayParts(ctx, d, &spec, b)
 	if err != nil {
-		return nil, s.answerError(ctx, "choose the range", err)
+		return nil, rp.answers.fail(ctx, "choose the range", err)
 	}
 	actor := principalOf(ctx).Name
 	if idem != "" {
 		idem = actor + "\x00" + idem
 	}
-	id, made, err := s.cfg.Replica.AddJob(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
+	id, made, err := rp.db.AddJob(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
 	if errors.Is(err, replica.ErrOverlap) {
 		return nil, huma.Error409Conflict("replay " + id + " of this dataset is not over; wait for it or cancel it")
 	}
 	if err != nil {
-		return nil, s.answerError(ctx, "start replay", err)
+		return nil, rp.answers.fail(ctx, "start replay", err)
 	}
 	note(ctx, "replay", id)
 	if made && !spec.DryRun {
-		s.noteEvidence(ctx, spec)
+		rp.noteEvidence(ctx, spec)
 	}
-	j, err := s.cfg.Replica.Job(ctx, id)
+	j, err := rp.db.Job(ctx, id)
 	if err != nil {
-		return nil, s.answerError(ctx, "read replay", err)
+		return nil, rp.answers.fail(ctx, "read replay", err)
 	}
 	if !made && !sameJSON(j.Spec, spec) {
 		return nil, huma.Error422UnprocessableEntity("this Idempotency-Key belongs to another request")
 	}
-	return &startOutput{Location: "/v1/replays/" + id, Body: s.replayOf(j)}, nil
+	return &startOutput{Location: "/v1/replays/" + id, Body: rp.replayOf(j)}, nil
 }
 
 type replaysInput struct {
@@ -200,17 +235,17 @@ type replaysInput struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }
 
-func (s *Server) listReplays(ctx context.Context, in *replaysInput) (*listed[Replay], error) {
-	jobs, err := s.cfg.Replica.Jobs(ctx, in.After, in.Limit)
+func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[Replay], error) {
+	jobs, err := rp.db.Jobs(ctx, in.After, in.Limit)
 	if errors.Is(err, replica.ErrNoJob) {
 		return nil, huma.Error422UnprocessableEntity("after is no replay's id; leave it out to begin at the newest")
 	}
 	if err != nil {
-		return nil, s.answerError(ctx, "read replays", err)
+		return nil, rp.answers.fail(ctx, "read replays", err)
 	}
 	out := make([]Replay, 0, len(jobs))
 	for _, j := range jobs {
-		out = append(out, s.replayOf(j))
+		out = append(out, rp.replayOf(j))
 	}
 	return listOf(out), nil
 }
@@ -222,20 +257,20 @@ type ReplayID struct {
 
 type replayOutput struct{ Body Replay }
 
-func (s *Server) job(ctx context.Context, id string) (replica.Job, error) {
-	j, err := s.cfg.Replica.Job(ctx, id)
+func (rp *replays) job(ctx context.Context, id string) (replica.Job, error) {
+	j, err := rp.db.Job(ctx, id)
 	if errors.Is(err, replica.ErrNoJob) {
 		return j, huma.Error404NotFound("there is no such replay")
 	}
-	return j, s.answerError(ctx, "read replay", err)
+	return j, rp.answers.fail(ctx, "read replay", err)
 }
 
-func (s *Server) showReplay(ctx context.Context, in *ReplayID) (*replayOutput, error) {
-	j, err := s.job(ctx, in.ID)
+func (rp *replays) showReplay(ctx context.Context, in *ReplayID) (*replayOutput, error) {
+	j, err := rp.job(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &replayOutput{s.replayOf(j)}, nil
+	return &replayOutput{rp.replayOf(j)}, nil
 }
 
 // followEvery is how often a followed replay is looked at.
@@ -247,8 +282,8 @@ type replayEventsInput struct {
 	LastEventID string `header:"Last-Event-ID" maxLength:"20"`
 }
 
-func (s *Server) followReplay(ctx context.Context, in *replayEventsInput) (*huma.StreamResponse, error) {
-	j, err := s.job(ctx, in.ID)
+func (rp *replays) followReplay(ctx context.Context, in *replayEventsInput) (*huma.StreamResponse, error) {
+	j, err := rp.job(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -262,9 +297,9 @@ func (s *Server) followReplay(ctx context.Context, in *replayEventsInput) (*huma
 		t := time.NewTicker(followEvery)
 		defer t.Stop()
 		for n := 1; ; n++ {
-			j, err := s.cfg.Replica.Job(r.Context(), in.ID)
+			j, err := rp.db.Job(r.Context(), in.ID)
 			if err == nil {
-				err = st.send("replay", strconv.Itoa(n), s.replayOf(j))
+				err = st.send("replay", strconv.Itoa(n), rp.replayOf(j))
 			} else { // MySQL may be back with the next look
 				j.State, err = replica.JobRunning, st.write(": the replay cannot be read just now\n\n")
 			}
@@ -285,30 +320,30 @@ type replayAction struct {
 	Body reason
 }
 
-func (s *Server) moveReplay(ctx context.Context, in *replayAction, from []replica.JobState, to replica.JobState) (*replayOutput, error) {
+func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []replica.JobState, to replica.JobState) (*replayOutput, error) {
 	note(ctx, "reason", in.Body.Reason)
-	if _, err := s.job(ctx, in.ID); err != nil {
+	if _, err := rp.job(ctx, in.ID); err != nil {
 		return nil, err
 	}
 	for i, f := range from {
-		err := s.cfg.Replica.SetJob(ctx, in.ID, f, to)
+		err := rp.control.SetJob(ctx, in.ID, f, to)
 		if errors.Is(err, replica.ErrJobMoved) {
 			if i == len(from)-1 {
-				return nil, s.cannotBecome(ctx, in.ID, from, to)
+				return nil, rp.cannotBecome(ctx, in.ID, from, to)
 			}
 			continue
 		}
 		if err != nil {
-			return nil, s.answerError(ctx, "change replay", err)
+			return nil, rp.answers.fail(ctx, "change replay", err)
 		}
 		break
 	}
-	return s.showReplay(ctx, &in.ReplayID)
+	return rp.showReplay(ctx, &in.ReplayID)
 }
 
 // cannotBecome says why a replay does not get another state.
-func (s *Server) cannotBecome(ctx context.Context, id string, from []replica.JobState, to replica.JobState) error {
-	j, err := s.job(ctx, id)
+func (rp *replays) cannotBecome(ctx context.Context, id string, from []replica.JobState, to replica.JobState) error {
+	j, err := rp.job(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -326,7 +361,7 @@ type limitInput struct {
 	}
 }
 
-func (s *Server) limitReplay(ctx context.Context, in *limitInput) (*replayOutput, error) {
+func (rp *replays) limitReplay(ctx context.Context, in *limitInput) (*replayOutput, error) {
 	b := &in.Body
 	if b.Rate == nil && b.InvalidationRate == nil {
 		return nil, huma.Error422UnprocessableEntity("no limit is given; give rate, invalidation_rate or both")
@@ -337,23 +372,23 @@ func (s *Server) limitReplay(ctx context.Context, in *limitInput) (*replayOutput
 	if b.InvalidationRate != nil {
 		note(ctx, "invalidation_rate", *b.InvalidationRate)
 	}
-	j, err := s.job(ctx, in.ID)
+	j, err := rp.job(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	err = s.cfg.Replica.LimitJob(ctx, in.ID, b.Rate, b.InvalidationRate)
+	err = rp.control.LimitJob(ctx, in.ID, b.Rate, b.InvalidationRate)
 	if errors.Is(err, replica.ErrJobMoved) {
 		return nil, huma.Error409Conflict("the replay is " + string(j.State) + ", so it has no limits any more")
 	}
 	if err != nil {
-		return nil, s.answerError(ctx, "limit replay", err)
+		return nil, rp.answers.fail(ctx, "limit replay", err)
 	}
-	return s.showReplay(ctx, &in.ReplayID)
+	return rp.showReplay(ctx, &in.ReplayID)
 }
 
-func (s *Server) replayRecord(ctx context.Context, in *invalidateRecordInput) (*startOutput, error) {
+func (rp *replays) replayRecord(ctx context.Context, in *invalidateRecordInput) (*startOutput, error) {
 	forReal := false
-	return s.start(ctx, &replayRequest{
+	return rp.start(ctx, &replayRequest{
 		Dataset: in.Dataset, Keys: []string{in.Key}, Action: string(replica.ActionBoth), DryRun: &forReal, From: "start", Until: "end", Reason: in.Body.Reason,
 	}, "")
 }

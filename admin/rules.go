@@ -52,7 +52,7 @@ var bare = map[string]bool{ //nolint:gochecknoglobals // a table of constants
 // routes lays out every route.
 func (s *Server) routes() {
 	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerState(w, http.StatusOK, nil, nil) })
-	s.mux.HandleFunc("GET /readyz", s.serveReady)
+	s.mux.HandleFunc("GET /readyz", s.health.serveReady)
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		b, err := s.OpenAPI()
 		if err != nil {
@@ -69,11 +69,11 @@ func (s *Server) routes() {
 			problem(w, http.StatusNotFound, "this process has no metrics")
 		})
 	}
-	s.stateRoutes()
-	s.recordRoutes()
-	s.messageRoutes()
-	s.letterRoutes()
-	s.replayRoutes()
-	s.publishRoutes()
-	s.staleRoutes()
+	s.overview.routes(s.api)
+	s.records.routes(s.api)
+	s.messages.routes(s.api)
+	s.letters.routes(s.api)
+	s.replays.routes(s.api)
+	s.publisher.routes(s.api)
+	s.stale.routes(s.api)
 }

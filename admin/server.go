@@ -146,14 +146,18 @@ type Server struct {
 
 	draining context.Context //nolint:containedctx // ends when Run does, and with it the streams
 	drain    context.CancelFunc
-	probe    prober
-	looks    looks
-	stale    staleHub
 
-	looked  atomic.Uint64
-	lags    shared[[]Partition]
-	members shared[*nodesOutput]
-	records shared[*recordOutput]
+	// The parts of the API, each with its routes.
+	health    *health
+	overview  *overview
+	messages  *messages
+	records   *records
+	letters   *letters
+	replays   *replays
+	publisher *publisher
+	stale     *staleStreams
+
+	looked atomic.Uint64
 
 	mu   sync.Mutex
 	addr string // guarded by mu
@@ -171,11 +175,12 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	if cfg.Redis != nil {
-		if s.stale.lanes, err = lane.New(cfg.Redis, lane.Config{Namespace: cfg.Namespace, Lanes: cfg.Lanes}); err != nil {
+		if s.stale.hub.lanes, err = lane.New(cfg.Redis, lane.Config{Namespace: cfg.Namespace, Lanes: cfg.Lanes}); err != nil {
 			return nil, fmt.Errorf("%w: Namespace, Lanes: %w", ErrConfig, err)
 		}
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
+	s.health.draining = s.draining
 	s.gate = &gate{
 		mux: s.mux, rules: rules(), tokens: cfg.Tokens, srv: s, bodies: newBodies(),
 		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), publishing: rate.Limit(cfg.PublishRate),
@@ -190,7 +195,9 @@ func New(cfg Config) (*Server, error) {
 		problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
 	s.handler = guard.Handler(s.gate)
-	s.attached.Store(cfg.Replica != nil)
+	if cfg.Replica != nil {
+		s.bind(cfg.Replica)
+	}
 	return s, nil
 }
 
@@ -199,9 +206,47 @@ func (s *Server) Attach(db *replica.MySQL) error {
 	if db == nil || s.attached.Load() {
 		return fmt.Errorf("%w: a Replica is attached once, and it is not nil", ErrConfig)
 	}
-	s.cfg.Replica = db // no request reads it before the next line
-	s.attached.Store(true)
+	s.cfg.Replica = db
+	s.bind(db)
 	return nil
+}
+
+// bind gives every part its stores. No request reads them before the last line.
+func (s *Server) bind(db *replica.MySQL) {
+	s.health.db = db
+	s.overview.db, s.overview.sql, s.overview.nodes.sql = db, db.DB(), db.DB()
+	s.overview.lag.db, s.overview.lag.sql = db, db.DB()
+	s.messages.topics.db = db // which records and replays share
+	s.records.db = db
+	s.letters.db, s.letters.edits, s.letters.redrives, s.letters.sql = db, db, db, db.DB()
+	s.replays.db, s.replays.control, s.replays.ranges, s.replays.tables = db, db, db, db
+	s.attached.Store(true)
+}
+
+// parts makes the parts of the API without what bind and New add.
+func (s *Server) parts() {
+	c := &s.cfg
+	s.health = &health{
+		datasets: c.Datasets, kafka: c.Kafka, redis: c.Redis, log: s.log, attached: &s.attached,
+		notReadyHere: c.NotReady, warnings: c.Warnings, waiting: c.Waiting,
+	}
+	answers, looks, topics := &answers{datasets: c.Datasets, health: s.health, log: s.log}, &looks{}, &topicReader{kafka: c.Kafka}
+	s.overview = &overview{
+		datasets: c.Datasets, answers: answers,
+		lag:   &lagReader{datasets: c.Datasets, group: c.Group, kafka: c.Kafka, looks: looks, log: s.log},
+		nodes: &nodes{redis: c.Redis, namespace: c.Namespace, answers: answers},
+	}
+	s.messages = &messages{topics: topics, kafka: c.Kafka, answers: answers, log: s.log}
+	s.publisher = &publisher{datasets: c.Datasets, producer: c.Producer, namespace: c.Namespace, answers: answers}
+	s.records = &records{
+		topics: topics, publisher: s.publisher, kafka: c.Kafka, group: c.Group, redis: c.Redis, namespace: c.Namespace, lanes: c.Lanes, answers: answers,
+	}
+	s.letters = &letters{
+		datasets: c.Datasets, producer: c.Producer, kafka: c.Kafka, namespace: c.Namespace, records: s.records, answers: answers, log: s.log,
+	}
+	s.replays = &replays{topics: topics, kafka: c.Kafka, answers: answers, looks: looks, log: s.log}
+	s.stale = &staleStreams{redis: c.Redis, log: s.log}
+	s.overview.lags.looks, s.overview.nodes.members.looks, s.records.shared.looks = &s.looked, &s.looked, &s.looked
 }
 
 // OpenAPI is the OpenAPI 3.1 document as JSON, for those who want it without a server.
@@ -226,7 +271,7 @@ func layOut(cfg Config) (*Server, error) {
 	hc.Transformers = append(hc.Transformers, withoutValues)
 	hc.Info.Description = "Positions, nodes, records, dead letters and replays of one Freshet. Errors are RFC 9457 problems."
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
-	s.lags.looks, s.members.looks, s.records.looks = &s.looked, &s.looked, &s.looked
+	s.parts()
 	s.api = humago.New(s.mux, hc)
 	s.document = sync.OnceValues(func() ([]byte, error) {
 		b, err := s.api.OpenAPI().MarshalJSON()
@@ -278,9 +323,9 @@ func (s *Server) operationID(pattern string) string {
 
 // forget makes answers that are shared between requests be asked for again: something was changed.
 func (s *Server) forget() {
-	s.lags.forget()
-	s.members.forget()
-	s.records.forget()
+	s.overview.lags.forget()
+	s.overview.nodes.members.forget()
+	s.records.shared.forget()
 }
 
 // Handler is the whole API behind its gate.

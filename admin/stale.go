@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/invalidation/lane"
@@ -48,27 +50,34 @@ type StaleProof struct {
 	Age float64 `json:"age_seconds" doc:"everything that became stale up to so long ago was told"`
 }
 
-func (s *Server) staleRoutes() {
-	huma.Register(s.api, huma.Operation{
+// staleStreams streams what becomes stale.
+type staleStreams struct {
+	redis redis.UniversalClient // nil: nothing is cached
+	hub   staleHub
+	log   *slog.Logger
+}
+
+func (ss *staleStreams) routes(api huma.API) {
+	huma.Register(api, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/invalidations", OperationID: "follow-invalidations", Summary: "Follow what becomes stale (server-sent events), for caches that do not reach Redis",
 		Description: "Events: stale names keys and tags; flush says that everything of a lane became stale, or that its history is not known; proof says every second up to when the stream is complete, " +
 			"and is absent or old while a lane cannot be read. Serve local entries only while the last proof is younger than the staleness that you accept. An event's id has each lane's position: " +
 			"a request with Last-Event-ID goes on after it without a gap, or with a flush; one without it begins with a flush of every lane.",
 		Responses: map[string]*huma.Response{"200": {Description: "A stream of stale, flush and proof", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
-	}, s.followStale)
+	}, ss.follow)
 }
 
 type staleInput struct {
 	LastEventID string `header:"Last-Event-ID" maxLength:"16000"`
 }
 
-func (s *Server) followStale(ctx context.Context, in *staleInput) (*huma.StreamResponse, error) {
-	if s.cfg.Redis == nil {
+func (ss *staleStreams) follow(ctx context.Context, in *staleInput) (*huma.StreamResponse, error) {
+	if ss.redis == nil {
 		return nil, huma.Error409Conflict("no dataset has a cache section, so nothing becomes stale")
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
-		run, leave := s.stale.join()
+		run, leave := ss.hub.join()
 		defer leave()
 		lanes := run.lanes.Lanes()
 		f := &staleStream{run: run, out: newStream(w), at: positions(in.LastEventID, lanes), confirmed: make([]time.Time, lanes)}
@@ -78,7 +87,7 @@ func (s *Server) followStale(ctx context.Context, in *staleInput) (*huma.StreamR
 			g.Go(func() error { return f.follow(gctx, n) })
 		}
 		if err := g.Wait(); err != nil && r.Context().Err() == nil {
-			s.log.Debug("stream of invalidations ended", "error", err)
+			ss.log.Debug("stream of invalidations ended", "error", err)
 		}
 	}}, nil
 }
