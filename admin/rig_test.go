@@ -14,12 +14,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/livefile"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
@@ -62,7 +63,7 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	r.db = my.Open(t, dsn)
 	migrate(t, my, dsn)
 	ctx := context.Background()
-	rep, err := replica.Open(ctx, replica.Config{DSN: dsn})
+	rep, err := replica.Open(ctx, replica.Config{MySQL: mysql.Config{DSN: dsn}})
 	must(t, err)
 	t.Cleanup(func() { rep.Close() })
 	_, err = replica.Migrate(ctx, rep.DB(), set.All(), false)
@@ -109,7 +110,7 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 
 func migrate(t testing.TB, my *testenv.MySQLServer, dsn string) {
 	t.Helper()
-	c, err := mysql.ParseDSN(dsn)
+	c, err := gomysql.ParseDSN(dsn)
 	must(t, err)
 	c.ParseTime = true
 	m, err := migrations.New(my.Open(t, c.FormatDSN()), migrations.Config{})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -77,7 +78,7 @@ func newRig(t *testing.T) *rig {
 	r.must(err)
 	_, err = replica.Migrate(t.Context(), r.db, r.set.All(), false)
 	r.must(err)
-	r.replica, err = replica.Open(t.Context(), replica.Config{DSN: dsn})
+	r.replica, err = replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: dsn}})
 	r.must(err)
 	t.Cleanup(func() { r.must(r.replica.Close()) })
 	r.exec("INSERT INTO freshet_topic (topic, topic_id, partitions) VALUES (?, ?, 1)", topic, "dG9waWMtb25l")

@@ -168,7 +168,7 @@ func TestWaitingWatermarkLeavesOtherCommitsAlone(t *testing.T) {
 func TestLockedTableLeavesOtherDatasetsAlone(t *testing.T) {
 	b := newBed(t, servers{})
 	w := b.start(func(c *consumer.Config, r *replica.Config) {
-		c.Consumer.Writers, r.LockWait, c.ProbeInterval = 1, time.Second, 2*time.Second
+		c.Consumer.Writers, r.MySQL.LockWait, c.ProbeInterval = 1, time.Second, 2*time.Second
 	})
 	conn, err := b.db.Conn(t.Context())
 	if err != nil {

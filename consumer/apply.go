@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/retry"
 )
 
@@ -98,11 +99,11 @@ func (h *handler) applyUntilDone(ctx context.Context, p *partition, batch *repli
 		case err == nil || ctx.Err() != nil || p.dataset == nil:
 			return err
 		}
-		if n, _ := replica.Errno(err); n != number {
+		if n, _ := mysql.Errno(err); n != number {
 			number, since = n, h.now()
 		}
 		patience := h.pauses.patience(p)
-		if replica.IsLockWait(err) { // Apply itself has waited long enough to tell that from a passing lock
+		if mysql.IsLockWait(err) { // Apply itself has waited long enough to tell that from a passing lock
 			patience = min(patience, h.cfg.ProbeInterval)
 		}
 		if h.now()-since >= patience {

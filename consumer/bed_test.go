@@ -19,6 +19,7 @@ import (
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -154,7 +155,7 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	rc := replica.Config{DSN: b.dsn, SessionTimeout: session, LockWait: time.Second, Logger: log}
+	rc := replica.Config{MySQL: mysql.Config{DSN: b.dsn, LockWait: time.Second, Logger: log}, SessionTimeout: session}
 	cfg := consumer.Config{
 		Group: b.group, Owner: owner, Datasets: b.datasets, Kafka: b.client, Emitter: emitter, Logger: log,
 		Consumer: kafkalog.ConsumerConfig{

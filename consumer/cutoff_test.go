@@ -19,7 +19,7 @@ func TestWorkerCutOffFromMySQLGivesItsPartitionsUp(t *testing.T) {
 	healthy := b.start(edit)
 	cut := b.start(func(c *consumer.Config, rc *replica.Config) {
 		edit(c, rc)
-		rc.DSN = b.mysql.TCP(proxy.Addr, database(b, b.dsn))
+		rc.MySQL.DSN = b.mysql.TCP(proxy.Addr, database(b, b.dsn))
 	})
 	shared := func(context.Context) error {
 		if h, c := len(healthy.Stats().Consumer.Partitions), len(cut.Stats().Consumer.Partitions); h != 1 || c != 1 {

@@ -13,6 +13,7 @@ import (
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -21,7 +22,7 @@ import (
 // the database; at is called at its points.
 func (b *bed) rebuild(w *worker, log func(*replica.MySQL) jobs.Log, at func(job, point string)) (replica.Job, *replica.Rebuild) {
 	b.t.Helper()
-	db, err := replica.Open(b.t.Context(), replica.Config{DSN: b.dsn, SessionTimeout: session, LockWait: time.Second})
+	db, err := replica.Open(b.t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn, LockWait: time.Second}, SessionTimeout: session})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // Going back to a former cluster brings a topic id that another one had replaced. Only that dataset waits, with a reason, until an
@@ -20,7 +21,7 @@ func TestFormerTopicIDWaitsForTheOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rep, err := replica.Open(t.Context(), replica.Config{DSN: b.dsn})
+	rep, err := replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn}})
 	if err != nil {
 		t.Fatal(err)
 	}

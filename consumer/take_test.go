@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -272,7 +273,7 @@ func TestRestartBehindTheLastRecord(t *testing.T) {
 
 func (b *bed) open() *replica.MySQL {
 	b.t.Helper()
-	db, err := replica.Open(b.t.Context(), replica.Config{DSN: b.dsn})
+	db, err := replica.Open(b.t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -398,7 +399,7 @@ func (c *countingTopics) Observe(ctx context.Context, topic, id string, partitio
 func TestKnownTopicsCostNothing(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
-	db, err := replica.Open(t.Context(), replica.Config{DSN: b.dsn})
+	db, err := replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,10 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -21,7 +22,7 @@ type pair struct {
 	b       *bed
 	proxy   *testenv.Proxy
 	standby string // DSN
-	leader  atomic.Pointer[replica.Config]
+	leader  atomic.Pointer[mysql.Config]
 }
 
 func newPair(b *bed) *pair {
@@ -30,14 +31,14 @@ func newPair(b *bed) *pair {
 	return p
 }
 
-func (p *pair) Driver() driver.Driver { return mysql.MySQLDriver{} }
+func (p *pair) Driver() driver.Driver { return gomysql.MySQLDriver{} }
 
 func (p *pair) Connect(ctx context.Context) (driver.Conn, error) {
 	cfg, err := p.leader.Load().DriverConfig()
 	if err != nil {
 		return nil, err
 	}
-	c, err := mysql.NewConnector(cfg)
+	c, err := gomysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func (p *pair) Connect(ctx context.Context) (driver.Conn, error) {
 
 func database(b *bed, dsn string) string {
 	b.t.Helper()
-	c, err := mysql.ParseDSN(dsn)
+	c, err := gomysql.ParseDSN(dsn)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func database(b *bed, dsn string) string {
 }
 
 func (p *pair) lead(dsn string) {
-	p.leader.Store(&replica.Config{DSN: p.b.mysql.TCP(p.proxy.Addr, database(p.b, dsn))})
+	p.leader.Store(&mysql.Config{DSN: p.b.mysql.TCP(p.proxy.Addr, database(p.b, dsn))})
 }
 
 // replicate copies the primary to the standby as it is now.
@@ -99,7 +100,7 @@ func TestFailoverToAStandbyThatLagged(t *testing.T) {
 			t.Parallel()
 			b := newBed(t, servers{})
 			p := newPair(b)
-			w := b.start(func(_ *consumer.Config, rc *replica.Config) { rc.DSN, rc.Connector = "", p })
+			w := b.start(func(_ *consumer.Config, rc *replica.Config) { rc.MySQL.DSN, rc.MySQL.Connector = "", p })
 			b.putMany("items", 10)
 			b.put("others", "k1", 1) // both partitions have a position
 			b.awaitDone("items")
@@ -137,7 +138,7 @@ func TestFailoverToAStandbyFromBeforeTheTake(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
 	p := newPair(b)
-	behind := func(_ *consumer.Config, rc *replica.Config) { rc.DSN, rc.Connector = "", p }
+	behind := func(_ *consumer.Config, rc *replica.Config) { rc.MySQL.DSN, rc.MySQL.Connector = "", p }
 	w := b.start(behind)
 	b.putMany("items", 3)
 	b.awaitDone("items")
@@ -155,7 +156,7 @@ func TestFailoverToAStandbyFromBeforeTheTake(t *testing.T) {
 // splitting makes connections that send plain reads of positions to a standby, as a proxy that splits reads does.
 type splitting struct {
 	driver.Connector
-	standby *mysql.Config
+	standby *gomysql.Config
 	// reads counts the reads of positions that the standby answered.
 	reads *atomic.Int64
 }
@@ -165,7 +166,7 @@ func (s splitting) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := mysql.NewConnector(s.standby)
+	c, err := gomysql.NewConnector(s.standby)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +221,7 @@ func TestReadsOfAStandbyAreNoProof(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
 	p := newPair(b)
-	standby, err := (replica.Config{DSN: p.standby}).DriverConfig()
+	standby, err := mysql.Config{DSN: p.standby}.DriverConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +229,7 @@ func TestReadsOfAStandbyAreNoProof(t *testing.T) {
 	p.replicate()
 	var reads atomic.Int64
 	w := b.start(func(_ *consumer.Config, rc *replica.Config) {
-		rc.DSN, rc.Connector = "", splitting{Connector: p, standby: standby, reads: &reads}
+		rc.MySQL.DSN, rc.MySQL.Connector = "", splitting{Connector: p, standby: standby, reads: &reads}
 	})
 	b.putMany("items", 10)
 	b.awaitDone("items")

@@ -17,6 +17,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
 )
@@ -270,8 +271,8 @@ func (d *doctor) examineWriting(ctx context.Context) {
 		_, err = tx.ExecContext(ctx, "INSERT INTO freshet_meta (name, value) VALUES ('doctor', '') ON DUPLICATE KEY UPDATE value = ''")
 	}
 	if err != nil {
-		if n, ok := replica.Errno(err); ok && n != 1146 {
-			d.bad("mysql-grants", "", "grant SELECT, INSERT, UPDATE and DELETE on the database, and write to the primary", "Freshet's tables cannot be written (%s)", replica.ErrnoText(n))
+		if n, ok := mysql.Errno(err); ok && n != 1146 {
+			d.bad("mysql-grants", "", "grant SELECT, INSERT, UPDATE and DELETE on the database, and write to the primary", "Freshet's tables cannot be written (%s)", mysql.ErrnoText(n))
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
 )
@@ -256,8 +257,8 @@ func runMigrateDatasets(ctx context.Context, p *program, c config.Config, set *s
 
 // inWords adds to an error of the server how to fix what its number stands for.
 func inWords(err error) error {
-	if n, ok := replica.Errno(err); ok {
-		return fmt.Errorf("%w; %s", err, replica.ErrnoText(n))
+	if n, ok := mysql.Errno(err); ok {
+		return fmt.Errorf("%w; %s", err, mysql.ErrnoText(n))
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )
@@ -184,14 +185,14 @@ func schemaDDL(p *program) *cobra.Command {
 		_, err = fmt.Fprintln(p.out, strings.Join(r.Statements, ";\n\n")+";")
 		return err
 	}
-	cmd.Flags().StringVar(&dialect, "dialect", replica.ModernMySQL.String(), "server: mysql (8.0.19 and later), mysql-old or mariadb")
+	cmd.Flags().StringVar(&dialect, "dialect", mysql.ModernMySQL.String(), "server: mysql (8.0.19 and later), mysql-old or mariadb")
 	cmd.Flags().BoolVar(&view, "view", true, "print the view too")
 	config.Bind(cmd.Flags(), "datasets", "log")
 	return cmd
 }
 
-func dialectNamed(name string) (replica.Dialect, error) {
-	for _, d := range []replica.Dialect{replica.MariaDB, replica.ModernMySQL, replica.OldMySQL} {
+func dialectNamed(name string) (mysql.Dialect, error) {
+	for _, d := range []mysql.Dialect{mysql.MariaDB, mysql.ModernMySQL, mysql.OldMySQL} {
 		if d.String() == name {
 			return d, nil
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )
@@ -134,7 +135,7 @@ func (l *linter) check() {
 	case n > nearRowBytes:
 		l.say(lintAdvice, "replica.table", "a row takes %d of at most %d bytes: there is little room for new properties", n, replica.MaxRowBytes)
 	}
-	maria, my := replica.PageBytes(d, replica.MariaDB), replica.PageBytes(d, replica.ModernMySQL)
+	maria, my := replica.PageBytes(d, mysql.MariaDB), replica.PageBytes(d, mysql.ModernMySQL)
 	const page = "the row is too large for a page of InnoDB%s: its columns take %d bytes of at most %d; declare fewer properties, or keep some together in one object"
 	switch {
 	case maria > replica.MaxPageBytes && my > replica.MaxPageBytes:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -119,7 +120,7 @@ func (x *rebuilding) suspect(ctx context.Context) error {
 
 // incomparable: a table that does not fit its dataset cannot be compared, and perhaps that is why it is rebuilt.
 func incomparable(ds *schemas.Dataset, err error) error {
-	if number, ok := replica.Errno(err); ok && number == 1054 {
+	if number, ok := mysql.Errno(err); ok && number == 1054 {
 		return &replica.DatasetError{
 			Dataset: ds.Name, Errno: number, Loss: true, Problem: "table " + ds.Replica.Table + " cannot be compared with the topic, since it lacks columns",
 			Mend: "run freshet migrate datasets, or start the rebuild again with accept_loss (--accept-loss)",

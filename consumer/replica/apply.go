@@ -8,15 +8,24 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
 
 	// GREATEST, and no upper bound on next_offset: redelivered batches lie below it and must pass. A position below the
 	// batch must not move, or what lies in between would never be read again.
-	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ? AND fence = ? AND next_offset >= ?"
+	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + mysql.NowMillis + " WHERE source = ? AND fence = ? AND next_offset >= ?"
 	sqlPosition = "SELECT next_offset FROM freshet_position WHERE source = ? AND fence = ? FOR UPDATE"
-	sqlNote     = "INSERT INTO freshet_position_history (source, `off`, committed_at) VALUES (?, ?, " + nowMillis + ") ON DUPLICATE KEY UPDATE source = source"
+	sqlNote     = "INSERT INTO freshet_position_history (source, `off`, committed_at) VALUES (?, ?, " + mysql.NowMillis + ") ON DUPLICATE KEY UPDATE source = source"
+)
+
+// errUndone is returned when the server has ended a transaction without an error, errUnmoved when it found no position to
+// move where there was one. Either way the transaction is begun again.
+var (
+	errUndone  = fmt.Errorf("the server ended the transaction without an error: %w", mysql.ErrConflict)
+	errUnmoved = fmt.Errorf("the position changed while it was being moved: %w", mysql.ErrConflict)
 )
 
 // tableRows are a batch's changes of one dataset, in key order.
@@ -28,7 +37,7 @@ type tableRows struct {
 // run is one try at one batch's transaction.
 type run struct {
 	m     *MySQL
-	w     *writer
+	w     *mysql.Conn
 	b     *Batch
 	parts []tableRows
 	// wide are the tables with noted columns that the dataset does not have, which are cleared.
@@ -70,7 +79,7 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 	parts := m.split(b.Changes)
 	var r *run
 	undone := 0
-	err := m.transact(ctx, "apply batch", func(ctx context.Context, w *writer) error {
+	err := m.pool.Transact(ctx, "apply batch", func(ctx context.Context, w *mysql.Conn) error {
 		r = &run{m: m, w: w, b: b, parts: parts, judges: true}
 		err := r.do(ctx)
 		if errors.Is(err, errUndone) {
@@ -165,20 +174,20 @@ func (r *run) move(ctx context.Context) error {
 			return err
 		}
 	}
-	found, err := r.w.exec(ctx, sqlMove, r.b.Next, r.b.Source, r.b.Fence, r.b.From)
+	found, err := r.w.Exec(ctx, sqlMove, r.b.Next, r.b.Source, r.b.Fence, r.b.From)
 	if err != nil {
-		return doing("move position", "", err)
+		return mysql.Wrap("move position", "", err)
 	}
 	if found == 1 {
 		return nil
 	}
 	var next int64
-	err = r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next)
+	err = r.w.QueryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrFenced
 	case err != nil:
-		return doing("read position", "", err)
+		return mysql.Wrap("read position", "", err)
 	case next < r.b.From:
 		return ErrBehind
 	case next < r.b.Next:
@@ -193,8 +202,8 @@ func (r *run) move(ctx context.Context) error {
 // be moved: the commit would acknowledge a batch that the database does not have.
 func (r *run) holds(ctx context.Context) error {
 	var next int64
-	if err := r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next); err != nil {
-		return doing("read position", "", err)
+	if err := r.w.QueryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &next); err != nil {
+		return mysql.Wrap("read position", "", err)
 	}
 	if next < r.b.Next {
 		r.m.log.WarnContext(ctx, "the transaction of a batch ended on the server without an error; the batch is written again",
@@ -214,15 +223,15 @@ func (m *MySQL) historyDue(source string) bool {
 // note writes a line of history: every offset from off on is committed to MySQL later than this moment.
 func (r *run) note(ctx context.Context) error {
 	var off int64
-	err := r.w.queryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &off)
+	err := r.w.QueryRow(ctx, sqlPosition, []any{r.b.Source, r.b.Fence}, &off)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrFenced
 	}
 	if err != nil {
-		return doing("read position", "", err)
+		return mysql.Wrap("read position", "", err)
 	}
-	if _, err = r.w.exec(ctx, sqlNote, r.b.Source, off); err != nil {
-		return doing("note position", "", err)
+	if _, err = r.w.Exec(ctx, sqlNote, r.b.Source, off); err != nil {
+		return mysql.Wrap("note position", "", err)
 	}
 	r.noted = true
 	return nil
@@ -267,18 +276,18 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 		case err == nil:
 			*done = append(*done, chunk...)
 			continue
-		case classify(err) == classDataset:
-			number, _ := Errno(err)
+		case mysql.Classify(err) == mysql.ClassDataset:
+			number, _ := mysql.Errno(err)
 			t.differs.Store(nil) // perhaps a column was dropped that is to be cleared: the next attempt looks at the table
 			return &DatasetError{
 				Dataset: t.ds.Name, Errno: number,
-				Problem: "the server refuses the statement on its table with " + ErrnoText(number),
+				Problem: "the server refuses the statement on its table with " + mysql.ErrnoText(number),
 				Mend:    "run freshet migrate datasets, or with --dry-run to see what differs",
 			}
-		case classify(err) == classUnknown:
+		case mysql.Classify(err) == mysql.ClassUnknown:
 			err = r.doubt(ctx, t, into, chunk, err, done)
-		case classify(err) != classPoison:
-			return doing("upsert into", t.name, err)
+		case mysql.Classify(err) != mysql.ClassPoison:
+			return mysql.Wrap("upsert into", t.name, err)
 		case n == 1:
 			err = r.refuse(ctx, t, chunk[0], err, done)
 		default:
@@ -298,11 +307,7 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 // upsert reports whether a row was found to be as new as its change, or newer.
 func (r *run) upsert(ctx context.Context, t *table, n int, args []any) (lost bool, err error) {
 	r.m.stats.statements.Add(1)
-	s, err := r.w.sized(ctx, statementID{t, n, upserts}, t.upsertSQL)
-	if err != nil {
-		return false, err
-	}
-	res, err := s.stmt.ExecContext(ctx, args...)
+	res, err := r.w.ExecSized(ctx, mysql.StatementID{Of: t, Rows: n, Kind: upserts}, t.upsertSQL, args...)
 	if err != nil {
 		return false, err
 	}
@@ -313,7 +318,7 @@ func (r *run) upsert(ctx context.Context, t *table, n int, args []any) (lost boo
 // refuse makes a letter of a change that the table does not take, and applies the record's next older change instead: a
 // bad event must not hide a good one.
 func (r *run) refuse(ctx context.Context, t *table, c *Change, err error, done *[]*Change) error {
-	number, _ := Errno(err)
+	number, _ := mysql.Errno(err)
 	r.refused++
 	r.letters = append(r.letters, refusedLetter(r.b.Source, t, c, number))
 	r.m.log.WarnContext(ctx, "table refused a row", "component", "replica",

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -214,7 +215,7 @@ func TestEveryPoisonNumber(t *testing.T) {
 		got[l.Offset] = l.Errno
 	}
 	want := map[int64]uint16{0: 1406, 1: 1264, 2: 1292, 3: 1292, 4: 1366, 5: 4025, 6: 4025, 7: 1048, 8: 1264}
-	if b.Dialect() != replica.MariaDB {
+	if b.Dialect() != mysql.MariaDB {
 		want[5], want[6] = 3819, 3140 // JSON is a type of its own there, not a CHECK
 	}
 	if diff := cmp.Diff(want, got); diff != "" || res.Refused != len(changes) {

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -28,14 +29,14 @@ func (m *MySQL) BareUpserts(ctx context.Context, ds *schemas.Dataset, batches []
 	})
 	for range conns {
 		g.Go(func() error {
-			w, err := m.newWriter(ctx)
+			w, err := m.pool.Connect(ctx)
 			if err != nil {
 				return err
 			}
-			defer w.close()
+			defer w.Close()
 			for b := range feed {
-				if err := w.bare(ctx, t, b); err != nil {
-					return doing("write bare batch", t.name, err)
+				if err := bare(ctx, w, t, b); err != nil {
+					return mysql.Wrap("write bare batch", t.name, err)
 				}
 			}
 			return nil
@@ -45,21 +46,21 @@ func (m *MySQL) BareUpserts(ctx context.Context, ds *schemas.Dataset, batches []
 }
 
 // bare writes one batch: a statement that commits by itself if one is enough, else a transaction.
-func (w *writer) bare(ctx context.Context, t *table, rows []*Change) error {
+func bare(ctx context.Context, w *mysql.Conn, t *table, rows []*Change) error {
 	if t.chunk(rows) == len(rows) {
-		return w.upsertChunks(ctx, t, rows)
+		return upsertChunks(ctx, w, t, rows)
 	}
-	if err := w.begin(ctx); err != nil {
+	if err := w.Begin(ctx); err != nil {
 		return err
 	}
-	if err := w.upsertChunks(ctx, t, rows); err != nil {
-		_ = w.rollback(ctx)
+	if err := upsertChunks(ctx, w, t, rows); err != nil {
+		_ = w.Rollback(ctx)
 		return err
 	}
-	return w.commit(ctx)
+	return w.Commit(ctx)
 }
 
-func (w *writer) upsertChunks(ctx context.Context, t *table, rows []*Change) error {
+func upsertChunks(ctx context.Context, w *mysql.Conn, t *table, rows []*Change) error {
 	var args []any
 	for len(rows) > 0 {
 		n := t.chunk(rows)
@@ -67,11 +68,7 @@ func (w *writer) upsertChunks(ctx context.Context, t *table, rows []*Change) err
 		for _, c := range rows[:n] {
 			args = t.args(args, c)
 		}
-		s, err := w.sized(ctx, statementID{t, n, upserts}, t.upsertSQL)
-		if err != nil {
-			return err
-		}
-		if _, err := s.stmt.ExecContext(ctx, args...); err != nil {
+		if _, err := w.ExecSized(ctx, mysql.StatementID{Of: t, Rows: n, Kind: upserts}, t.upsertSQL, args...); err != nil {
 			return err
 		}
 		rows = rows[n:]

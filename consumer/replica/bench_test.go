@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
@@ -30,7 +31,7 @@ func BenchmarkApply(b *testing.B) {
 
 func benchApply(b *testing.B, conns int) {
 	b.Helper()
-	bed := newBed(b, replica.Config{Writers: conns, ReadConns: conns + 2})
+	bed := newBed(b, replica.Config{MySQL: mysql.Config{Writers: conns, ReadConns: conns + 2}})
 	ds, _ := bed.set.Get("items")
 	claims := make([]replica.Claim, conns)
 	for i := range claims {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // A database belongs to one namespace and one consumer group. Workers of another namespace would invalidate entries that
@@ -43,11 +45,11 @@ type Binding struct {
 // Bind makes the database belong to a namespace, unless it belongs to one already, and returns what it then belongs to.
 // ErrForeignNamespace and ErrForeignGroup are returned, wrapped in a text that has both sides, when that is another one.
 func (m *MySQL) Bind(ctx context.Context, namespace, group string) (b Binding, err error) {
-	err = m.transact(ctx, "bind database", func(ctx context.Context, w *writer) error {
-		if _, err := w.exec(ctx, sqlNewIdentity, []byte(metaDatabase), []byte(rand.Text())); err != nil {
-			return doing("note identity", "", err)
+	err = m.pool.Transact(ctx, "bind database", func(ctx context.Context, w *mysql.Conn) error {
+		if _, err := w.Exec(ctx, sqlNewIdentity, []byte(metaDatabase), []byte(rand.Text())); err != nil {
+			return mysql.Wrap("note identity", "", err)
 		}
-		known, err := w.spaces(ctx)
+		known, err := spaces(ctx, w)
 		if err != nil {
 			return err
 		}
@@ -55,10 +57,10 @@ func (m *MySQL) Bind(ctx context.Context, namespace, group string) (b Binding, e
 			return fmt.Errorf("%w: it is bound to namespace %q, this process has namespace %q; set namespace: %s, use another database, or move it with freshet migrate namespace",
 				ErrForeignNamespace, strings.Join(known, ", "), namespace, known[0])
 		}
-		if _, err := w.exec(ctx, sqlNewIdentity, []byte(metaNamespace), []byte(namespace)); err != nil {
-			return doing("note namespace", "", err)
+		if _, err := w.Exec(ctx, sqlNewIdentity, []byte(metaNamespace), []byte(namespace)); err != nil {
+			return mysql.Wrap("note namespace", "", err)
 		}
-		return w.alone(ctx, group)
+		return alone(ctx, w, group)
 	})
 	if err != nil {
 		return Binding{}, err
@@ -67,32 +69,32 @@ func (m *MySQL) Bind(ctx context.Context, namespace, group string) (b Binding, e
 }
 
 // spaces returns the namespace that is noted; in a database of a release that did not note it, those that lanes have.
-func (w *writer) spaces(ctx context.Context) ([]string, error) {
+func spaces(ctx context.Context, w *mysql.Conn) ([]string, error) {
 	var noted []byte
-	err := w.queryRow(ctx, sqlMetaHold, []any{[]byte(metaNamespace)}, &noted)
+	err := w.QueryRow(ctx, sqlMetaHold, []any{[]byte(metaNamespace)}, &noted)
 	if err == nil {
 		return []string{string(noted)}, nil
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
-		return nil, doing("read namespace", "", err)
+		return nil, mysql.Wrap("read namespace", "", err)
 	}
-	return texts(ctx, w.conn, sqlSpaces)
+	return texts(ctx, w.Plain(), sqlSpaces)
 }
 
-func texts(ctx context.Context, q querier, query string, args ...any) (out []string, err error) {
+func texts(ctx context.Context, q mysql.Querier, query string, args ...any) (out []string, err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, doing("read binding", "", err)
+		return nil, mysql.Wrap("read binding", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 	for rows.Next() {
 		var text []byte
 		if err := rows.Scan(&text); err != nil {
-			return nil, doing("read binding", "", err)
+			return nil, mysql.Wrap("read binding", "", err)
 		}
 		out = append(out, string(text))
 	}
-	return out, doing("read binding", "", rows.Err())
+	return out, mysql.Wrap("read binding", "", rows.Err())
 }
 
 // Binding reads what the database belongs to.
@@ -102,7 +104,7 @@ func (m *MySQL) Binding(ctx context.Context) (Binding, error) {
 		var value []byte
 		err := m.db.QueryRowContext(ctx, sqlMetaValue, []byte(name)).Scan(&value)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return Binding{}, doing("read binding", "", err)
+			return Binding{}, mysql.Wrap("read binding", "", err)
 		}
 		*to = string(value)
 	}
@@ -111,19 +113,19 @@ func (m *MySQL) Binding(ctx context.Context) (Binding, error) {
 		return Binding{}, err
 	}
 	err = m.db.QueryRowContext(ctx, sqlLabel).Scan(&b.Label)
-	return b, doing("read binding", "", err)
+	return b, mysql.Wrap("read binding", "", err)
 }
 
 // Rebind moves the database to another namespace and group, under a new identity, and fences every worker. Its own lanes
 // begin anew there; entries of the former namespace are not invalidated any more.
 func (m *MySQL) Rebind(ctx context.Context, namespace, group string) error {
-	return m.transact(ctx, "move database", func(ctx context.Context, w *writer) error {
+	return m.pool.Transact(ctx, "move database", func(ctx context.Context, w *mysql.Conn) error {
 		for name, value := range map[string]string{metaDatabase: rand.Text(), metaNamespace: namespace} {
-			if _, err := w.exec(ctx, sqlSetMeta, []byte(name), []byte(value), []byte(value)); err != nil {
-				return doing("note binding", "", err)
+			if _, err := w.Exec(ctx, sqlSetMeta, []byte(name), []byte(value), []byte(value)); err != nil {
+				return mysql.Wrap("note binding", "", err)
 			}
 		}
-		_, err := w.exec(ctx, sqlMoveGroup, []byte(group))
-		return doing("move positions to group", "", err)
+		_, err := w.Exec(ctx, sqlMoveGroup, []byte(group))
+		return mysql.Wrap("move positions to group", "", err)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -52,7 +53,7 @@ func (m *MySQL) LiveRowsOf(ctx context.Context, ds *schemas.Dataset, keys []stri
 	for _, k := range keys {
 		values, err := ds.ParseKey(k)
 		if err != nil {
-			return nil, doing("read rows of", ds.Replica.Table, err)
+			return nil, mysql.Wrap("read rows of", ds.Replica.Table, err)
 		}
 		args = append(args, values...)
 	}
@@ -67,10 +68,10 @@ func (m *MySQL) LiveRowsOf(ctx context.Context, ds *schemas.Dataset, keys []stri
 
 func (m *MySQL) eachLiveRow(ctx context.Context, ds *schemas.Dataset, rest string, args []any, fn func(key []any, row LiveRow)) error {
 	what, name := "read rows of", ds.Replica.Table
-	text := "SELECT " + strings.Join(keyColumns(ds), ", ") + ", " + colVersion + ", " + colDeleted + ", " + colAt + " FROM " + quote(name) + rest //nolint:gosec // names of a declaration, and constants
+	text := "SELECT " + strings.Join(keyColumns(ds), ", ") + ", " + colVersion + ", " + colDeleted + ", " + colAt + " FROM " + mysql.Quote(name) + rest //nolint:gosec // names of a declaration, and constants
 	rows, err := m.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return doing(what, name, err)
+		return mysql.Wrap(what, name, err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	raw := make([]any, ds.Replica.KeyColumns)
@@ -82,12 +83,12 @@ func (m *MySQL) eachLiveRow(ctx context.Context, ds *schemas.Dataset, rest strin
 	dest = append(dest, &row.Version, &row.Deleted, &row.At)
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
-			return doing(what, name, err)
+			return mysql.Wrap(what, name, err)
 		}
 		values := make([]any, len(raw))
 		for i := range raw {
 			if values[i], err = columnValue(ds.Replica.Columns[i].Property, raw[i]); err != nil {
-				return doing(what, name, err)
+				return mysql.Wrap(what, name, err)
 			}
 		}
 		if row.Key, err = ds.FormatKey(values...); err != nil {
@@ -95,5 +96,5 @@ func (m *MySQL) eachLiveRow(ctx context.Context, ds *schemas.Dataset, rest strin
 		}
 		fn(values, row)
 	}
-	return doing(what, name, rows.Err())
+	return mysql.Wrap(what, name, rows.Err())
 }

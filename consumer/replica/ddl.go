@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -44,7 +45,7 @@ type DDL struct {
 }
 
 // wanted are the columns of a dataset's table, the key first.
-func wanted(ds *schemas.Dataset, d Dialect) []want {
+func wanted(ds *schemas.Dataset, d mysql.Dialect) []want {
 	cols := make([]want, 0, len(ds.Replica.Columns)+ownColumns)
 	for i, c := range ds.Replica.Columns {
 		key := i < ds.Replica.KeyColumns
@@ -57,7 +58,7 @@ func wanted(ds *schemas.Dataset, d Dialect) []want {
 	)
 }
 
-func columnType(p schemas.Property, key bool, d Dialect) string {
+func columnType(p schemas.Property, key bool, d mysql.Dialect) string {
 	switch p.Kind {
 	case schemas.KindString:
 		return stringType(p, key, d)
@@ -82,13 +83,13 @@ func columnType(p schemas.Property, key bool, d Dialect) string {
 	return "LONGTEXT"
 }
 
-func stringType(p schemas.Property, key bool, d Dialect) string {
+func stringType(p schemas.Property, key bool, d mysql.Dialect) string {
 	const charset = " CHARACTER SET utf8mb4 COLLATE "
 	length := strconv.Itoa(p.MaxLength)
 	switch {
-	case key && d == MariaDB:
+	case key && d == mysql.MariaDB:
 		return "VARCHAR(" + length + ")" + charset + "utf8mb4_nopad_bin"
-	case key && d == ModernMySQL:
+	case key && d == mysql.ModernMySQL:
 		return "VARCHAR(" + length + ")" + charset + "utf8mb4_0900_bin"
 	case key:
 		return "VARBINARY(" + strconv.Itoa(4*p.MaxLength) + ")"
@@ -100,21 +101,21 @@ func stringType(p schemas.Property, key bool, d Dialect) string {
 
 func (w want) definition() string {
 	if w.null {
-		return quote(w.name) + " " + w.sql + " NULL"
+		return mysql.Quote(w.name) + " " + w.sql + " NULL"
 	}
-	return quote(w.name) + " " + w.sql + " NOT NULL"
+	return mysql.Quote(w.name) + " " + w.sql + " NOT NULL"
 }
 
 // CreateTable is the statement that makes a dataset's table.
-func CreateTable(ds *schemas.Dataset, d Dialect) string {
+func CreateTable(ds *schemas.Dataset, d mysql.Dialect) string {
 	var b strings.Builder
-	b.WriteString("CREATE TABLE " + quote(ds.Replica.Table) + " (\n")
+	b.WriteString("CREATE TABLE " + mysql.Quote(ds.Replica.Table) + " (\n")
 	for _, w := range wanted(ds, d) {
 		b.WriteString("  " + w.definition() + ",\n")
 	}
 	keys := make([]string, 0, ds.Replica.KeyColumns)
 	for _, c := range ds.Replica.Columns[:ds.Replica.KeyColumns] {
-		keys = append(keys, quote(c.Name))
+		keys = append(keys, mysql.Quote(c.Name))
 	}
 	b.WriteString("  PRIMARY KEY (" + strings.Join(keys, ", ") + ")\n")
 	b.WriteString(") ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
@@ -126,17 +127,17 @@ func CreateTable(ds *schemas.Dataset, d Dialect) string {
 func LiveView(ds *schemas.Dataset) string {
 	cols := make([]string, 0, len(ds.Replica.Columns))
 	for _, c := range ds.Replica.Columns {
-		cols = append(cols, quote(c.Name))
+		cols = append(cols, mysql.Quote(c.Name))
 	}
-	return "CREATE OR REPLACE VIEW " + quote(ds.Replica.Table+"_live") + " AS SELECT " + strings.Join(cols, ", ") +
-		" FROM " + quote(ds.Replica.Table) + " WHERE " + quote(colDeleted) + " = 0"
+	return "CREATE OR REPLACE VIEW " + mysql.Quote(ds.Replica.Table+"_live") + " AS SELECT " + strings.Join(cols, ", ") +
+		" FROM " + mysql.Quote(ds.Replica.Table) + " WHERE " + mysql.Quote(colDeleted) + " = 0"
 }
 
 // Plan compares datasets with the database and gives what is missing, without changing anything. Freshet's own tables
 // must be there already. A cache section that the database knows and the declaration lacks is a problem, unless dropCache
 // names the dataset: somebody says that no node caches it any more.
 func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCache ...string) (*DDL, error) {
-	dialect, err := DetectDialect(ctx, db)
+	dialect, err := mysql.DetectDialect(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +172,7 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 }
 
 // planTable creates or extends one table. It returns nothing that loses data; everything else is a problem for an operator.
-func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, []*DatasetError) {
+func planTable(ds *schemas.Dataset, d mysql.Dialect, f *found) ([]Statement, []*DatasetError) {
 	if !f.exists {
 		if n := PageBytes(ds, d); n > MaxPageBytes {
 			return nil, []*DatasetError{{
@@ -211,13 +212,13 @@ func planTable(ds *schemas.Dataset, d Dialect, f *found) ([]Statement, []*Datase
 	var statements []Statement
 	for _, change := range changes { // one statement each: a server that fails half-way has done the first ones
 		statements = append(statements, Statement{
-			Dataset: ds.Name, table: ds, SQL: "ALTER TABLE " + quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
+			Dataset: ds.Name, table: ds, SQL: "ALTER TABLE " + mysql.Quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
 		})
 	}
 	if f.indexes[purgeIndex] {
 		statements = append(statements, Statement{
 			Dataset: ds.Name, table: ds, Note: "the index of an earlier release costs every update and is not used",
-			SQL: "DROP INDEX " + quote(purgeIndex) + " ON " + quote(ds.Replica.Table),
+			SQL: "DROP INDEX " + mysql.Quote(purgeIndex) + " ON " + mysql.Quote(ds.Replica.Table),
 		})
 	}
 	return statements, nil

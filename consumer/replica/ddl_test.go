@@ -9,11 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
 func TestCreateTable(t *testing.T) {
-	got := replica.CreateTable(dataset(t, "wide"), replica.MariaDB)
+	got := replica.CreateTable(dataset(t, "wide"), mysql.MariaDB)
 	want := "CREATE TABLE `wide` (\n" +
 		"  `shop` VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL,\n" +
 		"  `number` BIGINT UNSIGNED NOT NULL,\n" +
@@ -33,7 +34,7 @@ func TestCreateTable(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("table differs (-want +got):\n%s", diff)
 	}
-	for d, collation := range map[replica.Dialect]string{replica.ModernMySQL: "COLLATE utf8mb4_0900_bin", replica.OldMySQL: "`name` VARBINARY(400) NOT NULL"} {
+	for d, collation := range map[mysql.Dialect]string{mysql.ModernMySQL: "COLLATE utf8mb4_0900_bin", mysql.OldMySQL: "`name` VARBINARY(400) NOT NULL"} {
 		if got := replica.CreateTable(dataset(t, "names"), d); !strings.Contains(got, collation) {
 			t.Errorf("%s: no %s in\n%s", d, collation, got)
 		}
@@ -142,7 +143,7 @@ func TestTablesThatAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t, replica.Config{})
 			ds, _ := b.set.Get(c.dataset)
-			if b.Dialect() != replica.MariaDB {
+			if b.Dialect() != mysql.MariaDB {
 				c.create = strings.ReplaceAll(c.create, "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
 				c.problem = strings.ReplaceAll(c.problem, "utf8mb4_nopad_bin", "utf8mb4_0900_bin")
 			}

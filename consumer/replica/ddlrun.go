@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
@@ -38,39 +40,43 @@ func (d *DDL) Execute(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	defer func() { conn.close() }()
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
 	for _, s := range d.Statements {
-		_, err := conn.ExecContext(ctx, s.SQL, s.args...)
-		if err != nil && classify(err) == classConnection {
-			conn.close()
+		_, err := conn.ExecOnce(ctx, s.SQL, s.args...)
+		if err != nil && mysql.Classify(err) == mysql.ClassConnection {
+			conn.Close()
 			if conn, err = s.settle(ctx, db, err); err != nil {
 				return err
 			}
 			continue
 		}
-		if n, _ := Errno(err); n == 1205 && s.table != nil {
+		if n, _ := mysql.Errno(err); n == 1205 && s.table != nil {
 			return fmt.Errorf("migrate dataset %s: a transaction uses table %s and did not end within %s, so nothing was changed;"+
-				" end it (SHOW PROCESSLIST shows it) and run the command again: %w", s.Dataset, s.table.Replica.Table, ddlLockWait, doing("wait for the table", "", err))
+				" end it (SHOW PROCESSLIST shows it) and run the command again: %w", s.Dataset, s.table.Replica.Table, ddlLockWait, mysql.Wrap("wait for the table", "", err))
 		}
 		if err != nil {
-			return doing("migrate dataset", s.Dataset, err)
+			return mysql.Wrap("migrate dataset", s.Dataset, err)
 		}
 	}
 	return nil
 }
 
 // settle finds out what became of a statement whose connection was lost, and returns a new connection if it took effect.
-func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*ddlSession, error) {
+func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*mysql.Conn, error) {
 	// The lost connection has its turn until the server has ended the statement, which may take hours.
 	conn, err := ddlConn(ctx, db, 365*24*time.Hour)
 	if err != nil {
-		return &ddlSession{}, fmt.Errorf("migrate dataset %s: the connection was lost, and what became of the statement is not known: %w", s.Dataset, err)
+		return nil, fmt.Errorf("migrate dataset %s: the connection was lost, and what became of the statement is not known: %w", s.Dataset, err)
 	}
 	if s.table == nil { // it sets a value, so once more does no harm
-		_, err := conn.ExecContext(ctx, s.SQL, s.args...)
-		return conn, doing("migrate dataset", s.Dataset, err)
+		_, err := conn.ExecOnce(ctx, s.SQL, s.args...)
+		return conn, mysql.Wrap("migrate dataset", s.Dataset, err)
 	}
-	dialect, err := DetectDialect(ctx, db)
+	dialect, err := mysql.DetectDialect(ctx, db)
 	if err != nil {
 		return conn, err
 	}
@@ -85,38 +91,32 @@ func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*ddlSes
 	return conn, err
 }
 
-// ddlSession is a connection that has the turn to change tables.
-type ddlSession struct{ *sql.Conn }
-
-// close returns the connection to the server, and with it the turn and the session's settings.
-func (s *ddlSession) close() {
-	if s.Conn != nil {
-		(&writer{conn: s.Conn}).close()
+// ddlConn returns a connection that has the turn to change tables until it is closed. It waits at most as long as given.
+func ddlConn(ctx context.Context, db *sql.DB, wait time.Duration) (*mysql.Conn, error) {
+	plain, err := db.Conn(ctx)
+	if err != nil {
+		return nil, mysql.Wrap("connect", "", err)
 	}
+	conn := mysql.NewConn(plain)
+	if err := takeTurn(ctx, plain, wait); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
-// ddlConn waits at most as long as given for its turn.
-func ddlConn(ctx context.Context, db *sql.DB, wait time.Duration) (*ddlSession, error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, doing("connect", "", err)
-	}
-	s := &ddlSession{conn}
+func takeTurn(ctx context.Context, conn *sql.Conn, wait time.Duration) error {
 	var got bool
 	if err := conn.QueryRowContext(ctx, sqlDDLTurn, int(wait/time.Second)).Scan(&got); err != nil {
-		s.close()
-		return nil, doing("wait for other changes of tables", "", err)
+		return mysql.Wrap("wait for other changes of tables", "", err)
 	}
 	if !got {
 		var holder int64
-		err := conn.QueryRowContext(ctx, sqlDDLHolder).Scan(&holder)
-		s.close()
-		return nil, fmt.Errorf("another freshet migrate datasets is changing tables (connection %d of the server); wait for its end, or end it with KILL: %w",
-			holder, doing("look for its connection", "", err))
+		if err := conn.QueryRowContext(ctx, sqlDDLHolder).Scan(&holder); err != nil {
+			return mysql.Wrap("look for the connection that changes tables", "", err)
+		}
+		return fmt.Errorf("another freshet migrate datasets is changing tables (connection %d of the server); wait for its end, or end it with KILL", holder)
 	}
-	if _, err := conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(ddlLockWait/time.Second))); err != nil {
-		s.close()
-		return nil, doing("set up session", "", err)
-	}
-	return s, nil
+	_, err := conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(ddlLockWait/time.Second)))
+	return mysql.Wrap("set up session", "", err)
 }

@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -50,7 +51,7 @@ func TestMigrateDoesNotQueueBehindATransaction(t *testing.T) {
 	b, _, large := ddlSteps(t)
 	end := b.use(t)
 	_, err := replica.Migrate(t.Context(), b.db, large, false)
-	if n, _ := replica.Errno(err); n != 1205 || !strings.Contains(err.Error(), "a transaction uses table g") {
+	if n, _ := mysql.Errno(err); n != 1205 || !strings.Contains(err.Error(), "a transaction uses table g") {
 		t.Errorf("error %v, want words about the transaction", err)
 	}
 	end()
@@ -83,12 +84,12 @@ func TestMigrateLooksUpWhatBecameOfItsStatement(t *testing.T) {
 	t.Parallel()
 	srv := testenv.MySQL(t)
 	b, _, large := ddlSteps(t)
-	own, err := mysql.ParseDSN(b.cfg.DSN)
+	own, err := gomysql.ParseDSN(b.cfg.MySQL.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
 	proxy := testenv.NewProxy(t, srv.Addr)
-	far := open(t, replica.Config{DSN: srv.TCP(proxy.Addr, own.DBName)})
+	far := open(t, replica.Config{MySQL: mysql.Config{DSN: srv.TCP(proxy.Addr, own.DBName)}})
 	end := b.use(t)
 	defer end()
 	done := make(chan error, 1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -84,14 +85,14 @@ func (m *MySQL) readRecords(ctx context.Context, places []LetterID, of func(Lett
 	}
 	rows, err := m.db.QueryContext(ctx, "SELECT source, `off`, kafka_key, headers, data FROM freshet_dead_record WHERE "+one+strings.Repeat(" OR "+one, len(places)-1), args...) //nolint:gosec // constants
 	if err != nil {
-		return doing("read records of dead letters", "", err)
+		return mysql.Wrap("read records of dead letters", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 	for rows.Next() {
 		var at LetterID
 		var key, headers, data []byte
 		if err := rows.Scan(&at.Source, &at.Offset, &key, &headers, &data); err != nil {
-			return doing("read records of dead letters", "", err)
+			return mysql.Wrap("read records of dead letters", "", err)
 		}
 		rec := of(at)
 		rec.Key, rec.Value = key, data
@@ -99,28 +100,28 @@ func (m *MySQL) readRecords(ctx context.Context, places []LetterID, of func(Lett
 			continue
 		}
 		if rec.Headers, err = DecodeHeaders(headers); err != nil {
-			return doing("read records of dead letters", "", err)
+			return mysql.Wrap("read records of dead letters", "", err)
 		}
 	}
-	return doing("read records of dead letters", "", rows.Err())
+	return mysql.Wrap("read records of dead letters", "", rows.Err())
 }
 
 // removeLetter removes a letter, and its record if no other letter needs it. The record is locked first, since a batch that
 // writes another letter of it has it locked as well.
-func (w *writer) removeLetter(ctx context.Context, source []byte, off, idx int64) error {
+func removeLetter(ctx context.Context, w *mysql.Conn, source []byte, off, idx int64) error {
 	const what = "remove old dead letters"
 	var one int64
-	held := w.queryRow(ctx, sqlRecordHold, []any{source, off}, &one)
+	held := w.QueryRow(ctx, sqlRecordHold, []any{source, off}, &one)
 	if held != nil && !errors.Is(held, sql.ErrNoRows) {
-		return doing(what, "", held)
+		return mysql.Wrap(what, "", held)
 	}
-	if _, err := w.exec(ctx, sqlLetterGone, source, off, idx); err != nil || held != nil {
-		return doing(what, "", err)
+	if _, err := w.Exec(ctx, sqlLetterGone, source, off, idx); err != nil || held != nil {
+		return mysql.Wrap(what, "", err)
 	}
-	used := w.queryRow(ctx, sqlRecordUsed, []any{source, off}, &one)
+	used := w.QueryRow(ctx, sqlRecordUsed, []any{source, off}, &one)
 	if !errors.Is(used, sql.ErrNoRows) {
-		return doing(what, "", used)
+		return mysql.Wrap(what, "", used)
 	}
-	_, err := w.exec(ctx, sqlRecordGone, source, off)
-	return doing(what, "", err)
+	_, err := w.Exec(ctx, sqlRecordGone, source, off)
+	return mysql.Wrap(what, "", err)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -48,7 +49,7 @@ func (r *run) selectOld(ctx context.Context, t *table, rows []*Change, old map[s
 	for len(rows) > 0 {
 		n := t.step(len(rows))
 		if err := r.selectSome(ctx, t, rows[:n], old); err != nil {
-			return doing("lock rows of", t.name, err)
+			return mysql.Wrap("lock rows of", t.name, err)
 		}
 		rows = rows[n:]
 	}
@@ -56,11 +57,7 @@ func (r *run) selectOld(ctx context.Context, t *table, rows []*Change, old map[s
 }
 
 func (r *run) selectSome(ctx context.Context, t *table, rows []*Change, old map[string]oldRow) error {
-	s, err := r.w.sized(ctx, statementID{t, len(rows), selectsOld}, t.selectOldSQL)
-	if err != nil {
-		return err
-	}
-	found, err := s.stmt.QueryContext(ctx, t.keyArgs(rows)...)
+	found, err := r.w.QuerySized(ctx, mysql.StatementID{Of: t, Rows: len(rows), Kind: selectsOld}, t.selectOldSQL, t.keyArgs(rows)...)
 	if err != nil {
 		return err
 	}
@@ -107,13 +104,10 @@ func positions(n int) []int {
 func (r *run) placeholders(ctx context.Context, t *table, rows []*Change) error {
 	for len(rows) > 0 {
 		n := t.step(len(rows))
-		s, err := r.w.sized(ctx, statementID{t, n, insertsPlaceholders}, t.placeholderSQL)
-		if err == nil {
-			_, err = s.stmt.ExecContext(ctx, t.keyArgs(rows[:n])...)
-		}
+		_, err := r.w.ExecSized(ctx, mysql.StatementID{Of: t, Rows: n, Kind: insertsPlaceholders}, t.placeholderSQL, t.keyArgs(rows[:n])...)
 		switch {
-		case err == nil || n == 1 && isRefusal(err):
-		case isRefusal(err):
+		case err == nil || n == 1 && mysql.IsRefusal(err):
+		case mysql.IsRefusal(err):
 			if err = r.placeholders(ctx, t, rows[:n/2]); err == nil {
 				err = r.placeholders(ctx, t, rows[n/2:n])
 			}
@@ -121,7 +115,7 @@ func (r *run) placeholders(ctx context.Context, t *table, rows []*Change) error 
 				return err
 			}
 		default:
-			return doing("insert placeholders into", t.name, err)
+			return mysql.Wrap("insert placeholders into", t.name, err)
 		}
 		rows = rows[n:]
 	}
@@ -179,7 +173,7 @@ func (t *table) keyArgs(rows []*Change) []any {
 func (t *table) keyNames() []string {
 	names := make([]string, t.ds.Replica.KeyColumns)
 	for i := range names {
-		names[i] = quote(t.ds.Replica.Columns[i].Name)
+		names[i] = mysql.Quote(t.ds.Replica.Columns[i].Name)
 	}
 	return names
 }
@@ -188,7 +182,7 @@ func (t *table) selectOldSQL(rows int) string {
 	keys := t.keyNames()
 	cols := slices.Clone(keys)
 	for _, i := range t.names {
-		cols = append(cols, quote(t.ds.Replica.Columns[i].Name))
+		cols = append(cols, mysql.Quote(t.ds.Replica.Columns[i].Name))
 	}
 	key, one := strings.Join(keys, ", "), "?"
 	list := key

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // settle is send's second half: the rows that an empty table refused with an unknown number are sent again once it has taken
@@ -31,14 +33,14 @@ func (r *run) settle(ctx context.Context, t *table, done *[]*Change) error {
 // doubt finds out whose an error is whose number says nothing: a row's, if the table takes another row just before and refuses
 // this one again, or the table's, if it takes none. A passing fault of the server is neither, and is never a row's.
 func (r *run) doubt(ctx context.Context, t, into *table, chunk []*Change, cause error, done *[]*Change) error {
-	number, _ := Errno(cause)
+	number, _ := mysql.Errno(cause)
 	taken, err := r.probe(ctx, into, *done)
 	switch {
-	case err != nil && classify(err) == classUnknown:
-		number, _ = Errno(err)
+	case err != nil && mysql.Classify(err) == mysql.ClassUnknown:
+		number, _ = mysql.Errno(err)
 		return t.refusesAll(number)
 	case err != nil:
-		return doing("upsert into", t.name, err)
+		return mysql.Wrap("upsert into", t.name, err)
 	case len(chunk) > 1:
 		r.m.stats.bisects.Add(1)
 		if err := r.put(ctx, t, chunk[:len(chunk)/2], done); err != nil {
@@ -50,12 +52,12 @@ func (r *run) doubt(ctx context.Context, t, into *table, chunk []*Change, cause 
 		return nil
 	}
 	_, err = r.upsert(ctx, into, 1, into.args(nil, chunk[0]))
-	switch again, _ := Errno(err); {
+	switch again, _ := mysql.Errno(err); {
 	case err == nil:
 		*done = append(*done, chunk[0])
 		return nil
 	case again != number:
-		return doing("upsert into", t.name, err)
+		return mysql.Wrap("upsert into", t.name, err)
 	}
 	return r.refuse(ctx, t, chunk[0], err, done)
 }
@@ -70,7 +72,7 @@ func (r *run) probe(ctx context.Context, t *table, done []*Change) (taken bool, 
 		return false, err
 	}
 	_, err = r.upsert(ctx, t, 1, t.args(nil, c))
-	if err != nil && classify(err) == classPoison {
+	if err != nil && mysql.Classify(err) == mysql.ClassPoison {
 		return false, nil // a row from before a constraint
 	}
 	return err == nil, err
@@ -80,7 +82,7 @@ func (r *run) probe(ctx context.Context, t *table, done []*Change) (taken bool, 
 func (r *run) anyRow(ctx context.Context, t *table) (*Change, error) {
 	cols := make([]string, 0, len(t.ds.Replica.Columns)+ownColumns)
 	for _, c := range t.ds.Replica.Columns {
-		cols = append(cols, quote(c.Name))
+		cols = append(cols, mysql.Quote(c.Name))
 	}
 	cols = append(cols, colVersion, colDeleted, colAt)
 	c := &Change{Dataset: t.ds, Values: make([]any, len(t.ds.Replica.Columns))}
@@ -89,7 +91,7 @@ func (r *run) anyRow(ctx context.Context, t *table) (*Change, error) {
 		dest = append(dest, &c.Values[i])
 	}
 	dest = append(dest, &c.Version, &c.Deleted, &c.At)
-	err := r.w.queryRow(ctx, "SELECT "+strings.Join(cols, ", ")+" FROM "+t.name+" LIMIT 1", nil, dest...)
+	err := r.w.QueryRow(ctx, "SELECT "+strings.Join(cols, ", ")+" FROM "+t.name+" LIMIT 1", nil, dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -105,7 +107,7 @@ func (r *run) anyRow(ctx context.Context, t *table) (*Change, error) {
 func (t *table) refusesAll(number uint16) error {
 	return &DatasetError{
 		Dataset: t.ds.Name, Errno: number,
-		Problem: "the server refuses every row of its table with " + ErrnoText(number),
+		Problem: "the server refuses every row of its table with " + mysql.ErrnoText(number),
 		Mend:    "correct the table; the worker tries again by itself",
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -61,9 +62,9 @@ func (l *StoredLetter) Correct(ds *schemas.Dataset, c Correction) (schemas.Event
 }
 
 const (
-	sqlEdited = "UPDATE freshet_dead_letter SET state = 'redriven', successor = ?, attempts = attempts + 1, updated_at = " + nowMillis +
+	sqlEdited = "UPDATE freshet_dead_letter SET state = 'redriven', successor = ?, attempts = attempts + 1, updated_at = " + mysql.NowMillis +
 		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
-	sqlOvertaken = "UPDATE freshet_dead_letter SET state = 'superseded', updated_at = " + nowMillis +
+	sqlOvertaken = "UPDATE freshet_dead_letter SET state = 'superseded', updated_at = " + mysql.NowMillis +
 		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
 )
 
@@ -84,17 +85,17 @@ func (m *MySQL) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publis
 		return "", fmt.Errorf("edit dead letter: dataset %s is not prepared", ev.Dataset)
 	}
 	var refused error
-	err = m.inTx(ctx, func(ctx context.Context, w *writer) error {
+	err = m.pool.Try(ctx, func(ctx context.Context, w *mysql.Conn) error {
 		args := []any{id.Source, id.Offset, int64(id.Index)}
 		var state []byte
-		err := w.queryRow(ctx, sqlLetterState+" FOR UPDATE", args, &state)
+		err := w.QueryRow(ctx, sqlLetterState+" FOR UPDATE", args, &state)
 		switch {
 		case errors.Is(err, sql.ErrNoRows) || err == nil && State(state) != StateOpen:
 			return ErrLetterClosed
 		case err != nil:
-			return doing("read state of dead letter", "", err)
+			return mysql.Wrap("read state of dead letter", "", err)
 		}
-		version, found, err := w.rowVersion(ctx, &letter{Letter: &Letter{Key: ev.Key, Version: ev.Version}, t: t}, "")
+		version, found, err := rowVersion(ctx, w, &letter{Letter: &Letter{Key: ev.Key, Version: ev.Version}, t: t}, "")
 		if err != nil {
 			return err
 		}
@@ -108,8 +109,8 @@ func (m *MySQL) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publis
 			ctx = context.WithoutCancel(ctx)
 			text, args = sqlEdited, append([]any{[]byte(cut(ev.ID, maxEventIDBytes))}, args...)
 		}
-		if _, err := w.exec(ctx, text, args...); err != nil {
-			return doing("mark dead letter", "", err)
+		if _, err := w.Exec(ctx, text, args...); err != nil {
+			return mysql.Wrap("mark dead letter", "", err)
 		}
 		if out == "" {
 			out = OutcomeStale
@@ -140,7 +141,7 @@ func (m *MySQL) JudgeEdit(ctx context.Context, l *StoredLetter, ev *schemas.Even
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
-		return "", doing("read version from", t.name, err)
+		return "", mysql.Wrap("read version from", t.name, err)
 	case version >= ev.Version:
 		return OutcomeStale, nil
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/dolthub/go-mysql-server/memory"
 	"github.com/dolthub/go-mysql-server/server"
 	gms "github.com/dolthub/go-mysql-server/sql"
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 	"github.com/sirupsen/logrus"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -47,10 +48,10 @@ func embedded(t *testing.T) driver.Connector {
 		testenv.Await(t, done)
 		_ = engine.Close() // reports its own end
 	})
-	cfg := mysql.NewConfig()
+	cfg := gomysql.NewConfig()
 	cfg.Net, cfg.Addr, cfg.User, cfg.DBName, cfg.ClientFoundRows = "tcp", l.Addr().String(), "root", "freshet", true
-	cfg.Logger = &mysql.NopLogger{}
-	c, err := mysql.NewConnector(cfg)
+	cfg.Logger = &gomysql.NopLogger{}
+	c, err := gomysql.NewConnector(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func embedded(t *testing.T) driver.Connector {
 
 // TestEmbeddedServer is the way of every part of the replica through the server that `freshet-dev` uses.
 func TestEmbeddedServer(t *testing.T) {
-	b := newBed(t, replica.Config{Connector: embedded(t), PlainSession: true, Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Connector: embedded(t), PlainSession: true, Writers: 1}})
 	b.apply(t, b.item(t, 1, 5, "five"), b.item(t, 2, 1, "one"))
 	b.apply(t, b.item(t, 1, 4, "four"), b.item(t, 2, 2, "two"))
 	b.wantRow(t, 1, "5:five")

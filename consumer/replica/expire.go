@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // Retention is how long rows that have no further use are kept, by the database's clock since they last changed. A duration
@@ -35,10 +37,10 @@ const (
 
 	sqlExpireLock    = "SELECT GET_LOCK(CONCAT('freshet:expire:', LEFT(DATABASE(), 49)), 0)"
 	sqlLetterSets    = "SELECT DISTINCT dataset FROM freshet_dead_letter"
-	sqlExpireLetters = "SELECT source, `off`, idx FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + nowMillis + " - ? LIMIT ? FOR UPDATE"
+	sqlExpireLetters = "SELECT source, `off`, idx FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + mysql.NowMillis + " - ? LIMIT ? FOR UPDATE"
 	// The log grows at its end, so only its first lines are looked at.
-	sqlExpireAudit  = "DELETE FROM freshet_audit WHERE id <= (SELECT MAX(id) FROM (SELECT id, at FROM freshet_audit ORDER BY id LIMIT ?) f WHERE at < " + nowMillis + " - ?)"
-	sqlOldReplays   = "SELECT id FROM freshet_replay WHERE state IN ('done', 'failed', 'cancelled') AND updated_at < " + nowMillis + " - %d LIMIT %d"
+	sqlExpireAudit  = "DELETE FROM freshet_audit WHERE id <= (SELECT MAX(id) FROM (SELECT id, at FROM freshet_audit ORDER BY id LIMIT ?) f WHERE at < " + mysql.NowMillis + " - ?)"
+	sqlOldReplays   = "SELECT id FROM freshet_replay WHERE state IN ('done', 'failed', 'cancelled') AND updated_at < " + mysql.NowMillis + " - %d LIMIT %d"
 	sqlExpireReplay = "DELETE FROM freshet_replay WHERE id = ?"
 	sqlExpireParts  = "DELETE FROM freshet_replay_part WHERE job = ?"
 )
@@ -81,14 +83,14 @@ func (e *Expirer) Run(ctx context.Context) error {
 
 // Pass removes what is due, unless another process is doing so. It is not safe for concurrent use.
 func (e *Expirer) Pass(ctx context.Context) error {
-	lock, err := e.m.newWriter(ctx)
+	lock, err := e.m.pool.Connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer lock.close() // the server releases the lock
+	defer lock.Close() // the server releases the lock
 	var got *int64
-	if err := lock.queryRow(ctx, sqlExpireLock, nil, &got); err != nil {
-		return doing("lock old rows", "", err)
+	if err := lock.QueryRow(ctx, sqlExpireLock, nil, &got); err != nil {
+		return mysql.Wrap("lock old rows", "", err)
 	}
 	if got == nil || *got != 1 {
 		return nil
@@ -109,10 +111,10 @@ func (e *Expirer) Pass(ctx context.Context) error {
 }
 
 // repeat calls fn, which removes at most a chunk and returns how many rows it removed, until there is less to remove.
-func (e *Expirer) repeat(ctx context.Context, what string, fn func(context.Context, *writer) (int64, error)) error {
+func (e *Expirer) repeat(ctx context.Context, what string, fn func(context.Context, *mysql.Conn) (int64, error)) error {
 	for range expireMost {
 		var n int64
-		err := e.m.transact(ctx, what, func(ctx context.Context, w *writer) (err error) {
+		err := e.m.pool.Transact(ctx, what, func(ctx context.Context, w *mysql.Conn) (err error) {
 			n, err = fn(ctx, w)
 			return err
 		})
@@ -135,8 +137,8 @@ func (e *Expirer) closedLetters(ctx context.Context, keep int64) error {
 	}
 	for _, dataset := range sets {
 		for _, state := range []State{StateSuperseded, StateDiscarded} {
-			err := e.repeat(ctx, what, func(ctx context.Context, w *writer) (int64, error) {
-				return w.removeLetters(ctx, []byte(dataset), []byte(state), keep, expireChunk)
+			err := e.repeat(ctx, what, func(ctx context.Context, w *mysql.Conn) (int64, error) {
+				return removeLetters(ctx, w, []byte(dataset), []byte(state), keep, expireChunk)
 			})
 			if err != nil {
 				return err
@@ -153,10 +155,10 @@ func (e *Expirer) redrivenLetters(ctx context.Context, keep int64) error {
 		if err != nil {
 			return err
 		}
-		err = e.m.transact(ctx, "remove old dead letters", func(ctx context.Context, w *writer) error {
+		err = e.m.pool.Transact(ctx, "remove old dead letters", func(ctx context.Context, w *mysql.Conn) error {
 			var now int64
-			if err := w.queryRow(ctx, sqlNow, nil, &now); err != nil {
-				return doing("read clock", "", err)
+			if err := w.QueryRow(ctx, sqlNow, nil, &now); err != nil {
+				return mysql.Wrap("read clock", "", err)
 			}
 			for i := range letters {
 				if now-letters[i].Updated.UnixMilli() <= keep {
@@ -182,12 +184,12 @@ func (e *Expirer) redrivenLetters(ctx context.Context, keep int64) error {
 }
 
 // redriven removes a redriven letter if its record has a newer version.
-func (e *Expirer) redriven(ctx context.Context, w *writer, l *StoredLetter) error {
-	version, found, err := w.rowVersion(ctx, &letter{Letter: &l.Letter, source: l.Source, t: e.m.tableByName(l.Dataset)}, "")
+func (e *Expirer) redriven(ctx context.Context, w *mysql.Conn, l *StoredLetter) error {
+	version, found, err := rowVersion(ctx, w, &letter{Letter: &l.Letter, source: l.Source, t: e.m.tableByName(l.Dataset)}, "")
 	if err != nil || !found || version <= l.Version {
 		return err
 	}
-	if err := w.removeLetter(ctx, []byte(l.Source), l.Offset, int64(l.Index)); err != nil {
+	if err := removeLetter(ctx, w, []byte(l.Source), l.Offset, int64(l.Index)); err != nil {
 		return err
 	}
 	e.removed.Add(1)
@@ -195,14 +197,10 @@ func (e *Expirer) redriven(ctx context.Context, w *writer, l *StoredLetter) erro
 }
 
 // removeLetters removes closed letters with their records, and returns how many.
-func (w *writer) removeLetters(ctx context.Context, args ...any) (int64, error) {
-	s, err := w.stmt(ctx, sqlExpireLetters)
+func removeLetters(ctx context.Context, w *mysql.Conn, args ...any) (int64, error) {
+	rows, err := w.QueryContext(ctx, sqlExpireLetters, args...)
 	if err != nil {
-		return 0, doing("read old dead letters", "", err)
-	}
-	rows, err := s.stmt.QueryContext(ctx, args...)
-	if err != nil {
-		return 0, doing("read old dead letters", "", err)
+		return 0, mysql.Wrap("read old dead letters", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 	type id struct {
@@ -213,15 +211,15 @@ func (w *writer) removeLetters(ctx context.Context, args ...any) (int64, error) 
 	for rows.Next() {
 		var l id
 		if err := rows.Scan(&l.source, &l.off, &l.idx); err != nil {
-			return 0, doing("read old dead letters", "", err)
+			return 0, mysql.Wrap("read old dead letters", "", err)
 		}
 		ids = append(ids, l)
 	}
 	if err := rows.Err(); err != nil {
-		return 0, doing("read old dead letters", "", err)
+		return 0, mysql.Wrap("read old dead letters", "", err)
 	}
 	for _, l := range ids {
-		if err := w.removeLetter(ctx, l.source, l.off, l.idx); err != nil {
+		if err := removeLetter(ctx, w, l.source, l.off, l.idx); err != nil {
 			return 0, err
 		}
 	}
@@ -229,27 +227,27 @@ func (w *writer) removeLetters(ctx context.Context, args ...any) (int64, error) 
 }
 
 func (e *Expirer) audit(ctx context.Context, keep int64) error {
-	err := e.repeat(ctx, "remove old audit lines", func(ctx context.Context, w *writer) (int64, error) {
-		return w.exec(ctx, sqlExpireAudit, expireChunk, keep)
+	err := e.repeat(ctx, "remove old audit lines", func(ctx context.Context, w *mysql.Conn) (int64, error) {
+		return w.Exec(ctx, sqlExpireAudit, expireChunk, keep)
 	})
-	if n, _ := Errno(err); n == errnoTableDenied { // the log may be append-only for this user on purpose
+	if n, _ := mysql.Errno(err); n == errnoTableDenied { // the log may be append-only for this user on purpose
 		return fmt.Errorf("grant DELETE on freshet_audit to the worker's user, or set retention.audit to 0s: %w", err)
 	}
 	return err
 }
 
 func (e *Expirer) replays(ctx context.Context, keep int64) error {
-	return e.repeat(ctx, "remove old replays", func(ctx context.Context, w *writer) (n int64, err error) {
-		ids, err := texts(ctx, w.conn, fmt.Sprintf(sqlOldReplays, keep, expireChunk))
+	return e.repeat(ctx, "remove old replays", func(ctx context.Context, w *mysql.Conn) (n int64, err error) {
+		ids, err := texts(ctx, w.Plain(), fmt.Sprintf(sqlOldReplays, keep, expireChunk))
 		if err != nil {
 			return 0, err
 		}
 		for _, id := range ids {
-			if _, err := w.exec(ctx, sqlExpireParts, []byte(id)); err != nil {
-				return 0, doing("remove old replay", "", err)
+			if _, err := w.Exec(ctx, sqlExpireParts, []byte(id)); err != nil {
+				return 0, mysql.Wrap("remove old replay", "", err)
 			}
-			if _, err := w.exec(ctx, sqlExpireReplay, []byte(id)); err != nil {
-				return 0, doing("remove old replay", "", err)
+			if _, err := w.Exec(ctx, sqlExpireReplay, []byte(id)); err != nil {
+				return 0, mysql.Wrap("remove old replay", "", err)
 			}
 		}
 		return int64(len(ids)), nil

@@ -6,16 +6,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
 
 // A pass needs no second connection besides the writers', so that the least pool does not block for ever.
 func TestExpirerNeedsOneConnection(t *testing.T) {
-	b := newBed(t, replica.Config{Writers: 1, ReadConns: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1, ReadConns: 1}})
 	b.apply(t, b.item(t, 1, 1, "the writer has its connection"))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -28,7 +29,7 @@ func TestExpirerNeedsOneConnection(t *testing.T) {
 // The name of the lock has a greatest length, and so has a database's; the two together exceed the former.
 func TestExpirerInADatabaseWithALongName(t *testing.T) {
 	server := testenv.MySQL(t)
-	cfg, err := mysql.ParseDSN(server.NewDatabase(t))
+	cfg, err := gomysql.ParseDSN(server.NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func TestExpirerInADatabaseWithALongName(t *testing.T) {
 		}
 	})
 	cfg.DBName = name
-	b := newBed(t, replica.Config{DSN: cfg.FormatDSN()})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{DSN: cfg.FormatDSN()}})
 	b.exec(t, "INSERT INTO freshet_audit (id, at, actor, role, action, target) VALUES (1, 1, 'a', 'admin', 'x', 'y')")
 	e := b.NewExpirer(replica.Retention{Audit: time.Hour})
 	if err := e.Pass(t.Context()); err != nil {
@@ -108,7 +109,7 @@ func (b *bed) age(t *testing.T) {
 
 // The embedded server of the dev stack executes every statement of a pass.
 func TestExpirerOnTheEmbeddedServer(t *testing.T) {
-	b := newBed(t, replica.Config{Connector: embedded(t), PlainSession: true, Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Connector: embedded(t), PlainSession: true, Writers: 1}})
 	del := b.event(t, "items", 6, schemas.Delete, `{"id":1}`)
 	del.At = 1000
 	b.apply(t, del, b.item(t, 2, 7, "newer"))

@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -19,7 +20,7 @@ import (
 // TestLockWaitRollsBackEverything: a lock wait that ends undoes its statement only (error 1205). What the transaction
 // wrote before must go too, and the batch must succeed by itself once the lock is gone.
 func TestLockWaitRollsBackEverything(t *testing.T) {
-	b := newBed(t, replica.Config{Writers: 1, LockWait: time.Second})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1, LockWait: time.Second}})
 	b.apply(t, b.item(t, 1, 1, "a"), b.item(t, 2, 1, "a"))
 	release := holdRow(t, b, 2)
 	batch := b.batch(b.event(t, "names", 5, schemas.Upsert, `{"name":"x"}`), b.item(t, 2, 2, "b"))
@@ -52,7 +53,7 @@ func TestLockWaitRollsBackEverything(t *testing.T) {
 // TestKilledConnection: the server ends the connection in the middle of a transaction. The pinned connection is
 // replaced, and the batch applied once more from its beginning.
 func TestKilledConnection(t *testing.T) {
-	b := newBed(t, replica.Config{Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1}})
 	b.apply(t, b.item(t, 1, 1, "a"))
 	release := holdRow(t, b, 1)
 	done := make(chan error, 1)
@@ -76,7 +77,7 @@ func TestKilledConnection(t *testing.T) {
 // TestServerAway: an error of the infrastructure, no letter, and everything goes on when the server is back.
 func TestServerAway(t *testing.T) {
 	srv := testenv.StartMySQL(t, testenv.MySQLOptions{})
-	b := newBed(t, replica.Config{DSN: srv.NewDatabase(t), Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{DSN: srv.NewDatabase(t), Writers: 1}})
 	b.apply(t, b.item(t, 1, 1, "a"))
 	srv.Kill(t)
 	batch := b.batch(b.item(t, 1, 2, "b"))
@@ -98,7 +99,7 @@ func TestServerAway(t *testing.T) {
 // TestDeadlineLeavesOutcomeOpen: a deadline cuts the connection and the statement goes on at the server. The same batch
 // again is right whatever became of it.
 func TestDeadlineLeavesOutcomeOpen(t *testing.T) {
-	b := newBed(t, replica.Config{Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1}})
 	b.apply(t, b.item(t, 1, 1, "a"))
 	release := holdRow(t, b, 1)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -125,17 +126,17 @@ func TestDeadlineLeavesOutcomeOpen(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	srv := testenv.MySQL(t)
 	proxy := testenv.NewProxy(t, srv.Addr)
-	dsn, err := mysql.ParseDSN(srv.NewDatabase(t))
+	dsn, err := gomysql.ParseDSN(srv.NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := mysql.ParseDSN(srv.TCP(proxy.Addr, dsn.DBName))
+	cfg, err := gomysql.ParseDSN(srv.TCP(proxy.Addr, dsn.DBName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.ReadTimeout = 300 * time.Millisecond
 	cfg.Timeout = 300 * time.Millisecond
-	b := newBed(t, replica.Config{DSN: cfg.FormatDSN(), Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{DSN: cfg.FormatDSN(), Writers: 1}})
 	b.apply(t, b.item(t, 1, 1, "a"))
 	proxy.Hold()
 	batch := b.batch(b.item(t, 1, 2, "b"))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -23,14 +24,14 @@ func TestFrozenInTransaction(t *testing.T) {
 			<-goOn
 		})
 	}
-	b := newBed(t, replica.Config{Writers: 1, SessionTimeout: 2 * time.Second, LockWait: time.Second, BeforeCommit: hold})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1, LockWait: time.Second}, SessionTimeout: 2 * time.Second, BeforeCommit: hold})
 	done := make(chan error, 1)
 	go func() {
 		_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "frozen")))
 		done <- err
 	}()
 	testenv.Await(t, inside)
-	next := open(t, replica.Config{DSN: b.cfg.DSN, SessionTimeout: 2 * time.Second, LockWait: time.Second})
+	next := open(t, replica.Config{MySQL: mysql.Config{DSN: b.cfg.MySQL.DSN, LockWait: time.Second}, SessionTimeout: 2 * time.Second})
 	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
 		_, err := next.Take(ctx, group, "b", 2, []replica.Claim{{Source: src}})
 		return err
@@ -46,7 +47,7 @@ func TestFrozenInTransaction(t *testing.T) {
 
 // TestLockedTable: whoever locks a replica table as a whole (LOCK TABLES, ALTER TABLE) makes a batch wait, with a limit.
 func TestLockedTable(t *testing.T) {
-	b := newBed(t, replica.Config{Writers: 1, LockWait: time.Second})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1, LockWait: time.Second}})
 	conn, err := b.db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -34,7 +35,7 @@ func (m *MySQL) HashChanged(ctx context.Context, within time.Duration) (bool, er
 	var n int
 	err := m.db.QueryRowContext(ctx, sqlHashChanged, int64(math.Ceil(within.Seconds()))).Scan(&n)
 	if err != nil {
-		return false, doing("read when cache hashes changed", "", err)
+		return false, mysql.Wrap("read when cache hashes changed", "", err)
 	}
 	return n > 0, nil
 }
@@ -44,7 +45,7 @@ func (m *MySQL) HashChanged(ctx context.Context, within time.Duration) (bool, er
 func (m *MySQL) Hashes(ctx context.Context) (map[string]string, error) {
 	values, err := m.metaOf(ctx, metaDataset(""))
 	if err != nil {
-		return nil, doing("read cache hashes", "", err)
+		return nil, mysql.Wrap("read cache hashes", "", err)
 	}
 	hashes := make(map[string]string, len(values))
 	for dataset, value := range values {
@@ -68,9 +69,9 @@ func (r *run) checkHashes(ctx context.Context) error {
 	}
 	slices.SortFunc(tables, func(a, b *table) int { return cmp.Compare(a.metaName, b.metaName) })
 	for _, t := range tables {
-		hash, schema, err := r.w.notes(ctx, t)
+		hash, schema, err := notes(ctx, r.w, t)
 		if err != nil {
-			return doing("read cache hash of dataset", t.ds.Name, err)
+			return mysql.Wrap("read cache hash of dataset", t.ds.Name, err)
 		}
 		if t.metaName != "" {
 			if problem := CheckSection(t.ds, string(hash)); problem != nil {
@@ -86,13 +87,9 @@ func (r *run) checkHashes(ctx context.Context) error {
 
 // notes reads and locks what freshet_meta has of a dataset. The cache hash of a shadow's dataset is left alone: the swap
 // holds its row.
-func (w *writer) notes(ctx context.Context, t *table) (hash, schema []byte, err error) {
+func notes(ctx context.Context, w *mysql.Conn, t *table) (hash, schema []byte, err error) {
 	schemaName := metaSchema + t.ds.Name
-	s, err := w.stmt(ctx, sqlNotes)
-	if err != nil {
-		return nil, nil, err
-	}
-	rows, err := s.stmt.QueryContext(ctx, cmp.Or(t.metaName, schemaName), schemaName)
+	rows, err := w.QueryContext(ctx, sqlNotes, cmp.Or(t.metaName, schemaName), schemaName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,7 +140,7 @@ func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset, drop bool) (
 	err := db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaDataset(ds.Name))).Scan(&hash)
 	unknown := errors.Is(err, sql.ErrNoRows)
 	if err != nil && !unknown {
-		return nil, nil, doing("read cache hash of dataset", ds.Name, err)
+		return nil, nil, mysql.Wrap("read cache hash of dataset", ds.Name, err)
 	}
 	want := ds.CacheHash()
 	var note string

@@ -2,16 +2,11 @@ package replica
 
 import (
 	"context"
-	"database/sql"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
-
-// querier is a *sql.DB or *sql.Conn.
-type querier interface {
-	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
-}
 
 // found is a table as the database has it.
 type found struct {
@@ -48,7 +43,7 @@ const (
 )
 
 // find reads what the database knows of a table.
-func find(ctx context.Context, q querier, name string) (*found, error) {
+func find(ctx context.Context, q mysql.Querier, name string) (*found, error) {
 	f := &found{columns: map[string]foundColumn{}, indexes: map[string]bool{}}
 	err := each(ctx, q, sqlFindTable, name, func(scan func(...any) error) error {
 		var engine *string
@@ -78,18 +73,18 @@ func find(ctx context.Context, q querier, name string) (*found, error) {
 }
 
 // each calls fn for every row of a query about a table.
-func each(ctx context.Context, q querier, text, name string, fn func(scan func(...any) error) error) error {
+func each(ctx context.Context, q mysql.Querier, text, name string, fn func(scan func(...any) error) error) error {
 	rows, err := q.QueryContext(ctx, text, name)
 	if err != nil {
-		return doing("inspect table", name, err)
+		return mysql.Wrap("inspect table", name, err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		if err = fn(rows.Scan); err != nil {
-			return doing("inspect table", name, err)
+			return mysql.Wrap("inspect table", name, err)
 		}
 	}
-	return doing("inspect table", name, rows.Err())
+	return mysql.Wrap("inspect table", name, rows.Err())
 }
 
 func (f *found) addColumn(scan func(...any) error) error {

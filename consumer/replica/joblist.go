@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // Job reads a replay with its parts. Errors: ErrNoJob.
@@ -40,7 +42,7 @@ func (m *MySQL) Jobs(ctx context.Context, after string, limit int) ([]Job, error
 		return nil, ErrNoJob
 	}
 	if err != nil {
-		return nil, doing("read replays", "", err)
+		return nil, mysql.Wrap("read replays", "", err)
 	}
 	return m.summed(ctx, sqlJobs+" WHERE created_at < ? OR (created_at = ? AND id > ?)"+newestFirst, at, at, []byte(after), limit)
 }
@@ -60,24 +62,24 @@ func (m *MySQL) summed(ctx context.Context, text string, args ...any) ([]Job, er
 		strings.Repeat(", ?", len(ids)-1) + ") GROUP BY job"
 	rows, err := m.db.QueryContext(ctx, sums, ids...)
 	if err != nil {
-		return nil, doing("read replays", "", err)
+		return nil, mysql.Wrap("read replays", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var id []byte
 		var c JobCounts
 		if err := rows.Scan(&id, &c.Events, &c.Applied, &c.Stale, &c.Invalid, &c.Skipped, &c.Invalidated); err != nil {
-			return nil, doing("read replays", "", err)
+			return nil, mysql.Wrap("read replays", "", err)
 		}
 		at[string(id)].Total = c
 	}
-	return jobs, doing("read replays", "", rows.Err())
+	return jobs, mysql.Wrap("read replays", "", rows.Err())
 }
 
 func (m *MySQL) jobs(ctx context.Context, text string, args ...any) (out []Job, err error) {
 	rows, err := m.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, doing("read replays", "", err)
+		return nil, mysql.Wrap("read replays", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
@@ -85,7 +87,7 @@ func (m *MySQL) jobs(ctx context.Context, text string, args ...any) (out []Job, 
 		var id, spec, state, actor, owner, problem []byte
 		var created, updated int64
 		if err := rows.Scan(&id, &spec, &state, &actor, &j.Rate, &j.InvalidationRate, &owner, &j.Takeovers, &problem, &created, &updated); err != nil {
-			return nil, doing("read replays", "", err)
+			return nil, mysql.Wrap("read replays", "", err)
 		}
 		if err := json.Unmarshal(spec, &j.Spec); err != nil {
 			return nil, fmt.Errorf("read replay %s: %w", id, err)
@@ -94,13 +96,13 @@ func (m *MySQL) jobs(ctx context.Context, text string, args ...any) (out []Job, 
 		j.Created, j.Updated = time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
 		out = append(out, j)
 	}
-	return out, doing("read replays", "", rows.Err())
+	return out, mysql.Wrap("read replays", "", rows.Err())
 }
 
 func (m *MySQL) jobParts(ctx context.Context, id string) (out []JobPart, err error) {
 	rows, err := m.db.QueryContext(ctx, sqlParts, []byte(id))
 	if err != nil {
-		return nil, doing("read replay", "", err)
+		return nil, mysql.Wrap("read replay", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
@@ -108,7 +110,7 @@ func (m *MySQL) jobParts(ctx context.Context, id string) (out []JobPart, err err
 		var source, samples []byte
 		c := &p.JobCounts
 		if err := rows.Scan(&source, &p.From, &p.Next, &p.End, &c.Events, &c.Applied, &c.Stale, &c.Invalid, &c.Skipped, &c.Invalidated, &samples); err != nil {
-			return nil, doing("read replay", "", err)
+			return nil, mysql.Wrap("read replay", "", err)
 		}
 		p.Source = string(source)
 		if len(samples) > 0 {
@@ -118,5 +120,5 @@ func (m *MySQL) jobParts(ctx context.Context, id string) (out []JobPart, err err
 		}
 		out = append(out, p)
 	}
-	return out, doing("read replay", "", rows.Err())
+	return out, mysql.Wrap("read replay", "", rows.Err())
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -148,23 +149,23 @@ var (
 const (
 	sqlJobLock = "INSERT INTO freshet_meta (name, value) VALUES ('replays', '') ON DUPLICATE KEY UPDATE value = value"
 	sqlAddJob  = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
-		nowMillis + ", " + nowMillis + ")"
+		mysql.NowMillis + ", " + mysql.NowMillis + ")"
 	sqlAddPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, ?, ?, ?)"
 	// The owner of a job that may go on runs it only while its lease lasts.
-	sqlJobs    = "SELECT id, spec, state, actor, rate, invalidation_rate, IF(state IN ('running', 'paused') AND lease_until < " + nowMillis + ", '', owner), takeovers, problem, created_at, updated_at FROM freshet_replay"
+	sqlJobs    = "SELECT id, spec, state, actor, rate, invalidation_rate, IF(state IN ('running', 'paused') AND lease_until < " + mysql.NowMillis + ", '', owner), takeovers, problem, created_at, updated_at FROM freshet_replay"
 	sqlParts   = "SELECT source, from_off, next_off, end_off, events, applied, stale, invalid, skipped, invalidated, samples FROM freshet_replay_part WHERE job = ? ORDER BY source"
-	sqlClaimed = "UPDATE freshet_replay SET takeovers = takeovers + IF(owner = '' OR owner = ?, 0, 1), owner = ?, lease_until = " + nowMillis + " + ?, updated_at = " + nowMillis +
-		" WHERE id = ? AND state = 'running' AND (owner = '' OR owner = ? OR lease_until < " + nowMillis + ")"
-	sqlExtend  = "UPDATE freshet_replay SET lease_until = " + nowMillis + " + ? WHERE id = ? AND owner = ? AND state = 'running'"
+	sqlClaimed = "UPDATE freshet_replay SET takeovers = takeovers + IF(owner = '' OR owner = ?, 0, 1), owner = ?, lease_until = " + mysql.NowMillis + " + ?, updated_at = " + mysql.NowMillis +
+		" WHERE id = ? AND state = 'running' AND (owner = '' OR owner = ? OR lease_until < " + mysql.NowMillis + ")"
+	sqlExtend  = "UPDATE freshet_replay SET lease_until = " + mysql.NowMillis + " + ? WHERE id = ? AND owner = ? AND state = 'running'"
 	sqlLeave   = "UPDATE freshet_replay SET owner = '', lease_until = 0 WHERE id = ? AND owner = ?"
-	sqlEndJob  = "UPDATE freshet_replay SET state = ?, problem = ?, updated_at = " + nowMillis + " WHERE id = ? AND owner = ? AND state = 'running'"
-	sqlSetJob  = "UPDATE freshet_replay SET state = ?, updated_at = " + nowMillis + " WHERE id = ? AND state = ?"
-	sqlLimit   = "UPDATE freshet_replay SET rate = COALESCE(?, rate), invalidation_rate = COALESCE(?, invalidation_rate), updated_at = " + nowMillis + " WHERE id = ? AND state IN ('running', 'paused')"
+	sqlEndJob  = "UPDATE freshet_replay SET state = ?, problem = ?, updated_at = " + mysql.NowMillis + " WHERE id = ? AND owner = ? AND state = 'running'"
+	sqlSetJob  = "UPDATE freshet_replay SET state = ?, updated_at = " + mysql.NowMillis + " WHERE id = ? AND state = ?"
+	sqlLimit   = "UPDATE freshet_replay SET rate = COALESCE(?, rate), invalidation_rate = COALESCE(?, invalidation_rate), updated_at = " + mysql.NowMillis + " WHERE id = ? AND state IN ('running', 'paused')"
 	sqlByIdem  = "SELECT id FROM freshet_replay WHERE idem = ?"
-	sqlRunning = "SELECT id FROM freshet_replay WHERE state = 'running' AND (owner = '' OR lease_until < " + nowMillis + ") ORDER BY created_at LIMIT 10"
+	sqlRunning = "SELECT id FROM freshet_replay WHERE state = 'running' AND (owner = '' OR lease_until < " + mysql.NowMillis + ") ORDER BY created_at LIMIT 10"
 	// The position of the part is compared, so that a batch is counted once whoever repeats it.
 	sqlCheckpoint = "UPDATE freshet_replay_part p JOIN freshet_replay j ON j.id = p.job SET p.next_off = ?, p.events = p.events + ?, p.applied = p.applied + ?," +
-		" p.stale = p.stale + ?, p.invalid = p.invalid + ?, p.skipped = p.skipped + ?, p.invalidated = p.invalidated + ?, p.samples = ?, j.updated_at = " + nowMillis +
+		" p.stale = p.stale + ?, p.invalid = p.invalid + ?, p.skipped = p.skipped + ?, p.invalidated = p.invalidated + ?, p.samples = ?, j.updated_at = " + mysql.NowMillis +
 		" WHERE p.job = ? AND p.source = ? AND p.next_off = ? AND j.owner = ? AND j.state = 'running'"
 )
 
@@ -176,37 +177,37 @@ func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made
 		return "", false, fmt.Errorf("write replay: %w", err)
 	}
 	id = "r" + rand.Text()
-	err = m.transact(ctx, "add replay", func(ctx context.Context, w *writer) error {
+	err = m.pool.Transact(ctx, "add replay", func(ctx context.Context, w *mysql.Conn) error {
 		made = false
-		if _, err := w.exec(ctx, sqlJobLock); err != nil { // one at a time
-			return doing("lock replays", "", err)
+		if _, err := w.Exec(ctx, sqlJobLock); err != nil { // one at a time
+			return mysql.Wrap("lock replays", "", err)
 		}
 		var key any
 		if idem != "" {
 			key = []byte(idem)
 			var old []byte
-			err := w.queryRow(ctx, sqlByIdem, []any{key}, &old)
+			err := w.QueryRow(ctx, sqlByIdem, []any{key}, &old)
 			if err == nil {
 				id = string(old)
 				return nil
 			}
 			if !errors.Is(err, sql.ErrNoRows) {
-				return doing("read replay", "", err)
+				return mysql.Wrap("read replay", "", err)
 			}
 		}
 		if !j.Spec.DryRun {
-			other, err := w.overlaps(ctx, j.Spec.Dataset)
+			other, err := overlaps(ctx, w, j.Spec.Dataset)
 			if err != nil {
 				id = other
 				return err
 			}
 		}
-		if _, err := w.exec(ctx, sqlAddJob, []byte(id), spec, []byte(j.Actor), j.Rate, j.InvalidationRate, key); err != nil {
-			return doing("add replay", "", err)
+		if _, err := w.Exec(ctx, sqlAddJob, []byte(id), spec, []byte(j.Actor), j.Rate, j.InvalidationRate, key); err != nil {
+			return mysql.Wrap("add replay", "", err)
 		}
 		for _, p := range j.Parts {
-			if _, err := w.exec(ctx, sqlAddPart, []byte(id), []byte(p.Source), []byte(j.Spec.Dataset), p.From, p.From, p.End); err != nil {
-				return doing("add replay", "", err)
+			if _, err := w.Exec(ctx, sqlAddPart, []byte(id), []byte(p.Source), []byte(j.Spec.Dataset), p.From, p.From, p.End); err != nil {
+				return mysql.Wrap("add replay", "", err)
 			}
 		}
 		made = true
@@ -216,23 +217,23 @@ func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made
 }
 
 // overlaps gives ErrOverlap and the id if another replay writes the dataset.
-func (w *writer) overlaps(ctx context.Context, dataset string) (string, error) {
-	rows, err := w.conn.QueryContext(ctx, "SELECT id, spec FROM freshet_replay WHERE state IN ('running', 'paused')")
+func overlaps(ctx context.Context, w *mysql.Conn, dataset string) (string, error) {
+	rows, err := w.Plain().QueryContext(ctx, "SELECT id, spec FROM freshet_replay WHERE state IN ('running', 'paused')")
 	if err != nil {
-		return "", doing("read replays", "", err)
+		return "", mysql.Wrap("read replays", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var id, text []byte
 		var s JobSpec
 		if err := rows.Scan(&id, &text); err != nil {
-			return "", doing("read replays", "", err)
+			return "", mysql.Wrap("read replays", "", err)
 		}
 		if json.Unmarshal(text, &s) != nil || s.Dataset == dataset && !s.DryRun {
 			return string(id), ErrOverlap
 		}
 	}
-	return "", doing("read replays", "", rows.Err())
+	return "", mysql.Wrap("read replays", "", rows.Err())
 }
 
 // ClaimJob makes owner the runner of a replay that is to run and that nobody alive runs, for the lease's time.
@@ -240,19 +241,19 @@ func (w *writer) overlaps(ctx context.Context, dataset string) (string, error) {
 func (m *MySQL) ClaimJob(ctx context.Context, owner string, lease time.Duration) (Job, error) {
 	rows, err := m.db.QueryContext(ctx, sqlRunning)
 	if err != nil {
-		return Job{}, doing("look for replays", "", err)
+		return Job{}, mysql.Wrap("look for replays", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	var ids []string
 	for rows.Next() {
 		var id []byte
 		if err := rows.Scan(&id); err != nil {
-			return Job{}, doing("look for replays", "", err)
+			return Job{}, mysql.Wrap("look for replays", "", err)
 		}
 		ids = append(ids, string(id))
 	}
 	if err := rows.Err(); err != nil {
-		return Job{}, doing("look for replays", "", err)
+		return Job{}, mysql.Wrap("look for replays", "", err)
 	}
 	for _, id := range ids {
 		ok, err := m.changed(ctx, "claim replay", sqlClaimed, []byte(owner), []byte(owner), lease.Milliseconds(), []byte(id), []byte(owner))
@@ -268,10 +269,10 @@ func (m *MySQL) ClaimJob(ctx context.Context, owner string, lease time.Duration)
 
 // changed runs an update and says whether it met a row.
 func (m *MySQL) changed(ctx context.Context, what, text string, args ...any) (ok bool, err error) {
-	err = m.transact(ctx, what, func(ctx context.Context, w *writer) error {
-		n, err := w.exec(ctx, text, args...)
+	err = m.pool.Transact(ctx, what, func(ctx context.Context, w *mysql.Conn) error {
+		n, err := w.Exec(ctx, text, args...)
 		ok = n > 0
-		return doing(what, "", err)
+		return mysql.Wrap(what, "", err)
 	})
 	return ok, err
 }
@@ -315,17 +316,17 @@ func (m *MySQL) SetJob(ctx context.Context, id string, from, to JobState) error 
 }
 
 func (m *MySQL) setJob(ctx context.Context, id string, from, to JobState) error {
-	return m.transact(ctx, "change replay", func(ctx context.Context, w *writer) error {
+	return m.pool.Transact(ctx, "change replay", func(ctx context.Context, w *mysql.Conn) error {
 		if to != JobRunning {
-			if swapped, err := w.swapped(ctx, id); err != nil || swapped {
+			if swapped, err := swapped(ctx, w, id); err != nil || swapped {
 				return cmp.Or(err, ErrJobMoved)
 			}
 		}
-		n, err := w.exec(ctx, sqlSetJob, []byte(to), []byte(id), []byte(from))
+		n, err := w.Exec(ctx, sqlSetJob, []byte(to), []byte(id), []byte(from))
 		if err == nil && n == 0 {
 			return ErrJobMoved
 		}
-		return doing("change replay", "", err)
+		return mysql.Wrap("change replay", "", err)
 	})
 }
 

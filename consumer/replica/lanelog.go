@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
@@ -12,16 +14,16 @@ const (
 	sqlHasLanes = "SELECT COUNT(*) FROM freshet_lane WHERE ns = ?"
 	sqlAddStart = "INSERT INTO freshet_lane (source, ns, lane, root, start) VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE replaced_at = 0"
 	// A root that was replaced may come back, with a replica of Redis that lagged or a backup, so its row is kept for keepRoots.
-	sqlReplaced = "UPDATE freshet_lane SET replaced_at = " + nowMillis + " WHERE source = ? AND ns = ? AND lane = ? AND root <> ? AND replaced_at = 0"
-	sqlOldRoots = "DELETE FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND replaced_at > 0 AND replaced_at < " + nowMillis + " - ? LIMIT ?"
+	sqlReplaced = "UPDATE freshet_lane SET replaced_at = " + mysql.NowMillis + " WHERE source = ? AND ns = ? AND lane = ? AND root <> ? AND replaced_at = 0"
+	sqlOldRoots = "DELETE FROM freshet_lane WHERE source = ? AND ns = ? AND lane = ? AND replaced_at > 0 AND replaced_at < " + mysql.NowMillis + " - ? LIMIT ?"
 
 	// The newest note that is old enough; without one, history begins within the time asked for.
-	sqlWindow = "SELECT `off` FROM freshet_position_history WHERE source = ? AND committed_at <= " + nowMillis + " - ? ORDER BY `off` DESC LIMIT 1"
+	sqlWindow = "SELECT `off` FROM freshet_position_history WHERE source = ? AND committed_at <= " + mysql.NowMillis + " - ? ORDER BY `off` DESC LIMIT 1"
 	sqlOldest = "SELECT `off` FROM freshet_position_history WHERE source = ? ORDER BY `off` LIMIT 1"
 
 	sqlLow       = "SELECT `off` FROM freshet_displaced_low WHERE source = ?"
 	sqlRaiseLow  = "INSERT INTO freshet_displaced_low (source, `off`) VALUES (?, ?) ON DUPLICATE KEY UPDATE `off` = GREATEST(`off`, ?)"
-	sqlNow       = "SELECT " + nowMillis
+	sqlNow       = "SELECT " + mysql.NowMillis
 	sqlPurgeUpTo = "SELECT `off` FROM freshet_displaced WHERE source = ? AND `off` < ? AND created_at < ? ORDER BY `off` LIMIT ?"
 	sqlPurge     = "DELETE FROM freshet_displaced WHERE source = ? AND `off` <= ? AND created_at < ?"
 	// The newest note before the time stays: it is where the time begins.
@@ -40,21 +42,21 @@ const purgeChunk = 1000
 func (m *MySQL) Displaced(ctx context.Context, source string, from, to int64) (names []Name, err error) {
 	rows, err := m.db.QueryContext(ctx, sqlDisplaced, []byte(source), from, to)
 	if err != nil {
-		return nil, doing("read displaced names", "", err)
+		return nil, mysql.Wrap("read displaced names", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var n Name
 		var kind []byte
 		if err = rows.Scan(&n.Offset, &kind, &n.Name); err != nil {
-			return nil, doing("read displaced names", "", err)
+			return nil, mysql.Wrap("read displaced names", "", err)
 		}
 		if len(kind) == 1 {
 			n.Kind = kind[0]
 		}
 		names = append(names, n)
 	}
-	return names, doing("read displaced names", "", rows.Err())
+	return names, mysql.Wrap("read displaced names", "", rows.Err())
 }
 
 // LaneLog is what a worker must remember about the lanes of one namespace beyond Redis' memory. It is safe for
@@ -71,7 +73,7 @@ func (m *MySQL) LaneLog(ns string) *LaneLog { return &LaneLog{m: m, ns: ns} }
 func (l *LaneLog) Known(ctx context.Context) (bool, error) {
 	var n int
 	err := l.m.db.QueryRowContext(ctx, sqlHasLanes, []byte(l.ns)).Scan(&n)
-	return n > 0, doing("read lanes", "", err)
+	return n > 0, mysql.Wrap("read lanes", "", err)
 }
 
 // keepRoots is how long the start of a source in a root is kept after the root was replaced.
@@ -88,19 +90,19 @@ func (l *LaneLog) Start(ctx context.Context, source string, n int, root string, 
 		return start, nil
 	}
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, doing("read lane start", "", err)
+		return 0, mysql.Wrap("read lane start", "", err)
 	}
 	if _, err = l.m.db.ExecContext(ctx, sqlAddStart, append(id[:len(id):len(id)], propose)...); err != nil {
-		return 0, doing("note lane start", "", err)
+		return 0, mysql.Wrap("note lane start", "", err)
 	}
 	if _, err = l.m.db.ExecContext(ctx, sqlReplaced, id...); err != nil {
-		return 0, doing("note replaced roots", "", err)
+		return 0, mysql.Wrap("note replaced roots", "", err)
 	}
 	if _, err = l.m.db.ExecContext(ctx, sqlOldRoots, append(lane[:len(lane):len(lane)], keepRoots.Milliseconds(), int64(expireChunk))...); err != nil {
-		return 0, doing("remove old lane starts", "", err)
+		return 0, mysql.Wrap("remove old lane starts", "", err)
 	}
 	start, _, err = l.start(ctx, id)
-	return start, doing("read lane start", "", err)
+	return start, mysql.Wrap("read lane start", "", err)
 }
 
 func (l *LaneLog) start(ctx context.Context, id []any) (start, replaced int64, err error) {
@@ -120,7 +122,7 @@ func (l *LaneLog) Window(ctx context.Context, source string, d time.Duration, ne
 		return next, nil
 	}
 	if err != nil {
-		return 0, doing("read position history", "", err)
+		return 0, mysql.Wrap("read position history", "", err)
 	}
 	return min(off, next), nil
 }
@@ -132,7 +134,7 @@ func (l *LaneLog) Low(ctx context.Context, source string) (int64, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return -1, nil
 	}
-	return low, doing("read displaced low", "", err)
+	return low, mysql.Wrap("read displaced low", "", err)
 }
 
 // Purge removes displaced names of source below offset below and history, both older than keep, a bounded number at a
@@ -141,7 +143,7 @@ func (l *LaneLog) Low(ctx context.Context, source string) (int64, error) {
 func (l *LaneLog) Purge(ctx context.Context, source string, below int64, keep time.Duration) error {
 	for {
 		var found int
-		err := l.m.transact(ctx, "purge displaced names", func(ctx context.Context, w *writer) (err error) {
+		err := l.m.pool.Transact(ctx, "purge displaced names", func(ctx context.Context, w *mysql.Conn) (err error) {
 			found, err = purgeSome(ctx, w, []byte(source), below, keep)
 			return err
 		})
@@ -151,69 +153,65 @@ func (l *LaneLog) Purge(ctx context.Context, source string, below int64, keep ti
 	}
 }
 
-func purgeSome(ctx context.Context, w *writer, source []byte, below int64, keep time.Duration) (int, error) {
+func purgeSome(ctx context.Context, w *mysql.Conn, source []byte, below int64, keep time.Duration) (int, error) {
 	var now int64
-	if err := w.queryRow(ctx, sqlNow, nil, &now); err != nil {
-		return 0, doing("read clock", "", err)
+	if err := w.QueryRow(ctx, sqlNow, nil, &now); err != nil {
+		return 0, mysql.Wrap("read clock", "", err)
 	}
 	before := now - keep.Milliseconds()
-	if err := w.noteEnd(ctx, source, now); err != nil {
+	if err := noteEnd(ctx, w, source, now); err != nil {
 		return 0, err
 	}
-	upTo, found, err := w.purgeEnd(ctx, source, below, before)
+	upTo, found, err := purgeEnd(ctx, w, source, below, before)
 	if err != nil {
 		return 0, err
 	}
 	if found > 0 {
-		if _, err = w.exec(ctx, sqlRaiseLow, source, upTo, upTo); err != nil {
-			return 0, doing("raise displaced low", "", err)
+		if _, err = w.Exec(ctx, sqlRaiseLow, source, upTo, upTo); err != nil {
+			return 0, mysql.Wrap("raise displaced low", "", err)
 		}
-		if _, err = w.exec(ctx, sqlPurge, source, upTo, before); err != nil {
-			return 0, doing("purge displaced names", "", err)
+		if _, err = w.Exec(ctx, sqlPurge, source, upTo, before); err != nil {
+			return 0, mysql.Wrap("purge displaced names", "", err)
 		}
 	}
 	var off int64
-	err = w.queryRow(ctx, sqlHistoryKeep, []any{source, before}, &off)
+	err = w.QueryRow(ctx, sqlHistoryKeep, []any{source, before}, &off)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return found, nil
 	case err == nil:
-		_, err = w.exec(ctx, sqlHistoryPurge, source, off)
+		_, err = w.Exec(ctx, sqlHistoryPurge, source, off)
 	}
-	return found, doing("purge position history", "", err)
+	return found, mysql.Wrap("purge position history", "", err)
 }
 
 // noteEnd notes that every offset from the position on is committed later than now, which was read before the position.
 // Batches note where they begin, and now and then only. Without the end of the last one, a source that fell quiet would for
 // ever seem to have committed a moment ago what came behind its last note.
-func (w *writer) noteEnd(ctx context.Context, source []byte, now int64) error {
+func noteEnd(ctx context.Context, w *mysql.Conn, source []byte, now int64) error {
 	var next int64
-	err := w.queryRow(ctx, sqlNextOffset, []any{source}, &next)
+	err := w.QueryRow(ctx, sqlNextOffset, []any{source}, &next)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && next < 0 {
 		return nil
 	}
 	if err == nil {
-		_, err = w.exec(ctx, sqlNoteAt, source, next, now)
+		_, err = w.Exec(ctx, sqlNoteAt, source, next, now)
 	}
-	return doing("note position", "", err)
+	return mysql.Wrap("note position", "", err)
 }
 
 // purgeEnd gives the last offset of the next names to purge, and their number.
-func (w *writer) purgeEnd(ctx context.Context, source []byte, below, before int64) (upTo int64, found int, err error) {
-	s, err := w.stmt(ctx, sqlPurgeUpTo)
+func purgeEnd(ctx context.Context, w *mysql.Conn, source []byte, below, before int64) (upTo int64, found int, err error) {
+	rows, err := w.QueryContext(ctx, sqlPurgeUpTo, source, below, before, int64(purgeChunk))
 	if err != nil {
-		return 0, 0, doing("read displaced names", "", err)
-	}
-	rows, err := s.stmt.QueryContext(ctx, source, below, before, int64(purgeChunk))
-	if err != nil {
-		return 0, 0, doing("read displaced names", "", err)
+		return 0, 0, mysql.Wrap("read displaced names", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		if err = rows.Scan(&upTo); err != nil {
-			return 0, 0, doing("read displaced names", "", err)
+			return 0, 0, mysql.Wrap("read displaced names", "", err)
 		}
 		found++
 	}
-	return upTo, found, doing("read displaced names", "", rows.Err())
+	return upTo, found, mysql.Wrap("read displaced names", "", rows.Err())
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -44,7 +45,7 @@ func refusedLetter(source string, t *table, c *Change, number uint16) *letter {
 	l := &Letter{
 		Offset: c.Offset, Index: c.Index, Dataset: t.ds.Name, Version: c.Version, Op: schemas.Upsert,
 		Reason: schemas.ReasonRefused, Errno: number, Record: c.Record, CacheKey: c.CacheKey,
-		Detail: fmt.Sprintf("table %s refused the row with %s", t.ds.Replica.Table, ErrnoText(number)),
+		Detail: fmt.Sprintf("table %s refused the row with %s", t.ds.Replica.Table, mysql.ErrnoText(number)),
 	}
 	if overwrites(number) {
 		l.Detail = "a unique index of table " + t.ds.Replica.Table + " finds another record's row; drop the index, then redrive"
@@ -78,7 +79,7 @@ func (r *run) writeLetters(ctx context.Context) error {
 		return nil
 	}
 	for _, l := range r.letters {
-		version, found, err := r.w.rowVersion(ctx, l, "")
+		version, found, err := rowVersion(ctx, r.w, l, "")
 		if err != nil {
 			return err
 		}
@@ -96,7 +97,7 @@ func (r *run) writeLetters(ctx context.Context) error {
 }
 
 // rowVersion reads the version of the letter's row, with a lock if the suffix says so.
-func (w *writer) rowVersion(ctx context.Context, l *letter, lock string) (version int64, found bool, err error) {
+func rowVersion(ctx context.Context, w *mysql.Conn, l *letter, lock string) (version int64, found bool, err error) {
 	if l.t == nil || l.Key == "" || l.Version <= 0 {
 		return 0, false, nil
 	}
@@ -104,22 +105,22 @@ func (w *writer) rowVersion(ctx context.Context, l *letter, lock string) (versio
 	if err != nil {
 		return 0, false, nil //nolint:nilerr // the key is what is wrong with this letter, so it has no row
 	}
-	err = w.queryRow(ctx, l.t.selectVersion+lock, key, &version)
+	err = w.QueryRow(ctx, l.t.selectVersion+lock, key, &version)
 	switch {
 	case err == nil:
 		return version, true, nil
 	case errors.Is(err, sql.ErrNoRows):
 		return 0, false, nil
-	case classify(err) == classDataset, classify(err) == classPoison:
+	case mysql.Classify(err) == mysql.ClassDataset, mysql.Classify(err) == mysql.ClassPoison:
 		return 0, false, nil // a missing table or a key that no column can hold: there is no row either
 	}
-	return 0, false, doing("read version from", l.t.name, err)
+	return 0, false, mysql.Wrap("read version from", l.t.name, err)
 }
 
 const (
 	sqlLetterHead = "INSERT INTO freshet_dead_letter (source, `off`, idx, dataset, record_key, version, op, event_id, reason, errno," +
 		" detail, size, broker_at, state, attempts, created_at, updated_at) VALUES "
-	sqlLetterRow  = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, " + nowMillis + ", " + nowMillis + ")"
+	sqlLetterRow  = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, " + mysql.NowMillis + ", " + mysql.NowMillis + ")"
 	sqlLetterTail = " ON DUPLICATE KEY UPDATE source = source" // a redelivered letter is the same letter
 )
 
@@ -143,15 +144,15 @@ func (r *run) insertDisplaced(ctx context.Context) error {
 			args = append(args, r.b.Source, n.Offset, []byte{n.Kind}, []byte(n.Name))
 		}
 		return r.insertMany(ctx, "displaced names", "INSERT INTO freshet_displaced (source, `off`, kind, name, created_at) VALUES ",
-			"(?, ?, ?, ?, "+nowMillis+")", " ON DUPLICATE KEY UPDATE name = name", len(chunk), args)
+			"(?, ?, ?, ?, "+mysql.NowMillis+")", " ON DUPLICATE KEY UPDATE name = name", len(chunk), args)
 	})
 }
 
 // insertMany is one statement of several rows. Its sizes are many, so it is not prepared for later.
 func (r *run) insertMany(ctx context.Context, what, head, row, tail string, n int, args []any) error {
-	text := head + row + strings.Repeat(", "+row, n-1) + tail //nolint:gosec // the pieces are constants
-	_, err := r.w.conn.ExecContext(ctx, text, args...)
-	return doing("insert", what, err)
+	text := head + row + strings.Repeat(", "+row, n-1) + tail
+	_, err := r.w.Plain().ExecContext(ctx, text, args...)
+	return mysql.Wrap("insert", what, err)
 }
 
 // inChunks calls fn with at most most items, or maxStatementBytes, at a time.

@@ -1,12 +1,14 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -94,7 +96,7 @@ func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLet
 	text, args := q.sql()
 	rows, err := m.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, doing("read dead letters", "", err)
+		return nil, mysql.Wrap("read dead letters", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
@@ -105,7 +107,7 @@ func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLet
 		letters = append(letters, l)
 	}
 	if err := rows.Err(); err != nil || !q.Content {
-		return letters, doing("read dead letters", "", err)
+		return letters, mysql.Wrap("read dead letters", "", err)
 	}
 	return letters, m.fillRecords(ctx, letters)
 }
@@ -118,7 +120,7 @@ func (q LetterQuery) sql() (string, []any) {
 	}
 	where, args := q.where()
 	b.WriteString(" FROM freshet_dead_letter WHERE " + where + " ORDER BY source, `off`, idx LIMIT ?")
-	return b.String(), append(args, int64(orElse(q.Limit, DefaultLetters)))
+	return b.String(), append(args, int64(cmp.Or(q.Limit, DefaultLetters)))
 }
 
 // where gives the condition that q stands for.
@@ -188,7 +190,7 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 		dest = append(dest, &kafkaKey, &headers, &data)
 	}
 	if err := rows.Scan(dest...); err != nil {
-		return l, doing("read dead letters", "", err)
+		return l, mysql.Wrap("read dead letters", "", err)
 	}
 	l.Key, l.EventID, l.Successor = string(key), string(eventID), string(successor)
 	l.Reason, l.State = schemas.Reason(reason), State(state)
@@ -208,7 +210,7 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	}
 	var err error
 	l.Record.Headers, err = DecodeHeaders(headers)
-	return l, doing("read dead letters", "", err)
+	return l, mysql.Wrap("read dead letters", "", err)
 }
 
 // ID identifies the letter.
@@ -220,7 +222,7 @@ func (l *StoredLetter) ID() LetterID {
 func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
-	text := "UPDATE freshet_dead_letter SET state = 'discarded', updated_at = " + nowMillis + " WHERE " + where + //nolint:gosec // the conditions are constants
+	text := "UPDATE freshet_dead_letter SET state = 'discarded', updated_at = " + mysql.NowMillis + " WHERE " + where +
 		" ORDER BY source, `off`, idx LIMIT ?"
 	for all := int64(0); ; {
 		var n int64
@@ -228,12 +230,12 @@ func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 		if q.Limit > 0 {
 			chunk = min(chunk, int64(q.Limit)-all)
 		}
-		err := m.transact(ctx, "discard dead letters", func(ctx context.Context, w *writer) error {
-			res, err := w.conn.ExecContext(ctx, text, append(args[:len(args):len(args)], chunk)...)
+		err := m.pool.Transact(ctx, "discard dead letters", func(ctx context.Context, w *mysql.Conn) error {
+			res, err := w.Plain().ExecContext(ctx, text, append(args[:len(args):len(args)], chunk)...)
 			if err == nil {
 				n, err = res.RowsAffected()
 			}
-			return doing("discard dead letters", "", err)
+			return mysql.Wrap("discard dead letters", "", err)
 		})
 		all += n
 		if err != nil || n < keyChunk || all == int64(q.Limit) {
@@ -247,7 +249,7 @@ func (m *MySQL) CountOpen(ctx context.Context, q LetterQuery) (n int64, err erro
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
 	err = m.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM freshet_dead_letter WHERE "+where, args...).Scan(&n)
-	return n, doing("count dead letters", "", err)
+	return n, mysql.Wrap("count dead letters", "", err)
 }
 
 // LetterParts gives the parts of a replay that redrives the open letters which q chooses: one for each source that has
@@ -258,19 +260,19 @@ func (m *MySQL) LetterParts(ctx context.Context, q LetterQuery) (parts []JobPart
 	text := "SELECT source, MIN(`off`), MAX(`off`) + 1 FROM freshet_dead_letter WHERE " + where + " GROUP BY source ORDER BY source" //nolint:gosec // the conditions are constants
 	rows, err := m.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, doing("look for dead letters", "", err)
+		return nil, mysql.Wrap("look for dead letters", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var source []byte
 		var p JobPart
 		if err = rows.Scan(&source, &p.From, &p.End); err != nil {
-			return nil, doing("look for dead letters", "", err)
+			return nil, mysql.Wrap("look for dead letters", "", err)
 		}
 		p.Source = string(source)
 		parts = append(parts, p)
 	}
-	return parts, doing("look for dead letters", "", rows.Err())
+	return parts, mysql.Wrap("look for dead letters", "", rows.Err())
 }
 
 // CountLetters counts a dataset's dead letters by state; dataset "" counts all.
@@ -282,7 +284,7 @@ func (m *MySQL) CountLetters(ctx context.Context, dataset string) (counts map[St
 	}
 	rows, err := m.db.QueryContext(ctx, text+" GROUP BY state", args...)
 	if err != nil {
-		return nil, doing("count dead letters", "", err)
+		return nil, mysql.Wrap("count dead letters", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	counts = map[State]int64{}
@@ -290,9 +292,9 @@ func (m *MySQL) CountLetters(ctx context.Context, dataset string) (counts map[St
 		var state string
 		var n int64
 		if err = rows.Scan(&state, &n); err != nil {
-			return nil, doing("count dead letters", "", err)
+			return nil, mysql.Wrap("count dead letters", "", err)
 		}
 		counts[State(state)] = n
 	}
-	return counts, doing("count dead letters", "", rows.Err())
+	return counts, mysql.Wrap("count dead letters", "", rows.Err())
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -35,19 +36,15 @@ func (l *Lost) Add(o Lost) {
 // judgeLost compares changes, some of which lost the guard, with the rows that their statement left. The statement holds
 // their locks.
 func (r *run) judgeLost(ctx context.Context, t *table, rows []*Change) error {
-	s, err := r.w.sized(ctx, statementID{t, len(rows), comparesRows}, t.compareSQL)
+	found, err := r.w.QuerySized(ctx, mysql.StatementID{Of: t, Rows: len(rows), Kind: comparesRows}, t.compareSQL, t.keyArgs(rows)...)
 	if err != nil {
-		return doing("compare rows of", t.name, err)
-	}
-	found, err := s.stmt.QueryContext(ctx, t.keyArgs(rows)...)
-	if err != nil {
-		return doing("compare rows of", t.name, err)
+		return mysql.Wrap("compare rows of", t.name, err)
 	}
 	byKey := make(map[string]*Change, len(rows))
 	for _, c := range rows {
 		byKey[recordKey(t, c)] = c
 	}
-	return doing("compare rows of", t.name, r.compareFound(t, found, byKey))
+	return mysql.Wrap("compare rows of", t.name, r.compareFound(t, found, byKey))
 }
 
 func (r *run) compareFound(t *table, found *sql.Rows, byKey map[string]*Change) error {
@@ -91,7 +88,7 @@ func (r *run) compareFound(t *table, found *sql.Rows, byKey map[string]*Change) 
 func (t *table) compareSQL(rows int) string {
 	cols := make([]string, 0, len(t.ds.Replica.Columns))
 	for _, c := range t.ds.Replica.Columns {
-		cols = append(cols, quote(c.Name))
+		cols = append(cols, mysql.Quote(c.Name))
 	}
 	key, one := strings.Join(t.keyNames(), ", "), "?"
 	if n := t.ds.Replica.KeyColumns; n > 1 {

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -21,7 +22,7 @@ type folded struct {
 // as the table refuses, and compares the table with a fold of the changes. A trigger writes down every change of a
 // version: none may go back.
 func TestMachine(t *testing.T) {
-	b := newBed(t, replica.Config{Writers: 2})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 2}})
 	b.exec(t, "CREATE TABLE moves (n BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, id BIGINT NOT NULL, was BIGINT NOT NULL, became BIGINT NOT NULL)")
 	b.exec(t, "CREATE TRIGGER watch AFTER UPDATE ON items FOR EACH ROW INSERT INTO moves (id, was, became) VALUES (NEW.id, OLD._version, NEW._version)")
 	gen := int32(1)

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
 	metaPause      = "pause:"
 	metaStorms     = "storms:" // until when a dataset's storms are ignored, Unix ms
-	sqlSetStorms   = "INSERT INTO freshet_meta (name, value) SELECT ?, " + nowMillis + " + ? ON DUPLICATE KEY UPDATE value = " + nowMillis + " + ?"
-	sqlStorms      = "SELECT COUNT(*) FROM freshet_meta WHERE name = ? AND CAST(CAST(value AS CHAR) AS SIGNED) > " + nowMillis
+	sqlSetStorms   = "INSERT INTO freshet_meta (name, value) SELECT ?, " + mysql.NowMillis + " + ? ON DUPLICATE KEY UPDATE value = " + mysql.NowMillis + " + ?"
+	sqlStorms      = "SELECT COUNT(*) FROM freshet_meta WHERE name = ? AND CAST(CAST(value AS CHAR) AS SIGNED) > " + mysql.NowMillis
 	sqlMetaOf      = "SELECT name, value FROM freshet_meta WHERE name LIKE ?"
 	sqlAddPause    = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name"
 	sqlRemovePause = "DELETE FROM freshet_meta WHERE name = ?"
@@ -48,14 +50,14 @@ type Pause struct {
 func (m *MySQL) Pause(ctx context.Context, dataset, who, why string) (Pause, error) {
 	var now int64
 	if err := m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
-		return Pause{}, doing("read clock", "", err)
+		return Pause{}, mysql.Wrap("read clock", "", err)
 	}
 	value, err := json.Marshal(Pause{Who: who, Why: why, Since: time.UnixMilli(now).UTC()})
 	if err != nil {
 		return Pause{}, fmt.Errorf("encode pause: %w", err)
 	}
 	if _, err = m.db.ExecContext(ctx, sqlAddPause, []byte(metaPause+dataset), value); err != nil {
-		return Pause{}, doing("note pause", "", err)
+		return Pause{}, mysql.Wrap("note pause", "", err)
 	}
 	pauses, err := m.Pauses(ctx)
 	return pauses[dataset], err
@@ -66,29 +68,29 @@ func (m *MySQL) Pause(ctx context.Context, dataset, who, why string) (Pause, err
 func (m *MySQL) Resume(ctx context.Context, dataset string, ignoreStorms time.Duration) (bool, error) {
 	if ms := ignoreStorms.Milliseconds(); ms > 0 {
 		if _, err := m.db.ExecContext(ctx, sqlSetStorms, []byte(metaStorms+dataset), ms, ms); err != nil {
-			return false, doing("note that storms are ignored", "", err)
+			return false, mysql.Wrap("note that storms are ignored", "", err)
 		}
 	}
 	res, err := m.db.ExecContext(ctx, sqlRemovePause, []byte(metaPause+dataset))
 	if err != nil {
-		return false, doing("remove pause", "", err)
+		return false, mysql.Wrap("remove pause", "", err)
 	}
 	n, err := res.RowsAffected()
-	return n > 0, doing("remove pause", "", err)
+	return n > 0, mysql.Wrap("remove pause", "", err)
 }
 
 // IgnoresStorms reports whether Resume let storms of the dataset pass and that time is not over.
 func (m *MySQL) IgnoresStorms(ctx context.Context, dataset string) (bool, error) {
 	var n int
 	err := m.db.QueryRowContext(ctx, sqlStorms, []byte(metaStorms+dataset)).Scan(&n)
-	return n > 0, doing("read whether storms are ignored", "", err)
+	return n > 0, mysql.Wrap("read whether storms are ignored", "", err)
 }
 
 // Pauses gives the paused datasets. A note that cannot be read counts as a pause all the same.
 func (m *MySQL) Pauses(ctx context.Context) (map[string]Pause, error) {
 	values, err := m.metaOf(ctx, metaPause)
 	if err != nil {
-		return nil, doing("read pauses", "", err)
+		return nil, mysql.Wrap("read pauses", "", err)
 	}
 	pauses := make(map[string]Pause, len(values))
 	for dataset, value := range values {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // A record is in the partition that the producer's partitioner gives for its key, unless the topic got more partitions or
@@ -27,14 +29,14 @@ type Misplaced struct {
 func (m *MySQL) NoteMisplaced(ctx context.Context, topic, topicID string, partition int32, offset int64) error {
 	var now int64
 	if err := m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
-		return doing("read clock", "", err)
+		return mysql.Wrap("read clock", "", err)
 	}
 	value, err := json.Marshal(Misplaced{TopicID: topicID, Partition: partition, Offset: offset, Seen: time.UnixMilli(now).UTC()})
 	if err != nil {
 		return fmt.Errorf("write note of misplaced record: %w", err)
 	}
 	_, err = m.db.ExecContext(ctx, sqlSetMeta, []byte(metaMisplaced+topic), value, value)
-	return doing("note misplaced record of topic", topic, err)
+	return mysql.Wrap("note misplaced record of topic", topic, err)
 }
 
 // Scattered reports why records of a topic may be in other partitions than their keys say, "" if they are not known to be:
@@ -53,7 +55,7 @@ func (m *MySQL) Scattered(ctx context.Context, topic, topicID string, partitions
 		return "", nil
 	}
 	if err != nil {
-		return "", doing("read note of misplaced record of topic", topic, err)
+		return "", mysql.Wrap("read note of misplaced record of topic", topic, err)
 	}
 	var p Misplaced
 	if err := json.Unmarshal(value, &p); err != nil || p.TopicID != topicID {

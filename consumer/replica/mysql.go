@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -11,31 +10,28 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
 // MySQL is a replica database, MySQL or MariaDB. It is safe for concurrent use.
-//
-// Whatever writes goes through a fixed number of pinned connections, each with its own prepared statements: the pool of
-// database/sql would prepare them again and again.
 type MySQL struct {
 	cfg     Config
+	pool    *mysql.Pool
 	db      *sql.DB
-	dialect Dialect
+	dialect mysql.Dialect
 	log     *slog.Logger
-	writers chan *writer // as many as cfg.Writers, nil inside until first used
 
 	mu     sync.Mutex
 	tables map[*schemas.Dataset]*table // guarded by mu
 	byName map[string]*table           // guarded by mu: the tables of Prepare, for letters
 	noted  map[string]time.Time        // guarded by mu: source → when its history was last written
-	closed bool                        // guarded by mu
 
 	stats counters
 }
 
 type counters struct {
-	batches, rows, refused, letters, superseded, statements, bisects, retries, repins atomic.Int64
+	batches, rows, refused, letters, superseded, statements, bisects atomic.Int64
 }
 
 // Stats counts what a MySQL did since Open.
@@ -50,78 +46,45 @@ type Stats struct {
 	Retries, Repins int64
 }
 
-// Open connects to the database and learns its dialect. Freshet's own tables need not exist yet.
+// Open connects to the database and asks for its dialect. Freshet's own tables need not exist yet.
 func Open(ctx context.Context, cfg Config) (*MySQL, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	connector, err := cfg.connector()
+	pool, err := mysql.Open(ctx, cfg.MySQL)
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector)
-	db.SetMaxOpenConns(cfg.Writers + cfg.ReadConns)
-	db.SetMaxIdleConns(cfg.Writers + cfg.ReadConns)
-	db.SetConnMaxLifetime(connLifetime)
-	db.SetConnMaxIdleTime(connIdle)
-	dialect, err := DetectDialect(ctx, db)
-	if err != nil {
-		_ = db.Close() // nothing was done with it
-		return nil, err
-	}
-	m := &MySQL{
-		cfg: cfg, db: db, dialect: dialect, log: cfg.Logger,
-		writers: make(chan *writer, cfg.Writers),
-		tables:  map[*schemas.Dataset]*table{}, byName: map[string]*table{}, noted: map[string]time.Time{},
-	}
-	for range cfg.Writers {
-		m.writers <- nil
-	}
-	return m, nil
+	return &MySQL{
+		cfg: cfg, pool: pool, db: pool.DB(), dialect: pool.Dialect(), log: cfg.MySQL.Logger,
+		tables: map[*schemas.Dataset]*table{}, byName: map[string]*table{}, noted: map[string]time.Time{},
+	}, nil
 }
 
 // DB is the pool behind m, for parts that share the database; it is closed by Close.
 func (m *MySQL) DB() *sql.DB { return m.db }
 
 // Dialect is the database's dialect.
-func (m *MySQL) Dialect() Dialect { return m.dialect }
+func (m *MySQL) Dialect() mysql.Dialect { return m.dialect }
 
 // Stats gives the counts so far.
 func (m *MySQL) Stats() Stats {
-	c := &m.stats
+	c, pool := &m.stats, m.pool.Stats()
 	return Stats{
 		Batches: c.batches.Load(), Rows: c.rows.Load(), Letters: c.letters.Load(), Refused: c.refused.Load(),
 		Superseded: c.superseded.Load(), Statements: c.statements.Load(), Bisects: c.bisects.Load(),
-		Retries: c.retries.Load(), Repins: c.repins.Load(),
+		Retries: pool.Retries, Repins: pool.Repins,
 	}
 }
 
 // Ping asks the database for a sign of life.
 func (m *MySQL) Ping(ctx context.Context) error {
-	return doing("ping database", "", m.db.PingContext(ctx))
+	return mysql.Wrap("ping database", "", m.db.PingContext(ctx))
 }
 
 // Close waits for running transactions and closes every connection. Calling it again does nothing.
-func (m *MySQL) Close() error {
-	m.mu.Lock()
-	again := m.closed
-	m.closed = true
-	m.mu.Unlock()
-	if again {
-		return nil
-	}
-	for range m.cfg.Writers {
-		if w := <-m.writers; w != nil {
-			w.close()
-		}
-	}
-	close(m.writers)
-	if err := m.db.Close(); err != nil {
-		return fmt.Errorf("close database: %w", err)
-	}
-	return nil
-}
+func (m *MySQL) Close() error { return m.pool.Close() }
 
 // table gives what is prepared once per dataset.
 func (m *MySQL) table(ds *schemas.Dataset) *table {

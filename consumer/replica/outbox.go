@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
 const (
-	sqlAddOutgoing    = "INSERT INTO freshet_invalidation_outbox (ns, payload, created_at) VALUES (?, ?, " + nowMillis + ")"
-	sqlOutgoing       = "SELECT id, payload FROM freshet_invalidation_outbox WHERE ns = ? AND created_at <= " + nowMillis + " - ? ORDER BY id LIMIT ?"
+	sqlAddOutgoing    = "INSERT INTO freshet_invalidation_outbox (ns, payload, created_at) VALUES (?, ?, " + mysql.NowMillis + ")"
+	sqlOutgoing       = "SELECT id, payload FROM freshet_invalidation_outbox WHERE ns = ? AND created_at <= " + mysql.NowMillis + " - ? ORDER BY id LIMIT ?"
 	sqlRemoveOutgoing = "DELETE FROM freshet_invalidation_outbox WHERE id IN (?"
 )
 
@@ -25,7 +26,7 @@ type Outgoing struct {
 }
 
 // addOutgoing notes v, in as many rows as its size needs.
-func (w *writer) addOutgoing(ctx context.Context, namespace string, v schemas.Invalidation) ([]Outgoing, error) {
+func addOutgoing(ctx context.Context, w *mysql.Conn, namespace string, v schemas.Invalidation) ([]Outgoing, error) {
 	parts := v.Split()
 	out := make([]Outgoing, 0, len(parts))
 	for _, part := range parts {
@@ -33,17 +34,9 @@ func (w *writer) addOutgoing(ctx context.Context, namespace string, v schemas.In
 		if err != nil {
 			return nil, fmt.Errorf("encode invalidation: %w", err)
 		}
-		s, err := w.stmt(ctx, sqlAddOutgoing)
+		id, err := w.Insert(ctx, sqlAddOutgoing, []byte(namespace), payload)
 		if err != nil {
-			return nil, doing("note invalidation", "", err)
-		}
-		res, err := s.stmt.ExecContext(ctx, []byte(namespace), payload)
-		if err != nil {
-			return nil, doing("note invalidation", "", err)
-		}
-		id, err := res.LastInsertId()
-		if err != nil {
-			return nil, doing("note invalidation", "", err)
+			return nil, mysql.Wrap("note invalidation", "", err)
 		}
 		out = append(out, Outgoing{ID: id, Invalidation: part})
 	}
@@ -54,21 +47,21 @@ func (w *writer) addOutgoing(ctx context.Context, namespace string, v schemas.In
 func (m *MySQL) Outgoing(ctx context.Context, namespace string, age time.Duration, limit int) (out []Outgoing, err error) {
 	rows, err := m.db.QueryContext(ctx, sqlOutgoing, []byte(namespace), age.Milliseconds(), limit)
 	if err != nil {
-		return nil, doing("read invalidation outbox", "", err)
+		return nil, mysql.Wrap("read invalidation outbox", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var o Outgoing
 		var payload []byte
 		if err = rows.Scan(&o.ID, &payload); err != nil {
-			return nil, doing("read invalidation outbox", "", err)
+			return nil, mysql.Wrap("read invalidation outbox", "", err)
 		}
 		if v, err := schemas.ParseInvalidation(payload); err == nil {
 			o.Invalidation = v
 		}
 		out = append(out, o)
 	}
-	return out, doing("read invalidation outbox", "", rows.Err())
+	return out, mysql.Wrap("read invalidation outbox", "", rows.Err())
 }
 
 // RemoveOutgoing removes rows that were published, or that another has removed already.
@@ -80,9 +73,9 @@ func (m *MySQL) RemoveOutgoing(ctx context.Context, ids []int64) error {
 			args[i] = id
 		}
 		ids = ids[n:]
-		err := m.transact(ctx, "remove published invalidations", func(ctx context.Context, w *writer) error {
-			_, err := w.conn.ExecContext(ctx, sqlRemoveOutgoing+strings.Repeat(", ?", n-1)+")", args...)
-			return doing("remove published invalidations", "", err)
+		err := m.pool.Transact(ctx, "remove published invalidations", func(ctx context.Context, w *mysql.Conn) error {
+			_, err := w.Plain().ExecContext(ctx, sqlRemoveOutgoing+strings.Repeat(", ?", n-1)+")", args...)
+			return mysql.Wrap("remove published invalidations", "", err)
 		})
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -50,7 +51,7 @@ func (m *MySQL) fit(ctx context.Context, t *table) error {
 }
 
 // checkTable returns everything about a table that forbids writing to it.
-func checkTable(ds *schemas.Dataset, d Dialect, f *found) (problems []*DatasetError) {
+func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*DatasetError) {
 	fail := func(mend, problem string, args ...any) {
 		problems = append(problems, &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend})
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -78,7 +79,7 @@ func (m *MySQL) CheckRebuild(ctx context.Context, ds *schemas.Dataset) error {
 		switch err := m.db.QueryRowContext(ctx, c.text, ds.Replica.Table).Scan(&name); {
 		case errors.Is(err, sql.ErrNoRows):
 		case err != nil:
-			return doing("inspect table", ds.Replica.Table, err)
+			return mysql.Wrap("inspect table", ds.Replica.Table, err)
 		default:
 			return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Mend: c.mend}
 		}
@@ -108,7 +109,7 @@ func (m *MySQL) rebuildNote(ctx context.Context, job string) (note rebuildNote, 
 		return note, false, nil
 	}
 	if err != nil {
-		return note, false, doing("read note of rebuild", "", err)
+		return note, false, mysql.Wrap("read note of rebuild", "", err)
 	}
 	if err := json.Unmarshal(value, &note); err != nil {
 		return note, false, fmt.Errorf("read note of rebuild: %w", err)
@@ -127,7 +128,7 @@ func (m *MySQL) BeginRebuild(ctx context.Context, b *Rebuild, fresh bool) error 
 	}
 	// The note comes first: by it the table is found and removed when the replay ends some other way.
 	if _, err := m.db.ExecContext(ctx, sqlNoteRebuild, []byte(metaRebuild+b.Job), note); err != nil {
-		return doing("note rebuild", "", err)
+		return mysql.Wrap("note rebuild", "", err)
 	}
 	f, err := find(ctx, m.db, name)
 	if err != nil || f.exists {
@@ -139,7 +140,7 @@ func (m *MySQL) BeginRebuild(ctx context.Context, b *Rebuild, fresh bool) error 
 	if f, err = find(ctx, m.db, b.Dataset.Replica.Table); err != nil {
 		return err
 	}
-	text := "CREATE TABLE " + quote(name) + " LIKE " + quote(b.Dataset.Replica.Table) //nolint:gosec // quoted names of a declaration
+	text := "CREATE TABLE " + mysql.Quote(name) + " LIKE " + mysql.Quote(b.Dataset.Replica.Table) //nolint:gosec // quoted names of a declaration
 	if len(checkTable(b.Dataset, m.dialect, f)) > 0 {
 		text = CreateTable(b.Shadow, m.dialect)
 	}
@@ -149,13 +150,13 @@ func (m *MySQL) BeginRebuild(ctx context.Context, b *Rebuild, fresh bool) error 
 
 // ddlError makes a *DatasetError of what waiting does not mend.
 func ddlError(b *Rebuild, what string, err error) error {
-	switch n, _ := Errno(err); n {
+	switch n, _ := mysql.Errno(err); n {
 	case 1044, 1142, 1227: // rights
 		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Mend: "grant CREATE, ALTER and DROP on the database to it"}
 	case 1050, 1071, 1118, 1146:
-		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + ErrnoText(n), Mend: "look at the tables, and start the rebuild again"}
+		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + mysql.ErrnoText(n), Mend: "look at the tables, and start the rebuild again"}
 	}
-	return doing(what, "", err)
+	return mysql.Wrap(what, "", err)
 }
 
 // checkShadow is the last look before the swap: both tables still are what the rebuild began with.
@@ -187,7 +188,7 @@ func (m *MySQL) EndRebuild(ctx context.Context, b *Rebuild, drop bool) error {
 	if !drop {
 		return nil
 	}
-	_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+quote(b.Old))
+	_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+mysql.Quote(b.Old))
 	return ddlError(b, "drop table", err)
 }
 
@@ -203,7 +204,7 @@ type Abandoned struct {
 func (m *MySQL) SweepRebuilds(ctx context.Context, before func(Abandoned) error) error {
 	notes, err := m.metaOf(ctx, metaRebuild)
 	if err != nil {
-		return doing("read notes of rebuilds", "", err)
+		return mysql.Wrap("read notes of rebuilds", "", err)
 	}
 	for id, value := range notes {
 		var note rebuildNote
@@ -230,13 +231,13 @@ func (m *MySQL) sweep(ctx context.Context, a Abandoned, note rebuildNote, state 
 			if a.Strange = swapped; swapped {
 				return before(a)
 			}
-			_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+quote(note.Shadow))
-			return doing("drop table", note.Shadow, err)
+			_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+mysql.Quote(note.Shadow))
+			return mysql.Wrap("drop table", note.Shadow, err)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	_, err := m.db.ExecContext(ctx, sqlRemoveMeta, []byte(metaRebuild+a.Job))
-	return doing("forget rebuild", "", err)
+	return mysql.Wrap("forget rebuild", "", err)
 }

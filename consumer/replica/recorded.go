@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -251,7 +252,7 @@ func notedSchema(ctx context.Context, db *sql.DB, dataset string) (s recordedSch
 	if err == nil {
 		err = json.Unmarshal(value, &s)
 	}
-	return s, err == nil, doing("read noted schema of dataset", dataset, err)
+	return s, err == nil, mysql.Wrap("read noted schema of dataset", dataset, err)
 }
 
 // DropProperty notes that a property is out of a dataset's schema: its column is cleared with each row that is written, and
@@ -277,7 +278,7 @@ func DropProperty(ctx context.Context, db *sql.DB, dataset, property string) (fo
 		return false, fmt.Errorf("write schema of dataset %s: %w", dataset, err)
 	}
 	_, err = db.ExecContext(ctx, sqlSetMeta, []byte(metaSchema+dataset), value, value)
-	return true, doing("note schema of dataset", dataset, err)
+	return true, mysql.Wrap("note schema of dataset", dataset, err)
 }
 
 // UnknownProperties returns the noted properties of a dataset that its declaration does not have, sorted: the declaration is

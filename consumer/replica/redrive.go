@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -47,9 +48,9 @@ type Redriven struct {
 
 const (
 	sqlLetterState = "SELECT state FROM freshet_dead_letter WHERE source = ? AND `off` = ? AND idx = ?"
-	sqlRedriven    = "UPDATE freshet_dead_letter SET state = 'redriven', attempts = attempts + 1, updated_at = " + nowMillis +
+	sqlRedriven    = "UPDATE freshet_dead_letter SET state = 'redriven', attempts = attempts + 1, updated_at = " + mysql.NowMillis +
 		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
-	sqlStillBad = "UPDATE freshet_dead_letter SET reason = ?, errno = ?, detail = ?, attempts = attempts + 1, updated_at = " + nowMillis +
+	sqlStillBad = "UPDATE freshet_dead_letter SET reason = ?, errno = ?, detail = ?, attempts = attempts + 1, updated_at = " + mysql.NowMillis +
 		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
 )
 
@@ -66,14 +67,14 @@ func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredL
 	if err != nil {
 		return nil, nil, err
 	}
-	err = m.redriving(ctx, "redrive dead letters", func(ctx context.Context, w *writer) error {
+	err = m.redriving(ctx, "redrive dead letters", func(ctx context.Context, w *mysql.Conn) error {
 		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters, topics)}
 		if err := r.do(ctx); err != nil || r.changed.Len() == 0 {
 			done, out = r.tasks, nil
 			return err
 		}
 		done = r.tasks
-		out, err = w.addOutgoing(ctx, namespace, r.changed)
+		out, err = addOutgoing(ctx, w, namespace, r.changed)
 		return err
 	})
 	if err != nil {
@@ -84,14 +85,14 @@ func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredL
 
 // redriving is transact for letters, which others may deal with meanwhile. Each transaction ends within redriveLimit, which
 // a rebuild relies on.
-func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Context, *writer) error) error {
-	limited := func(ctx context.Context, w *writer) error {
+func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Context, *mysql.Conn) error) error {
+	limited := func(ctx context.Context, w *mysql.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, redriveLimit)
 		defer cancel()
 		return fn(ctx, w)
 	}
 	for {
-		if err := m.transact(ctx, what, limited); !errors.Is(err, errLetterMoved) {
+		if err := m.pool.Transact(ctx, what, limited); !errors.Is(err, errLetterMoved) {
 			return err
 		}
 	}
@@ -103,7 +104,7 @@ func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) (done []Redri
 	if err != nil {
 		return nil, err
 	}
-	err = m.transact(ctx, "judge dead letters", func(ctx context.Context, w *writer) error {
+	err = m.pool.Transact(ctx, "judge dead letters", func(ctx context.Context, w *mysql.Conn) error {
 		r := redrive{run: run{m: m, w: w, b: &Batch{}}, tasks: m.judge(letters, topics), dry: true, seen: map[string]int64{}}
 		done = r.tasks
 		return r.do(ctx)
@@ -271,9 +272,9 @@ func (r *redrive) one(ctx context.Context, t *Redriven) error {
 	}
 	id := []any{[]byte(t.Source), t.Offset, int64(t.Index)}
 	var state string
-	err := r.w.queryRow(ctx, sqlLetterState, id, &state)
+	err := r.w.QueryRow(ctx, sqlLetterState, id, &state)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return doing("read state of dead letter", "", err)
+		return mysql.Wrap("read state of dead letter", "", err)
 	}
 	if State(state) != StateOpen {
 		t.Outcome = OutcomeClosed
@@ -295,9 +296,9 @@ func (r *redrive) one(ctx context.Context, t *Redriven) error {
 // foresee compares the letter's version with the one that the record would have by then.
 func (r *redrive) foresee(ctx context.Context, t *Redriven) error {
 	var version int64
-	err := r.w.queryRow(ctx, t.table.selectVersion, t.table.key(t.change), &version)
+	err := r.w.QueryRow(ctx, t.table.selectVersion, t.table.key(t.change), &version)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return doing("read version from", t.table.name, err)
+		return mysql.Wrap("read version from", t.table.name, err)
 	}
 	record := t.table.name + "\x00" + t.Key
 	if max(version, r.known[record], r.seen[record]) >= t.Version {
@@ -369,11 +370,11 @@ func (r *redrive) makeStale(c *Change) {
 }
 
 func (r *redrive) lockVersion(ctx context.Context, t *Redriven) (version int64, found bool, err error) {
-	err = r.w.queryRow(ctx, t.table.selectVersion+" FOR UPDATE", t.table.key(t.change), &version)
+	err = r.w.QueryRow(ctx, t.table.selectVersion+" FOR UPDATE", t.table.key(t.change), &version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, nil
 	}
-	return version, err == nil, doing("lock row of", t.table.name, err)
+	return version, err == nil, mysql.Wrap("lock row of", t.table.name, err)
 }
 
 func (r *redrive) mark(ctx context.Context, t *Redriven, id []any) error {
@@ -389,9 +390,9 @@ func (r *redrive) mark(ctx context.Context, t *Redriven, id []any) error {
 		text, args = sqlStillBad, append([]any{[]byte(t.Reason), errno, []byte(cut(t.Detail, maxDetailBytes))}, id...)
 	case OutcomeApplied, OutcomeUnfit, OutcomeClosed, OutcomePublished:
 	}
-	n, err := r.w.exec(ctx, text, args...)
+	n, err := r.w.Exec(ctx, text, args...)
 	if err != nil {
-		return doing("mark dead letter", "", err)
+		return mysql.Wrap("mark dead letter", "", err)
 	}
 	if n == 0 {
 		return fmt.Errorf("mark dead letter: %w", errLetterMoved)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -32,8 +33,8 @@ type Reapplied struct {
 // newer stay. A letter that cannot be read or that the table refuses is left out.
 func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Reapplied) (n int, err error) {
 	var began int64
-	if err := m.db.QueryRowContext(ctx, "SELECT "+nowMillis).Scan(&began); err != nil {
-		return 0, doing("read clock", "", err)
+	if err := m.db.QueryRowContext(ctx, "SELECT "+mysql.NowMillis).Scan(&began); err != nil {
+		return 0, mysql.Wrap("read clock", "", err)
 	}
 	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Limit: redrivenChunk}
 	if !have.at.IsZero() {
@@ -96,7 +97,7 @@ func (m *MySQL) reapply(ctx context.Context, ds *schemas.Dataset, listed []Store
 		return 0, nil
 	}
 	slices.SortStableFunc(changes, func(a, b *Change) int { return cmp.Compare(a.Version, b.Version) })
-	err = m.transact(ctx, "apply redriven dead letters", func(ctx context.Context, w *writer) error {
+	err = m.pool.Transact(ctx, "apply redriven dead letters", func(ctx context.Context, w *mysql.Conn) error {
 		r := &run{m: m, w: w, b: &Batch{}, parts: m.split(newest(changes))}
 		if err := r.checkHashes(ctx); err != nil {
 			return err

@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -21,7 +22,7 @@ func TestServerBecomesReadOnly(t *testing.T) {
 	srv := testenv.StartMySQL(t, testenv.MySQLOptions{})
 	dsn := srv.NewDatabase(t)
 	root := srv.Open(t, dsn)
-	b := newBed(t, replica.Config{DSN: plainUser(t, root, dsn), Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{DSN: plainUser(t, root, dsn), Writers: 1}})
 	b.apply(t, b.item(t, 1, 1, "a"))
 	execOn(t, root, "SET GLOBAL read_only = 1")
 	batch := b.batch(b.item(t, 1, 2, "b"))
@@ -51,7 +52,7 @@ func execOn(t *testing.T, db *sql.DB, text string) {
 // plainUser makes a user with the rights that a worker has, and none of an administrator.
 func plainUser(t *testing.T, root *sql.DB, dsn string) string {
 	t.Helper()
-	cfg, err := mysql.ParseDSN(dsn)
+	cfg, err := gomysql.ParseDSN(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}

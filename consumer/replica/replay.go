@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // ReplayBatch is what one transaction of a replay makes durable: rows, what they make stale, and the checkpoint.
@@ -71,7 +73,7 @@ func (m *MySQL) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error
 		return ReplayResult{}, err
 	}
 	var r *replay
-	err = m.redriving(ctx, "replay batch", func(ctx context.Context, w *writer) error {
+	err = m.redriving(ctx, "replay batch", func(ctx context.Context, w *mysql.Conn) error {
 		r = &replay{rb: b, topics: topics}
 		r.dry, r.known, r.seen = b.DryRun, b.Seen, map[string]int64{}
 		r.run = run{m: m, w: w, b: &Batch{Source: b.Source, Next: b.Next}}
@@ -272,7 +274,7 @@ func (r *replay) finish(ctx context.Context) error {
 	}
 	r.res.Counts.Invalidated = int64(v.Len())
 	if !r.rb.DryRun && v.Len() > 0 {
-		out, err := r.w.addOutgoing(ctx, r.rb.Namespace, *v)
+		out, err := addOutgoing(ctx, r.w, r.rb.Namespace, *v)
 		if err != nil {
 			return err
 		}
@@ -283,10 +285,10 @@ func (r *replay) finish(ctx context.Context) error {
 		return fmt.Errorf("write samples: %w", err)
 	}
 	c := r.res.Counts
-	n, err := r.w.exec(ctx, sqlCheckpoint, r.rb.Next, c.Events, c.Applied, c.Stale, c.Invalid, c.Skipped, c.Invalidated, samples,
+	n, err := r.w.Exec(ctx, sqlCheckpoint, r.rb.Next, c.Events, c.Applied, c.Stale, c.Invalid, c.Skipped, c.Invalidated, samples,
 		[]byte(r.rb.Job), []byte(r.rb.Source), r.rb.From, []byte(r.rb.Owner))
 	if err != nil {
-		return doing("move checkpoint", "", err)
+		return mysql.Wrap("move checkpoint", "", err)
 	}
 	if n == 0 {
 		return ErrJobMoved

@@ -77,8 +77,8 @@ type bed struct {
 
 func newBed(t testing.TB, cfg replica.Config) *bed {
 	t.Helper()
-	if cfg.DSN == "" && cfg.Connector == nil {
-		cfg.DSN = testenv.MySQL(t).NewDatabase(t)
+	if cfg.MySQL.DSN == "" && cfg.MySQL.Connector == nil {
+		cfg.MySQL.DSN = testenv.MySQL(t).NewDatabase(t)
 	}
 	b := &bed{cfg: cfg, set: declared(t)}
 	b.MySQL = open(t, cfg)

@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
 	metaRestart    = "restart:"
 	sqlSetMeta     = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = ?"
 	sqlRemoveMeta  = "DELETE FROM freshet_meta WHERE name = ?"
-	sqlRewind      = "UPDATE freshet_position SET next_offset = ?, touched_at = " + nowMillis + " WHERE source = ? AND fence = ?"
+	sqlRewind      = "UPDATE freshet_position SET next_offset = ?, touched_at = " + mysql.NowMillis + " WHERE source = ? AND fence = ?"
 	sqlForgetNotes = "DELETE FROM freshet_position_history WHERE source = ? AND `off` >= ?"
 	sqlNextOffset  = "SELECT next_offset FROM freshet_position WHERE source = ?"
 )
@@ -30,21 +32,21 @@ type Restart struct {
 func (m *MySQL) NoteRestart(ctx context.Context, source string, at int64, who string) error {
 	var now int64
 	if err := m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
-		return doing("read clock", "", err)
+		return mysql.Wrap("read clock", "", err)
 	}
 	value, err := json.Marshal(Restart{At: at, Who: who, Since: time.UnixMilli(now).UTC()})
 	if err != nil {
 		return fmt.Errorf("encode restart: %w", err)
 	}
 	_, err = m.db.ExecContext(ctx, sqlSetMeta, []byte(metaRestart+source), value, value)
-	return doing("note restart of source", "", err)
+	return mysql.Wrap("note restart of source", "", err)
 }
 
 // Restarts gives the decisions in force, by source. One that cannot be read is left out.
 func (m *MySQL) Restarts(ctx context.Context) (map[string]Restart, error) {
 	values, err := m.metaOf(ctx, metaRestart)
 	if err != nil {
-		return nil, doing("read restarts of sources", "", err)
+		return nil, mysql.Wrap("read restarts of sources", "", err)
 	}
 	restarts := make(map[string]Restart, len(values))
 	for source, value := range values {
@@ -59,26 +61,26 @@ func (m *MySQL) Restarts(ctx context.Context) (map[string]Restart, error) {
 // RestartDone removes a decision that was carried out.
 func (m *MySQL) RestartDone(ctx context.Context, source string) error {
 	_, err := m.db.ExecContext(ctx, sqlRemoveMeta, []byte(metaRestart+source))
-	return doing("remove restart of source", "", err)
+	return mysql.Wrap("remove restart of source", "", err)
 }
 
 // Rewind sets a position back, which no batch does: for a log that was cut and whose offsets are given out again. What is
 // noted of the history from there on counts no more. ErrFenced: another owner took the source.
 func (m *MySQL) Rewind(ctx context.Context, source string, fence, at int64) error {
-	return m.transact(ctx, "rewind source", func(ctx context.Context, w *writer) error {
+	return m.pool.Transact(ctx, "rewind source", func(ctx context.Context, w *mysql.Conn) error {
 		var next int64
-		err := w.queryRow(ctx, sqlPosition, []any{source, fence}, &next)
+		err := w.QueryRow(ctx, sqlPosition, []any{source, fence}, &next)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrFenced
 		}
 		if err != nil {
-			return doing("read position", "", err)
+			return mysql.Wrap("read position", "", err)
 		}
-		if _, err = w.exec(ctx, sqlRewind, at, source, fence); err != nil {
-			return doing("set position back", "", err)
+		if _, err = w.Exec(ctx, sqlRewind, at, source, fence); err != nil {
+			return mysql.Wrap("set position back", "", err)
 		}
-		_, err = w.exec(ctx, sqlForgetNotes, source, at)
-		return doing("forget position history", "", err)
+		_, err = w.Exec(ctx, sqlForgetNotes, source, at)
+		return mysql.Wrap("forget position history", "", err)
 	})
 }
 
@@ -88,5 +90,5 @@ func (m *MySQL) Next(ctx context.Context, source string) (next int64, err error)
 	if errors.Is(err, sql.ErrNoRows) {
 		return -1, nil
 	}
-	return next, doing("read position", "", err)
+	return next, mysql.Wrap("read position", "", err)
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -57,7 +58,7 @@ func (m *MySQL) readRow(ctx context.Context, ds *schemas.Dataset, key, lock stri
 		return Row{}, nil
 	}
 	if err != nil {
-		return Row{}, doing("read row of", t.name, err)
+		return Row{}, mysql.Wrap("read row of", t.name, err)
 	}
 	if row.Version == 0 && row.Deleted { // a placeholder; a live row of that version was written by other means
 		return Row{}, nil
@@ -75,11 +76,11 @@ func (m *MySQL) readRow(ctx context.Context, ds *schemas.Dataset, key, lock stri
 // HasRows reports whether a dataset's table has any row, deleted ones too.
 func (m *MySQL) HasRows(ctx context.Context, ds *schemas.Dataset) (bool, error) {
 	var one int
-	err := m.db.QueryRowContext(ctx, "SELECT 1 FROM "+quote(ds.Replica.Table)+" LIMIT 1").Scan(&one)
+	err := m.db.QueryRowContext(ctx, "SELECT 1 FROM "+mysql.Quote(ds.Replica.Table)+" LIMIT 1").Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
-	return err == nil, doing("look for rows of", ds.Replica.Table, err)
+	return err == nil, mysql.Wrap("look for rows of", ds.Replica.Table, err)
 }
 
 // errColumn comes when the database gives a value of a type that the column cannot have.

@@ -1,6 +1,9 @@
 package replica
 
-import "github.com/freshet/freshet/schemas"
+import (
+	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/schemas"
+)
 
 // MaxRowBytes is the server's limit of a row, without what TEXT and JSON columns keep elsewhere; CREATE TABLE beyond it
 // is error 1118.
@@ -29,7 +32,7 @@ const MaxPageBytes = 8126
 
 // PageBytes is how much of MaxPageBytes the dataset's table takes. A text counts with what it may take within the page:
 // MariaDB moves one out of the page when it may be longer than 255 bytes and keeps 20 bytes of it; MySQL keeps up to 40.
-func PageBytes(ds *schemas.Dataset, d Dialect) int {
+func PageBytes(ds *schemas.Dataset, d mysql.Dialect) int {
 	n := 5 + 6 + 7 + 8 + 1 + 8 // the record's header, InnoDB's own columns, _version, _deleted, _at
 	nullable := 0
 	for i, c := range ds.Replica.Columns {
@@ -42,15 +45,15 @@ func PageBytes(ds *schemas.Dataset, d Dialect) int {
 	return n + (nullable+7)/8
 }
 
-func pageColumnBytes(p schemas.Property, key bool, d Dialect) int {
+func pageColumnBytes(p schemas.Property, key bool, d mysql.Dialect) int {
 	text := p.Kind == schemas.KindString || p.Kind == schemas.KindJSON
 	bytes := 4 * p.MaxLength // utf8mb4
 	switch {
 	case !text:
 		return columnBytes(p, key)
-	case d != MariaDB && p.Kind == schemas.KindString && (key || inVarchar(p)):
+	case d != mysql.MariaDB && p.Kind == schemas.KindString && (key || inVarchar(p)):
 		return min(bytes, 40) + 1
-	case d != MariaDB:
+	case d != mysql.MariaDB:
 		return 40 + 1
 	case key && bytes > 255:
 		return bytes + 2 // MariaDB never moves a key out

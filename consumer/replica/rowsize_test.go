@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // TestRowBytesIsTheServers: a table of exactly the greatest size is made, and one byte more is refused.
@@ -38,7 +39,7 @@ func TestRowBytesIsTheServers(t *testing.T) {
 			}
 			makes := func(statement string) bool {
 				if _, err := b.db.ExecContext(t.Context(), statement); err != nil {
-					if no, _ := replica.Errno(err); no != 1118 {
+					if no, _ := mysql.Errno(err); no != 1118 {
 						t.Fatal(err)
 					}
 					return false
@@ -95,7 +96,7 @@ func TestPageBytesIsTheServers(t *testing.T) {
 			b.exec(t, "DROP TABLE g")
 			statement, size := with(most)
 			_, err := b.db.ExecContext(t.Context(), statement)
-			if n, _ := replica.Errno(err); n != 1118 {
+			if n, _ := mysql.Errno(err); n != 1118 {
 				t.Errorf("%d columns, %d bytes: %v, want error 1118", most, size, err)
 			}
 			b.exec(t, "DROP TABLE IF EXISTS g")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -59,7 +60,7 @@ func behind(cols []string, values []any) (string, []any) {
 func keyColumns(ds *schemas.Dataset) []string {
 	cols := make([]string, ds.Replica.KeyColumns)
 	for i := range cols {
-		cols[i] = quote(ds.Replica.Columns[i].Name)
+		cols[i] = mysql.Quote(ds.Replica.Columns[i].Name)
 	}
 	return cols
 }
@@ -68,7 +69,7 @@ func keyColumns(ds *schemas.Dataset) []string {
 func (m *MySQL) eachKey(ctx context.Context, ds *schemas.Dataset, text string, args []any, fn func(key string, version int64)) error {
 	rows, err := m.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return doing("read versions of", quote(ds.Replica.Table), err)
+		return mysql.Wrap("read versions of", mysql.Quote(ds.Replica.Table), err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	raw := make([]any, ds.Replica.KeyColumns)
@@ -80,7 +81,7 @@ func (m *MySQL) eachKey(ctx context.Context, ds *schemas.Dataset, text string, a
 	dest = append(dest, &version)
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
-			return doing("read versions of", quote(ds.Replica.Table), err)
+			return mysql.Wrap("read versions of", mysql.Quote(ds.Replica.Table), err)
 		}
 		if version == 0 {
 			continue
@@ -97,7 +98,7 @@ func (m *MySQL) eachKey(ctx context.Context, ds *schemas.Dataset, text string, a
 		}
 		fn(key, version)
 	}
-	return doing("read versions of", quote(ds.Replica.Table), rows.Err())
+	return mysql.Wrap("read versions of", mysql.Quote(ds.Replica.Table), rows.Err())
 }
 
 // Applied reads how far each source of a topic, as it is now, is applied; a topic that was never read has none.

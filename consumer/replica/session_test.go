@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -24,7 +25,7 @@ func TestSessionOfTheServerIsReplaced(t *testing.T) {
 			srv := testenv.StartMySQL(t, testenv.MySQLOptions{Args: args})
 			dsn := srv.NewDatabase(t)
 			root := srv.Open(t, dsn)
-			b := newBed(t, replica.Config{DSN: plainUser(t, root, dsn), Writers: 1})
+			b := newBed(t, replica.Config{MySQL: mysql.Config{DSN: plainUser(t, root, dsn), Writers: 1}})
 			b.apply(t, b.item(t, 1, 1, "Größe"))
 			b.apply(t, b.item(t, 2, 1, "b"), b.item(t, 1, 2, "日本"))
 			b.apply(t, b.event(t, "names", 1, schemas.Upsert, `{"name":"Größe","n":1}`), bad(b.item(t, 3, 1, "c")), bad(b.item(t, 4, 1, "d")))

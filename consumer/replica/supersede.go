@@ -3,12 +3,14 @@ package replica
 import (
 	"context"
 	"strings"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
 	sqlOpen   = "SELECT source, `off`, idx, record_key, version FROM freshet_dead_letter WHERE dataset = ? AND state = 'open'"
 	sqlGlance = sqlOpen + " LIMIT ?"
-	sqlMark   = "UPDATE freshet_dead_letter SET state = 'superseded', updated_at = " + nowMillis +
+	sqlMark   = "UPDATE freshet_dead_letter SET state = 'superseded', updated_at = " + mysql.NowMillis +
 		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
 )
 
@@ -30,7 +32,7 @@ func (r *run) supersede(ctx context.Context) error {
 		if len(p.rows) == 0 {
 			continue
 		}
-		open, err := r.w.openLetters(ctx, sqlGlance, []byte(p.t.ds.Name), openGlance+1)
+		open, err := openLetters(ctx, r.w, sqlGlance, []byte(p.t.ds.Name), openGlance+1)
 		if err != nil {
 			return err
 		}
@@ -50,9 +52,9 @@ func (r *run) supersede(ctx context.Context) error {
 		}
 		for _, l := range open {
 			if c, ok := by[string(l.key)]; ok && r.overtakes(c, l) {
-				n, err := r.w.exec(ctx, sqlMark, l.source, l.off, l.idx)
+				n, err := r.w.Exec(ctx, sqlMark, l.source, l.off, l.idx)
 				if err != nil {
-					return doing("mark dead letter superseded", "", err)
+					return mysql.Wrap("mark dead letter superseded", "", err)
 				}
 				r.superseded += n
 			}
@@ -87,7 +89,7 @@ func (r *run) openOf(ctx context.Context, t *table, by map[string]*Change) ([]op
 			args = append(args, keys[0]) // one size of statement, filled up
 		}
 		keys = keys[n:]
-		more, err := r.w.openLetters(ctx, text, args...)
+		more, err := openLetters(ctx, r.w, text, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -96,24 +98,20 @@ func (r *run) openOf(ctx context.Context, t *table, by map[string]*Change) ([]op
 	return open, nil
 }
 
-func (w *writer) openLetters(ctx context.Context, text string, args ...any) (open []openLetter, err error) {
-	s, err := w.stmt(ctx, text)
+func openLetters(ctx context.Context, w *mysql.Conn, text string, args ...any) (open []openLetter, err error) {
+	rows, err := w.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, doing("read open dead letters", "", err)
-	}
-	rows, err := s.stmt.QueryContext(ctx, args...)
-	if err != nil {
-		return nil, doing("read open dead letters", "", err)
+		return nil, mysql.Wrap("read open dead letters", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var l openLetter
 		if err = rows.Scan(&l.source, &l.off, &l.idx, &l.key, &l.version); err != nil {
-			return nil, doing("read open dead letters", "", err)
+			return nil, mysql.Wrap("read open dead letters", "", err)
 		}
 		open = append(open, l)
 	}
-	return open, doing("read open dead letters", "", rows.Err())
+	return open, mysql.Wrap("read open dead letters", "", rows.Err())
 }
 
 // settleLetters looks once more at letters that were written as open, after their commit. A writer of another source may
@@ -123,19 +121,19 @@ func (m *MySQL) settleLetters(ctx context.Context, letters []*letter) (overtaken
 	if len(letters) == 0 {
 		return 0, nil
 	}
-	return overtaken, m.transact(ctx, "settle dead letters", func(ctx context.Context, w *writer) error {
+	return overtaken, m.pool.Transact(ctx, "settle dead letters", func(ctx context.Context, w *mysql.Conn) error {
 		overtaken = 0
 		for _, l := range letters {
-			version, found, err := w.rowVersion(ctx, l, " LOCK IN SHARE MODE")
+			version, found, err := rowVersion(ctx, w, l, " LOCK IN SHARE MODE")
 			if err != nil {
 				return err
 			}
 			if !found || l.Version > version {
 				continue
 			}
-			n, err := w.exec(ctx, sqlMark, l.source, l.Offset, int64(l.Index))
+			n, err := w.Exec(ctx, sqlMark, l.source, l.Offset, int64(l.Index))
 			if err != nil {
-				return doing("mark dead letter superseded", "", err)
+				return mysql.Wrap("mark dead letter superseded", "", err)
 			}
 			overtaken += n
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -38,21 +39,21 @@ const (
 func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, swapLimit)
 	defer cancel()
-	w, err := m.newWriter(ctx)
+	w, err := m.pool.Connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer w.close() // the server rolls back what was not committed
-	if _, err := w.conn.ExecContext(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", int(swapIdle/time.Second))); err != nil {
-		return doing("set up session", "", err)
+	defer w.Close() // the server rolls back what was not committed
+	if _, err := w.Plain().ExecContext(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", int(swapIdle/time.Second))); err != nil {
+		return mysql.Wrap("set up session", "", err)
 	}
-	if err := w.begin(ctx); err != nil {
+	if err := w.Begin(ctx); err != nil {
 		return err
 	}
-	if err := w.holdHash(ctx, b.Dataset); err != nil {
+	if err := holdHash(ctx, w, b.Dataset); err != nil {
 		return err
 	}
-	next, err := readPositions(ctx, w.conn, b.Dataset.Topic, topicID, " FOR UPDATE")
+	next, err := readPositions(ctx, w.Plain(), b.Dataset.Topic, topicID, " FOR UPDATE")
 	if err != nil {
 		return err
 	}
@@ -62,25 +63,25 @@ func (m *MySQL) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lea
 	if err := m.checkShadow(ctx, b); err != nil {
 		return err
 	}
-	if err := w.noteSwap(ctx, b, owner, lease); err != nil {
+	if err := noteSwap(ctx, w, b, owner, lease); err != nil {
 		return err
 	}
 	if err := m.rename(ctx, b, owner); err != nil {
 		return err
 	}
-	return w.commit(ctx)
+	return w.Commit(ctx)
 }
 
 // holdHash is the dataset's lock against redrives and changes of templates. Datasets without a cache section have neither
 // templates nor a row for sure.
-func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
+func holdHash(ctx context.Context, w *mysql.Conn, ds *schemas.Dataset) error {
 	if ds.Cache == nil {
 		return nil
 	}
 	var hash []byte
-	err := w.queryRow(ctx, sqlHashHold, []any{metaDataset(ds.Name)}, &hash)
+	err := w.QueryRow(ctx, sqlHashHold, []any{metaDataset(ds.Name)}, &hash)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return doing("lock cache hash of dataset", ds.Name, err)
+		return mysql.Wrap("lock cache hash of dataset", ds.Name, err)
 	}
 	if problem := CheckSection(ds, string(hash)); problem != nil {
 		return problem
@@ -89,10 +90,10 @@ func (w *writer) holdHash(ctx context.Context, ds *schemas.Dataset) error {
 }
 
 // readPositions reads the positions of a topic's sources that were ever read.
-func readPositions(ctx context.Context, q querier, topic, id, lock string) (map[string]int64, error) {
+func readPositions(ctx context.Context, q mysql.Querier, topic, id, lock string) (map[string]int64, error) {
 	rows, err := q.QueryContext(ctx, sqlAllNext+lock, otherIDs(topic, id)[2:]...)
 	if err != nil {
-		return nil, doing("read positions of topic", topic, err)
+		return nil, mysql.Wrap("read positions of topic", topic, err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	next := map[string]int64{}
@@ -100,19 +101,19 @@ func readPositions(ctx context.Context, q querier, topic, id, lock string) (map[
 		var source []byte
 		var at int64
 		if err := rows.Scan(&source, &at); err != nil {
-			return nil, doing("read positions of topic", topic, err)
+			return nil, mysql.Wrap("read positions of topic", topic, err)
 		}
 		if at >= 0 {
 			next[string(source)] = at
 		}
 	}
-	return next, doing("read positions of topic", topic, rows.Err())
+	return next, mysql.Wrap("read positions of topic", topic, rows.Err())
 }
 
 // Positions reads how far each source of a topic is applied; sources that were never read are absent.
 func (m *MySQL) Positions(ctx context.Context, topic, id string) (next map[string]int64, err error) {
-	err = m.transact(ctx, "read positions", func(ctx context.Context, w *writer) error {
-		next, err = readPositions(ctx, w.conn, topic, id, "")
+	err = m.pool.Transact(ctx, "read positions", func(ctx context.Context, w *mysql.Conn) error {
+		next, err = readPositions(ctx, w.Plain(), topic, id, "")
 		return err
 	})
 	return next, err
@@ -120,17 +121,17 @@ func (m *MySQL) Positions(ctx context.Context, topic, id string) (next map[strin
 
 // noteSwap makes sure that the replay still is ours, and that it can only be finished from now on. Both rows stay locked
 // until the swap is committed.
-func (w *writer) noteSwap(ctx context.Context, b *Rebuild, owner string, lease time.Duration) error {
+func noteSwap(ctx context.Context, w *mysql.Conn, b *Rebuild, owner string, lease time.Duration) error {
 	value, err := json.Marshal(rebuildNote{Dataset: b.Dataset.Name, Shadow: b.Shadow.Replica.Table, Old: b.Old, Swapped: true})
 	if err != nil {
 		return fmt.Errorf("write note of rebuild: %w", err)
 	}
-	if _, err := w.exec(ctx, sqlSetMeta, []byte(metaRebuild+b.Job), value, value); err != nil {
-		return doing("note swap", "", err)
+	if _, err := w.Exec(ctx, sqlSetMeta, []byte(metaRebuild+b.Job), value, value); err != nil {
+		return mysql.Wrap("note swap", "", err)
 	}
-	n, err := w.exec(ctx, sqlExtend, lease.Milliseconds(), []byte(b.Job), []byte(owner))
+	n, err := w.Exec(ctx, sqlExtend, lease.Milliseconds(), []byte(b.Job), []byte(owner))
 	if err != nil {
-		return doing("extend replay", "", err)
+		return mysql.Wrap("extend replay", "", err)
 	}
 	if n == 0 {
 		return ErrJobMoved
@@ -139,35 +140,35 @@ func (w *writer) noteSwap(ctx context.Context, b *Rebuild, owner string, lease t
 }
 
 func (m *MySQL) rename(ctx context.Context, b *Rebuild, owner string) error {
-	conn, err := m.newWriter(ctx)
+	conn, err := m.pool.Connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	if _, err := conn.conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(renameWait/time.Second))); err != nil {
-		return doing("set up session", "", err)
+	defer conn.Close()
+	if _, err := conn.Plain().ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(renameWait/time.Second))); err != nil {
+		return mysql.Wrap("set up session", "", err)
 	}
-	if err := conn.lockSwap(ctx, b.Job); err != nil {
+	if err := lockSwap(ctx, conn, b.Job); err != nil {
 		return err
 	}
-	if err := conn.mayRename(ctx, b.Job, owner); err != nil {
+	if err := mayRename(ctx, conn, b.Job, owner); err != nil {
 		return err
 	}
-	live := quote(b.Dataset.Replica.Table)
-	_, err = conn.conn.ExecContext(ctx, "RENAME TABLE "+live+" TO "+quote(b.Old)+", "+quote(b.Shadow.Replica.Table)+" TO "+live)
+	live := mysql.Quote(b.Dataset.Replica.Table)
+	_, err = conn.Plain().ExecContext(ctx, "RENAME TABLE "+live+" TO "+mysql.Quote(b.Old)+", "+mysql.Quote(b.Shadow.Replica.Table)+" TO "+live)
 	return ddlError(b, "rename table", err)
 }
 
 // swapped says whether the replay is a rebuild that can only be finished. The note stays as it is until this transaction
 // ends.
-func (w *writer) swapped(ctx context.Context, job string) (bool, error) {
+func swapped(ctx context.Context, w *mysql.Conn, job string) (bool, error) {
 	var value []byte
-	err := w.queryRow(ctx, sqlNoteHold, []any{[]byte(metaRebuild + job)}, &value)
+	err := w.QueryRow(ctx, sqlNoteHold, []any{[]byte(metaRebuild + job)}, &value)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
-		return false, doing("read note of rebuild", "", err)
+		return false, mysql.Wrap("read note of rebuild", "", err)
 	}
 	var note rebuildNote
 	return json.Unmarshal(value, &note) == nil && note.Swapped, nil
@@ -176,18 +177,18 @@ func (w *writer) swapped(ctx context.Context, job string) (bool, error) {
 // GrowJob lets a replay read each source up to the given offset at least. A source that the replay does not have yet
 // is read from its beginning. ErrJobMoved: it has another owner or state.
 func (m *MySQL) GrowJob(ctx context.Context, id, owner, dataset string, ends map[string]int64) error {
-	return m.transact(ctx, "extend replay", func(ctx context.Context, w *writer) error {
+	return m.pool.Transact(ctx, "extend replay", func(ctx context.Context, w *mysql.Conn) error {
 		var one int64
-		err := w.queryRow(ctx, "SELECT 1 FROM freshet_replay WHERE id = ? AND owner = ? AND state = 'running' FOR UPDATE", []any{[]byte(id), []byte(owner)}, &one)
+		err := w.QueryRow(ctx, "SELECT 1 FROM freshet_replay WHERE id = ? AND owner = ? AND state = 'running' FOR UPDATE", []any{[]byte(id), []byte(owner)}, &one)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrJobMoved
 		}
 		if err != nil {
-			return doing("extend replay", "", err)
+			return mysql.Wrap("extend replay", "", err)
 		}
 		for source, end := range ends {
-			if _, err := w.exec(ctx, sqlGrowPart, []byte(id), []byte(source), []byte(dataset), end, end); err != nil {
-				return doing("extend replay", "", err)
+			if _, err := w.Exec(ctx, sqlGrowPart, []byte(id), []byte(source), []byte(dataset), end, end); err != nil {
+				return mysql.Wrap("extend replay", "", err)
 			}
 		}
 		return nil

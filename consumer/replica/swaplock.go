@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // A RENAME that waits for readers goes on at the server after its client is gone, and with it the transaction that kept the
@@ -20,10 +22,10 @@ const (
 var errSwapping = errors.New("the rebuilt table is being put into its place right now; try again")
 
 // lockSwap takes the lock of a rebuild's swap for as long as the connection is open.
-func (w *writer) lockSwap(ctx context.Context, job string) error {
+func lockSwap(ctx context.Context, w *mysql.Conn, job string) error {
 	var got sql.NullInt64
-	if err := w.queryRow(ctx, sqlLockSwap, []any{"freshet:" + job, lockWait}, &got); err != nil {
-		return doing("lock swap", "", err)
+	if err := w.QueryRow(ctx, sqlLockSwap, []any{"freshet:" + job, lockWait}, &got); err != nil {
+		return mysql.Wrap("lock swap", "", err)
 	}
 	if got.Int64 != 1 {
 		return errSwapping
@@ -32,13 +34,13 @@ func (w *writer) lockSwap(ctx context.Context, job string) error {
 }
 
 // mayRename reports, under the lock, whether the replay still is its runner's.
-func (w *writer) mayRename(ctx context.Context, job, owner string) error {
+func mayRename(ctx context.Context, w *mysql.Conn, job, owner string) error {
 	var one int64
-	err := w.queryRow(ctx, sqlIsOwner, []any{[]byte(job), []byte(owner)}, &one)
+	err := w.QueryRow(ctx, sqlIsOwner, []any{[]byte(job), []byte(owner)}, &one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrJobMoved
 	}
-	return doing("read replay", "", err)
+	return mysql.Wrap("read replay", "", err)
 }
 
 // withoutSwap calls fn while no swap of a rebuild can begin, with what is noted of the rebuild. swapped: it is in its place.
@@ -51,12 +53,12 @@ func (m *MySQL) withoutSwap(ctx context.Context, job string, fn func(swapped boo
 	if !noted {
 		return fn(false)
 	}
-	w, err := m.newWriter(ctx)
+	w, err := m.pool.Connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer w.close() // the server gives the lock back
-	if err := w.lockSwap(ctx, job); err != nil {
+	defer w.Close() // the server gives the lock back
+	if err := lockSwap(ctx, w, job); err != nil {
 		return err
 	}
 	shadow, err := find(ctx, m.db, note.Shadow)

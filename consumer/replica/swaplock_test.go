@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -44,7 +45,7 @@ func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	if err := <-swap; err == nil {
 		t.Fatal("the swap was not cut off")
 	}
-	other := open(t, replica.Config{DSN: b.cfg.DSN})
+	other := open(t, replica.Config{MySQL: mysql.Config{DSN: b.cfg.MySQL.DSN}})
 	cancel := make(chan error, 1)
 	go func() { cancel <- other.SetJob(t.Context(), job, replica.JobRunning, replica.JobCancelled) }()
 	var cancelled error

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -32,15 +33,15 @@ type table struct {
 	// metaName is the name of the dataset's cache hash in freshet_meta; "" for a shadow of a dataset that has one: what is
 	// written there is told to nobody yet, and the swap holds the hash's row.
 	metaName      string
-	dialect       Dialect
+	dialect       mysql.Dialect
 	names         []int // columns beside the key that names are made of
 	selectRow     string
 	selectVersion string
 }
 
-func newTable(ds *schemas.Dataset, d Dialect) *table {
+func newTable(ds *schemas.Dataset, d mysql.Dialect) *table {
 	r := ds.Replica
-	t := &table{ds: ds, name: quote(r.Table), dialect: d}
+	t := &table{ds: ds, name: mysql.Quote(r.Table), dialect: d}
 	if ds.Cache != nil || ds.CacheHash() == "" {
 		t.metaName = metaDataset(ds.Name)
 	}
@@ -54,9 +55,9 @@ func newTable(ds *schemas.Dataset, d Dialect) *table {
 	}
 	var cols, where []string
 	for i, c := range r.Columns {
-		cols = append(cols, quote(c.Name))
+		cols = append(cols, mysql.Quote(c.Name))
 		if i < r.KeyColumns {
-			where = append(where, quote(c.Name)+" = ?")
+			where = append(where, mysql.Quote(c.Name)+" = ?")
 		}
 	}
 	from := " FROM " + t.name + " WHERE " + strings.Join(where, " AND ")
@@ -177,3 +178,11 @@ func rank(v any) int {
 	}
 	return 0
 }
+
+// Kinds of a table's prepared statements.
+const (
+	upserts uint8 = iota
+	selectsOld
+	insertsPlaceholders
+	comparesRows
+)

@@ -7,16 +7,18 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 const (
 	sqlClaim   = "INSERT INTO freshet_position (source, grp, owner) VALUES (?, ?, '') ON DUPLICATE KEY UPDATE source = source"
 	sqlForeign = "SELECT grp FROM freshet_position WHERE grp <> ? LIMIT 1"
-	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + nowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
+	sqlHold    = "SELECT grp, fence, gen, next_offset, touched_at, " + mysql.NowMillis + " FROM freshet_position WHERE source = ? FOR UPDATE"
 	sqlReached = "SELECT source, fence, next_offset FROM freshet_position WHERE source IN (?"
 	// lockPrimary makes a read one that proxies send to the primary: of LOCK IN SHARE MODE ProxySQL's usual rules know nothing.
 	lockPrimary = " FOR UPDATE"
-	sqlOwn      = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + nowMillis + " WHERE source = ?"
+	sqlOwn      = "UPDATE freshet_position SET fence = ?, gen = ?, owner = ?, next_offset = GREATEST(next_offset, ?), touched_at = " + mysql.NowMillis + " WHERE source = ?"
 )
 
 // Take makes owner the only one whose batches count for these sources, by raising the fence of each. The rows are locked
@@ -38,8 +40,8 @@ func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32,
 		return nil, err
 	}
 	taken := make(map[string]Position, len(sources))
-	err := m.transact(ctx, "take sources", func(ctx context.Context, w *writer) error {
-		if err := w.alone(ctx, group); err != nil {
+	err := m.pool.Transact(ctx, "take sources", func(ctx context.Context, w *mysql.Conn) error {
+		if err := alone(ctx, w, group); err != nil {
 			return err
 		}
 		for _, source := range sources {
@@ -62,13 +64,13 @@ func (m *MySQL) Take(ctx context.Context, group, owner string, generation int32,
 }
 
 // alone gives ErrForeignGroup if another group has a position.
-func (w *writer) alone(ctx context.Context, group string) error {
+func alone(ctx context.Context, w *mysql.Conn, group string) error {
 	var foreign []byte
-	switch err := w.queryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); {
+	switch err := w.QueryRow(ctx, sqlForeign, []any{[]byte(group)}, &foreign); {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
 	case err != nil:
-		return doing("look for other groups", "", err)
+		return mysql.Wrap("look for other groups", "", err)
 	}
 	return foreignGroup(string(foreign), group)
 }
@@ -81,35 +83,29 @@ func foreignGroup(theirs, ours string) error {
 // addPositions makes the rows that are missing, each by itself: a row must exist before it can be locked. A group that
 // is refused leaves none behind.
 func (m *MySQL) addPositions(ctx context.Context, group string, sources []string) error {
-	w, err := m.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	broken := true
-	defer func() { m.release(w, broken) }()
-	if err = w.alone(ctx, group); err != nil {
-		broken = !errors.Is(err, ErrForeignGroup)
-		return err
-	}
-	for _, source := range sources {
-		if _, err = w.exec(ctx, sqlClaim, []byte(source), []byte(group)); err != nil {
-			return doing("add position", "", err)
+	return m.pool.Use(ctx, func(ctx context.Context, w *mysql.Conn) error {
+		if err := alone(ctx, w, group); err != nil {
+			return err
 		}
-	}
-	broken = false
-	return nil
+		for _, source := range sources {
+			if _, err := w.Exec(ctx, sqlClaim, []byte(source), []byte(group)); err != nil {
+				return mysql.Wrap("add position", "", err)
+			}
+		}
+		return nil
+	})
 }
 
-func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, generation int32, c Claim) (Position, error) {
+func (m *MySQL) take(ctx context.Context, w *mysql.Conn, group, owner string, generation int32, c Claim) (Position, error) {
 	source := c.Source
 	var grp []byte
 	var fence, gen, next, touched, now int64
-	err := w.queryRow(ctx, sqlHold, []any{[]byte(source)}, &grp, &fence, &gen, &next, &touched, &now)
+	err := w.QueryRow(ctx, sqlHold, []any{[]byte(source)}, &grp, &fence, &gen, &next, &touched, &now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Position{}, fmt.Errorf("lock position of %s: its row is gone", source)
 	}
 	if err != nil {
-		return Position{}, doing("lock position of", source, err)
+		return Position{}, mysql.Wrap("lock position of", source, err)
 	}
 	if string(grp) != group {
 		return Position{}, foreignGroup(string(grp), group)
@@ -120,11 +116,11 @@ func (m *MySQL) take(ctx context.Context, w *writer, group, owner string, genera
 	p := Position{Source: source, Fence: fence + 1, Next: next}
 	if next < 0 {
 		p.Next, p.Fresh = c.First, true
-	} else if _, err = w.exec(ctx, sqlNoteAt, []byte(source), next, touched); err != nil { // see noteEnd
-		return Position{}, doing("note position of", source, err)
+	} else if _, err = w.Exec(ctx, sqlNoteAt, []byte(source), next, touched); err != nil { // see noteEnd
+		return Position{}, mysql.Wrap("note position of", source, err)
 	}
-	if _, err = w.exec(ctx, sqlOwn, p.Fence, int64(generation), []byte(owner), p.Next, []byte(source)); err != nil {
-		return Position{}, doing("take", source, err)
+	if _, err = w.Exec(ctx, sqlOwn, p.Fence, int64(generation), []byte(owner), p.Next, []byte(source)); err != nil {
+		return Position{}, mysql.Wrap("take", source, err)
 	}
 	return p, nil
 }
@@ -144,10 +140,10 @@ func (m *MySQL) PositionsOf(ctx context.Context, sources []string, locked bool) 
 		}
 		rows, err := m.db.QueryContext(ctx, sqlReached+strings.Repeat(", ?", len(chunk)-1)+tail, args...)
 		if err != nil {
-			return nil, doing("read positions", "", err)
+			return nil, mysql.Wrap("read positions", "", err)
 		}
 		if out, err = scanPositions(rows, out); err != nil {
-			return nil, doing("read positions", "", err)
+			return nil, mysql.Wrap("read positions", "", err)
 		}
 	}
 	return out, nil

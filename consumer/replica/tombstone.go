@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // A deleted row stays in its table, so that an older event of its record, which may still come, does not bring it back. Each
@@ -43,7 +45,7 @@ func (r *run) bury(ctx context.Context, t *table, changes []*Change) error {
 		for _, key := range chunk {
 			args = append(args, []byte(t.ds.Name), []byte(key))
 		}
-		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, "+nowMillis+", ?)",
+		return r.insertMany(ctx, "tombstones", "INSERT INTO freshet_tombstone (dataset, deleted_at, record_key) VALUES ", "(?, "+mysql.NowMillis+", ?)",
 			" ON DUPLICATE KEY UPDATE dataset = dataset", len(chunk), args)
 	})
 }
@@ -54,7 +56,7 @@ func (r *run) bury(ctx context.Context, t *table, changes []*Change) error {
 func (e *Expirer) deletedRows(ctx context.Context, keep int64) error {
 	var now int64
 	if err := e.m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
-		return doing("read clock", "", err)
+		return mysql.Wrap("read clock", "", err)
 	}
 	var errs []error
 	for _, t := range e.m.prepared() {
@@ -74,7 +76,7 @@ func (e *Expirer) deletedRowsOf(ctx context.Context, t *table, before int64) err
 			return err
 		}
 		after = found[len(found)-1]
-		err = e.m.transact(ctx, "remove deleted rows", func(ctx context.Context, w *writer) error {
+		err = e.m.pool.Transact(ctx, "remove deleted rows", func(ctx context.Context, w *mysql.Conn) error {
 			return e.unbury(ctx, w, t, found, before)
 		})
 		if err != nil {
@@ -87,27 +89,27 @@ func (e *Expirer) deletedRowsOf(ctx context.Context, t *table, before int64) err
 func (e *Expirer) tombstones(ctx context.Context, t *table, before int64, after tombstone) (found []tombstone, err error) {
 	rows, err := e.m.db.QueryContext(ctx, sqlTombstones, []byte(t.ds.Name), before, after.at, after.at, after.key, tombstoneChunk)
 	if err != nil {
-		return nil, doing("read tombstones", "", err)
+		return nil, mysql.Wrap("read tombstones", "", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 	for rows.Next() {
 		var g tombstone
 		if err := rows.Scan(&g.at, &g.key); err != nil {
-			return nil, doing("read tombstones", "", err)
+			return nil, mysql.Wrap("read tombstones", "", err)
 		}
 		found = append(found, g)
 	}
-	return found, doing("read tombstones", "", rows.Err())
+	return found, mysql.Wrap("read tombstones", "", rows.Err())
 }
 
 // unbury removes rows that are deleted since before the given time, and their tombstones.
-func (e *Expirer) unbury(ctx context.Context, w *writer, t *table, graves []tombstone, before int64) error {
+func (e *Expirer) unbury(ctx context.Context, w *mysql.Conn, t *table, graves []tombstone, before int64) error {
 	keys := make([]any, 0, len(graves))
 	for _, g := range graves {
 		keys = append(keys, g.key)
 	}
 	list := "(?" + strings.Repeat(", ?", len(keys)-1) + ")"
-	open, err := texts(ctx, w.conn, "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state IN ('open', 'redriven') AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
+	open, err := texts(ctx, w.Plain(), "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state IN ('open', 'redriven') AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
 	if err != nil {
 		return err
 	}
@@ -131,9 +133,9 @@ func (e *Expirer) unbury(ctx context.Context, w *writer, t *table, graves []tomb
 	}
 	if len(args) > 0 {
 		text := "DELETE FROM " + t.name + " WHERE (" + strings.TrimPrefix(where, " OR ") + ") AND " + colDeleted + " = 1 AND " + colAt + " < ?"
-		n, err := w.execOnce(ctx, text, append(args, before)...)
+		n, err := w.ExecOnce(ctx, text, append(args, before)...)
 		if err != nil {
-			return doing("remove deleted rows of", t.name, err)
+			return mysql.Wrap("remove deleted rows of", t.name, err)
 		}
 		e.removed.Add(n)
 	}
@@ -142,15 +144,6 @@ func (e *Expirer) unbury(ctx context.Context, w *writer, t *table, graves []tomb
 	}
 	list = "(?" + strings.Repeat(", ?", len(keys)-1) + ")"
 	args = append([]any{[]byte(t.ds.Name), graves[0].at, graves[len(graves)-1].at}, keys...)
-	_, err = w.execOnce(ctx, "DELETE FROM freshet_tombstone WHERE dataset = ? AND deleted_at >= ? AND deleted_at <= ? AND record_key IN "+list, args...)
-	return doing("remove tombstones", "", err)
-}
-
-// execOnce executes a statement that is not worth preparing for later.
-func (w *writer) execOnce(ctx context.Context, text string, args ...any) (int64, error) {
-	res, err := w.conn.ExecContext(ctx, text, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	_, err = w.ExecOnce(ctx, "DELETE FROM freshet_tombstone WHERE dataset = ? AND deleted_at >= ? AND deleted_at <= ? AND record_key IN "+list, args...)
+	return mysql.Wrap("remove tombstones", "", err)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // ErrRetired is returned for a topic id that another one has replaced. It wraps ErrLate.
@@ -23,7 +25,7 @@ const (
 	sqlFenceOld  = "UPDATE freshet_position SET fence = fence + 1 WHERE source >= ? AND source < ? AND NOT (source >= ? AND source < ?)"
 	sqlFlushed   = "UPDATE freshet_topic SET flush_pending = 0 WHERE topic = ? AND topic_id = ?"
 	sqlOldSource = "SELECT source FROM freshet_position WHERE source >= ? AND source < ? AND NOT (source >= ? AND source < ?) AND touched_at < " +
-		nowMillis + " - ? ORDER BY source"
+		mysql.NowMillis + " - ? ORDER BY source"
 )
 
 // Topic is what is remembered of a topic.
@@ -44,7 +46,7 @@ func (m *MySQL) Topic(ctx context.Context, topic string) (t Topic, ok bool, err 
 	if errors.Is(err, sql.ErrNoRows) {
 		return Topic{}, false, nil
 	}
-	return t, err == nil, doing("read topic", topic, err)
+	return t, err == nil, mysql.Wrap("read topic", topic, err)
 }
 
 // Topics reads what is remembered of topics, by name. Those that were never observed are absent.
@@ -53,18 +55,18 @@ func (m *MySQL) Topics(ctx context.Context, names []string) (map[string]Topic, e
 	return out, inChunks(names, keyChunk, func(string) int { return 0 }, func(chunk []string) error {
 		rows, err := m.db.QueryContext(ctx, sqlTopics+strings.Repeat(", ?", len(chunk)-1)+")", asArgs(chunk)...)
 		if err != nil {
-			return doing("read topics", "", err)
+			return mysql.Wrap("read topics", "", err)
 		}
 		defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 		for rows.Next() {
 			var name string
 			var t Topic
 			if err := rows.Scan(&name, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending); err != nil {
-				return doing("read topics", "", err)
+				return mysql.Wrap("read topics", "", err)
 			}
 			out[name] = t
 		}
-		return doing("read topics", "", rows.Err())
+		return mysql.Wrap("read topics", "", rows.Err())
 	})
 }
 
@@ -76,21 +78,21 @@ func (m *MySQL) Topics(ctx context.Context, names []string) (map[string]Topic, e
 // to a former cluster. Only an operator can tell, and accepts the id with Accept.
 func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
 	if _, err = m.db.ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
-		return false, doing("note topic", topic, err)
+		return false, mysql.Wrap("note topic", topic, err)
 	}
-	err = m.transact(ctx, "observe topic", func(ctx context.Context, w *writer) error {
+	err = m.pool.Transact(ctx, "observe topic", func(ctx context.Context, w *mysql.Conn) error {
 		var t Topic
-		err := w.queryRow(ctx, sqlTopic+" FOR UPDATE", []any{[]byte(topic)}, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
+		err := w.QueryRow(ctx, sqlTopic+" FOR UPDATE", []any{[]byte(topic)}, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
 		if err != nil {
-			return doing("lock topic", topic, err)
+			return mysql.Wrap("lock topic", topic, err)
 		}
 		if t.ID == id {
 			pending = t.FlushPending
 			return nil
 		}
 		var retired int64
-		if err = w.queryRow(ctx, sqlRetired, []any{retiredName(topic, id)}, &retired); err != nil {
-			return doing("read retired ids of topic", topic, err)
+		if err = w.QueryRow(ctx, sqlRetired, []any{retiredName(topic, id)}, &retired); err != nil {
+			return mysql.Wrap("read retired ids of topic", topic, err)
 		}
 		if retired > 0 {
 			return ErrRetired
@@ -105,29 +107,29 @@ func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32)
 func (m *MySQL) Retired(ctx context.Context, topic, id string) (bool, error) {
 	var n int64
 	err := m.db.QueryRowContext(ctx, sqlRetired, retiredName(topic, id)).Scan(&n)
-	return n > 0, doing("read retired ids of topic", topic, err)
+	return n > 0, mysql.Wrap("read retired ids of topic", topic, err)
 }
 
 // Accept lets a topic's former id count again, as a new source: the next Observe of it has every lane flushed. accepted is false
 // if the id was not retired.
 func (m *MySQL) Accept(ctx context.Context, topic, id string) (accepted bool, err error) {
-	err = m.transact(ctx, "accept topic", func(ctx context.Context, w *writer) error {
-		n, err := w.exec(ctx, sqlUnretire, retiredName(topic, id))
+	err = m.pool.Transact(ctx, "accept topic", func(ctx context.Context, w *mysql.Conn) error {
+		n, err := w.Exec(ctx, sqlUnretire, retiredName(topic, id))
 		accepted = n > 0
-		return doing("accept id of topic", topic, err)
+		return mysql.Wrap("accept id of topic", topic, err)
 	})
 	return accepted, err
 }
 
-func replaceTopic(ctx context.Context, w *writer, topic, oldID, id string, partitions int32) error {
-	if _, err := w.exec(ctx, sqlRetire, retiredName(topic, oldID)); err != nil {
-		return doing("retire id of topic", topic, err)
+func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, partitions int32) error {
+	if _, err := w.Exec(ctx, sqlRetire, retiredName(topic, oldID)); err != nil {
+		return mysql.Wrap("retire id of topic", topic, err)
 	}
-	if _, err := w.exec(ctx, sqlNewTopic, []byte(id), int64(partitions), []byte(topic)); err != nil {
-		return doing("note topic", topic, err)
+	if _, err := w.Exec(ctx, sqlNewTopic, []byte(id), int64(partitions), []byte(topic)); err != nil {
+		return mysql.Wrap("note topic", topic, err)
 	}
-	_, err := w.exec(ctx, sqlFenceOld, otherIDs(topic, id)...)
-	return doing("fence sources of topic", topic, err)
+	_, err := w.Exec(ctx, sqlFenceOld, otherIDs(topic, id)...)
+	return mysql.Wrap("fence sources of topic", topic, err)
 }
 
 func retiredName(topic, id string) []byte { return []byte("retired:" + topic + "/" + id) }
@@ -141,9 +143,9 @@ func otherIDs(topic, id string) []any {
 // Flushed says that every lane was flushed with hold since the topic got this id, and removes what was kept for sources
 // of its former ids that no batch touched for keep. If the topic has yet another id by now, nothing happens.
 func (m *MySQL) Flushed(ctx context.Context, topic, id string, keep time.Duration) error {
-	err := m.transact(ctx, "note flush of topic", func(ctx context.Context, w *writer) error {
-		_, err := w.exec(ctx, sqlFlushed, []byte(topic), []byte(id))
-		return doing("note flush of topic", topic, err)
+	err := m.pool.Transact(ctx, "note flush of topic", func(ctx context.Context, w *mysql.Conn) error {
+		_, err := w.Exec(ctx, sqlFlushed, []byte(topic), []byte(id))
+		return mysql.Wrap("note flush of topic", topic, err)
 	})
 	if err != nil {
 		return err
@@ -157,7 +159,7 @@ func (m *MySQL) Flushed(ctx context.Context, topic, id string, keep time.Duratio
 		return err
 	}
 	for _, source := range old {
-		err = m.transact(ctx, "remove old source", func(ctx context.Context, w *writer) error {
+		err = m.pool.Transact(ctx, "remove old source", func(ctx context.Context, w *mysql.Conn) error {
 			return removeSource(ctx, w, source)
 		})
 		if err != nil {
@@ -170,21 +172,21 @@ func (m *MySQL) Flushed(ctx context.Context, topic, id string, keep time.Duratio
 func (m *MySQL) oldSources(ctx context.Context, topic, id string, keep time.Duration) (sources [][]byte, err error) {
 	rows, err := m.db.QueryContext(ctx, sqlOldSource, append(otherIDs(topic, id), keep.Milliseconds())...)
 	if err != nil {
-		return nil, doing("read old sources of topic", topic, err)
+		return nil, mysql.Wrap("read old sources of topic", topic, err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	for rows.Next() {
 		var source []byte
 		if err = rows.Scan(&source); err != nil {
-			return nil, doing("read old sources of topic", topic, err)
+			return nil, mysql.Wrap("read old sources of topic", topic, err)
 		}
 		sources = append(sources, source)
 	}
-	return sources, doing("read old sources of topic", topic, rows.Err())
+	return sources, mysql.Wrap("read old sources of topic", topic, rows.Err())
 }
 
 // removeSource deletes the position last: as long as it is there, the rest is found again.
-func removeSource(ctx context.Context, w *writer, source []byte) error {
+func removeSource(ctx context.Context, w *mysql.Conn, source []byte) error {
 	for _, text := range []string{
 		"DELETE FROM freshet_displaced WHERE source = ?",
 		"DELETE FROM freshet_displaced_low WHERE source = ?",
@@ -192,8 +194,8 @@ func removeSource(ctx context.Context, w *writer, source []byte) error {
 		"DELETE FROM freshet_lane WHERE source = ?",
 		"DELETE FROM freshet_position WHERE source = ?",
 	} {
-		if _, err := w.exec(ctx, text, source); err != nil {
-			return doing("remove old source", "", err)
+		if _, err := w.Exec(ctx, text, source); err != nil {
+			return mysql.Wrap("remove old source", "", err)
 		}
 	}
 	return nil

@@ -7,9 +7,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -55,17 +56,17 @@ func (c undoingConn) PrepareContext(ctx context.Context, text string) (driver.St
 // TestUndoneTransactionIsNoticed: a transaction that ended unseen has not moved the position, and its rows were committed one
 // by one. The batch must not count as applied.
 func TestUndoneTransactionIsNoticed(t *testing.T) {
-	cfg, err := mysql.ParseDSN(testenv.MySQL(t).NewDatabase(t))
+	cfg, err := gomysql.ParseDSN(testenv.MySQL(t).NewDatabase(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.ClientFoundRows = true
-	connector, err := mysql.NewConnector(cfg)
+	connector, err := gomysql.NewConnector(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var armed atomic.Bool
-	b := newBed(t, replica.Config{Connector: undoing{connector, &armed}, Writers: 1})
+	b := newBed(t, replica.Config{MySQL: mysql.Config{Connector: undoing{connector, &armed}, Writers: 1}})
 	armed.Store(true)
 	res, err := b.Apply(t.Context(), b.batch(b.item(t, 2, 2, "b"), b.item(t, 3, 2, "b")))
 	if err != nil {

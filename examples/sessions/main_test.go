@@ -22,6 +22,7 @@ import (
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
@@ -123,7 +124,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := replica.Open(t.Context(), replica.Config{DSN: o.dsn})
+	db, err := replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: o.dsn}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -100,7 +101,7 @@ func (c childConfig) work(parent io.Writer) error {
 		return err
 	}
 	db, err := replica.Open(ctx, replica.Config{
-		DSN: c.DSN, SessionTimeout: c.Session, LockWait: time.Second, Logger: log, BeforeCommit: func() { failpoint(consumer.PointInApply) },
+		MySQL: mysql.Config{DSN: c.DSN, LockWait: time.Second, Logger: log}, SessionTimeout: c.Session, BeforeCommit: func() { failpoint(consumer.PointInApply) },
 	})
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (c childConfig) work(parent io.Writer) error {
 
 // replays runs replays beside the worker.
 func (c childConfig) replays(ctx context.Context, w *consumer.Worker, set *schemas.Datasets, kafka *kafkalog.Client, log *slog.Logger, failpoint func(string)) error {
-	db, err := replica.Open(ctx, replica.Config{DSN: c.DSN, SessionTimeout: c.Session, LockWait: time.Second, Logger: log})
+	db, err := replica.Open(ctx, replica.Config{MySQL: mysql.Config{DSN: c.DSN, LockWait: time.Second, Logger: log}, SessionTimeout: c.Session})
 	if err != nil {
 		return err
 	}

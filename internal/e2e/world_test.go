@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
@@ -113,7 +114,7 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 	t.Cleanup(func() { w.kafka.DeleteTopic(t, schemas.InvalidationTopic(w.ns)) })
 	w.mustRun("migrate", "up")
 	w.mustRun("migrate", "datasets", "--partitions", "4", "--cleanup", cmp.Or(s.cleanup, "compact"))
-	w.replica, err = replica.Open(t.Context(), replica.Config{DSN: w.dsn})
+	w.replica, err = replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: w.dsn}})
 	if err != nil {
 		t.Fatal(err)
 	}

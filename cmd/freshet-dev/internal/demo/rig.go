@@ -10,13 +10,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
@@ -86,7 +87,7 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 	if err != nil {
 		return err
 	}
-	if r.Replica, err = replica.Open(ctx, replica.Config{Connector: connector, PlainSession: true, ReadConns: 8, Logger: cfg.Logger}); err != nil {
+	if r.Replica, err = replica.Open(ctx, replica.Config{MySQL: mysql.Config{Connector: connector, PlainSession: true, ReadConns: 8, Logger: cfg.Logger}}); err != nil {
 		return err
 	}
 	// The migrations' lock would need a connection that parses times, and this process has the database to itself.
@@ -161,18 +162,18 @@ func NewStackWorker(
 func (w *stackWorker) open(
 	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(consumer.Emitter) consumer.Emitter,
 ) error {
-	dsn, err := mysql.ParseDSN(stack.MySQL.DSN())
+	dsn, err := gomysql.ParseDSN(stack.MySQL.DSN())
 	if err != nil {
 		return fmt.Errorf("parse the stack's DSN: %w", err)
 	}
 	dsn.DialFunc = w.wires.dial
-	dsn.Logger = &mysql.NopLogger{} // severed connections are no news
-	connector, err := mysql.NewConnector(dsn)
+	dsn.Logger = &gomysql.NopLogger{} // severed connections are no news
+	connector, err := gomysql.NewConnector(dsn)
 	if err != nil {
 		return fmt.Errorf("make connector: %w", err)
 	}
 	session := orElse(cfg.Session, DefaultSession)
-	w.replica, err = replica.Open(ctx, replica.Config{Connector: connector, PlainSession: true, SessionTimeout: session, Logger: cfg.Logger})
+	w.replica, err = replica.Open(ctx, replica.Config{MySQL: mysql.Config{Connector: connector, PlainSession: true, Logger: cfg.Logger}, SessionTimeout: session})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/examples/shop"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
@@ -25,7 +26,7 @@ func openReplica(t *testing.T, s *devstack.Stack) (*replica.MySQL, *schemas.Data
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := replica.Open(ctx, replica.Config{Connector: connector, PlainSession: true})
+	m, err := replica.Open(ctx, replica.Config{MySQL: mysql.Config{Connector: connector, PlainSession: true}})
 	if err != nil {
 		t.Fatal(err)
 	}

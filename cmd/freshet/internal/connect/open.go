@@ -12,11 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
@@ -67,31 +66,25 @@ var errNoDSN = errors.New("mysql.dsn is not set; give FRESHET_MYSQL__DSN, --mysq
 
 // Migrations opens the database for migrations, whose lock reads times.
 func Migrations(c config.Config) (*sql.DB, error) {
-	return openTables(c, func(dc *mysql.Config) { dc.ParseTime = true })
+	return openTables(c, mysql.Config{NoReadTimeout: true, ParseTime: true})
 }
 
 // DDL opens the database for changes of tables.
 func DDL(c config.Config) (*sql.DB, error) {
-	return openTables(c, func(*mysql.Config) {})
+	return openTables(c, mysql.Config{NoReadTimeout: true})
 }
 
 // openTables opens the database without a read timeout: a change of a table may take hours.
-func openTables(c config.Config, edit func(*mysql.Config)) (*sql.DB, error) {
-	rc, err := withMySQL(c, replica.Config{})
+func openTables(c config.Config, mc mysql.Config) (*sql.DB, error) {
+	mc, err := withMySQL(c, mc)
 	if err != nil {
 		return nil, err
 	}
-	dc, err := rc.DriverConfig()
+	db, err := mc.OpenDB()
 	if err != nil {
 		return nil, config.UsageError{Err: err}
 	}
-	dc.ReadTimeout = 0
-	edit(dc)
-	connector, err := replica.NewConnector(dc)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
-	}
-	return sql.OpenDB(connector), nil
+	return db, nil
 }
 
 // Replica opens the replica with its pools of connections.
@@ -100,13 +93,11 @@ func Replica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.M
 	if writers == 0 {
 		writers = kafkalog.DefaultWriters
 	}
-	rc, err := withMySQL(c, replica.Config{
-		Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), SessionTimeout: c.Worker.SessionTimeout, Logger: log,
-	})
+	mc, err := withMySQL(c, mysql.Config{Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	return replica.Open(ctx, rc)
+	return replica.Open(ctx, replica.Config{MySQL: mc, SessionTimeout: c.Worker.SessionTimeout})
 }
 
 // Hold returns how long only loads from the primary may fill an entry after its invalidation; negative where every load does.

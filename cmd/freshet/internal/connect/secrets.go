@@ -8,14 +8,14 @@ import (
 	"fmt"
 	"net/url"
 
-	"github.com/go-sql-driver/mysql"
+	gomysql "github.com/go-sql-driver/mysql"
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/livefile"
+	"github.com/freshet/freshet/internal/mysql"
 )
 
 // ClientTLS returns a function that each new connection calls for its TLS configuration, so that replaced files are used without a
@@ -152,11 +152,11 @@ func openLogin(files *livefile.Set, setting, path string, now config.Secret, tak
 }
 
 func takeDSN(text string) (login, string, error) {
-	dc, err := replica.Config{DSN: text}.DriverConfig()
+	dc, err := mysql.Config{DSN: text}.DriverConfig()
 	if err != nil {
 		return login{}, "", err
 	}
-	rest, err := mysql.ParseDSN(text)
+	rest, err := gomysql.ParseDSN(text)
 	if err != nil {
 		return login{}, "", errors.New("the DSN cannot be parsed") // the driver's words may quote the password
 	}
@@ -186,27 +186,27 @@ func takeURL(mode string) func(text string) (login, string, error) {
 	}
 }
 
-// withMySQL adds to rc how the database is reached.
-func withMySQL(c config.Config, rc replica.Config) (replica.Config, error) {
+// withMySQL adds to mc how the database is reached.
+func withMySQL(c config.Config, mc mysql.Config) (mysql.Config, error) {
 	if c.MySQL.DSN == "" {
-		return rc, config.UsageError{Err: errNoDSN}
+		return mc, config.UsageError{Err: errNoDSN}
 	}
-	rc.DSN = c.MySQL.DSN.Reveal()
+	mc.DSN = c.MySQL.DSN.Reveal()
 	if c.MySQL.DSNFile != "" {
 		live, err := openLogin(c.Files(), "mysql.dsn_file", c.MySQL.DSNFile, c.MySQL.DSN, takeDSN)
 		if err != nil {
-			return rc, config.UsageError{Err: err}
+			return mc, config.UsageError{Err: err}
 		}
-		rc.Credentials = credentials(live)
+		mc.Credentials = credentials(live)
 	}
 	if c.MySQL.TLS.Enabled {
 		t, err := ClientTLS(c.Files(), "mysql.tls", c.MySQL.TLS)
 		if err != nil {
-			return rc, config.UsageError{Err: err}
+			return mc, config.UsageError{Err: err}
 		}
-		rc.GetTLS = t
+		mc.GetTLS = t
 	}
-	return rc, nil
+	return mc, nil
 }
 
 // AdminTLS returns the configuration of the admin API's listener, which uses the files as they are at each handshake; nil

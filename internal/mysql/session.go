@@ -1,4 +1,4 @@
-package replica
+package mysql
 
 import (
 	"context"
@@ -7,17 +7,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // strictMode makes the server refuse values that it would otherwise change silently.
 const strictMode = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION"
 
-// setSession sets every session variable that changes what the statements of this package mean. A session inherits them
+// setSession sets every session variable that changes what Freshet's statements mean. A session inherits them
 // from the server's defaults and its init_connect, so no connection may be used without it. The comments select one
 // server: MariaDB reads the first and skips the second, MySQL the other way round. wait_timeout and the lock waits bound
-// how long something takes, not what it means; writers set their own.
+// how long something takes, not what it means; a Conn sets its own.
 const setSession = "SET character_set_client = utf8mb4, character_set_results = utf8mb4, collation_connection = utf8mb4_bin," +
 	" sql_mode = '" + strictMode + "', time_zone = '+00:00', autocommit = 1, completion_type = 'NO_CHAIN'," +
 	" sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0, sql_auto_is_null = 0, unique_checks = 1" +
@@ -50,7 +48,7 @@ func sessionValues() []sessionValue {
 	}
 }
 
-// SessionError is returned by a connector of NewConnector when the server, or a proxy before it, does not keep a session
+// SessionError is returned when a server, or a proxy before it, does not keep a session
 // variable at the value that Freshet's statements depend on.
 type SessionError struct {
 	// Variable is the session variable; Have is its value and Want the value it must have.
@@ -60,7 +58,7 @@ type SessionError struct {
 // Error states the variable and how to fix it.
 func (e *SessionError) Error() string {
 	if e.Variable == "timestamp" {
-		return "session variable timestamp is set, so the session's clock stands still; remove it from init_connect"
+		return "session variable timestamp is set, so the session's clock is stopped; remove it from init_connect"
 	}
 	return fmt.Sprintf("session variable %s is %q and cannot be set to %q; correct init_connect, or the proxy between Freshet and the server",
 		e.Variable, e.Have, e.Want)
@@ -69,22 +67,11 @@ func (e *SessionError) Error() string {
 // sessionConnector makes connections that have the session variables of setSession.
 type sessionConnector struct{ driver.Connector }
 
-// NewConnector returns a connector for the database of cfg. Each connection that it makes has the session variables that
-// Freshet's statements depend on, whatever the server's defaults are; Connect returns a *SessionError when one of them
-// cannot be set. It is safe for concurrent use.
-func NewConnector(cfg *mysql.Config) (driver.Connector, error) {
-	c, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("make connector: %w", err)
-	}
-	return sessionConnector{c}, nil
-}
-
 // Connect opens a connection, sets its session variables and verifies them.
 func (s sessionConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := s.Connector.Connect(ctx)
 	if err != nil {
-		return nil, err // database/sql and classify look at it as it is
+		return nil, err // database/sql and Classify look at it unchanged
 	}
 	if err := prepareSession(ctx, conn); err != nil {
 		_ = conn.Close() // the first error says more
@@ -100,11 +87,11 @@ func prepareSession(ctx context.Context, conn driver.Conn) error {
 		return errors.New("set session variables: the driver's connection runs no plain statements; use github.com/go-sql-driver/mysql")
 	}
 	if _, err := exec.ExecContext(ctx, setSession, nil); err != nil {
-		return doing("set session variables", "", err)
+		return Wrap("set session variables", "", err)
 	}
 	rows, err := query.QueryContext(ctx, readSession, nil)
 	if err != nil {
-		return doing("read session variables", "", err)
+		return Wrap("read session variables", "", err)
 	}
 	defer rows.Close()
 	want := sessionValues()
@@ -113,7 +100,7 @@ func prepareSession(ctx context.Context, conn driver.Conn) error {
 		return fmt.Errorf("read session variables: the server returned %d of %d columns", n, len(want))
 	}
 	if err := rows.Next(have); err != nil {
-		return doing("read session variables", "", err)
+		return Wrap("read session variables", "", err)
 	}
 	for i, v := range want {
 		if got := textOf(have[i]); !sameWords(got, v.want) {

@@ -1,4 +1,4 @@
-package replica
+package mysql
 
 import (
 	"context"
@@ -11,35 +11,35 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// class says what to do about an error.
-type class uint8
+// Class is what to do about an error.
+type Class uint8
 
 const (
-	// classInfrastructure: roll back and return the error to the caller, who tries again later.
-	classInfrastructure class = iota
-	// classConflict: another transaction was in the way; the whole transaction again, at once.
-	classConflict
-	// classConnection: the connection is gone and with it the transaction; what became of it is unknown.
-	classConnection
-	// classPoison: one of the statement's rows can never be stored; find it.
-	classPoison
-	// classDataset: the table is not what the dataset says.
-	classDataset
-	// classUnknown: a number of the server that is not listed. On a replica table the row's or the table's: see doubt.
-	classUnknown
+	// ClassInfrastructure: roll back and return the error to the caller, who tries again later.
+	ClassInfrastructure Class = iota
+	// ClassConflict: another transaction was in the way; the whole transaction again, at once.
+	ClassConflict
+	// ClassConnection: the connection is gone and with it the transaction; what became of it is unknown.
+	ClassConnection
+	// ClassPoison: one of the statement's rows can never be stored; find it.
+	ClassPoison
+	// ClassDataset: the table is not what the dataset says.
+	ClassDataset
+	// ClassUnknown: a number of the server that is not listed. On a replica table the row's or the table's: the caller finds out which.
+	ClassUnknown
 )
 
-// classOf is the one table of MySQL's error numbers. The texts are never looked at: they hold values.
-func classOf(number uint16) class {
+// classOf is the one table of MySQL's error numbers. The texts are never looked at, because they hold values.
+func classOf(number uint16) Class {
 	switch number {
 	case 1213, // deadlock: the server rolled back everything
 		1205, // lock wait: the server rolled back the statement only
 		3572, // NOWAIT
 		1020: // record changed since last read
-		return classConflict
+		return ClassConflict
 	case 1927, // killed (MariaDB)
 		4031: // idle for too long (MySQL)
-		return classConnection
+		return ClassConnection
 	case 1048, // NULL in a NOT NULL column
 		1062, // a second unique key
 		1264, // out of range
@@ -51,19 +51,19 @@ func classOf(number uint16) class {
 		3140, // invalid JSON
 		3819, // CHECK (MySQL)
 		4025: // CHECK (MariaDB)
-		return classPoison
+		return ClassPoison
 	case 1054, // unknown column
 		1064,       // syntax
 		1136,       // number of columns
 		1146,       // no such table
 		1390,       // too many placeholders
 		1451, 1452: // foreign key: order between records is not promised
-		return classDataset
+		return ClassDataset
 	}
 	if isInfrastructure(number) {
-		return classInfrastructure
+		return ClassInfrastructure
 	}
-	return classUnknown
+	return ClassUnknown
 }
 
 // isInfrastructure reports whether an error is the server's, the account's or the connection's: it must never become a dead
@@ -86,23 +86,19 @@ func isInfrastructure(number uint16) bool {
 	return number >= 2000 && number < 3000 // of clients, which proxies pass on
 }
 
-// isRefusal reports whether the server refused a statement for what it was to store, perhaps.
-func isRefusal(err error) bool {
-	c := classify(err)
-	return c == classPoison || c == classUnknown
+// IsRefusal reports whether the server refused a statement for what it was to store, perhaps.
+func IsRefusal(err error) bool {
+	c := Classify(err)
+	return c == ClassPoison || c == ClassUnknown
 }
 
-// errUndone is returned when the server has ended a transaction without an error, errUnmoved when it found no position to
-// move where there was one. Either way the transaction is begun again.
-var (
-	errUndone  = errors.New("the server ended the transaction without an error")
-	errUnmoved = errors.New("the position changed while it was being moved")
-)
+// ErrConflict is wrapped by the errors of functions that want their transaction begun again.
+var ErrConflict = errors.New("the transaction must begin again")
 
-// classify classes an error of a statement on a replica table.
-func classify(err error) class {
-	if errors.Is(err, errUndone) || errors.Is(err, errUnmoved) {
-		return classConflict
+// Classify returns the class of an error of a statement on a replica table.
+func Classify(err error) Class {
+	if errors.Is(err, ErrConflict) {
+		return ClassConflict
 	}
 	if n, ok := Errno(err); ok {
 		return classOf(n)
@@ -110,25 +106,25 @@ func classify(err error) class {
 	var netErr net.Error
 	switch {
 	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone), errors.As(err, &netErr):
-		return classConnection
+		return ClassConnection
 	}
-	return classInfrastructure
+	return ClassInfrastructure
 }
 
 // classifyOwn classes an error of a statement on Freshet's own tables. There a duplicate is a race of ours, and nothing
 // is ever a record's or a dataset's fault.
-func classifyOwn(err error) class {
-	c := classify(err)
+func classifyOwn(err error) Class {
+	c := Classify(err)
 	if n, _ := Errno(err); n == 1062 {
-		return classConflict
+		return ClassConflict
 	}
-	if c == classPoison || c == classDataset || c == classUnknown {
-		return classInfrastructure
+	if c == ClassPoison || c == ClassDataset || c == ClassUnknown {
+		return ClassInfrastructure
 	}
 	return c
 }
 
-// Errno gives the server's error number, if err came from the server.
+// Errno returns the server's error number if err came from the server.
 func Errno(err error) (uint16, bool) {
 	var my *mysql.MySQLError
 	if errors.As(err, &my) {
@@ -153,8 +149,8 @@ func (e *serverError) Error() string { return ErrnoText(e.number) }
 
 func (e *serverError) Unwrap() error { return e.err }
 
-// doing says at what an error came, without the server's text. table may be empty. nil stays nil.
-func doing(what, table string, err error) error {
+// Wrap adds to an error what was being done, and the table unless it is empty, and hides the server's text. It returns nil for nil.
+func Wrap(what, table string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -169,7 +165,7 @@ func doing(what, table string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// ended says whether ctx, not the database, ended an operation.
+// ended reports whether ctx, not the database, ended an operation.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

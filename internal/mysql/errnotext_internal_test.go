@@ -1,4 +1,4 @@
-package replica
+package mysql
 
 import (
 	"strings"
@@ -14,7 +14,7 @@ func TestServerErrorsHaveWords(t *testing.T) {
 		1364: "default", 1267: "collation", 3024: "max_execution_time", 1969: "max_statement_time", 1526: "partition", 1146: "freshet migrate",
 		1045: "access denied", 1290: "read-only", 1049: "DSN",
 	} {
-		err := doing("write row", "items", &mysql.MySQLError{Number: number, Message: "secret"})
+		err := Wrap("write row", "items", &mysql.MySQLError{Number: number, Message: "secret"})
 		if text := err.Error(); !strings.Contains(text, want) || strings.Contains(text, "secret") {
 			t.Errorf("%d: %q does not contain %q", number, text, want)
 		}
@@ -25,7 +25,7 @@ func TestServerErrorsHaveWords(t *testing.T) {
 	if got := ErrnoText(9999); got != "mysql error 9999" {
 		t.Errorf("an unknown number: %q", got)
 	}
-	if classify(&mysql.MySQLError{Number: 4031}) != classConnection {
+	if Classify(&mysql.MySQLError{Number: 4031}) != ClassConnection {
 		t.Error("a connection that the server ended is not taken for one")
 	}
 }
