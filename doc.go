@@ -10,7 +10,7 @@
 // each node's local entry. At every tier the greater version wins. So a late, repeated, reordered or replayed event is a
 // no-op.
 //
-// # The way of a change
+// # The path of a change
 //
 //	producer        Publish: check against the dataset's schema, encode, append to the dataset's topic
 //	consumer        Worker: fetch, decode, check, keep the newest version of each record of the batch
@@ -20,14 +20,14 @@
 //	invalidation    Node: every process that caches follows the lane and drops what became stale
 //	invalidation    Cache: Get looks in the local tier, then the shared tier, then asks the loader
 //
-// # The rooms
+// # The packages
 //
-//	schemas         events, datasets, the CloudEvents codec, validation: the words that everybody shares
+//	schemas         events, datasets, the CloudEvents codec, validation: shared by all other packages
 //	consistency     a sampler that compares what readers get with the replica, beside all this
 //	migrations      Freshet's own tables
-//	internal        Kafka's wire (kafkalog), retry, configuration, metrics, and the servers for dev and tests
+//	internal        Kafka (kafkalog), retry, and the servers for tests
 //	cmd/freshet     the binary for servers and operators; the only place that knows all packages
 //	cmd/freshet-dev the demo, with embedded servers
 //
-// The packages that a service imports are producer, invalidation and schemas.
+// The packages that a service imports are producer, invalidation and schemas. docs/design.md has the design and a map of all packages.
 package freshet

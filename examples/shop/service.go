@@ -32,7 +32,7 @@ type Row struct {
 	Body    []byte
 }
 
-// Publish says what the record of user 42 has become. The token is for those who read their own writes.
+// Publish publishes the new state of user 42. The token is for readers that must see this change.
 func (s *Service) Publish(ctx context.Context, row Row) (schemas.Token, error) {
 	datasets, err := schemas.LoadDatasets(os.DirFS("datasets"))
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Service) Publish(ctx context.Context, row Row) (schemas.Token, error) {
 	return tok, nil
 }
 
-// Read returns user 42 as it is after what the token stands for. A real service keeps its node and its caches for as long as it runs.
+// Read returns user 42, at least as new as the change of the token. A real service keeps its node and its caches as long as it runs.
 func (s *Service) Read(ctx context.Context, tok schemas.Token) (User, error) {
 	datasets, err := schemas.LoadDatasets(os.DirFS("datasets"))
 	if err != nil {
