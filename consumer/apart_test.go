@@ -13,7 +13,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// What holds up one dataset must not hold up the others, although there are fewer writers than partitions.
+// What blocks one dataset must not block the others, although there are fewer writers than partitions.
 
 func TestRefusedDatasetLetsGoOfItsWriter(t *testing.T) {
 	b := newBed(t, servers{})
@@ -31,7 +31,7 @@ func TestRefusedDatasetLetsGoOfItsWriter(t *testing.T) {
 	b.awaitDone("items")
 	awaitReady(t, w)
 	if n := b.count("freshet_dead_letter"); n != 0 {
-		t.Errorf("%d dead letters of an error that is nobody's", n)
+		t.Errorf("%d dead letters of an error of no row", n)
 	}
 }
 
@@ -139,7 +139,7 @@ func (e *waitingEmitter) Emit(ctx context.Context, n int, root string, start int
 	return e.Emitter.Emit(ctx, n, root, start, em)
 }
 
-// A lane that does not answer when a watermark is moved holds up the commit of that partition alone.
+// A lane that does not answer when a watermark is moved blocks the commit of that partition alone.
 func TestWaitingWatermarkLeavesOtherCommitsAlone(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})

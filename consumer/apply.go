@@ -191,8 +191,8 @@ func (h *handler) awaitLanes(ctx context.Context, p *partition) error {
 	return h.awaitSection(ctx, p)
 }
 
-// awaitSection lets a transaction begin only if every lane was told of the dataset's cache section: the nodes of a former one
-// would not hear of what it makes stale under their names. The transaction then holds the database to it.
+// awaitSection lets a transaction begin only if every lane was notified of the dataset's cache section: the nodes of an earlier one
+// would not learn of what it makes stale under their names. The transaction then holds the database to it.
 func (h *handler) awaitSection(ctx context.Context, p *partition) error {
 	if p.dataset == nil {
 		return nil

@@ -96,7 +96,7 @@ func newBed(t *testing.T, s servers) *bed {
 	return b
 }
 
-// declare gives the datasets with another cache key of items, as a later release of a program might have it.
+// declare returns the datasets with another cache key of items, as a later release of a program might have it.
 func (b *bed) declare(suffix string) *schemas.Datasets {
 	b.t.Helper()
 	topic := map[string]string{}
@@ -141,7 +141,7 @@ type worker struct {
 	*consumer.Worker
 
 	replica *replica.MySQL
-	// stop ends it and waits for it; kill does not wait: something may hold it up for good.
+	// stop ends it and waits for it; kill does not wait: something may block it.
 	stop, kill func()
 }
 

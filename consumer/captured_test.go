@@ -62,7 +62,7 @@ func TestWhatPrecedesATruncateIsAppliedFirst(t *testing.T) {
 	}
 	w.stop()
 
-	// The operator marks the rows, and goes on.
+	// The operator marks the rows, and continues.
 	b.exec("UPDATE items SET _deleted = 1, _version = ?, name = NULL, n = NULL WHERE _version < ?", at+1, at+1)
 	set := b.datasets
 	d, _ := set.Get("items")

@@ -25,7 +25,7 @@ const (
 	// DefaultProbeInterval is how often a paused dataset is tried again.
 	DefaultProbeInterval = 5 * time.Second
 	// DefaultPauseAfter is how long MySQL may refuse a dataset's batch with one and the same error before the dataset is
-	// set aside.
+	// paused.
 	DefaultPauseAfter = time.Minute
 	// PurgeInterval is how often old displaced names are removed.
 	PurgeInterval = time.Minute
@@ -49,7 +49,7 @@ type Config struct {
 	Replica Replica
 	// Topics remembers the identity of topics.
 	Topics TopicLog
-	// Emitter writes the lanes; nil only when no dataset has a cache section. With one all the same, the lanes are told of sections that were
+	// Emitter writes the lanes; nil only when no dataset has a cache section. With one all the same, the lanes are notified of sections that were
 	// removed.
 	Emitter Emitter
 	// Lanes remembers what the lanes were told; nil only together with Emitter.
@@ -71,7 +71,7 @@ type Config struct {
 	Outbox Outbox
 	// Pauses are the pauses that hold for all workers; nil: there are none, and storms of dead letters pause nothing.
 	Pauses PauseLog
-	// Restarts are decisions where partitions that stand still go on; nil: they stand still until the worker is restarted
+	// Restarts are decisions where stopped partitions continue; nil: they stay stopped until the worker is restarted
 	// with another position.
 	Restarts RestartLog
 	// DeadTopics copies each dead letter to the topic DeadTopic(its topic), which must exist: no offset is committed
@@ -99,7 +99,7 @@ type Config struct {
 	// DefaultPauseAfter. A paused dataset lets go of its writer, so that the others flow, and is tried again every
 	// ProbeInterval.
 	PauseAfter time.Duration
-	// Changed, if not nil, is told of the changes of each committed batch, before they are emitted; key gives the key of
+	// Changed, if not nil, is notified of the changes of each committed batch, before they are emitted; key returns the key of
 	// each and may be called until Changed returns, which it should soon. Called concurrently.
 	Changed func(d *schemas.Dataset, n int, key func(i int) string)
 	// Failpoint, if not nil, is called at the named points of a batch's way; fault tests stop the process there. It is

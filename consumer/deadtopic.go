@@ -26,7 +26,7 @@ const maxUncopied = 4
 type copies struct {
 	mu      sync.Mutex // guards what follows
 	waiting []letterCopies
-	changed chan struct{} // closed and made anew when waiting gets shorter
+	changed chan struct{} // closed and recreated when waiting gets shorter
 }
 
 // letterCopies are those of one batch.
@@ -166,7 +166,7 @@ func stripped(rec schemas.Record) schemas.Record {
 	return out
 }
 
-// copyLetters copies letters until ctx ends. Partitions do not wait for each other, so that a missing dead topic holds up
+// copyLetters copies letters until ctx ends. Partitions do not wait for each other, so that a missing dead topic blocks
 // its own dataset only.
 func (c *copier) copyLetters(ctx context.Context) error {
 	var all sync.WaitGroup

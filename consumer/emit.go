@@ -71,7 +71,7 @@ func (em *emitter) emitPrepared(ctx context.Context, a *applied) error {
 	return nil
 }
 
-// emitter tells the lanes what batches made stale, and repairs lanes that lost it. Every partition's work is under its lock.
+// emitter notifies the lanes of what batches made stale, and repairs lanes that lost it. Every partition's work is under its lock.
 type emitter struct {
 	*core
 
@@ -131,7 +131,7 @@ func (c *core) unlink(ctx context.Context, pr *prepared) error {
 }
 
 // addDisplaced adds the names that MySQL alone knows. They are read with a statement of its own after the commit: a
-// former owner may have noted them.
+// previous owner may have noted them.
 func (c *core) addDisplaced(ctx context.Context, p *partition, pr *prepared, from, to int64) error {
 	if !pr.displaced || to < from {
 		return nil
@@ -181,7 +181,7 @@ func (em *emitter) emitUntilDone(ctx context.Context, p *partition, n int, e lan
 	return err
 }
 
-// Settle says what may be committed to Kafka: what every lane acknowledged. A lane that had nothing to tell gets its
+// Settle returns what may be committed to Kafka: what every lane acknowledged. A lane without an emission gets its
 // watermark moved first. Before the lanes were checked for the first time nothing is known of what they acknowledged.
 // Partitions that are not done with within settleBound, or when ctx ends, wait for the next call; in a map each comes first
 // now and then.
@@ -212,11 +212,11 @@ func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64)
 	return out, nil
 }
 
-// settleBound bounds one call of Settle, so that a lane that does not answer holds up the commits of the partitions that
+// settleBound bounds one call of Settle, so that a lane that does not answer blocks the commits of the partitions that
 // need nothing of it only so long.
 const settleBound = 2 * time.Second
 
-// settleWait bounds how long one partition's emission may hold up the commits of the others.
+// settleWait bounds how long one partition's emission may block the commits of the others.
 const settleWait = 250 * time.Millisecond
 
 func (em *emitter) settle(ctx context.Context, p *partition, next int64) (int64, error) {

@@ -99,7 +99,7 @@ func (s *sights) reasons() (out []string) {
 	return out
 }
 
-// foreignOnly gives the number of foreign records by dataset.
+// foreignOnly returns the number of foreign records by dataset.
 func (s *sights) foreignOnly() map[string]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *sights) foreignOnly() map[string]uint64 {
 	return out
 }
 
-// forget begins anew with the next assignment.
+// forget begins again with the next assignment.
 func (s *sights) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

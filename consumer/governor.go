@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// DefaultMaxKeyRate is how many keys a second a worker emits into one lane before it tells them by less.
+	// DefaultMaxKeyRate is how many keys a second a worker emits into one lane before something shorter stands for them.
 	DefaultMaxKeyRate = 100_000
 	// burstSeconds is how much of the rate may come at once.
 	burstSeconds = 10
@@ -18,10 +18,10 @@ const (
 	flushEvery = time.Second
 )
 
-// governor bounds the keys that are emitted into one lane: a token bucket. What is beyond it is told by less: by a stamp of
-// the dataset's common tag, which every entry of the dataset carries, or else by a flush of the whole lane. Either covers
+// governor bounds the keys that are emitted into one lane: a token bucket. Beyond it something shorter stands for them: a stamp of
+// the dataset's common tag, which every entry of the dataset carries, or else a flush of the whole lane. Either covers
 // everything that was applied before it, and costs Redis one short script and nodes one message, however many keys it
-// stands for. Tokens go on coming meanwhile, so nothing is slower than the rate.
+// stands for. Tokens continue coming meanwhile, so nothing is slower than the rate.
 //
 // A stamp of a change's other tags cannot stand for its keys: which of those an entry has is its loader's choice.
 type governor struct {
@@ -38,7 +38,7 @@ type governor struct {
 // means is when something that covers many keys was sent last, and the newest sending that the lane acknowledged; 0: never.
 type means struct{ sent, covers time.Duration }
 
-// verdict says how the keys of a batch are told.
+// verdict is how the keys of a batch are emitted.
 type verdict int
 
 const (
@@ -68,7 +68,7 @@ func (g *governor) take(n int, now time.Duration) bool {
 	return true
 }
 
-// govern says how keys of a batch of d that was applied at the time applied are told to lane v; d is nil for other writers'
+// govern decides how keys of a batch of d, applied at the time applied, are emitted to lane v; d is nil for other writers'
 // invalidations.
 func (l *lanes) govern(ctx context.Context, v *laneView, d *schemas.Dataset, keys int, applied time.Duration) (verdict, error) {
 	if keys == 0 {
@@ -139,8 +139,8 @@ func (v *laneView) acknowledged(ctx context.Context, d *schemas.Dataset, sent ti
 	return nil
 }
 
-// carriesCommon says whether every entry of d in lane v carries the common tag: the lane must be agreed about our
-// declaration. Entries from before that are of an older root; whoever agrees about another declaration later comes with a
+// carriesCommon reports whether every entry of d in lane v carries the common tag: the lane must be agreed about our
+// declaration. Entries from before that are of an older root; the process that agrees about another declaration later comes with a
 // new one, and a hold.
 func (l *lanes) carriesCommon(ctx context.Context, v *laneView, d *schemas.Dataset) (carried bool, err error) {
 	const what = "redis: read what a lane is agreed about"

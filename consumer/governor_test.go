@@ -13,7 +13,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// declareCommon gives the datasets again; those of items carry a common tag, those of others do not.
+// declareCommon returns the datasets again; those of items carry a common tag, those of others do not.
 func (b *bed) declareCommon() *schemas.Datasets {
 	b.t.Helper()
 	files := fstest.MapFS{"s.json": {Data: []byte(itemSchema)}}
@@ -32,7 +32,7 @@ func (b *bed) declareCommon() *schemas.Datasets {
 	return set
 }
 
-// reader is a node's cache of one dataset. Its loader reads the replica and says that it is no primary unless it must.
+// reader is a node's cache of one dataset. Its loader reads the replica and reports that it is no primary unless it must.
 type reader struct {
 	*invalidation.Cache[int64]
 
@@ -56,7 +56,7 @@ func (b *bed) reader(node *invalidation.Node, dataset string, tags ...string) *r
 	return &reader{Cache: c, b: b, node: node, dataset: dataset}
 }
 
-// all reads n records that must have that version, and says how many loads it took.
+// all reads n records that must have that version, and reports how many loads it took.
 func (r *reader) all(n int, version int64) (loads uint64) {
 	r.b.t.Helper()
 	before := r.Stats().Loads
@@ -147,7 +147,7 @@ func TestCommonTagThatTheLaneDoesNotKnow(t *testing.T) {
 	b.migrate(b.datasets)
 	w := b.start(func(c *consumer.Config, _ *replica.Config) {
 		c.MaxKeyRate = 1
-		c.CheckInterval = time.Hour // it does not mend the lane's hash
+		c.CheckInterval = time.Hour // it does not fix the lane's hash
 	})
 	awaitReady(t, w)
 	b.put("items", "first", 1)

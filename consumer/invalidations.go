@@ -64,7 +64,7 @@ func (r *relay) addLost(l kafkalog.Loss) {
 	r.lostNames = append(r.lostNames, l)
 }
 
-// keepInvalidations goes on after a loss of records that named invalidations: nobody knows what they named, so every
+// keepInvalidations continues after a loss of records that named invalidations: it is not known what they named, so every
 // entry is invalidated.
 func (r *relay) keepInvalidations(ctx context.Context) {
 	r.mu.Lock()

@@ -26,7 +26,7 @@ func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		lose func(t *testing.T, b *bed)
-		// again says that keys are emitted again; root that the lane has a new one.
+		// again reports that keys are emitted again; root that the lane has a new one.
 		again, root bool
 	}{
 		{"everything", func(t *testing.T, b *bed) { // the namespace's share of a FLUSHALL
@@ -72,7 +72,7 @@ func TestLostLaneStateIsFoundAndRepaired(t *testing.T) {
 	}
 }
 
-// A lane is lost, and what would have to be emitted again cannot be any more. One flush of the lane mends it; what is
+// A lane is lost, and what would have to be emitted again cannot be any more. One flush of the lane fixes it; what is
 // within the window is emitted again, and it ends.
 func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
 	t.Parallel()
@@ -125,14 +125,14 @@ func TestWhatCannotBeEmittedAgainFlushesTheLane(t *testing.T) {
 				b.awaitDone("items")
 				b.awaitDone("others")
 				if b.root() != first || flushes > 2 {
-					t.Errorf("the lane goes on being flushed: %d flushes, then %d", flushes, w.Stats().LaneFlushes)
+					t.Errorf("the lane continues being flushed: %d flushes, then %d", flushes, w.Stats().LaneFlushes)
 				}
 			})
 		}
 	}
 }
 
-// A lane is lost, and Kafka dropped records that a new root would have to begin with, as size-based retention does. Nobody
+// A lane is lost, and Kafka dropped records that a new root would have to begin with, as size-based retention does. No one
 // can say what they invalidated: the lane gets a root with hold. What is older than the window needs none.
 func TestRootThatCannotBeginWhereItMust(t *testing.T) {
 	t.Parallel()
@@ -180,7 +180,7 @@ func TestRootThatCannotBeginWhereItMust(t *testing.T) {
 			b.put("items", "last", 1)
 			b.awaitDone("items")
 			if b.root() != root {
-				t.Error("the lane goes on being flushed")
+				t.Error("the lane continues being flushed")
 			}
 		})
 	}
@@ -243,7 +243,7 @@ func (b *bed) truncate(dataset string, before int64) {
 }
 
 // Other programs' hashes of cache sections: a worker that differs from the registered ones writes nothing of that
-// dataset, and goes on by itself when they agree.
+// dataset, and continues by itself when they agree.
 func TestAnotherCacheHashPausesTheDatasetOnly(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -269,7 +269,7 @@ func TestAnotherCacheHashPausesTheDatasetOnly(t *testing.T) {
 }
 
 // A worker whose declaration lost its cache section writes nothing of that dataset while the database still knows one. Once
-// somebody says that the section may go, it flows, and the lanes tell nodes that still have it.
+// an operator decides that the section may go, it flows, and the lanes tell nodes that still have it.
 func TestCacheSectionThatIsGonePausesTheDatasetOnly(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -284,7 +284,7 @@ func TestCacheSectionThatIsGonePausesTheDatasetOnly(t *testing.T) {
 	b.awaitDone("items")
 	awaitReason(t, w, "dataset others is paused", "cache section", "freshet migrate datasets --drop-cache others")
 	if v := b.version(t.Context(), "others", "k0"); v != 1 {
-		t.Errorf("others k0 has version %d: nobody tells the nodes of it", v)
+		t.Errorf("others k0 has version %d: the nodes are not notified of it", v)
 	}
 	root := b.root()
 	if ddl, err := replica.Migrate(t.Context(), b.db, bare.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// noSection is noted in a lane for a dataset whose cache section was removed. It is nobody's hash, so nodes that still have
+// noSection is noted in a lane for a dataset whose cache section was removed. No dataset has this hash, so nodes that still have
 // the section do not cache the dataset.
 const noSection = "-"
 
@@ -46,7 +46,7 @@ type laneView struct {
 	governor *governor
 }
 
-// carries says whether the lane, as it last said, has d's cache section.
+// carries reports whether the lane had d's cache section when it was last read.
 func (v *laneView) carries(d *schemas.Dataset) bool {
 	sections := v.sections.Load()
 	return sections != nil && (*sections)[d.Name] == d.CacheHash()
@@ -91,7 +91,7 @@ func (l *lanes) adoptLane(ctx context.Context, v *laneView) error {
 		}
 		req.HoldMillis = l.cfg.Hold.Milliseconds()
 	} else if l.cfg.Hold > 0 {
-		// A worker of the former section noted the names of old rows under its templates: to emit its work again does not
+		// A worker of the previous section noted the names of old rows under its templates: to emit its work again does not
 		// cover ours, and loads may lack that work yet.
 		changed, err := l.cfg.Hashes.HashChanged(ctx, l.cfg.Hold)
 		if err != nil {

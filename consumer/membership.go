@@ -20,7 +20,7 @@ type membership struct {
 	committed map[string]map[int32]int64
 }
 
-// bind compares what the database belongs to, and reports whether it is another one than the group was told of.
+// bind compares what the database belongs to, and reports whether it is another one than the group was notified of.
 func (m *membership) bind(ctx context.Context) (moved bool, err error) {
 	if m.cfg.Binding == nil {
 		return false, nil

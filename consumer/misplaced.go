@@ -10,7 +10,7 @@ import (
 )
 
 // countMisplaced counts the records of a batch that the producer would have put into another partition. Capture tools have
-// partitioners of their own: nobody looks for a record of their topics in one partition only.
+// partitioners of their own, so searches never rely on one partition of their topics.
 func (p *partition) countMisplaced(b *kafkalog.Batch) (n int, first int64) {
 	if p.dataset == nil || p.dataset.Format != schemas.FormatCloudEvents || p.partitions < 1 {
 		return 0, 0

@@ -18,13 +18,13 @@ type partition struct {
 	// partitions is the topic's number of partitions.
 	partitions int32
 	decoder    *cdc.Decoder
-	// unfit says why nothing of this partition can be applied; nil in all but one case.
+	// unfit is why nothing of this partition can be applied; nil in all but one case.
 	unfit error
 	// unnamed: an event had properties that the schema does not have.
 	unnamed atomic.Bool
 	// retired: unfit, until an operator accepts the topic's id.
 	retired bool
-	// restarted: somebody's decision to go on elsewhere was carried out. Only the watch uses it.
+	// restarted: an operator's decision where to continue was carried out. Only the watch uses it.
 	restarted bool
 	// generation is the group's, which took this partition under fence.
 	generation int32
@@ -42,7 +42,7 @@ type partition struct {
 	readyOnce sync.Once
 
 	copies  copies
-	copying atomic.Bool // somebody is at it
+	copying atomic.Bool // a goroutine copies them
 
 	lock laneLock // guards all that follows
 	// read is the end of the contiguous prefix whose emission returned.
@@ -54,7 +54,7 @@ type partition struct {
 	lanes   []laneState
 }
 
-// cached says whether the partition's records are told to the lanes.
+// cached reports whether the partition's records are emitted to the lanes.
 func (p *partition) cached() bool { return p.dataset == nil || p.dataset.Cache != nil }
 
 // laneState is what one partition knows of one lane.
@@ -78,10 +78,10 @@ func (l laneLock) acquire(ctx context.Context) error {
 
 func (l laneLock) release() { <-l }
 
-// ended says whether the generation that gave this partition is over.
+// ended reports whether the generation that gave this partition is over.
 func (p *partition) ended() bool { return closed(p.over) }
 
-// whileOwned gives a context that ends with ctx or with the generation of these partitions.
+// whileOwned returns a context that ends with ctx or with the generation of these partitions.
 func whileOwned(ctx context.Context, parts []*partition) (owned context.Context, stop func()) {
 	owned, cancel := context.WithCancel(ctx)
 	if len(parts) == 0 {

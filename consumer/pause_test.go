@@ -12,7 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// A dataset whose table cannot be written stands aside and goes on by itself when it can; with a single writer the
+// A dataset whose table cannot be written stands aside and continues by itself when it can; with a single writer the
 // others flow meanwhile.
 func TestBrokenTableStandsAside(t *testing.T) {
 	t.Parallel()
@@ -20,7 +20,7 @@ func TestBrokenTableStandsAside(t *testing.T) {
 		{"a column is missing", "ALTER TABLE items DROP COLUMN n", "ALTER TABLE items ADD COLUMN n BIGINT NULL", "mysql error 1054"},
 		{"the table is missing", "RENAME TABLE items TO away", "RENAME TABLE away TO items", "mysql error 1146"},
 		{
-			"the server refuses it in a way that nobody has a rule for",
+			"the server refuses it in a way that no one has a rule for",
 			"CREATE TRIGGER refuse BEFORE INSERT ON items FOR EACH ROW SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1114",
 			"DROP TRIGGER refuse", "mysql error 1114",
 		},
@@ -49,7 +49,7 @@ func TestBrokenTableStandsAside(t *testing.T) {
 	}
 }
 
-// A partition that was set aside is tried again although another one of its topic, which came later, goes on already.
+// A partition that was paused is tried again although another one of its topic, which came later, continues already.
 func TestEveryPartitionIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -68,7 +68,7 @@ func TestEveryPartitionIsTriedAgain(t *testing.T) {
 	awaitReady(t, w)
 }
 
-// What only an inspection finds holds back its dataset alone, also when the worker starts with it.
+// What only an inspection finds delays its dataset alone, also when the worker starts with it.
 func TestUnfitTableAtStart(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -119,7 +119,7 @@ func TestReadinessForgetsWhatIsNotOwned(t *testing.T) {
 	awaitReady(t, second)
 }
 
-// A pause whose batch is gone from the log ends by itself, although no next batch reports that the partition goes on.
+// A pause whose batch is gone from the log ends by itself, although no next batch reports that the partition continues.
 func TestPauseWithoutANextBatchEnds(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})

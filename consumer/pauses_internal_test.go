@@ -9,7 +9,7 @@ import (
 )
 
 // A batch that was under way when its generation ended may find its dataset broken only then: another worker has the
-// partition, and nobody here would ever take the pause back.
+// partition, and no one here would ever take the pause back.
 func TestPauseOfWhatIsNotOwned(t *testing.T) {
 	t.Parallel()
 	c := newCore(Config{Logger: slog.New(slog.DiscardHandler)})

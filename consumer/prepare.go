@@ -91,7 +91,7 @@ func (p *prepared) split(lanes int) [][]lane.Item {
 	return out
 }
 
-// tagNames gives the tags in a fixed order.
+// tagNames returns the tags in a fixed order.
 func (p *prepared) tagNames() []string { return slices.Sorted(maps.Keys(p.tags)) }
 
 // name adds the names that an event's state has beside its key. None of them has a version.

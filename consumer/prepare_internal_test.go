@@ -55,7 +55,7 @@ func (g given) record(d *schemas.Dataset, offset int64) (schemas.Record, error) 
 	return rec, err
 }
 
-// chain gives the offsets of a change and of the older ones behind it.
+// chain returns the offsets of a change and of the older ones behind it.
 func chain(c *replica.Change) (offsets []int64) {
 	for ; c != nil; c = c.Older {
 		offsets = append(offsets, c.Offset)

@@ -96,15 +96,15 @@ func TestSwapHoldsLiveBatches(t *testing.T) {
 	b.awaitRow("items", "late", 1)
 	b.awaitRow("items", "k1", 1)
 	if n := b.count("`" + tables.Old + "` WHERE id = 'late'"); n != 0 {
-		t.Error("a live batch went to the former table")
+		t.Error("a live batch went to the previous table")
 	}
 	if b.root() == root && !gone() {
-		t.Error("what was cached of the former table still counts")
+		t.Error("what was cached of the previous table still counts")
 	}
 	b.awaitDone("items")
 }
 
-// blocked waits until a batch waits for a lock. The server renews its list only when nobody has read it for 100 ms.
+// blocked waits until a batch waits for a lock. The server renews its list only when no one has read it for 100 ms.
 func (b *bed) blocked() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -125,7 +125,7 @@ func (b *bed) blocked() error {
 	}
 }
 
-// cutOff is a database whose answer to a swap is lost, and whose locks are too: a live batch goes to the former table in
+// cutOff is a database whose answer to a swap is lost, and whose locks are too: a live batch goes to the previous table in
 // the last moment.
 type cutOff struct {
 	*replica.MySQL
@@ -160,7 +160,7 @@ func TestWriteToTheFormerTableIsNotLost(t *testing.T) {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
 	if old, now := b.count("`"+tables.Old+"` WHERE id = 'late'"), b.count("items WHERE id = 'late'"); old != 1 || now != 1 {
-		t.Errorf("the former table has %d of the late rows, the new one %d; want 1 and 1", old, now)
+		t.Errorf("the previous table has %d of the late rows, the new one %d; want 1 and 1", old, now)
 	}
 	if n := b.count("items"); n != 31 {
 		t.Errorf("%d rows, want 31", n)
@@ -260,8 +260,8 @@ func TestCheckRebuild(t *testing.T) {
 		"never observed":    {byEvent, whole, tableFake{}, ""},
 		"trimmed":           {byEvent, topicFake{id: "a", parts: 1, first: 7}, noted, "begins at offset 7"},
 		"compacted":         {byEvent, topicFake{id: "a", parts: 1, first: 7}, noted, "begins at offset 7"},
-		"made anew":         {byEvent, whole, tableFake{replica.Topic{ID: "a", Partitions: 1, Epoch: 1}}, "made anew"},
-		"made anew, unseen": {byEvent, topicFake{id: "b", parts: 1}, noted, "made anew"},
+		"recreated":         {byEvent, whole, tableFake{replica.Topic{ID: "a", Partitions: 1, Epoch: 1}}, "recreated"},
+		"recreated, unseen": {byEvent, topicFake{id: "b", parts: 1}, noted, "recreated"},
 		"more partitions":   {byEvent, topicFake{id: "a", parts: 2}, noted, ""},
 		"positions moved":   {byOffset, topicFake{id: "a", parts: 2}, noted, "versions are positions"},
 		"positions":         {byOffset, whole, noted, ""},

@@ -38,7 +38,7 @@ func TestRebuildThatLosesIsRefused(t *testing.T) {
 		t.Error("tables were swapped")
 	}
 	b.put("items", "after", 1)
-	b.awaitRow("items", "after", 1) // live batches go on
+	b.awaitRow("items", "after", 1) // live batches continue
 
 	b.losesNothing = false
 	if job, _ := b.rebuild(w, nil, nil); job.State != replica.JobDone {

@@ -15,7 +15,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// While the lanes are away a topic that was made anew cannot begin: they must be flushed for it first. Only that topic
+// While the lanes are away a topic that was recreated cannot begin: they must be flushed for it first. Only that topic
 // waits, whether the worker saw the old one go or was started in the middle of it.
 func TestTopicMadeAnewWhileLanesAreAway(t *testing.T) {
 	t.Parallel()
@@ -41,9 +41,9 @@ func TestTopicMadeAnewWhileLanesAreAway(t *testing.T) {
 			if c.restarted {
 				w = b.start(edit)
 			}
-			awaitReason(t, w, "flush", b.dataset("items").Topic, "made anew")
+			awaitReason(t, w, "flush", b.dataset("items").Topic, "recreated")
 			b.put("items", "k1", 2)
-			awaitReason(t, w, "dataset items is paused", "made anew")
+			awaitReason(t, w, "dataset items is paused", "recreated")
 			for v := range int64(3) {
 				b.put("others", "k", v+1)
 				b.awaitRow("others", "k", v+1)
@@ -95,7 +95,7 @@ func (b *bed) bare() *schemas.Datasets {
 	return set
 }
 
-// remake deletes a dataset's topic and makes it anew.
+// remake deletes a dataset's topic and makes it again.
 func (b *bed) remake(dataset string) {
 	b.t.Helper()
 	topic := b.dataset(dataset).Topic

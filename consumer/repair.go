@@ -10,10 +10,10 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// errLaneMoved says that a lane changed under a repair; the repair begins again.
+// errLaneMoved is returned when a lane changed during its repair; the repair begins again.
 var errLaneMoved = errors.New("lane changed meanwhile")
 
-// repairTurn bounds how long one partition's repair may hold up the check of the others.
+// repairTurn bounds how long one partition's repair may block the check of the others.
 const repairTurn = 5 * time.Second
 
 var (
@@ -70,7 +70,7 @@ func (em *emitter) checkLanes(ctx context.Context) {
 	}
 }
 
-// checkLane looks at one lane. What stands in the way of one partition's repair is noted in failed and does not hold up
+// checkLane looks at one lane. What stands in the way of one partition's repair is noted in failed and does not block
 // the others; an error means that the lane itself cannot be looked at.
 func (em *emitter) checkLane(ctx context.Context, v *laneView, parts []*partition, failed map[*partition]error) error {
 	if err := em.lanes.adoptLane(ctx, v); err != nil {
@@ -89,7 +89,7 @@ func (em *emitter) checkLane(ctx context.Context, v *laneView, parts []*partitio
 }
 
 // checkPartition repairs v for p if that is needed. Neither an emission that waits for something nor a repair that does
-// holds up the other partitions: the former finds by itself what its lane lost, the latter goes on at the next check from
+// blocks the other partitions: the former finds by itself what its lane lost, the latter continues at the next check from
 // where it came to.
 func (em *emitter) checkPartition(ctx context.Context, v *laneView, st *lane.State, p *partition) error {
 	wait, cancel := context.WithTimeoutCause(ctx, settleWait, errBusy)
@@ -162,7 +162,7 @@ func (em *emitter) repairOnce(ctx context.Context, p *partition, n int) error {
 	return em.emitAgain(ctx, p, n, st.Root, next)
 }
 
-// window gives where p begins in a new root: at the first offset that was committed to MySQL within the window, or before.
+// window returns where p begins in a new root: at the first offset that was committed to MySQL within the window, or before.
 func (em *emitter) window(ctx context.Context, p *partition) (int64, error) {
 	from, err := em.cfg.Lanes.Window(ctx, p.source, em.cfg.Window, p.settled)
 	if err != nil {
@@ -173,7 +173,7 @@ func (em *emitter) window(ctx context.Context, p *partition) (int64, error) {
 
 // meetRoot notes durably, before the first transaction and the first emit under it, where p begins in a root that is new
 // to it. Whether Kafka and MySQL still have what lies there is for the re-emission to find out: what they have not is never
-// passed over in silence.
+// passed over silently.
 func (em *emitter) meetRoot(ctx context.Context, p *partition, n int, root string) error {
 	from, err := em.window(ctx, p)
 	if err != nil {
@@ -224,7 +224,7 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 
 // emitAgain reads the range next … read−1 from Kafka once more and emits it into lane n alone. Until all of it is done,
 // what the lane once acknowledged stays noted: a repair that breaks off half-way must be found by the next check, and
-// nobody may move the watermark over what it left out.
+// the watermark must not move over what it left out.
 func (em *emitter) emitAgain(ctx context.Context, p *partition, n int, root string, next int64) error {
 	s := &p.lanes[n]
 	reader := kafkalog.NewReader(em.cfg.Kafka, p.id, next, kafkalog.ReaderConfig{Until: p.read})

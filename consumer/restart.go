@@ -8,7 +8,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// A partition whose records were lost, or whose next batch cannot be read, stands still until somebody says where it goes
+// A partition whose records were lost, or whose next batch cannot be read, is stopped until an operator decides where it goes
 // on. The decision is noted in MySQL, so that whichever worker owns the partition carries it out, also after a crash in
 // between: it is removed only when Kafka has the offset that follows from it.
 
@@ -24,7 +24,7 @@ func (rs *restarter) followRestarts(ctx context.Context) {
 	if rs.cfg.Restarts == nil {
 		return
 	}
-	const what = "mysql, redis: restart partitions that stand still"
+	const what = "mysql, redis: restart stopped partitions"
 	if err := rs.restartAll(ctx); err == nil {
 		rs.faults.end(what)
 	} else if ctx.Err() == nil {
@@ -51,7 +51,7 @@ func (rs *restarter) restartAll(ctx context.Context) error {
 		case p.restarted:
 			done = st.Committed >= r.At
 		case st.HighWater >= 0: // it was fetched from in this generation, and is well
-			rs.log.Warn("restart is not needed: the partition does not stand still", "topic", p.id.Topic, "partition", p.id.ID)
+			rs.log.Warn("restart is not needed: the partition is not stopped", "topic", p.id.Topic, "partition", p.id.ID)
 			done = true
 		}
 		if err == nil && done {
@@ -64,7 +64,7 @@ func (rs *restarter) restartAll(ctx context.Context) error {
 	return nil
 }
 
-// restart lets p go on at an offset. Nobody knows what the records that are left out would have invalidated, so every lane
+// restart lets p continue at an offset. It is not known what the records that are left out would have invalidated, so every lane
 // is flushed, with hold, before anything behind them is applied. done: nothing more is to be waited for.
 func (rs *restarter) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
 	done = at < st.Fetched
@@ -93,6 +93,6 @@ func (rs *restarter) restart(ctx context.Context, p *partition, st kafkalog.Part
 		p.lock.release()
 	}
 	p.restarted = rs.consumer.Restart(p.id, at)
-	rs.log.Warn("partition goes on where it was told to", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
+	rs.log.Warn("partition continues where it was told to", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
 	return done, nil
 }

@@ -75,7 +75,7 @@ func (r *restater) compacted(ctx context.Context, topic string) (bool, error) {
 	return is, err //nolint:wrapcheck // as above
 }
 
-// schemaLog gives the registered properties that a declaration lacks. *replica.MySQL has it.
+// schemaLog returns the registered properties that a declaration lacks. *replica.MySQL has it.
 type schemaLog interface {
 	UnknownProperties(ctx context.Context, d *schemas.Dataset) ([]string, error)
 }

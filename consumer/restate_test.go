@@ -186,7 +186,7 @@ func TestPartialStateIsNotPublished(t *testing.T) {
 	}
 }
 
-// A worker that may not read a topic's settings goes on.
+// A worker that may not read a topic's settings continues.
 func TestUnknownPolicyHoldsNothingUp(t *testing.T) {
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"group.min.session.timeout.ms": "100"}))
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog"
 )
 
-// A topic id that another one has replaced comes back when Kafka is failed back to a former cluster, or when a broker's view is
+// A topic id that another one has replaced comes back when Kafka is failed back to an earlier cluster, or when a broker's view is
 // old. Reading on by itself could repeat an old history over a newer one, so an operator decides; only that topic waits.
 
-var errAccepted = errors.New("an operator accepted a former topic id")
+var errAccepted = errors.New("an operator accepted an earlier topic id")
 
 func errRetired(id kafkalog.Partition) error {
-	return fmt.Errorf("topic %s has an id (%s) that another one had replaced, as after going back to a former Kafka cluster; if that is intended, run freshet partitions accept %s",
+	return fmt.Errorf("topic %s has an id (%s) that another one had replaced, as after going back to an earlier Kafka cluster; if that is intended, run freshet partitions accept %s",
 		id.Topic, id.TopicID, id.Topic)
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/freshet/freshet/internal/mysql"
 )
 
-// Going back to a former cluster brings a topic id that another one had replaced. Only that dataset waits, with a reason, until an
+// Going back to an earlier cluster brings a topic id that another one had replaced. Only that dataset waits, with a reason, until an
 // operator accepts the id; then it is read on.
 func TestFormerTopicIDWaitsForTheOperator(t *testing.T) {
 	b := newBed(t, servers{})

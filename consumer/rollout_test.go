@@ -14,7 +14,7 @@ import (
 )
 
 // A worker that waited for its cache section to be registered writes nothing under it before the lanes were told: nodes of
-// the former section would not hear of it under their names.
+// the previous section would not learn of it under their names.
 func TestLanesAreToldOfASectionBeforeItsFirstRow(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -36,7 +36,7 @@ func TestLanesAreToldOfASectionBeforeItsFirstRow(t *testing.T) {
 	}
 }
 
-// A worker of a former section does not emit again what a lane lost: of some of it, it would not know the names.
+// A worker of an earlier section does not emit again what a lane lost: of some of it, it would not know the names.
 func TestAFormerSectionEmitsNothingAgain(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -61,7 +61,7 @@ func TestAFormerSectionEmitsNothingAgain(t *testing.T) {
 	awaitReady(t, w)
 }
 
-// A lane that is made anew right after a change of a section lets only the primary fill: what a worker of the former one wrote
+// A lane that is recreated right after a change of a section lets only the primary fill: what a worker of the previous one wrote
 // is not emitted under all names of the new one, and a lagging source may lack it.
 func TestLaneMadeAfterAChangeOfSectionHolds(t *testing.T) {
 	t.Parallel()

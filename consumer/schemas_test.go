@@ -66,7 +66,7 @@ func (b *bed) number(key string) int64 {
 }
 
 // A worker whose schema lacks a column sets it to NULL where the event has no value for it, and pauses where it has one:
-// neither the column's former value under the new version nor a row without the event's value was ever a state of the record.
+// neither the column's previous value under the new version nor a row without the event's value was ever a state of the record.
 func TestWorkerWithAnOlderSchema(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -193,7 +193,7 @@ func (b *bed) renamed() *schemas.Datasets {
 	return set
 }
 
-// A property that moves to another column is written there and cleared where it was; programs that know the former column
+// A property that moves to another column is written there and cleared where it was; programs that know the previous column
 // pause.
 func TestRenamedColumn(t *testing.T) {
 	t.Parallel()
@@ -209,7 +209,7 @@ func TestRenamedColumn(t *testing.T) {
 	b.awaitRow("items", "k1", 2)
 	awaitReady(t, w)
 	if n := b.number("k1"); n != -1 {
-		t.Errorf("the former column has %d, want NULL", n)
+		t.Errorf("the previous column has %d, want NULL", n)
 	}
 	var number int64
 	if err := b.db.QueryRowContext(t.Context(), "SELECT number FROM items WHERE id = 'k1'").Scan(&number); err != nil || number != 2 {

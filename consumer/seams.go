@@ -12,7 +12,7 @@ import (
 // than replica's sentinels and *replica.DatasetError are infrastructure faults: nothing is known to be written, and the
 // same call may be made again.
 type Replica interface {
-	// Take makes owner the only one whose batches count for these sources. It waits for a running batch of the former
+	// Take makes owner the only one whose batches count for these sources. It waits for a running batch of the previous
 	// owner. Errors: replica.ErrLate, replica.ErrForeignGroup.
 	Take(ctx context.Context, group, owner string, generation int32, claims []replica.Claim) ([]replica.Position, error)
 	// Apply writes one batch in one transaction, idempotently. Errors: replica.ErrFenced, *replica.DatasetError.
@@ -44,12 +44,12 @@ type Foreign interface {
 
 // LaneLog is what the worker must remember about lanes beyond Redis' memory; it lives in MySQL beside the replica.
 type LaneLog interface {
-	// Start gives the first offset that source emits into that root of the lane. If nothing is noted yet, propose is
-	// noted durably and given back.
+	// Start returns the first offset that source emits into that root of the lane. If nothing is noted yet, propose is
+	// noted durably and returned.
 	Start(ctx context.Context, source string, n int, root string, propose int64) (int64, error)
-	// Window gives the first offset of source that was committed to MySQL within the last d, never more than next.
+	// Window returns the first offset of source that was committed to MySQL within the last d, never more than next.
 	Window(ctx context.Context, source string, d time.Duration, next int64) (int64, error)
-	// Low gives the highest offset of source whose displaced names may be gone, -1 if none.
+	// Low returns the highest offset of source whose displaced names may be gone, -1 if none.
 	Low(ctx context.Context, source string) (int64, error)
 	// Purge removes displaced names and history of source below offset that are older than keep, and raises Low with
 	// them.
@@ -66,7 +66,7 @@ type TopicLog interface {
 	Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error)
 	// Retired reports whether Observe refuses the id, until an operator accepts it.
 	Retired(ctx context.Context, topic, id string) (bool, error)
-	// Flushed says that every lane was flushed with hold since the topic's id changed; it also removes what was kept
+	// Flushed notes that every lane was flushed with hold since the topic's id changed; it also removes what was kept
 	// for the old ids longer than keep ago.
 	Flushed(ctx context.Context, topic, id string, keep time.Duration) error
 }
@@ -74,25 +74,25 @@ type TopicLog interface {
 // HashLog reads the hashes of the datasets' cache sections as `freshet migrate datasets` noted them. A worker copies
 // them to the lanes only where it agrees with them.
 type HashLog interface {
-	// Hashes gives dataset → hash; datasets that were never noted, or have no cache section, are absent.
+	// Hashes returns dataset → hash; datasets that were never noted, or have no cache section, are absent.
 	Hashes(ctx context.Context) (map[string]string, error)
-	// HashChanged says whether one of them was changed within the time before now, by the database's clock.
+	// HashChanged reports whether one of them was changed within the time before now, by the database's clock.
 	HashChanged(ctx context.Context, within time.Duration) (bool, error)
 }
 
 // PauseLog keeps the pauses that hold for all workers and outlive them. It lives in MySQL.
 type PauseLog interface {
-	// Pause notes a dataset's pause, or gives back the one that is noted already.
+	// Pause notes a dataset's pause, or returns the one that is noted already.
 	Pause(ctx context.Context, dataset, who, why string) (replica.Pause, error)
-	// Pauses gives the pauses in force, by dataset.
+	// Pauses returns the pauses in force, by dataset.
 	Pauses(ctx context.Context) (map[string]replica.Pause, error)
 	// IgnoresStorms reports whether an operator resumed the dataset so that storms do not pause it for some time.
 	IgnoresStorms(ctx context.Context, dataset string) (bool, error)
 }
 
-// RestartLog keeps decisions where partitions that stand still go on. It lives in MySQL.
+// RestartLog keeps decisions where stopped partitions continue. It lives in MySQL.
 type RestartLog interface {
-	// Restarts gives the decisions in force, by source.
+	// Restarts returns the decisions in force, by source.
 	Restarts(ctx context.Context) (map[string]replica.Restart, error)
 	// Rewind sets a position back. Errors: replica.ErrFenced.
 	Rewind(ctx context.Context, source string, fence, at int64) error
@@ -114,7 +114,7 @@ type BindingLog interface {
 
 // Outbox holds what writers of replica rows made stale, noted in the transactions of their rows. It lives in MySQL.
 type Outbox interface {
-	// Outgoing gives a namespace's rows that are older than age by the database's clock, oldest first, at most limit.
+	// Outgoing returns a namespace's rows that are older than age by the database's clock, oldest first, at most limit.
 	Outgoing(ctx context.Context, namespace string, age time.Duration, limit int) ([]replica.Outgoing, error)
 	// RemoveOutgoing removes rows that were published; those that are gone already do not matter.
 	RemoveOutgoing(ctx context.Context, ids []int64) error

@@ -42,7 +42,7 @@ type Stats struct {
 	Restated, Unrestated uint64
 	// DataLosses counts ranges that Kafka no longer had when they were to be read.
 	DataLosses uint64
-	// TopicsRenewed counts topics found to have been made anew, TopicsRepartitioned those found with another number of
+	// TopicsRenewed counts topics found to have been recreated, TopicsRepartitioned those found with another number of
 	// partitions.
 	TopicsRenewed, TopicsRepartitioned uint64
 	// Generations counts assignments.
@@ -51,7 +51,7 @@ type Stats struct {
 	DatabaseWentBack uint64
 	// Undone counts transactions that the database, or a proxy in front of it, ended without an error. Each was written again.
 	Undone uint64
-	// Storms counts datasets set aside because their letters came in a storm.
+	// Storms counts datasets paused because their letters came in a storm.
 	Storms uint64
 	// BadInvalidations counts records of the invalidation topic and rows of the outbox that cannot be read; ForeignSkipped
 	// foreign keys that they name and that nothing deletes.
@@ -119,7 +119,7 @@ func (c *counters) emitted(n int, d time.Duration) {
 	c.emitNanos.Add(int64(d))
 }
 
-// Stats gives a snapshot. It may be called at any time.
+// Stats returns a snapshot. It may be called at any time.
 func (w *Worker) Stats() Stats {
 	c := w.counts
 	s := Stats{
@@ -173,7 +173,7 @@ func (w *Worker) NotReady() []string {
 		case p.Lost:
 			out = append(out, whyLost(p))
 		case p.Stopped:
-			out = append(out, fmt.Sprintf("%s/%d stands still: the batch at offset %d cannot be read; mend the broker's copy, or leave the batch out with `freshet partitions restart %[1]s/%[2]d --at OFFSET`",
+			out = append(out, fmt.Sprintf("%s/%d is stopped: the batch at offset %d cannot be read; fix the broker's copy, or leave the batch out with `freshet partitions restart %[1]s/%[2]d --at OFFSET`",
 				p.Partition.Topic, p.Partition.ID, p.Fetched))
 		}
 	}
@@ -192,15 +192,15 @@ func (w *Worker) NotReady() []string {
 
 // whyLost is the sentence of readiness about a partition whose records are gone.
 func whyLost(p kafkalog.PartitionStats) string {
-	const mend = "publish the dataset again from its source, and go on with `freshet partitions restart %s/%d --at first`"
+	const mend = "publish the dataset again from its source, and continue with `freshet partitions restart %s/%d --at first`"
 	why := "Kafka no longer has records that were never read"
 	var loss *kafkalog.LossError
 	if errors.As(p.LastError, &loss) {
 		l := loss.Loss
-		why = fmt.Sprintf("%d records from offset %d on were deleted before they were read (retention is shorter than the outage, or somebody deleted them)", l.First-l.Next, l.Next)
+		why = fmt.Sprintf("%d records from offset %d on were deleted before they were read (retention is shorter than the outage, or they were deleted by hand)", l.First-l.Next, l.Next)
 		if l.Next > l.Last {
 			why = fmt.Sprintf("the log ends at offset %d, before offset %d that was read already: Kafka lost acknowledged records", l.Last, l.Next)
 		}
 	}
-	return fmt.Sprintf("%s/%d stands still: %s; "+mend, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
+	return fmt.Sprintf("%s/%d is stopped: %s; "+mend, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
 }

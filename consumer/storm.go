@@ -9,8 +9,8 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// A storm of dead letters is most likely a bad deploy of whoever publishes: at least StormLetters letters, and more than
-// one of StormShare events, within StormWindow on one worker. The dataset is then set aside before the rest of its events
+// A storm of dead letters is most likely a bad deploy of a publisher: at least StormLetters letters, and more than
+// one of StormShare events, within StormWindow on one worker. The dataset is then paused before the rest of its events
 // become letters too.
 const (
 	StormLetters = 200
@@ -26,7 +26,7 @@ type storm struct {
 	}
 }
 
-// add counts what happened at now, and says whether the dataset's letters have become a storm.
+// add counts what happened at now, and reports whether the dataset's letters have become a storm.
 func (s *storm) add(now time.Duration, events, letters int) (stormy bool, inWindow int) {
 	at := int64(now / time.Second)
 	cur := &s.seconds[at%int64(len(s.seconds))]
@@ -44,7 +44,7 @@ func (s *storm) add(now time.Duration, events, letters int) (stormy bool, inWind
 	return allLetters >= StormLetters && allLetters*StormShare > allEvents, allLetters
 }
 
-// watchStorm counts a batch, and sets the dataset aside if its letters have become a storm.
+// watchStorm counts a batch, and pauses the dataset if its letters have become a storm.
 func (ps *pauses) watchStorm(ctx context.Context, d *schemas.Dataset, events, letters int) error {
 	if ps.cfg.Pauses == nil || d == nil {
 		return nil
@@ -104,7 +104,7 @@ func (ps *pauses) flowsInStorm(ctx context.Context, d *schemas.Dataset, letters 
 		ps.mu.Lock()
 		delete(ps.storms, d.Name)
 		ps.mu.Unlock()
-		ps.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as it was told to", "dataset", d.Name, "letters", letters, "window", StormWindow.String())
+		ps.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as configured", "dataset", d.Name, "letters", letters, "window", StormWindow.String())
 	}
 	return flows, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/freshet/freshet/schemas/cdc"
 )
 
-// Take fences the partitions in MySQL and says where each starts. The committed offset is behind when a worker died
+// Take fences the partitions in MySQL and returns where each starts. The committed offset is behind when a worker died
 // between commit and emission: those events must be emitted again. The position row is behind when MySQL was restored:
 // those rows are missing. So the smaller one counts.
 func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.Assigned) ([]kafkalog.Start, error) {
@@ -69,7 +69,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	return starts, nil
 }
 
-// resume says where a partition starts. Without a committed offset nobody knows which letters were copied: with copies
+// resume returns where a partition starts. Without a committed offset it is not known which letters were copied: with copies
 // asked for, all that Kafka has is gone through again.
 func resume(a kafkalog.Assigned, pos replica.Position, copied bool) int64 {
 	at := pos.Next // without a committed offset the lanes' watermarks say what must be emitted again
@@ -124,7 +124,7 @@ func (h *handler) newPartition(id kafkalog.Partition, pos replica.Position, at i
 
 func (p *partition) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
-// checked says whether every lane was checked since the assignment.
+// checked reports whether every lane was checked since the assignment.
 func (p *partition) checked() bool { return closed(p.ready) }
 
 func closed(c <-chan struct{}) bool {

@@ -17,7 +17,7 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// A topic that was deleted and made again is another source: its offsets begin anew, and what the lanes know of the old
+// A topic that was deleted and made again is another source: its offsets begin again, and what the lanes know of the old
 // one proves nothing.
 func TestTopicMadeAnew(t *testing.T) {
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestTopicMadeAnew(t *testing.T) {
 	b.awaitDone("others")
 	awaitReady(t, w)
 	if st := w.Stats(); st.TopicsRenewed != 1 {
-		t.Errorf("%d topics counted as made anew", st.TopicsRenewed)
+		t.Errorf("%d topics counted as recreated", st.TopicsRenewed)
 	}
 	if f := b.fence(old); f < 2 {
 		t.Errorf("the old source has fence %d: its zombies may still commit", f)
@@ -127,7 +127,7 @@ func TestFreshReplicaOfAnOldGroup(t *testing.T) {
 	}
 }
 
-// Kafka deletes records before the first batch could be written. A restart does not skip them in silence.
+// Kafka deletes records before the first batch could be written. A restart does not skip them silently.
 func TestLossBeforeTheFirstBatch(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -183,7 +183,7 @@ func TestForeignGroupIsRefused(t *testing.T) {
 	}
 }
 
-// Kafka deleted what MySQL has and the group had not committed: nothing is lost, and nobody is alarmed.
+// Kafka deleted what MySQL has and the group had not committed: nothing is lost, and no alarm is raised.
 func TestKafkaDeletedOnlyWhatMySQLHas(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -203,8 +203,8 @@ func TestKafkaDeletedOnlyWhatMySQLHas(t *testing.T) {
 	}
 }
 
-// Retention was shorter than the outage. The partition stands still, says what is missing and what to do, the others flow;
-// somebody's decision lets it go on, also when the worker that carries it out is replaced half-way.
+// Retention was shorter than the outage. The partition is stopped, reports what is missing and what to do, the others flow;
+// an operator's decision lets it continue, also when the worker that carries it out is replaced half-way.
 func TestLossStandsStillUntilSomebodyDecides(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, servers{})
@@ -221,7 +221,7 @@ func TestLossStandsStillUntilSomebodyDecides(t *testing.T) {
 	b.putMany("others", 10)
 	b.awaitDone("others")
 	topic := b.dataset("items").Topic
-	awaitReason(t, w, topic+"/0 stands still", "5 records from offset 10 on were deleted", "freshet partitions restart "+topic+"/0 --at first")
+	awaitReason(t, w, topic+"/0 is stopped", "5 records from offset 10 on were deleted", "freshet partitions restart "+topic+"/0 --at first")
 	awaitStats(t, w, "the loss is counted", func(s consumer.Stats) bool { return s.DataLosses == 1 })
 	if v := b.version(t.Context(), "items", "k9"); v != 1 {
 		t.Errorf("version %d was applied over the gap", v)

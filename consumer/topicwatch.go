@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// A topic that was made anew is a new source: nothing may be committed for the old one any more, and every lane is
+// A topic that was recreated is a new source: nothing may be committed for the old one any more, and every lane is
 // flushed, with hold, before the first transaction of the new one. The lanes may be away when it is found out, so the
 // flush is not part of taking partitions: only that topic waits for it.
 
@@ -25,7 +25,7 @@ type renewal struct {
 }
 
 func (r *renewal) fault() string {
-	return fmt.Sprintf("redis and mysql: flush every lane for topic %s, which was made anew", r.info.Name)
+	return fmt.Sprintf("redis and mysql: flush every lane for topic %s, which was recreated", r.info.Name)
 }
 
 // topicWatch notes the identity of topics and flushes the lanes for those that were recreated.
@@ -65,7 +65,7 @@ func (tw *topicWatch) observeTopics(ctx context.Context, parts []kafkalog.Assign
 
 // observeTopic notes a topic whose id is not the noted one. Topics that are as noted cost nothing, however many there are.
 func (tw *topicWatch) observeTopic(ctx context.Context, info kafkalog.TopicInfo, assigned string, noted replica.Topic) (o observed, err error) {
-	madeAnew := fmt.Errorf("take partitions: %w: topic %s was made anew meanwhile", kafkalog.ErrRejoin, info.Name)
+	madeAnew := fmt.Errorf("take partitions: %w: topic %s was recreated meanwhile", kafkalog.ErrRejoin, info.Name)
 	if info.ID != assigned {
 		return o, madeAnew
 	}
@@ -101,10 +101,10 @@ func (tw *topicWatch) noted(ctx context.Context, name string) (replica.Topic, er
 	return all[name], nil
 }
 
-// renew says loudly that a topic was made anew, and gives what has to be waited for: nothing if no lane knows the topic.
+// renew logs that a topic was recreated, and returns what has to be waited for: nothing if no lane knows the topic.
 func (tw *topicWatch) renew(ctx context.Context, info kafkalog.TopicInfo) (*renewal, error) {
 	tw.counts.renewed.Add(1)
-	tw.log.Error("topic was made anew: what its former self held and nobody had read is gone; every lane is flushed", "topic", info.Name)
+	tw.log.Error("topic was recreated: records of the old topic that were not read yet are gone; every lane is flushed", "topic", info.Name)
 	if d, ok := tw.cfg.Datasets.ByTopic(info.Name); ok && d.Cache == nil {
 		return nil, tw.noteFlushed(ctx, info)
 	}
@@ -118,7 +118,7 @@ func (tw *topicWatch) noteFlushed(ctx context.Context, info kafkalog.TopicInfo) 
 	return nil
 }
 
-// flushRenewed flushes the lanes for the topics that were made anew, and gives the partitions that wait for nothing of
+// flushRenewed flushes the lanes for the topics that were recreated, and gives the partitions that wait for nothing of
 // the kind any more.
 func (tw *topicWatch) flushRenewed(ctx context.Context, parts []*partition) []*partition {
 	failed := map[*renewal]bool{}
@@ -162,12 +162,12 @@ func (tw *topicWatch) flushFor(ctx context.Context, info kafkalog.TopicInfo) err
 	return tw.noteFlushed(ctx, info)
 }
 
-// flushed says that p does not wait, or no longer, for the flush that its topic's new id asks for.
+// flushed reports whether p no longer waits for the flush that its topic's new id asks for.
 func (p *partition) flushed() bool { return p.renewal == nil || closed(p.renewal.done) }
 
-var errNotFlushed = errors.New("its topic was made anew, and its records must wait until every lane is flushed")
+var errNotFlushed = errors.New("its topic was recreated, and its records must wait until every lane is flushed")
 
-// awaitFlush waits a moment for the flush that p's topic asks for, and then sets the topic aside: others need the writer.
+// awaitFlush waits a moment for the flush that p's topic asks for, and then pauses the topic: others need the writer.
 func (tw *topicWatch) awaitFlush(ctx context.Context, p *partition) error {
 	if p.flushed() {
 		return nil

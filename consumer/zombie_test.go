@@ -36,7 +36,7 @@ func (h *halt) at(point string) {
 	}
 }
 
-// A worker stands still somewhere on a batch's way, loses its partitions, and wakes up when its successor has done its
+// A worker is stuck somewhere on a batch's way, loses its partitions, and wakes up when its successor has done its
 // work and more. Nothing is missing, nothing goes back; the entry of a record whose event was no good is gone although
 // only MySQL knew its name.
 func TestSuccessorFinishesAndZombieHarmsNothing(t *testing.T) {

@@ -27,7 +27,7 @@ func (x *run) leased(ctx context.Context, fn func(context.Context) error) error 
 	return err
 }
 
-// keepLease keeps the lease and looks at the limits; it ends the run when the job is somebody else's.
+// keepLease keeps the lease and looks at the limits; it ends the run when the job is another's.
 func (x *run) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
 	t := time.NewTicker(x.r.cfg.LookInterval)
 	defer t.Stop()
@@ -56,7 +56,7 @@ func (x *run) limit(j *replica.Job) {
 	}
 	x.events.SetLimit(rate.Limit(perSecond))
 	if j.InvalidationRate > 0 {
-		x.names.SetBurst(j.InvalidationRate) // before the limit: without one the burst is 0, which nobody gets through
+		x.names.SetBurst(j.InvalidationRate) // before the limit: without one the burst is 0, which lets nothing through
 		x.names.SetLimit(rate.Limit(j.InvalidationRate))
 	} else {
 		x.names.SetLimit(rate.Inf)

@@ -14,9 +14,9 @@ import (
 	"github.com/freshet/freshet/schemas/cdc"
 )
 
-// A rebuild reads the whole topic into a table of its own, through the guards, while live traffic goes on in the present
+// A rebuild reads the whole topic into a table of its own, through the guards, while live traffic continues in the present
 // one; follows it until little is missing; holds live batches for the rest; and swaps the tables. Each step can be
-// repeated by whoever takes the replay over: the checkpoints say what was read, the tables' names whether the swap was.
+// repeated by the process that takes the replay over: the checkpoints say what was read, the tables' names whether the swap was.
 
 // The points at which Config.Failpoint is called.
 const (
@@ -45,7 +45,7 @@ type RebuildLog interface {
 	CompareLog
 }
 
-// TableLog says what is known of a dataset's table, and of tables that are left over. *replica.MySQL has it.
+// TableLog reads what is known of a dataset's table and of leftover tables. *replica.MySQL has it.
 type TableLog interface {
 	// CheckRebuild looks at what of the table a swap would lose. Errors: *replica.DatasetError.
 	CheckRebuild(ctx context.Context, d *schemas.Dataset) error
@@ -61,9 +61,9 @@ type SwapLog interface {
 	BeginRebuild(ctx context.Context, b *replica.Rebuild, fresh bool) error
 	// Swap puts it in the place of the present one. Errors: replica.ErrJobMoved, *replica.DatasetError.
 	Swap(ctx context.Context, b *replica.Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error
-	// Swapped says whether that is done.
+	// Swapped reports whether that is done.
 	Swapped(ctx context.Context, b *replica.Rebuild) (bool, error)
-	// EndRebuild drops the former table, if that is wished.
+	// EndRebuild drops the previous table, if that was asked for.
 	EndRebuild(ctx context.Context, b *replica.Rebuild, drop bool) error
 }
 
@@ -85,7 +85,7 @@ type RebuildTopics interface {
 	Offsets(ctx context.Context, topic string) (map[int32]kafkalog.Offsets, error)
 }
 
-// CheckRebuild gives a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
+// CheckRebuild returns a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
 // other error is a fault of the infrastructure.
 func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, db TableLog) error {
 	refuse := func(mend, problem string, args ...any) error {
@@ -99,9 +99,9 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	const fill = "use a replay with the action apply, which takes nothing away, or publish every record anew"
+	const fill = "use a replay with the action apply, which takes nothing away, or publish every record again"
 	if known && (noted.Epoch > 0 || noted.ID != info.ID) {
-		return refuse(fill, "topic %s was made anew since the table was first filled, and may not hold every record", d.Topic)
+		return refuse(fill, "topic %s was recreated since the table was first filled, and may not hold every record", d.Topic)
 	}
 	if known {
 		if err := cdc.PartitionsChanged(d, noted.Partitions, info.Partitions); err != nil {
@@ -136,7 +136,7 @@ type rebuilding struct {
 	noted  replica.Topic
 	topic  kafkalog.TopicInfo
 	// compared: suspects are the records that the present table has in a higher version than the new one, or alone, as long
-	// as live batches went on; unnamed counts live rows whose key no event can have.
+	// as live batches continued; unnamed counts live rows whose key no event can have.
 	compared bool
 	// redriven are the letters that the new table has.
 	redriven replica.Reapplied
@@ -144,7 +144,7 @@ type rebuilding struct {
 	unnamed  int64
 }
 
-// rebuild goes on where the tables say that it is.
+// rebuild continues where the tables say that it is.
 func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 	if x.dataset.Cache != nil && x.r.cfg.Lanes == nil {
 		return fmt.Errorf("%w: this process cannot flush lanes", errReplayUnfit)
@@ -162,7 +162,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 		err = b.build(ctx)
 		var broken *replica.DatasetError
 		if errors.As(err, &broken) {
-			// Its table may be gone because somebody has swapped it, who could not say so any more.
+			// Its table may be gone because an earlier owner swapped it and could not record that.
 			var again error
 			if swapped, again = x.r.cfg.Log.Swapped(ctx, b.tables); again != nil {
 				return again //nolint:wrapcheck // it names what it did
@@ -304,7 +304,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 	return false, x.reload(ctx)
 }
 
-// lasting says whether no patience mends err.
+// lasting reports whether waiting cannot help against err.
 func lasting(err error) bool {
 	var broken *replica.DatasetError
 	var loss *kafkalog.LossError
@@ -312,7 +312,7 @@ func lasting(err error) bool {
 		errors.Is(err, kafkalog.ErrTopicChanged) || errors.Is(err, kafkalog.ErrNoTopic)
 }
 
-// finish does what follows the swap: whatever the former table took at the last moment is applied again, and every cached
+// finish does what follows the swap: whatever the previous table took at the last moment is applied again, and every cached
 // copy becomes stale. It may be repeated.
 func (x *rebuilding) finish(ctx context.Context) error {
 	x.run.r.cfg.Failpoint(PointRebuildSwapped)
@@ -336,14 +336,14 @@ func (x *rebuilding) finish(ctx context.Context) error {
 	if err := x.run.r.cfg.Log.EndRebuild(ctx, x.tables, x.run.job.Spec.DropOld); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	x.run.outcome = "the former table is kept as " + x.tables.Old
+	x.run.outcome = "the previous table is kept as " + x.tables.Old
 	if x.run.job.Spec.DropOld {
 		x.run.outcome = ""
 	}
 	return nil
 }
 
-// late applies to the table in its new place what was applied to the former one and is not in it yet.
+// late applies to the table in its new place what was applied to the previous one and is not in it yet.
 func (x *rebuilding) late(ctx context.Context) error {
 	x.target(x.live, replica.ActionApply)
 	if err := x.reload(ctx); err != nil {
@@ -353,7 +353,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	// What is above the checkpoints went to the table in its new place already, or to the former one: the guards tell.
+	// What is above the checkpoints went to the table in its new place already, or to the previous one: the guards tell.
 	if _, err := x.extend(ctx, maps.Clone(next)); err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (d *difference) judge(rows []replica.LiveRow, versions map[string]int64) {
 
 func (d *difference) any() bool { return d.newer+d.lacking > 0 }
 
-// String says what would be lost.
+// String reports what would be lost.
 func (d *difference) String() string {
 	return fmt.Sprintf("%d rows are newer than what the topic holds of them, and %d live rows are not in the topic", d.newer, d.lacking)
 }
@@ -81,7 +81,7 @@ func mayLose(err error, accepted bool) error {
 	return err
 }
 
-// suspect compares the whole of both tables, while live batches go on. What they change meanwhile shows as a difference too,
+// suspect compares the whole of both tables, while live batches continue. What they change meanwhile shows as a difference too,
 // so it is looked at once more when they wait.
 func (x *rebuilding) suspect(ctx context.Context) error {
 	if x.compared || x.run.job.Spec.AcceptLoss {
@@ -182,7 +182,7 @@ func (x *run) foresee(ctx context.Context, begun bool) error {
 	return nil
 }
 
-// explain looks at the suspects once more, with the events that came after the end of the dry run: live batches went on.
+// explain looks at the suspects once more, with the events that came after the end of the dry run: live batches continued.
 func (x *run) explain(ctx context.Context, d *difference) (difference, error) {
 	out := difference{lacking: d.newer + d.lacking - int64(len(d.suspects))} // rows whose key no event can have
 	rows := []replica.LiveRow{}

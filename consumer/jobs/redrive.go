@@ -29,13 +29,13 @@ type LetterLog interface {
 // Letters is what a redrive needs of the replica database. *replica.MySQL has it.
 type Letters interface {
 	LetterLog
-	// Redrive applies letters in one transaction. What that made stale is noted in the outbox and given back.
+	// Redrive applies letters in one transaction. What that made stale is noted in the outbox and returned.
 	Redrive(ctx context.Context, namespace string, letters []replica.StoredLetter) ([]replica.Redriven, []replica.Outgoing, error)
-	// Judge says what Redrive would do, as far as the letters and the rows tell.
+	// Judge reports what Redrive would do, as far as the letters and the rows tell.
 	Judge(ctx context.Context, letters []replica.StoredLetter) ([]replica.Redriven, error)
 }
 
-// RedriveConfig says how Redrive works. Letters is required.
+// RedriveConfig configures how Redrive works. Letters is required.
 type RedriveConfig struct {
 	// Letters is the replica database, which must know the datasets (replica.MySQL.Prepare).
 	Letters Letters
@@ -49,7 +49,7 @@ type RedriveConfig struct {
 	Logger *slog.Logger
 }
 
-// RedriveReport says what a redrive did, or in a dry run would do.
+// RedriveReport reports what a redrive did, or in a dry run would do.
 type RedriveReport struct {
 	// Counts are the letters by outcome.
 	Counts map[replica.Outcome]int
@@ -71,7 +71,7 @@ func (r *RedriveReport) add(done []replica.Redriven) {
 // Redrive applies the events of open dead letters once more, each under the version that its letter keeps: one whose
 // record is as new or newer changes nothing. Nothing goes to the datasets' topics. q chooses the letters; its State and
 // Content have no meaning here, and Limit 0 means all. After an error the report tells what was done before it; beginning
-// again is safe. A replay with the action redrive does the same at a limited rate, and outlives whoever runs it.
+// again is safe. A replay with the action redrive does the same at a limited rate, and outlives the process that runs it.
 func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (report RedriveReport, err error) {
 	report.Counts = map[replica.Outcome]int{}
 	if cfg.Logger == nil {
@@ -161,7 +161,7 @@ func (x *run) letters(ctx context.Context, p replica.JobPart) error {
 	return nil
 }
 
-// someLetters reads the next open letters, and gives the offset behind them. Whoever takes over begins at an offset, so
+// someLetters reads the next open letters, and returns the offset behind them. The next owner begins at an offset, so
 // all letters of one offset go together.
 func (x *run) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.StoredLetter, int64, error) {
 	q := x.job.Spec.Letters()

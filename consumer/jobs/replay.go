@@ -142,7 +142,7 @@ func (x *run) batch(p replica.JobPart, from int64, b *kafkalog.Batch) (*replica.
 		rec := &b.Records[i]
 		res, err := x.decoder.Decode(*rec)
 		if err != nil && x.action == replica.ActionRebuild {
-			return nil, fmt.Errorf("%w: nobody can tell which records offset %d of %s is about: %w", errReplayUnfit, rec.Offset, p.Source, err)
+			return nil, fmt.Errorf("%w: it is not known which records offset %d of %s is about: %w", errReplayUnfit, rec.Offset, p.Source, err)
 		}
 		if err != nil {
 			x.invalid(rb, rec, 0, nil, err)

@@ -18,7 +18,7 @@ import (
 
 // Defaults of replays.
 const (
-	// DefaultRate is how many events a second a replay takes when nobody said otherwise.
+	// DefaultRate is how many events a second a replay takes unless the operator set another rate.
 	DefaultRate = 5000
 	// DefaultLookInterval is how often a Runner looks for replays, and at the limits of the one that it runs.
 	DefaultLookInterval = time.Second
@@ -36,11 +36,11 @@ var ErrConfig = errors.New("configuration")
 
 // JobLog keeps replays. It lives in MySQL; *replica.MySQL has it.
 type JobLog interface {
-	// ClaimJob takes a replay that nobody alive runs. Errors: replica.ErrNoJob.
+	// ClaimJob takes a replay that no live process runs. Errors: replica.ErrNoJob.
 	ClaimJob(ctx context.Context, owner string, lease time.Duration) (replica.Job, error)
 	// ExtendJob keeps the lease. Errors: replica.ErrJobMoved.
 	ExtendJob(ctx context.Context, id, owner string, lease time.Duration) error
-	// LeaveJob gives the lease back.
+	// LeaveJob ends the lease early.
 	LeaveJob(ctx context.Context, id, owner string) error
 	// EndJob ends a replay as its owner. Errors: replica.ErrJobMoved.
 	EndJob(ctx context.Context, id, owner string, state replica.JobState, problem string) error
@@ -87,7 +87,7 @@ type LaneFlusher interface {
 	FlushLanes(ctx context.Context) error
 }
 
-// Runner runs replays, one at a time. Several processes may have one: a replay whose owner is dead goes on in another,
+// Runner runs replays, one at a time. Several processes may have one: a replay whose owner is dead continues in another,
 // from its checkpoint.
 type Runner struct {
 	cfg Config
@@ -122,7 +122,7 @@ func New(cfg Config) (*Runner, error) {
 	return &Runner{cfg: cfg, log: cfg.Logger.With("component", "replay")}, nil
 }
 
-// Run looks for replays and runs them until ctx ends. A replay that runs then is left to whoever comes next.
+// Run looks for replays and runs them until ctx ends. A replay that runs then is left to the next owner.
 func (r *Runner) Run(ctx context.Context) error {
 	t := time.NewTicker(r.cfg.LookInterval)
 	defer t.Stop()
@@ -162,7 +162,7 @@ func (r *Runner) run(ctx context.Context, job *replica.Job) {
 	}
 }
 
-// end writes how a run ended. Whoever pauses or cancels a replay may do so after its last batch, so the job is left then as well.
+// end writes how a run ended. A replay may be paused or cancelled after its last batch, so the job is left then as well.
 func (x *run) end(ctx context.Context, err error) error {
 	jobs, id, owner := x.r.cfg.Jobs, x.job.ID, x.r.cfg.Owner
 	switch {
@@ -178,9 +178,9 @@ func (x *run) end(ctx context.Context, err error) error {
 		}
 	}
 	if errors.Is(err, replica.ErrJobMoved) {
-		x.log.Info("replay was stopped, or goes on elsewhere")
+		x.log.Info("replay was stopped, or continues elsewhere")
 	} else {
-		x.log.Info("replay is left to whoever comes next", "error", err)
+		x.log.Info("replay is left to the next owner", "error", err)
 	}
 	return jobs.LeaveJob(ctx, id, owner) //nolint:wrapcheck // it names what it did
 }
