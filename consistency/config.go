@@ -35,7 +35,7 @@ var ErrConfig = errors.New("configuration of the consistency sampler")
 
 // Replica is the truth. *replica.MySQL has it. Reads are fresh and take no locks.
 type Replica interface {
-	// Versions gives the versions of those records that have a row, by their canonical keys.
+	// Versions returns the versions of those records that have a row, by their canonical keys.
 	Versions(ctx context.Context, d *schemas.Dataset, keys []string) (map[string]int64, error)
 	// Keys gives up to n keys behind after, in their order; "" begins with the first.
 	Keys(ctx context.Context, d *schemas.Dataset, after string, n int) ([]string, error)
@@ -45,9 +45,9 @@ type Replica interface {
 
 // Tiers are where the copies lie. *Reader has it.
 type Tiers interface {
-	// Look gives what the tiers hold under each of at most 100 names.
+	// Look returns what the tiers hold under each of at most 100 names.
 	Look(ctx context.Context, names ...string) ([]Copies, error)
-	// Told says whether the lane of a name has been told of everything below each source's offset.
+	// Told reports whether the lane of a name has been told of everything below each source's offset.
 	Told(ctx context.Context, name string, next map[string]int64) (bool, error)
 }
 

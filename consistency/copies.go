@@ -57,7 +57,7 @@ type Old struct {
 	row int64 // with Ahead, what the row had then
 }
 
-// Older gives the copies that readers get and that are older than version, nodes first. It is the one place that says what
+// Older returns the copies that readers get and that are older than version, nodes first. It is the one place that reports what
 // a stale copy is: entries without a version, leases, and what no reader takes any more are none.
 func (c *Copies) Older(version int64) []Old {
 	var out []Old
@@ -111,7 +111,7 @@ func NewReader(rdb redis.UniversalClient, namespace string, lanes int) (*Reader,
 	return &Reader{rdb: rdb, lanes: s, ns: namespace}, nil
 }
 
-// Look gives what the tiers hold under each name; at most 100 names.
+// Look returns what the tiers hold under each name; at most 100 names.
 func (r *Reader) Look(ctx context.Context, names ...string) ([]Copies, error) {
 	if len(names) > maxNames {
 		return nil, fmt.Errorf("look at copies: %d names are too many; at most %d", len(names), maxNames)
@@ -181,7 +181,7 @@ func (r *Reader) shared(ctx context.Context, names []string, out []Copies) error
 	return nil
 }
 
-// stamped says whether a tag of the value was invalidated after its lease.
+// stamped reports whether a tag of the value was invalidated after its lease.
 func (r *Reader) stamped(ctx context.Context, name string, v *lane.Value) (bool, error) {
 	if len(v.Tags) == 0 {
 		return false, nil
@@ -204,7 +204,7 @@ func (r *Reader) stamped(ctx context.Context, name string, v *lane.Value) (bool,
 	return false, nil
 }
 
-// Told says whether the lane of a name has been told of everything below each source's offset.
+// Told reports whether the lane of a name has been told of everything below each source's offset.
 func (r *Reader) Told(ctx context.Context, name string, next map[string]int64) (bool, error) {
 	var sources []string
 	for s := range next {

@@ -57,7 +57,7 @@ func (s *Sampler) move(x *sample, now time.Time) {
 	}
 }
 
-// judge counts what was seen of a sample, and says what becomes of it.
+// judge counts what was seen of a sample, and reports what becomes of it.
 func (s *Sampler) judge(ctx context.Context, x *sample, c *Copies, now time.Time) error {
 	again := x.suspect || x.old != nil
 	old := c.Older(x.version)
@@ -105,7 +105,7 @@ func (s *Sampler) above(ctx context.Context, x *sample, c *Copies) (bool, error)
 	return len(c.Above(versions[x.key])) > 0, nil
 }
 
-// check looks again at a sample that seems to be stale, in an order that leaves no doubt: first whether the lane was told of
+// check looks again at a sample that seems to be stale, in an order that leaves no doubt: first whether the lane was notified of
 // the change, then whether the row still has that version (a rebuild may put an older one in its place), then the copies, and then the row again if
 // one of them claims more than it.
 func check(ctx context.Context, cfg *Config, x *sample) (old []Old, waits bool, err error) {
@@ -137,7 +137,7 @@ func (s *Sampler) confirm(x *sample, old []Old, now time.Time) {
 	x.suspect = false
 	known := x.old
 	if len(known) == 0 && s.alarmed(x.candidate) {
-		return // another sample of the record tells of it
+		return // another sample of the record reports it
 	}
 	x.old = old
 	if len(known) > 0 && len(old) == 0 {

@@ -106,7 +106,7 @@ func (r *rig) exec(text string, args ...any) {
 	}
 }
 
-// flush makes the lane, or makes it anew.
+// flush makes the lane, or makes it again.
 func (r *rig) flush() {
 	r.t.Helper()
 	st, err := r.emitter.State(r.t.Context(), 0, nil, nil)
@@ -139,7 +139,7 @@ func (r *rig) apply(key string, version int64) {
 	}
 }
 
-// emit is the second half of everything that was applied: these names, and a watermark that says that there were no others.
+// emit is the second half of everything that was applied: these names, and a watermark that reports that there were no others.
 func (r *rig) emit(items ...lane.Item) {
 	r.t.Helper()
 	r.emitWith(nil, items...)

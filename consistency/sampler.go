@@ -69,7 +69,7 @@ func New(cfg Config) (*Sampler, error) {
 	return s, nil
 }
 
-// Changed tells of n changes of a dataset that were just committed; key gives the key of each and is called before Changed
+// Changed reports n changes of a dataset that were just committed; key returns the key of each and is called before Changed
 // returns, for few of them. It does no input or output.
 func (s *Sampler) Changed(d *schemas.Dataset, n int, key func(i int) string) {
 	if d.Cache == nil {
@@ -132,7 +132,7 @@ func (s *Sampler) take(ctx context.Context) error {
 		return err
 	}
 	for d, keys := range chosen {
-		// The positions after the versions: a lane that was told of everything below them was told of these versions.
+		// The positions after the versions: a lane that was notified of everything below them was notified of these versions.
 		versions, err := s.cfg.Replica.Versions(ctx, d, keys)
 		if err != nil {
 			return fmt.Errorf("read versions: %w", err)
@@ -154,7 +154,7 @@ func (s *Sampler) take(ctx context.Context) error {
 	return nil
 }
 
-// choose gives the keys of the records to begin with, changed ones and those whose turn it is in the tables.
+// choose returns the keys of the records to begin with, changed ones and those whose turn it is in the tables.
 func (s *Sampler) choose(ctx context.Context) (map[*schemas.Dataset][]string, error) {
 	s.mu.Lock()
 	pool := s.pool

@@ -48,7 +48,7 @@ func wantFound(t *testing.T, s *consistency.Sampler, want ...found) {
 	})
 }
 
-// An entry that somebody made stale is found on each tier, told without its key, and forgotten when it is mended.
+// An entry that someone made stale is found on each tier, told without its key, and forgotten when it is fixed.
 func TestStaleEntriesAreFound(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -76,7 +76,7 @@ func (c *counts) saw(window int, copies *Copies, old []Old, waits bool) {
 	}
 }
 
-// Stats gives a snapshot. It may be called at any time.
+// Stats returns a snapshot. It may be called at any time.
 func (s *Sampler) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,7 @@ type Report struct {
 	// Records were compared; Copies of them are entries with a version that readers get.
 	Records int `json:"records"`
 	Copies  int `json:"copies"`
-	// Stale copies are older than the replica, although their lanes were told of the change.
+	// Stale copies are older than the replica, although their lanes were notified of the change.
 	Stale []Stale `json:"stale"`
 	// Ahead copies have a version above the replica's, and kept it while the row was looked at again.
 	Ahead []Stale `json:"ahead"`
@@ -55,7 +55,7 @@ func Verify(ctx context.Context, cfg Config, after string, records int, datasets
 	return r, r.settle(ctx, &cfg, suspects)
 }
 
-// verifyPage looks at n rows behind after, and says behind which key to go on; "" when there are no more.
+// verifyPage looks at n rows behind after, and says behind which key to continue; "" when there are no more.
 func verifyPage(ctx context.Context, cfg *Config, r *Report, d *schemas.Dataset, after string, n int) (suspects []*sample, more string, err error) {
 	keys, err := cfg.Replica.Keys(ctx, d, after, n)
 	if err != nil || len(keys) == 0 {

@@ -22,9 +22,9 @@ import (
 
 // Tables that the migrations themselves need.
 const (
-	// VersionTable says which migrations ran.
+	// VersionTable lists the migrations that ran.
 	VersionTable = "freshet_migrations"
-	// LockTable holds the lease of whoever migrates.
+	// LockTable holds the lease of the process that migrates.
 	LockTable = "freshet_migrations_lock"
 )
 
@@ -46,7 +46,7 @@ type Config struct {
 	NoLock bool
 	// LockWait is the longest wait for another migration, in whole seconds; 0 means DefaultLockWait.
 	LockWait time.Duration
-	// Logger hears of each migration; nil discards.
+	// Logger learns of each migration; nil discards.
 	Logger *slog.Logger
 }
 
@@ -55,7 +55,7 @@ type Step struct {
 	Version int64
 	// Name is the migration's file name.
 	Name string
-	// Applied says whether the database has it.
+	// Applied reports whether the database has it.
 	Applied bool
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// Checker says what a Producer would refuse, without Kafka: for dry runs and tests. It is safe for concurrent use.
+// Checker reports what a Producer would refuse, without Kafka: for dry runs and tests. It is safe for concurrent use.
 type Checker struct {
 	datasets *schemas.Datasets
 	source   string
@@ -34,7 +34,7 @@ func NewChecker(datasets *schemas.Datasets, source string) (*Checker, error) {
 	return &Checker{datasets, source}, nil
 }
 
-// Check gives the events as they would be published, with id and source, or a *PublishError that names each that would
+// Check returns the events as they would be published, with id and source, or a *PublishError that names each that would
 // be refused.
 func (c *Checker) Check(events ...schemas.Event) ([]schemas.Event, error) {
 	all := make([]checked, len(events))

@@ -37,12 +37,12 @@
 // # Errors
 //
 // What is wrong with an event is a [schemas.FieldError], which wraps [schemas.ErrInvalid] and names the field: the same
-// event gives the same answer again. What is wrong with Kafka:
+// event returns the same answer again. What is wrong with Kafka:
 //
-//   - [ErrOutcomeUnknown]: nobody knows whether the event is in the log. Publishing the same event, with the same
+//   - [ErrOutcomeUnknown]: it is not known whether the event is in the log. Publishing the same event, with the same
 //     version, again is safe.
 //   - [ErrDeliveryTimeout] alone: it is not in the log; Kafka did not take it within Config.DeliveryTimeout.
-//   - [ErrNoTopic], [ErrRefused], [ErrTooLarge]: a person must act; the text says how.
+//   - [ErrNoTopic], [ErrRefused], [ErrTooLarge]: a person must act; the text reports how.
 //   - the error of ctx, with the brokers' addresses: there was no answer in time.
 //
 // While Kafka is away the producer tries on its own and keeps the order; there is no need for a loop around it.

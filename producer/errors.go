@@ -17,7 +17,7 @@ var (
 	// ErrDeliveryTimeout: Kafka did not take the event within DeliveryTimeout. Without ErrOutcomeUnknown beside it, the
 	// event is not in the log.
 	ErrDeliveryTimeout = kafkalog.ErrDeliveryTimeout
-	// ErrRefused: Kafka refuses the event for good; the text names the right or setting.
+	// ErrRefused: Kafka refuses the event permanently; the text names the right or setting.
 	ErrRefused = kafkalog.ErrRefused
 	// ErrTooLarge: the topic's size limit, or the buffer, is below the event.
 	ErrTooLarge = kafkalog.ErrTooLarge
@@ -25,7 +25,7 @@ var (
 	ErrClosed = kafkalog.ErrClosed
 )
 
-// EventError says what went wrong with one event of a Publish.
+// EventError is what went wrong with one event of a Publish.
 type EventError struct {
 	// Index of the event among the arguments.
 	Index int
@@ -40,7 +40,7 @@ func (e *EventError) Error() string {
 	return fmt.Sprintf("event %d (dataset %s): %v", e.Index, e.Dataset, e.Err)
 }
 
-// Unwrap gives Err.
+// Unwrap returns Err.
 func (e *EventError) Unwrap() error { return e.Err }
 
 // PublishError is what Publish gives when events failed: each with its index, in order. Events that are not in it are in
@@ -68,7 +68,7 @@ func (e *PublishError) Error() string {
 	return s
 }
 
-// Unwrap gives the events' errors.
+// Unwrap returns the events' errors.
 func (e *PublishError) Unwrap() []error {
 	out := make([]error, len(e.Events))
 	for i, ev := range e.Events {

@@ -21,7 +21,7 @@ var (
 	_ publisher = (*producertest.Recorder)(nil)
 )
 
-// rename is a service's function: it changes a row and then says what the record has become.
+// rename is a service's function: it changes a row and then reports what the record has become.
 func rename(ctx context.Context, p publisher, id int, version int64, name string) error {
 	body := fmt.Sprintf(`{"id":%d,"email":"ada@example.org","name":%q}`, id, name)
 	_, err := p.Publish(ctx, schemas.Event{

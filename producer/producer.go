@@ -46,7 +46,7 @@ func New(cfg Config) (*Producer, error) {
 	return &Producer{cfg: cfg, check: check, client: client, log: log}, nil
 }
 
-// Check gives the events as Publish would send them, with id and source, or the *PublishError that it would refuse them
+// Check returns the events as Publish would send them, with id and source, or the *PublishError that it would refuse them
 // with. It asks no broker.
 func (p *Producer) Check(events ...schemas.Event) ([]schemas.Event, error) {
 	return p.check.Check(events...)
@@ -137,7 +137,7 @@ func (p *Producer) unanswered(ctx context.Context, topic string, err error) erro
 func (p *Producer) Flush(ctx context.Context) error { return p.log.Flush(ctx) }
 
 // Close waits, up to CloseTimeout, for the events under way, gives up on the others, and closes all connections. Its
-// error says how many were not acknowledged. It may be called again.
+// error reports how many were not acknowledged. It may be called again.
 func (p *Producer) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.CloseTimeout)
 	defer cancel()
@@ -171,7 +171,7 @@ type Trouble struct {
 	Err error
 }
 
-// Stats gives the counters since the start and the state as of now.
+// Stats returns the counters since the start and the state as of now.
 func (p *Producer) Stats() Stats {
 	s := p.log.Stats()
 	out := Stats{
@@ -219,7 +219,7 @@ func (g *gathering) outcome(i int, a kafkalog.Acked, err error) {
 	}
 }
 
-// abandon gives err to the events that have no outcome yet.
+// abandon returns err to the events that have no outcome yet.
 func (g *gathering) abandon(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -230,7 +230,7 @@ func (g *gathering) abandon(err error) {
 	}
 }
 
-// result gives the token of what was appended, and the rest as an error.
+// result returns the token of what was appended, and the rest as an error.
 func (g *gathering) result(explain func(int, error) *EventError) (schemas.Token, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -64,7 +64,7 @@ func user(id int, version int64) schemas.Event {
 	}
 }
 
-// read gives the events of a topic, as a worker decodes them, until there are n.
+// read returns the events of a topic, as a worker decodes them, until there are n.
 func read(t *testing.T, c *kfake.Cluster, dataset string, n int) []schemas.Event {
 	t.Helper()
 	d, ok := shopDatasets(t).Get(dataset)

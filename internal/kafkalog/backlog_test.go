@@ -53,7 +53,7 @@ func (c *counting) Settle(_ context.Context, done map[kafkalog.Partition]int64) 
 	return done, nil
 }
 
-// A backlog many times the budget is read while one partition stands still: neither what is counted nor what is really
+// A backlog many times the budget is read while one partition is stopped: neither what is counted nor what is really
 // alive in memory grows with the backlog, or with what other partitions got in the same reply.
 func TestRealBacklogStaysInTheBudget(t *testing.T) {
 	backlog := 160 << 20
@@ -86,7 +86,7 @@ func readBacklog(t *testing.T, backlog int, codec kgo.CompressionCodec) {
 		return h.done.Load() == int64(each*(partitions-1))
 	})
 	grown := liveHeap() - before
-	t.Logf("%d MiB in %v: at most %d KiB counted, %d KiB alive beside a partition that stands still, of a budget of %d KiB",
+	t.Logf("%d MiB in %v: at most %d KiB counted, %d KiB alive beside a partition that is stopped, of a budget of %d KiB",
 		backlog>>20, time.Since(began).Round(time.Millisecond), most>>10, grown>>10, budget>>10)
 	// A partition with room is asked for half a share more; what unfolds does so in the hands of the writers.
 	if limit := budget + budget/2 + kafkalog.DefaultWriters*cfg.MaxBatchBytes; most > limit {

@@ -152,7 +152,7 @@ func (s *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Pa
 	return out
 }
 
-// keepOwners gives the partitions that stay where they are.
+// keepOwners returns the partitions that stay where they are.
 func keepOwners(members []kafka.GroupMember, parts []topicPartition) map[topicPartition]string {
 	exists := map[topicPartition]bool{}
 	for _, p := range parts {

@@ -30,7 +30,7 @@ func (g *groupState) members() []kafka.GroupMember {
 	return out
 }
 
-// rebalance assigns and lets everybody claim what it got; it says how many partitions changed hands although their owner
+// rebalance assigns and lets everybody claim what it got; it reports how many partitions changed hands although their owner
 // is still there.
 func (g *groupState) rebalance(t interface{ Fatalf(string, ...any) }) (moved int) {
 	g.generation++

@@ -20,7 +20,7 @@ import (
 // DefaultClientID is what brokers see in their logs and quotas.
 const DefaultClientID = "freshet"
 
-// Config says how to reach a cluster. Only Brokers is required.
+// Config configures how to reach a cluster. Only Brokers is required.
 type Config struct {
 	// Brokers are host:port addresses to start from; the others are learned.
 	Brokers []string
@@ -39,7 +39,7 @@ type Config struct {
 	// KeepIdle is how long a connection is kept after a question was answered, for the next one; 0 means not at all. It suits a
 	// program that asks all the time. At most 8 of its questions and 8 of its readers of a range are then under way at each broker.
 	KeepIdle time.Duration
-	// Logger hears of what recovered; nil discards.
+	// Logger learns of what recovered; nil discards.
 	Logger *slog.Logger
 }
 
@@ -114,7 +114,7 @@ func (c *Client) reach(ctx context.Context, try func(addr string) (reached bool,
 	return fmt.Errorf("reach any broker of %s: %w", strings.Join(c.cfg.Brokers, ","), errors.Join(errs...))
 }
 
-// addresses gives the configured brokers, rotated, and then the others that the cluster named.
+// addresses returns the configured brokers, rotated, and then the others that the cluster named.
 func (c *Client) addresses() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

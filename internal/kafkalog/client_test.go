@@ -138,7 +138,7 @@ func TestTopicsAreMadeAndRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, err := c.Topic(t.Context(), "a"); err != nil || again.ID == first.ID {
-		t.Errorf("a topic made anew: got %+v, %v; want another id than %s", again, err, first.ID)
+		t.Errorf("a topic recreated: got %+v, %v; want another id than %s", again, err, first.ID)
 	}
 }
 

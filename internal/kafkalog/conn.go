@@ -24,7 +24,7 @@ const (
 	dialTimeout = 5 * time.Second
 	// requestTimeout bounds a request that brings no shorter deadline of its own.
 	requestTimeout = 10 * time.Second
-	// keepAlive finds brokers that vanished without a word.
+	// keepAlive finds brokers that vanished silently.
 	keepAlive = 30 * time.Second
 	// maxFrame is refused before anything is allocated for it.
 	maxFrame = 64 << 20
@@ -174,7 +174,7 @@ func (k *conn) send(ctx context.Context, limit time.Duration, version int16, req
 }
 
 // raw sends a hand-made body, for versions that the protocol library does not know, and gives the body of the reply,
-// which is valid until the next call. flexible says whether the request has a header with tags; the reply's header tags
+// which is valid until the next call. flexible reports whether the request has a header with tags; the reply's header tags
 // stay in the body.
 func (k *conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flexible bool, body []byte) ([]byte, error) {
 	if err := k.reauthenticate(ctx); err != nil {
@@ -261,7 +261,7 @@ type spokenVersion struct {
 }
 
 // spokenVersions are what every broker must accept. A broker
-// says that it takes Produce from 0 on while it does not, so that only its upper bound means anything.
+// reports that it takes Produce from 0 on while it does not, so that only its upper bound means anything.
 func spokenVersions() []spokenVersion {
 	return []spokenVersion{
 		{protocol.ApiVersions, 0, "connect"},

@@ -41,7 +41,7 @@ func TestLossIsLoud(t *testing.T) {
 		t.Errorf("stats: got %+v, want a LossError for partition 0 only", st.Partitions)
 	}
 	if !con.Restart(loss.Partition, loss.First) {
-		t.Fatal("Restart says that the partition is not assigned")
+		t.Fatal("Restart reports that the partition is not assigned")
 	}
 	eventually(t, func() string {
 		if got := len(r.seen(r.emits)); got != 50+30 {

@@ -137,7 +137,7 @@ func texts(b *kafkalog.Batch) []string {
 	return out
 }
 
-// applied gives the values that went through Apply, or Emit, of all partitions, sorted.
+// applied returns the values that went through Apply, or Emit, of all partitions, sorted.
 func (r *recorder) seen(of map[kafkalog.Partition][]string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +158,7 @@ func (r *recorder) check(t *testing.T) {
 	}
 }
 
-// eventually waits for cond, which gives "" when it holds and else says what is missing.
+// eventually waits for cond, which returns "" when it holds and else reports what is missing.
 func eventually(t *testing.T, cond func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -227,7 +227,7 @@ func kgoClient(t *testing.T, brokers []string, opts ...kgo.Opt) *kgo.Client {
 	return k
 }
 
-// write produces n records with values prefix0 … to a partition and gives the values, sorted.
+// write produces n records with values prefix0 … to a partition and returns the values, sorted.
 func write(t *testing.T, k *kgo.Client, topic string, partition int32, prefix string, n int) []string {
 	t.Helper()
 	var recs []*kgo.Record

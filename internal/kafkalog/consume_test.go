@@ -37,7 +37,7 @@ func TestConsumeEveryCodec(t *testing.T) {
 		}
 		return st.Assigned && len(st.Partitions) == 5
 	})
-	awaitStats(t, con, "all bytes are given back", func(st kafkalog.ConsumerStats) bool {
+	awaitStats(t, con, "all bytes are returned", func(st kafkalog.ConsumerStats) bool {
 		held := 0
 		for _, p := range st.Partitions {
 			held += p.HeldBytes
@@ -357,7 +357,7 @@ func TestMissingTopicDoesNotStopTheOthers(t *testing.T) {
 	con, _ := consume(t, c, topics(produceTopic, "nobody"), r)
 	awaitValues(t, r, want)
 	if st := con.Stats(); len(st.Missing) != 1 || st.Missing[0] != "nobody" {
-		t.Errorf("missing: got %v, want nobody", st.Missing)
+		t.Errorf("missing: got %v, want none", st.Missing)
 	}
 	if _, err := c.Topic(t.Context(), "nobody"); !errors.Is(err, kafkalog.ErrNoTopic) {
 		t.Errorf("Topic: got %v, want ErrNoTopic", err)

@@ -21,7 +21,7 @@ const (
 	coordinatorTimeout = 5 * time.Second
 )
 
-// ConsumerConfig says what a Consumer reads. Group and Topics are required.
+// ConsumerConfig configures a Consumer. Group and Topics are required.
 type ConsumerConfig struct {
 	// Group is the Kafka consumer group.
 	Group string
@@ -49,10 +49,10 @@ type ConsumerConfig struct {
 	WatchInterval time.Duration
 	// MayJoin, if not nil, is asked before this member joins the group, and again until it returns nil.
 	MayJoin func(ctx context.Context) error
-	// OnLoss, if not nil, hears of records that were lost before they were read. The partition stands still until
+	// OnLoss, if not nil, learns of records that were lost before they were read. The partition is stopped until
 	// Restart. It must not block.
 	OnLoss func(Loss)
-	// Logger hears of changes and faults; nil means the client's.
+	// Logger learns of changes and faults; nil means the client's.
 	Logger *slog.Logger
 }
 
@@ -187,8 +187,8 @@ func (c *Consumer) runGroup(ctx context.Context, found topicSet) {
 	}
 }
 
-// Pause sets a topic aside: running batches finish, what is queued is dropped, and nothing more is fetched. Membership
-// goes on, and the pause outlives rebalances.
+// Pause pauses a topic: running batches finish, what is queued is dropped, and nothing more is fetched. Membership
+// continues, and the pause outlives rebalances.
 func (c *Consumer) Pause(topic string) {
 	c.mu.Lock()
 	c.paused[topic] = true
@@ -199,7 +199,7 @@ func (c *Consumer) Pause(topic string) {
 	}
 }
 
-// Resume goes on with a topic that Pause or ErrPause set aside.
+// Resume continues with a topic that Pause or ErrPause paused.
 func (c *Consumer) Resume(topic string) {
 	c.mu.Lock()
 	delete(c.paused, topic)
@@ -210,9 +210,9 @@ func (c *Consumer) Resume(topic string) {
 	}
 }
 
-// Restart lets a partition that lost records, or that stopped at a bad batch, go on at offset. An offset beyond what was
+// Restart lets a partition that lost records, or that stopped at a bad batch, continue at offset. An offset beyond what was
 // fetched leaves what is queued in place, and what is left out becomes a part of a batch, without records; a lower one
-// drops what is queued. It says whether the partition is assigned to this member.
+// drops what is queued. It reports whether the partition is assigned to this member.
 func (c *Consumer) Restart(p Partition, offset int64) bool {
 	c.mu.Lock()
 	s := c.session
@@ -230,7 +230,7 @@ func (c *Consumer) Leave() {
 	}
 }
 
-// Rejoin ends a generation, if it still runs, because of cause; the member joins again and takes its partitions anew.
+// Rejoin ends a generation, if it still runs, because of cause; the member joins again and takes its partitions again.
 func (c *Consumer) Rejoin(generation int32, cause error) {
 	c.mu.Lock()
 	s := c.session

@@ -83,7 +83,7 @@ type feed struct {
 const (
 	firstWait = 100 * time.Millisecond
 	lastWait  = 2 * time.Second
-	// authWait is for errors that only a person can mend.
+	// authWait is for errors that only a person can fix.
 	authWait = 10 * time.Second
 )
 

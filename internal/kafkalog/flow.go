@@ -207,7 +207,7 @@ func (s *session) commit(ctx context.Context) {
 	s.mu.Lock()
 	for _, d := range s.fetch.feeds {
 		// Where a generation begins behind the commit, that commit stands until there is progress; where it begins ahead
-		// of it, a former owner was stopped before it could commit what it had done.
+		// of it, an earlier owner was stopped before it could commit what it had done.
 		if d.emitted != d.committed && (d.emitted > d.from || d.emitted > d.committed) {
 			done[d.part] = d.emitted
 		}
@@ -322,7 +322,7 @@ func (s *session) restart(p Partition, offset int64) bool {
 	return false
 }
 
-// activate lets a feed be fetched again, after its leader and its topic's id were looked up anew. The mutex is held.
+// activate lets a feed be fetched again, after its leader and its topic's id were looked up again. The mutex is held.
 func (f *fetcher) activate(d *feed) {
 	d.state, d.err = feedActive, nil
 	d.node, d.notBefore, d.wait = -1, time.Time{}, 0

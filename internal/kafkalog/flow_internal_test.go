@@ -2,7 +2,7 @@ package kafkalog
 
 import "testing"
 
-// A feed that was queued and is then seized, to be restarted, belongs to whoever seized it: a writer that pulled from it
+// A feed that was queued and is then seized, to be restarted, belongs to the process that seized it: a writer that pulled from it
 // meanwhile would decode what is being dropped.
 func TestSeizedFeedIsNotTaken(t *testing.T) {
 	s := &session{c: &Consumer{}, ready: make(chan *feed, 1)}
@@ -13,7 +13,7 @@ func TestSeizedFeedIsNotTaken(t *testing.T) {
 	}
 	s.turn(t.Context(), <-s.ready) // would pull from a fetcher that is not there
 	if !d.busy || d.queued {
-		t.Errorf("busy %v, queued %v; want the feed with whoever seized it", d.busy, d.queued)
+		t.Errorf("busy %v, queued %v; want the feed with the process that seized it", d.busy, d.queued)
 	}
 }
 

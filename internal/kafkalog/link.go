@@ -49,7 +49,7 @@ func ask[R protocol.Message](ctx context.Context, l *link, limit time.Duration, 
 	}
 }
 
-// code returns an error code as an error, nil for 0. After one that says that the coordinator has moved, it is looked up
+// code returns an error code as an error, nil for 0. After one that reports that the coordinator has moved, it is looked up
 // again.
 func (l *link) code(code int16) error {
 	if code == 0 {

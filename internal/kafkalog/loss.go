@@ -10,9 +10,9 @@ import (
 )
 
 // ErrTopicChanged is returned, wrapped, when a topic of that name exists but is not the one that was opened: it was recreated.
-var ErrTopicChanged = errors.New("topic was made anew")
+var ErrTopicChanged = errors.New("topic was recreated")
 
-// LossError says that records were lost between the reader and the log.
+// LossError is returned when records were lost between the reader and the log.
 type LossError struct{ Loss Loss }
 
 // Error states the offset that was wanted and the range that the broker has.

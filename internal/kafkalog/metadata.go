@@ -38,7 +38,7 @@ type topicState struct {
 
 // leaderState is who leads a partition.
 type leaderState struct {
-	node  int32 // -1: nobody
+	node  int32 // -1: none
 	epoch int32
 	isr   int // replicas in sync
 	all   int // replicas
@@ -205,7 +205,7 @@ func skipNodes(w *wire.Reader) int {
 	return n
 }
 
-// leader gives the address of a partition's leader and the leader's epoch.
+// leader returns the address of a partition's leader and the leader's epoch.
 func (cl *cluster) leader(topic string, partition int32) (node int32, addr string, epoch int32, err error) {
 	t := cl.topics[topic]
 	switch {
@@ -222,7 +222,7 @@ func (cl *cluster) leader(topic string, partition int32) (node int32, addr strin
 	return l.node, addr, l.epoch, nil
 }
 
-// isLeadership says whether err is one of those that pass once leadership has settled.
+// isLeadership reports whether err is one of those that pass once leadership has settled.
 func isLeadership(err error) bool {
 	var code kafka.Error
 	if !errors.As(err, &code) {
@@ -236,7 +236,7 @@ func isLeadership(err error) bool {
 	return false
 }
 
-// isAuthorization says whether err comes from missing rights, which only a person can mend.
+// isAuthorization reports whether err comes from missing rights, which only a person can fix.
 func isAuthorization(err error) bool {
 	return errors.Is(err, kafka.TopicAuthorizationFailed) || errors.Is(err, kafka.GroupAuthorizationFailed) ||
 		errors.Is(err, kafka.ClusterAuthorizationFailed)

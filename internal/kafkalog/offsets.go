@@ -126,7 +126,7 @@ func (c *Client) topicOffsets(ctx context.Context, topic string, only []int32, i
 	return out, err
 }
 
-// lasting marks what waiting does not mend.
+// lasting marks what waiting does not fix.
 func lasting(err error) error {
 	var code kafka.Error
 	if errors.Is(err, ErrNoTopic) || errors.Is(err, ErrNoTopicIDs) || errors.Is(err, ErrClosed) ||

@@ -45,7 +45,7 @@ type lease struct {
 	bp     *brokerPool
 }
 
-// get gives a connection to addr, an idle one first. An error means that nothing was sent.
+// get returns a connection to addr, an idle one first. An error means that nothing was sent.
 func (p *pool) get(ctx context.Context, addr string) (*lease, error) {
 	p.mu.Lock()
 	if p.brokers == nil {
@@ -78,7 +78,7 @@ func (p *pool) get(ctx context.Context, addr string) (*lease, error) {
 	return l, nil
 }
 
-// keep gives the connection back for the next.
+// keep makes the connection idle for the next caller.
 func (l *lease) keep() {
 	l.pool.mu.Lock()
 	closed := l.pool.closed
@@ -92,7 +92,7 @@ func (l *lease) keep() {
 	l.bp.room.Release(1)
 }
 
-// drop closes the connection: after an error nobody knows what would come next on it.
+// drop closes the connection: after an error it is not known what would come next on it.
 func (l *lease) drop() {
 	_ = l.k.close()
 	l.bp.room.Release(1)
@@ -112,7 +112,7 @@ func (p *pool) prune(t time.Time) {
 	}
 }
 
-// close closes idle connections now and others when they are given back.
+// close closes idle connections now and others when they are returned.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true

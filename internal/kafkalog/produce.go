@@ -54,9 +54,9 @@ type ProducerConfig struct {
 	// MaxIDIdle is how long an unused producer id is trusted: brokers forget it after producer.id.expiration.ms, in
 	// silence. 0 means DefaultMaxIDIdle.
 	MaxIDIdle time.Duration
-	// Refresh is how often topic ids and partition counts are asked for anew; 0 means DefaultRefresh.
+	// Refresh is how often topic ids and partition counts are asked for again; 0 means DefaultRefresh.
 	Refresh time.Duration
-	// Logger hears of what recovered; nil discards.
+	// Logger learns of what recovered; nil discards.
 	Logger *slog.Logger
 }
 
@@ -176,7 +176,7 @@ func clampTime(t int64, now time.Time) int64 {
 	return min(max(t, n-skew), n+skew)
 }
 
-// topic gives the topic of that name, known or not.
+// topic returns the topic of that name, known or not.
 func (p *Producer) topic(name string) (*topic, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -206,7 +206,7 @@ func (p *Producer) startPartition(t *topic, id int32) (*partition, error) {
 	return q, nil
 }
 
-// upkeep asks for topic ids anew and closes idle connections, until the end.
+// upkeep asks for topic ids again and closes idle connections, until the end.
 func (p *Producer) upkeep() {
 	tick := time.NewTicker(p.cfg.Refresh)
 	defer tick.Stop()
@@ -271,14 +271,14 @@ type UnackedError struct {
 	Records int
 }
 
-// Error says how many.
+// Error reports how many.
 func (e *UnackedError) Error() string {
 	return fmt.Sprintf("close producer: %d records were not acknowledged", e.Records)
 }
 
 // Close takes no more records, flushes until ctx ends, and gives up on the rest with ErrClosed (and ErrOutcomeUnknown,
 // where a request was under way). It returns an UnackedError when there was a rest. The client stays open. A second
-// call waits for the first and gives nil.
+// call waits for the first and returns nil.
 func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	if p.closing {
@@ -338,7 +338,7 @@ type TroubledPartition struct {
 	Err error
 }
 
-// Stats gives the counters since the start and the state as of now.
+// Stats returns the counters since the start and the state as of now.
 func (p *Producer) Stats() ProducerStats {
 	c := &p.counts
 	s := ProducerStats{

@@ -20,11 +20,11 @@ var errCut = errors.New("batch is cut")
 
 // flight is what is known of the batch under way.
 type flight struct {
-	set      []byte // the encoded record set; nil: encode (anew)
+	set      []byte // the encoded record set; nil: encode (again)
 	unknown  bool   // a try may have appended it
 	appended bool   // it is in the log
 	base     int64  // offset of its first record once appended, -1 when the broker did not say
-	vague    int    // tries whose answer did not say whether another helps
+	vague    int    // tries whose answer did not report whether another helps
 }
 
 // deliver brings the batch in items to its end: acknowledged, failed, or back to the queue.
@@ -288,7 +288,7 @@ func (q *partition) conclude(ctx context.Context, f *flight) error {
 		}
 		first, last = end-1, end-1
 	case f.base <= q.lastOffset:
-		// The log is shorter than it was: a topic made anew, under another id, or an election that cut the log.
+		// The log is shorter than it was: a topic recreated, under another id, or an election that cut the log.
 		if err := q.topic.refresh(ctx, time.Now()); err != nil {
 			return err
 		}

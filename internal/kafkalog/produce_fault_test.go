@@ -84,7 +84,7 @@ func TestProduceTakesNewID(t *testing.T) {
 	}
 }
 
-// What only a person can mend fails fast, with what to do.
+// What only a person can fix fails fast, with what to do.
 func TestProduceFailsFast(t *testing.T) {
 	for n, says := range map[int16]string{29: "WRITE", 31: "IDEMPOTENT_WRITE", 58: "SASL", 35: "settings", 76: "compression", 44: "settings"} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {

@@ -119,7 +119,7 @@ func sendOne(t *testing.T, p *kafkalog.Producer, value string) ack {
 	return o.of(t, value)
 }
 
-// logOf gives what another client reads: the values per partition, in order.
+// logOf returns what another client reads: the values per partition, in order.
 func logOf(t *testing.T, brokers []string, topic string) map[int32][]string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -158,7 +158,7 @@ func logOf(t *testing.T, brokers []string, topic string) map[int32][]string {
 	return out
 }
 
-// logEnds gives the end offset of each partition.
+// logEnds returns the end offset of each partition.
 func logEnds(ctx context.Context, t *testing.T, cl *kgo.Client, topic string) map[int32]int64 {
 	t.Helper()
 	m := kmsg.NewPtrMetadataRequest()
@@ -206,7 +206,7 @@ type tamper struct {
 	cut func() cutAt
 }
 
-// cutAt says where an exchange breaks.
+// cutAt reports where an exchange breaks.
 type cutAt int
 
 const (
@@ -292,7 +292,7 @@ func (c *tamperedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// values gives prefix0, prefix1 … as they are produced.
+// values returns prefix0, prefix1 … as they are produced.
 func values(prefix string, n int) []string {
 	out := make([]string, n)
 	for i := range out {
@@ -301,7 +301,7 @@ func values(prefix string, n int) []string {
 	return out
 }
 
-// checkOrder says whether each writer's values lie in the logs exactly once and in order. Values are "writer/number".
+// checkOrder reports whether each writer's values are stored in the logs exactly once and in order. Values are "writer/number".
 func checkOrder(t *testing.T, logs map[int32][]string, writers, each int) {
 	t.Helper()
 	next := map[string]int{}

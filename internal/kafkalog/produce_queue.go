@@ -26,7 +26,7 @@ type partition struct {
 	topic *topic
 	id    int32
 	wake  chan struct{} // one slot: look at the queue
-	renew atomic.Bool   // the topic was made anew: take another producer id before the next batch
+	renew atomic.Bool   // the topic was recreated: take another producer id before the next batch
 
 	mu            sync.Mutex // guards all up to the next blank line
 	queue         []pending
@@ -121,7 +121,7 @@ func (q *partition) stop() {
 	q.nudge()
 }
 
-// trouble gives the newest failure, or nil.
+// trouble returns the newest failure, or nil.
 func (q *partition) trouble() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -169,7 +169,7 @@ func (q *partition) sleep(d time.Duration) {
 	}
 }
 
-// due says whether to send now, or in how long; 0 means when woken.
+// due reports whether to send now, or in how long; 0 means when woken.
 func (q *partition) due(now time.Time) (bool, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

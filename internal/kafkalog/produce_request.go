@@ -85,7 +85,7 @@ func (k *conn) produce(ctx context.Context, topic string, partition int32, set [
 	return out, nil
 }
 
-// asCode gives the Kafka code in err's chain, or 0.
+// asCode returns the Kafka code in err's chain, or 0.
 func asCode(err error) kafka.Error {
 	var code kafka.Error
 	errors.As(err, &code)
@@ -96,7 +96,7 @@ func asCode(err error) kafka.Error {
 // that the record may be in the log; alone, that it is not.
 var ErrDeliveryTimeout = errors.New("delivery deadline passed")
 
-// verdict says what a broker's answer to a produce request means, and so what happens to the batch.
+// verdict reports what a broker's answer to a produce request means, and so what happens to the batch.
 type verdict uint8
 
 const (
@@ -118,7 +118,7 @@ const (
 	tooLarge
 	// vague: the broker does not say; the same bytes go again, a few times.
 	vague
-	// misconfigured: only a person can mend it.
+	// misconfigured: only a person can fix it.
 	misconfigured
 )
 
@@ -155,7 +155,7 @@ func judge(code int16) verdict {
 	return vague
 }
 
-// mend says what to do about a misconfigured answer.
+// fix reports what to do about a misconfigured answer.
 func mend(code kafka.Error, topic string) string {
 	switch code {
 	case kafka.TopicAuthorizationFailed:
@@ -172,7 +172,7 @@ func mend(code kafka.Error, topic string) string {
 	return "check the broker's settings of the topic"
 }
 
-// refusal makes the error of a code that only a person, or another record, can mend.
+// refusal makes the error of a code that only a person, or another record, can fix.
 func refusal(code kafka.Error, topic string) error {
 	if judge(int16(code)) == misconfigured {
 		return fmt.Errorf("%w: %w; %s", ErrRefused, code, mend(code, topic))

@@ -29,7 +29,7 @@ type topic struct {
 	partitions []*partition // made when first used
 }
 
-// ready gives the partition of key once the topic is known.
+// ready returns the partition of key once the topic is known.
 func (t *topic) ready(ctx context.Context, key []byte) (*partition, error) {
 	t.mu.RLock()
 	q := t.lookup(key)
@@ -57,7 +57,7 @@ func (t *topic) ready(ctx context.Context, key []byte) (*partition, error) {
 	return t.partitions[id], nil
 }
 
-// lookup gives the partition of key if it was used before. t.mu is held.
+// lookup returns the partition of key if it was used before. t.mu is held.
 func (t *topic) lookup(key []byte) *partition {
 	if t.known == nil || t.state.info.Partitions == 0 {
 		return nil
@@ -99,7 +99,7 @@ func (t *topic) learn(ctx context.Context) error {
 	return err
 }
 
-// hopeless says whether asking again cannot help.
+// hopeless reports whether asking again cannot help.
 func hopeless(err error) bool {
 	if errors.Is(err, ErrNoTopicIDs) || errors.Is(err, ErrClosed) || errors.Is(err, ErrRefused) {
 		return true
@@ -108,7 +108,7 @@ func hopeless(err error) bool {
 	return code != 0 && judge(int16(code)) == misconfigured
 }
 
-// refresh asks the cluster, unless somebody did after seen. What is known stays when the answer is an error.
+// refresh asks the cluster, unless someone did after seen. What is known stays when the answer is an error.
 func (t *topic) refresh(ctx context.Context, seen time.Time) error {
 	select {
 	case t.refreshing <- struct{}{}:
@@ -140,12 +140,12 @@ func (t *topic) refresh(ctx context.Context, seen time.Time) error {
 	return nil
 }
 
-// take stores an answer. A topic that was made anew gets new producer ids: its brokers know nothing of the old ones.
+// take stores an answer. A topic that was recreated gets new producer ids: its brokers know nothing of the old ones.
 func (t *topic) take(cl *cluster, s topicState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.known != nil && t.state.info.ID != s.info.ID {
-		t.p.log.Warn("topic was made anew", "topic", t.name, "old_id", t.state.info.ID, "new_id", s.info.ID)
+		t.p.log.Warn("topic was recreated", "topic", t.name, "old_id", t.state.info.ID, "new_id", s.info.ID)
 		for _, q := range t.partitions {
 			if q != nil {
 				q.renew.Store(true)
@@ -155,7 +155,7 @@ func (t *topic) take(cl *cluster, s topicState) {
 	t.known, t.state, t.learned = cl, s, time.Now()
 }
 
-// leader gives the address of a partition's leader, and when that was learned.
+// leader returns the address of a partition's leader, and when that was learned.
 func (t *topic) leader(id int32) (addr string, learned time.Time, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -163,7 +163,7 @@ func (t *topic) leader(id int32) (addr string, learned time.Time, err error) {
 	return addr, t.learned, err
 }
 
-// partition gives the name of partition id under the topic's id as known now.
+// partition returns the name of partition id under the topic's id as known now.
 func (t *topic) partition(id int32) Partition {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

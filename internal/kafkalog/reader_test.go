@@ -114,7 +114,7 @@ func TestReaderSaysWhatIsWrong(t *testing.T) {
 			return errors.As(err, &le) && le.Loss == kafkalog.Loss{Partition: p, Next: 2, First: 5, Last: 10}
 		}},
 		{"above", p, 12, func(err error) bool { var le *kafkalog.LossError; return errors.As(err, &le) && le.Loss.Next == 12 }},
-		{"made anew", other, 5, func(err error) bool { return errors.Is(err, kafkalog.ErrTopicChanged) }},
+		{"recreated", other, 5, func(err error) bool { return errors.Is(err, kafkalog.ErrTopicChanged) }},
 		{"no topic", kafkalog.Partition{Topic: "nobody"}, 0, func(err error) bool { return errors.Is(err, kafkalog.ErrNoTopic) }},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -157,7 +157,7 @@ func TestRealLoss(t *testing.T) {
 	select {
 	case l = <-losses:
 	case <-time.After(within):
-		t.Fatal("nobody heard of the loss")
+		t.Fatal("no one learned of the loss")
 	}
 	if l.Next != 3 || l.First != 8 || l.Last != 20 {
 		t.Errorf("got %+v, want 3 of 8 to 20", l)

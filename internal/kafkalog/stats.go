@@ -10,7 +10,7 @@ type ConsumerStats struct {
 	// Generation and Member name the membership; zero while there is none.
 	Generation int32
 	Member     string
-	// Assigned says that a generation runs and its partitions, perhaps none, are taken.
+	// Assigned reports that a generation runs and its partitions, perhaps none, are taken.
 	Assigned bool
 	// Missing are configured topics that do not exist.
 	Missing []string
@@ -40,13 +40,13 @@ type PartitionStats struct {
 	HeldSince time.Time
 	// HeldBytes are fetched and not yet released.
 	HeldBytes int
-	// Paused: set aside by Pause or ErrPause. Lost: records were lost, Restart decides. Stopped: a batch cannot be read.
+	// Paused: paused by Pause or ErrPause. Lost: records were lost, Restart decides. Stopped: a batch cannot be read.
 	Paused, Lost, Stopped bool
 	// LastError is why the partition does not move; nil while it does.
 	LastError error
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (c *Consumer) Stats() ConsumerStats {
 	c.mu.Lock()
 	st := ConsumerStats{
@@ -105,7 +105,7 @@ func (c *Consumer) leave(s *session, err error) {
 	c.lastErr = err
 }
 
-// fail gives how long to wait before joining again.
+// fail returns how long to wait before joining again.
 func (c *Consumer) fail(err error) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

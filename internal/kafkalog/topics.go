@@ -153,11 +153,11 @@ func (c *Client) askController(ctx context.Context, version int16, req protocol.
 type TopicWarning struct {
 	// Setting is the broker's name for it, Value what it says.
 	Setting, Value string
-	// Problem says what may happen, Mend what to do.
+	// Problem is what may happen, Fix what to do.
 	Problem, Mend string
 }
 
-// String gives "setting=value: problem; mend".
+// String returns "setting=value: problem; fix".
 func (w TopicWarning) String() string {
 	return w.Setting + "=" + w.Value + ": " + w.Problem + "; " + w.Mend
 }
@@ -185,7 +185,7 @@ func (c *Client) CheckTopic(ctx context.Context, topic string, repair time.Durat
 	return judgeTopic(settings, replicas, repair), nil
 }
 
-// Compacted says whether a topic's records go by compaction alone, never by age or size. Errors: ErrNoTopic.
+// Compacted reports whether a topic's records go by compaction alone, never by age or size. Errors: ErrNoTopic.
 func (c *Client) Compacted(ctx context.Context, topic string) (bool, error) {
 	if _, err := c.Topic(ctx, topic); err != nil {
 		return false, err
@@ -248,7 +248,7 @@ func judgeTopic(settings map[string]string, replicas int, repair time.Duration) 
 		}
 	}
 	if slices.Contains(policies, "delete") {
-		const why = "records that nobody has read yet may be deleted, and a new replica cannot be filled from the topic"
+		const why = "records that no one has read yet may be deleted, and a new replica cannot be filled from the topic"
 		if millis(settings["retention.ms"]) >= 0 {
 			warn("retention.ms", settings["retention.ms"], why,
 				"use cleanup.policy=compact, set it to -1, or at least well above "+repair.String())
@@ -271,7 +271,7 @@ func judgeTopic(settings map[string]string, replicas int, repair time.Duration) 
 	return out
 }
 
-// millis reads a setting in ms; what is no number, or for ever, is negative.
+// millis reads a setting in ms; what is no number, or permanently, is negative.
 func millis(s string) time.Duration {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || n > int64(time.Duration(1<<63-1)/time.Millisecond) {

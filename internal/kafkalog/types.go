@@ -20,7 +20,7 @@ var (
 	ErrOutcomeUnknown = errors.New("outcome of the produce request is unknown")
 	// ErrTooLarge: the broker refuses a record for its size.
 	ErrTooLarge = errors.New("record is too large")
-	// ErrRefused: the broker refused a record for good (authorization, invalid record or timestamp).
+	// ErrRefused: the broker refused a record permanently (authorization, invalid record or timestamp).
 	ErrRefused = errors.New("broker refused the record")
 	// ErrDenied is returned, wrapped in a text that names the right, when this client may not do what was asked for.
 	ErrDenied = errors.New("access denied")
@@ -29,7 +29,7 @@ var (
 	// ErrClosed: the producer or client is closed.
 	ErrClosed = errors.New("closed")
 	// ErrPause is what a Handler's Apply returns, wrapped, to set the batch's partitions aside: what is queued for them
-	// is dropped, nothing more is fetched, and after Resume reading goes on at the batch's From.
+	// is dropped, nothing more is fetched, and after Resume reading continues at the batch's From.
 	ErrPause = errors.New("pause the partition")
 	// ErrRejoin is what a Handler's Take or Apply returns, wrapped, when a newer owner exists: the generation ends and
 	// the member joins again.
@@ -46,7 +46,7 @@ type Partition struct {
 // Source is the partition's name in MySQL, in lanes and in tokens.
 func (p Partition) Source() string { return schemas.SourceName(p.Topic, p.TopicID, p.ID) }
 
-// Batch is a run of one partition. Its records lie in [From, Next); Next moves also when there are none (compaction,
+// Batch is a run of one partition. Its records are stored in [From, Next); Next moves also when there are none (compaction,
 // transaction markers, aborted records), so From of a batch is Next of the one before.
 type Batch struct {
 	Partition Partition
@@ -67,7 +67,7 @@ func (b *Batch) Cut(n int) {
 	b.Records = b.Records[:n]
 }
 
-// Release gives the batch's bytes back to the fetch budget; its records must not be used afterwards. A handler may call it
+// Release returns the batch's bytes to the fetch budget; its records must not be used afterwards. A handler may call it
 // as soon as it needs the records no more; the consumer calls it after Emit, a reader's user when done.
 func (b *Batch) Release() {
 	if b.release != nil {
@@ -93,7 +93,7 @@ type Start struct {
 
 // Handler does the work of a consumer's partitions. Its methods may be called concurrently for different partitions.
 type Handler interface {
-	// Take fences the partitions for this generation and says where each starts. It is asked before any fetch and
+	// Take fences the partitions for this generation and reports where each starts. It is asked before any fetch and
 	// again, with backoff, until it succeeds; an error that wraps ErrRejoin ends the generation. ctx ends with the
 	// generation.
 	Take(ctx context.Context, generation int32, parts []Assigned) ([]Start, error)
@@ -135,7 +135,7 @@ type TopicInfo struct {
 	Partitions int32
 }
 
-// Acked says where a record was appended.
+// Acked is where a record was appended.
 type Acked struct {
 	Partition Partition
 	// Offset is the record's offset; when the broker only said "already there", an upper bound of it.

@@ -29,7 +29,7 @@ type value interface {
 type State struct {
 	// Setting identifies the files: the name of the setting that has their path.
 	Setting string
-	// Err says why the files cannot be used as they are now; nil when they can. What they held before is in use meanwhile.
+	// Err is why the files cannot be used as they are now; nil when they can. What they held before is in use meanwhile.
 	Err error
 }
 

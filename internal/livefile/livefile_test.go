@@ -64,7 +64,7 @@ func TestWhatCannotBeUsedIsReportedAndKeepsTheValue(t *testing.T) {
 	}
 	write("one")
 	if got := set.Problems(); len(got) != 0 || v.Get() != "one" {
-		t.Errorf("after the former content came back: %q, %q", got, v.Get())
+		t.Errorf("after the previous content came back: %q, %q", got, v.Get())
 	}
 	write("two")
 	if got := v.Get(); got != "two" {

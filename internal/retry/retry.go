@@ -11,13 +11,13 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// Policy says how long to wait between tries. The zero value works.
+// Policy is how long to wait between tries. The zero value works.
 type Policy struct {
 	// First is the wait after the first failure; 0 means 50ms.
 	First time.Duration
 	// Max is the longest wait, before jitter; 0 means 5s.
 	Max time.Duration
-	// Notify, if not nil, hears of each failure and of the wait that follows.
+	// Notify, if not nil, learns of each failure and of the wait that follows.
 	Notify func(err error, wait time.Duration)
 }
 
@@ -27,7 +27,7 @@ type permanent struct{ err error }
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
 
-// Permanent marks err as one that trying again cannot mend; Do returns err itself. nil stays nil.
+// Permanent marks err as one that trying again cannot fix; Do returns err itself. nil stays nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil

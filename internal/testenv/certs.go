@@ -24,7 +24,7 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority that nobody else knows.
+// NewAuthority makes an authority that no one else knows.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	key := newKey(t)

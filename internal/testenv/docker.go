@@ -16,7 +16,7 @@ import (
 // dockerPassword is that of a container on loopback that ends with the tests.
 const dockerPassword = "test"
 
-// container is a service of docker-compose.yml: the variable that sets its port, and how tests are told of it.
+// container is a service of docker-compose.yml: the variable that sets its port, and how tests are notified of it.
 type container struct {
 	service, portVar, testVar string
 	setting                   func(addr string) string
@@ -77,7 +77,7 @@ func serveDocker(ctx context.Context, out io.Writer) (env []string, stop func() 
 	return env, stop, nil
 }
 
-// dockerRuns says whether an engine answers, and knows Compose.
+// dockerRuns reports whether an engine answers, and knows Compose.
 func dockerRuns(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

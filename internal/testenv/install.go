@@ -43,7 +43,7 @@ func extras() []software {
 	}
 }
 
-// lacking gives the Debian packages that are not here.
+// lacking returns the Debian packages that are not here.
 func lacking(ctx context.Context, all []software) []string {
 	var pkgs []string
 	for _, s := range all {

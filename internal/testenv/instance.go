@@ -98,14 +98,14 @@ func (i *instance) Stop(t testing.TB) {
 	i.stopped = time.Now()
 }
 
-// Cont lets a stopped server go on.
+// Cont lets a stopped server continue.
 func (i *instance) Cont(t testing.TB) {
 	t.Helper()
 	i.breakable(t)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.proc.Cont(t)
-	t.Logf("testenv: %s stood still for %s", i.name, time.Since(i.stopped).Round(time.Millisecond))
+	t.Logf("testenv: %s was stopped for %s", i.name, time.Since(i.stopped).Round(time.Millisecond))
 }
 
 // Restart kills the server if it runs and starts it again at the same address with the data it has. It returns when the
@@ -157,7 +157,7 @@ func startTried[T any](ctx context.Context, setup func(context.Context) (*T, err
 	return nil, err
 }
 
-// freePort is a TCP port of loopback that nobody has at the moment.
+// freePort is a TCP port of loopback that is free at the moment.
 func freePort(ctx context.Context) (int, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
@@ -201,7 +201,7 @@ func kill(p *Process, cause error) error {
 	return errors.Join(cause, p.kill())
 }
 
-// dial asks whether somebody listens, before a client that would log its failures is set on the address.
+// dial asks whether something listens, before a client that would log its failures is set on the address.
 func dial(ctx context.Context, addr string) error {
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "tcp", addr)

@@ -53,7 +53,7 @@ func (s *KafkaServer) RequireReal(t testing.TB) {
 	}
 }
 
-// Client gives a franz-go client, closed when the test ends: an oracle that shares no code with ours.
+// Client returns a franz-go client, closed when the test ends: an oracle that shares no code with ours.
 func (s *KafkaServer) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(s.Brokers...)}, opts...)...)
@@ -64,7 +64,7 @@ func (s *KafkaServer) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// Topic gives a topic name that no other test has; the topic does not exist. It is deleted when the test ends.
+// Topic returns a topic name that no other test has; the topic does not exist. It is deleted when the test ends.
 func (s *KafkaServer) Topic(t testing.TB) string {
 	t.Helper()
 	name := unique("t.")
@@ -135,11 +135,11 @@ func (s *KafkaServer) createTopic(ctx context.Context, name string, partitions i
 			return err
 		}
 	}
-	// The controller has it now; clients ask brokers, which hear of it a moment later.
+	// The controller has it now; clients ask brokers, which learn of it a moment later.
 	return until(ctx, func(ctx context.Context) error { return leaders(ctx, c, name, partitions) })
 }
 
-// leaders gives nil when every partition of the topic has a leader in the broker's metadata.
+// leaders returns nil when every partition of the topic has a leader in the broker's metadata.
 func leaders(ctx context.Context, c *kgo.Client, name string, partitions int32) error {
 	req := kmsg.NewPtrMetadataRequest()
 	mt := kmsg.NewMetadataRequestTopic()
@@ -202,7 +202,7 @@ func givenKafka(ctx context.Context, addrs string) (*KafkaServer, error) {
 	return s, nil
 }
 
-// ask gives nil when the broker knows itself and has our cluster id; "" takes any.
+// ask returns nil when the broker knows itself and has our cluster id; "" takes any.
 func (s *KafkaServer) ask(ctx context.Context, cluster string) error {
 	if err := dial(ctx, s.Brokers[0]); err != nil {
 		return err

@@ -73,7 +73,7 @@ func (s *MySQLServer) NewDatabase(t testing.TB) string {
 	return s.DSN(name)
 }
 
-// Open gives a pool of connections to dsn that is closed when the test ends.
+// Open returns a pool of connections to dsn that is closed when the test ends.
 func (s *MySQLServer) Open(t testing.TB, dsn string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("mysql", dsn)

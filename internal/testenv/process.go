@@ -101,7 +101,7 @@ func (l *launcher) remove(dir string) {
 	l.dirs = append(l.dirs, dir)
 }
 
-// close kills every child that is left and ends the thread. It gives the names of those that did not die.
+// close kills every child that is left and ends the thread. It returns the names of those that did not die.
 func (l *launcher) close() []string {
 	l.mu.Lock()
 	if l.down {
@@ -173,7 +173,7 @@ func (p *Process) PID() int { return p.pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how the process ended, nil for exit code 0. It must only be asked after Done.
+// Err reports how the process ended, nil for exit code 0. It must only be asked after Done.
 func (p *Process) Err() error { return p.err }
 
 // LogFile is the path of its output.
@@ -217,7 +217,7 @@ func (p *Process) Stop(t testing.TB) {
 	t.Logf("testenv: stopped %s (pid %d)", p.name, p.pid)
 }
 
-// Cont lets a stopped process go on.
+// Cont lets a stopped process continue.
 func (p *Process) Cont(t testing.TB) {
 	t.Helper()
 	if err := p.Signal(syscall.SIGCONT); err != nil {

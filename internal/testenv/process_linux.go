@@ -13,7 +13,7 @@ func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// stopped gives nil when the kernel shows every thread's leader as stopped.
+// stopped returns nil when the kernel shows every thread's leader as stopped.
 func stopped(pid int) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -66,7 +66,7 @@ func (p *Proxy) LeadNew(target string) {
 }
 
 // Hold lets nothing pass in either direction, and closes nothing: a black hole. Connections are accepted all the same.
-// Release lets pass what was held back, as a network does that comes back.
+// Release lets pass what was delayed, as a network does that comes back.
 func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +142,7 @@ func (p *Proxy) copy(to, from net.Conn) {
 	}
 }
 
-// wait returns when what has arrived may go on; false at the end of the test.
+// wait returns when what has arrived may continue; false at the end of the test.
 func (p *Proxy) wait() bool {
 	p.mu.Lock()
 	delay, released := p.delay, p.released

@@ -35,7 +35,7 @@ type RedisServer struct {
 	Version string
 }
 
-// Client gives a client that is closed when the test ends. It uses the unix socket where there is one.
+// Client returns a client that is closed when the test ends. It uses the unix socket where there is one.
 func (s *RedisServer) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	c := s.client()
@@ -83,7 +83,7 @@ func (s *RedisServer) client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: s.Addr})
 }
 
-// Namespace gives a name that no other test has. Keys whose names contain it are removed when the test ends.
+// Namespace returns a name that no other test has. Keys whose names contain it are removed when the test ends.
 func (s *RedisServer) Namespace(t testing.TB) string {
 	t.Helper()
 	ns := unique("t")

@@ -84,12 +84,12 @@ func (c *RedisCluster) form(ctx context.Context, bus []string) error {
 	return nil
 }
 
-// follow waits until the node has heard of its master.
+// follow waits until the node has learned of its master.
 func follow(ctx context.Context, rdb *redis.Client, master string) error {
 	return until(ctx, func(ctx context.Context) error { return rdb.Do(ctx, "CLUSTER", "REPLICATE", master).Err() })
 }
 
-// whole says what the cluster still lacks.
+// whole reports what the cluster still lacks.
 func (c *RedisCluster) whole(ctx context.Context) error {
 	for i, n := range c.Nodes {
 		rdb := n.client()
@@ -123,7 +123,7 @@ func (c *RedisCluster) Addrs() []string {
 	return addrs
 }
 
-// Client gives a cluster client that is closed when the test ends.
+// Client returns a cluster client that is closed when the test ends.
 func (c *RedisCluster) Client(t testing.TB) *redis.ClusterClient {
 	t.Helper()
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ClusterStateReloadInterval: time.Second})
@@ -135,7 +135,7 @@ func (c *RedisCluster) Client(t testing.TB) *redis.ClusterClient {
 	return rdb
 }
 
-// Owner gives the index of the node that is the master of a key's slot just now, as the node asked sees it.
+// Owner returns the index of the node that is the master of a key's slot just now, as the node asked sees it.
 func (c *RedisCluster) Owner(ctx context.Context, asked int, key string) (int, error) {
 	rdb := c.Nodes[asked].client()
 	defer rdb.Close()
@@ -159,7 +159,7 @@ func (c *RedisCluster) Owner(ctx context.Context, asked int, key string) (int, e
 			}
 		}
 	}
-	return 0, errors.New("nobody serves the slot")
+	return 0, errors.New("no one serves the slot")
 }
 
 // Replica is the index of the node that began as the other one of a pair.

@@ -118,7 +118,7 @@ func startOneSentinel(ctx context.Context, l *launcher, host, port string) (*sen
 	return &sentinel{addr, p}, nil
 }
 
-// settled says what is still missing.
+// settled reports what is still missing.
 func (s *RedisSentinel) settled(ctx context.Context) error {
 	for _, addr := range s.Sentinels {
 		rdb := redis.NewSentinelClient(&redis.Options{Addr: addr})
@@ -143,7 +143,7 @@ func (s *RedisSentinel) settled(ctx context.Context) error {
 	return nil
 }
 
-// Client gives a client that asks the Sentinels, closed when the test ends.
+// Client returns a client that asks the Sentinels, closed when the test ends.
 func (s *RedisSentinel) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: s.Name, SentinelAddrs: s.Sentinels})

@@ -69,7 +69,7 @@ func allGiven() bool {
 	return os.Getenv(KafkaVar) != "" && os.Getenv(MySQLVar) != "" && os.Getenv(RedisVar) != ""
 }
 
-// serveAll gives the variables that name three running servers, and what stops those that were started here: those of
+// serveAll returns the variables that name three running servers, and what stops those that were started here: those of
 // the environment, else Docker Compose if an engine runs, else this machine's own.
 func serveAll(ctx context.Context, out io.Writer) (env []string, stop func() error, err error) {
 	mode := os.Getenv(ServersVar)
@@ -167,7 +167,7 @@ func orGiven[T any](given string, use func(string) (*T, error), start func() (*T
 }
 
 // runCommand runs the command in our own process group, so that an interrupt from the terminal reaches it, passes other
-// signals on, and gives its exit code. stdout is the command's; out hears of trouble.
+// signals on, and gives its exit code. stdout is the command's; out learns of trouble.
 func runCommand(ctx context.Context, args, env []string, signals <-chan os.Signal, stdout, out io.Writer) int {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)

@@ -42,7 +42,7 @@ const (
 	MySQLVar = "FRESHET_TEST_MYSQL"
 	// RedisVar holds host:port or the absolute path of a unix socket.
 	RedisVar = "FRESHET_TEST_REDIS"
-	// RequireVar says whether a missing server is a failure ("1") or a skip ("0"). Without it CI decides: set is a failure.
+	// RequireVar decides whether a missing server is a failure ("1") or a skip ("0"). Without it CI decides: set is a failure.
 	RequireVar = "FRESHET_TEST_REQUIRE"
 	// ServersVar set to "docker" or "native" takes the choice from Serve, which asks Docker Compose if an engine runs.
 	ServersVar = "FRESHET_TEST_SERVERS"
@@ -109,7 +109,7 @@ func (e *environment) run(m *testing.M, opts []goleak.Option) int {
 	return code
 }
 
-// Redis gives the shared Redis.
+// Redis returns the shared Redis.
 func Redis(t testing.TB) *RedisServer {
 	t.Helper()
 	s, err := shared.redis.get(func(ctx context.Context) (*RedisServer, error) {
@@ -123,7 +123,7 @@ func Redis(t testing.TB) *RedisServer {
 	return s
 }
 
-// MySQL gives the shared MariaDB (or MySQL, when one is named).
+// MySQL returns the shared MariaDB (or MySQL, when one is named).
 func MySQL(t testing.TB) *MySQLServer {
 	t.Helper()
 	s, err := shared.mysql.get(func(ctx context.Context) (*MySQLServer, error) {
@@ -137,7 +137,7 @@ func MySQL(t testing.TB) *MySQLServer {
 	return s
 }
 
-// Kafka gives the shared Apache Kafka.
+// Kafka returns the shared Apache Kafka.
 func Kafka(t testing.TB) *KafkaServer {
 	t.Helper()
 	s, err := shared.kafka.get(func(ctx context.Context) (*KafkaServer, error) {
@@ -216,7 +216,7 @@ func required() bool {
 	return os.Getenv("CI") != ""
 }
 
-// Eventually asks cond until it gives nil, and fails the test with its last error after the given time.
+// Eventually asks cond until it returns nil, and fails the test with its last error after the given time.
 func Eventually(t testing.TB, within time.Duration, cond func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -284,7 +284,7 @@ func serverDir() (string, error) {
 	return dir, nil
 }
 
-// tail gives the end of a log file.
+// tail returns the end of a log file.
 func tail(path string, lines int) string {
 	b, err := os.ReadFile(filepath.Clean(path))
 	if err != nil {

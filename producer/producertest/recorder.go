@@ -27,7 +27,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// topicID stands in the tokens of a Recorder where the cluster's topic id would.
+// topicID is in the tokens of a Recorder where the cluster's topic id would.
 const topicID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 // Recorder takes events as a Producer does and remembers them. It is safe for concurrent use.
@@ -135,14 +135,14 @@ func (r *Recorder) Flush(context.Context) error { return nil }
 // Close has nothing to close.
 func (r *Recorder) Close() error { return nil }
 
-// Events gives what was published so far, in order, each with its id and source.
+// Events returns what was published so far, in order, each with its id and source.
 func (r *Recorder) Events() []schemas.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.events)
 }
 
-// Of gives the events of one dataset and key, in order.
+// Of returns the events of one dataset and key, in order.
 func (r *Recorder) Of(dataset, key string) []schemas.Event {
 	return slices.DeleteFunc(r.Events(), func(ev schemas.Event) bool { return ev.Dataset != dataset || ev.Key != key })
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// padded gives the bytes of a column; BINARY(n) has n of them, though logs leave out the zeros at the end.
+// padded returns the bytes of a column; BINARY(n) has n of them, though logs leave out the zeros at the end.
 func padded(b []byte, t schemas.ColumnType) cell {
 	if t.Base == "binary" {
 		for n := max(t.Length, 1); len(b) < n && n <= 255; {

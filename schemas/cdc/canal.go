@@ -251,7 +251,7 @@ func (c *column) integerText(text string) (cell, error) {
 	return cell{cellInteger, text}, nil
 }
 
-// enumIndex gives the label of an index that counts from 1; 0 is the empty value of a label that the server did not know.
+// enumIndex returns the label of an index that counts from 1; 0 is the empty value of a label that the server did not know.
 func (c *column) enumIndex(text string, labels []string) (cell, error) {
 	n, err := strconv.Atoi(text)
 	switch {
@@ -263,7 +263,7 @@ func (c *column) enumIndex(text string, labels []string) (cell, error) {
 	return cell{cellText, labels[n-1]}, nil
 }
 
-// setMask gives the labels of a bit mask, as the server prints a set.
+// setMask returns the labels of a bit mask, as the server prints a set.
 func (c *column) setMask(text string, labels []string) (cell, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || len(labels) < 64 && n>>len(labels) != 0 {

@@ -100,7 +100,7 @@ func (c *column) canalText(text string, t schemas.ColumnType, bytes bool) (strin
 	case bytes:
 		return "", c.refuse("holds bytes that are no UTF-8", "let the column be utf8mb4")
 	case utf8.Valid(b):
-		return "", c.refuse("may be text, or bytes that Canal wrote as text: its sqlType does not agree", "restart Canal so that it reads the table's types anew, then write the row again")
+		return "", c.refuse("may be text, or bytes that Canal wrote as text: its sqlType does not agree", "restart Canal so that it reads the table's types again, then write the row again")
 	}
 	return text, nil
 }

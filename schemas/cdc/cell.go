@@ -42,7 +42,7 @@ func (c *column) mismatch() error {
 	return c.refuse("is no value of its column's type", "compare cdc.columns and the schema with the captured table")
 }
 
-// keyValue gives the form that Dataset.FormatKey wants.
+// keyValue returns the form that Dataset.FormatKey wants.
 func (c *column) keyValue(cl cell) (any, error) {
 	switch c.Kind {
 	case schemas.KindString:
@@ -162,5 +162,5 @@ func (c *column) writeTime(buf []byte, cl cell, rules *schemas.CDCRules) ([]byte
 	return schemas.AppendJSONString(buf, strings.Replace(cl.text, " ", "T", 1)+"Z"), nil
 }
 
-// damaged: the replacement character stands for text that somebody could not read.
+// damaged: the replacement character stands for text that a tool could not read.
 func damaged(text string) bool { return strings.Contains(text, "\uFFFD") }

@@ -49,7 +49,7 @@ func (d *Decoder) columnVersion(ev *schemas.Event) error {
 	return setColumnVersion(ev, version, d.version)
 }
 
-// setColumnVersion gives an event the version that its row says. A deletion carries the row's last version and would be
+// setColumnVersion returns an event the version that its row says. A deletion carries the row's last version and would be
 // no news, so it takes the one above.
 func setColumnVersion(ev *schemas.Event, version int64, property string) error {
 	ev.Version = version

@@ -41,7 +41,7 @@ func (f *foreign) note(name string) {
 	}
 }
 
-// what says which of Debezium's other records it is.
+// what reports which of Debezium's other records it is.
 func (f *foreign) what() Ignored {
 	switch {
 	case f.ddl && f.changes:

@@ -12,7 +12,7 @@ import (
 type Config struct {
 	// Dataset is what the topic carries; required.
 	Dataset *schemas.Dataset
-	// Epoch counts how often the topic was made anew; it is part of versions that are positions.
+	// Epoch counts how often the topic was recreated; it is part of versions that are positions.
 	Epoch int64
 	// Partitions is the topic's number of partitions; 0 means 1. With several, positions do not order two keys of one row.
 	Partitions int32
@@ -39,7 +39,7 @@ type described struct {
 	fields map[string]field              // Debezium
 	sql    string                        // Canal: the text of sqlType
 	types  map[string]schemas.ColumnType // Canal
-	bytes  map[string]bool               // Canal: sqlType says that the column's text stands for bytes
+	bytes  map[string]bool               // Canal: sqlType reports that the column's text stands for bytes
 	// unlabelled: an enum or set that came without its labels.
 	unlabelled map[string]bool
 }
@@ -125,7 +125,7 @@ type Row struct {
 type Result struct {
 	// Rows are in the order of the record.
 	Rows []Row
-	// Ignored says why a record without rows was ignored; NotIgnored for one that has some.
+	// Ignored is why a record without rows was ignored; NotIgnored for one that has some.
 	Ignored Ignored
 	// Other is the table of a record that was ignored as OtherTable, as far as it says; schema and database are the capture
 	// tool's words.
@@ -155,7 +155,7 @@ const (
 // Causes is the number of values of Ignored.
 const Causes = int(ignoredEnd)
 
-// String gives the reason in small letters with underscores.
+// String returns the reason in small letters with underscores.
 func (i Ignored) String() string {
 	names := [...]string{
 		"", "other_table", "heartbeat", "schema_change", "transaction", "statement", "message", "bootstrap", "tombstone", "truncate",
@@ -166,16 +166,16 @@ func (i Ignored) String() string {
 	return "unknown"
 }
 
-// PauseError says that a dataset cannot go on behind a record: what the record did cannot be told by events, or the
+// PauseError reports that a dataset cannot continue behind a record: what the record did cannot be told by events, or the
 // declaration contradicts what the tool writes. It holds no values.
 type PauseError struct {
-	// Dataset is the dataset's name, Problem what was found, Mend what to do.
+	// Dataset is the dataset's name, Problem what was found, Fix what to do.
 	Dataset, Problem, Mend string
 	// Offset is the record's. Version is that of an event at this place, 0 where versions are not positions.
 	Offset, Version int64
 }
 
-// Error gives "dataset users: problem; mend".
+// Error returns "dataset users: problem; fix".
 func (e *PauseError) Error() string { return "dataset " + e.Dataset + ": " + e.Problem + "; " + e.Mend }
 
 // PartitionsChanged returns a *PauseError if d's versions are positions and its topic has another number of partitions than

@@ -6,7 +6,7 @@
 //	res, err := dec.Decode(record)
 //
 // What a record says is a function of the record, its offset, the dataset's declaration and the Config alone: reading it
-// again gives the same events with the same versions.
+// again returns the same events with the same versions.
 //
 // A row that cannot be an event comes with an error, for a dead letter; its neighbours in the same record do not suffer.
 // Records that carry no row (heartbeats, DDL, transaction marks, statements, other tables) are ignored and named, so that

@@ -6,7 +6,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// flat reads a row that Debezium's ExtractNewRecordState took out of its envelope. Nothing in such a record says what it
+// flat reads a row that Debezium's ExtractNewRecordState took out of its envelope. Nothing in such a record reports what it
 // is, so the dataset must; only contradictions show.
 func (r *reading) flat() error {
 	if r.rec.Value == nil {
@@ -98,7 +98,7 @@ func (m *flatMeta) take(name string, v schemas.JSON) bool {
 	return !declared
 }
 
-// contradiction: a topic whose deletions come in another way than declared would lose them all in silence.
+// contradiction: a topic whose deletions come in another way than declared would lose them all silently.
 func (m *flatMeta) contradiction(r *reading) error {
 	switch {
 	case m.d.rules.RewrittenDeletes && m.deleted == "":

@@ -93,7 +93,7 @@ func isDatePart(s string) bool {
 	return len(s) == 10 && s[4] == '-' && s[7] == '-' && allDigits(s[:4]) && allDigits(s[5:7]) && allDigits(s[8:])
 }
 
-// isZeroDate says whether a date's month or day is 00.
+// isZeroDate reports whether a date's month or day is 00.
 func isZeroDate(s string) bool { return len(s) >= 10 && (s[5:7] == "00" || s[8:10] == "00") }
 
 func allDigits(s string) bool {
@@ -105,7 +105,7 @@ func allDigits(s string) bool {
 	return s != ""
 }
 
-// unixMillis gives milliseconds: some tools write seconds, and Unix milliseconds passed 10^11 in 1973.
+// unixMillis returns milliseconds: some tools write seconds, and Unix milliseconds passed 10^11 in 1973.
 func unixMillis(n int64) int64 {
 	const limit = 100_000_000_000
 	if n > -limit && n < limit {

@@ -9,7 +9,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// isInteger says whether a text is a canonical decimal integer.
+// isInteger reports whether a text is a canonical decimal integer.
 func isInteger(s string) bool {
 	digits := strings.TrimPrefix(s, "-")
 	if digits == "" || (len(digits) > 1 && digits[0] == '0') || s == "-0" {
@@ -23,7 +23,7 @@ func isInteger(s string) bool {
 	return true
 }
 
-// isNumber says whether a text is a JSON number.
+// isNumber reports whether a text is a JSON number.
 func isNumber(s string) bool {
 	v, err := schemas.ReadJSON(s)
 	return err == nil && v.Kind == schemas.JSONNumber && v.Text == s

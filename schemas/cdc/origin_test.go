@@ -154,7 +154,7 @@ func TestCanalBytesOfText(t *testing.T) {
 	one := func(column, mysqlType, sqlType, value string) string {
 		return message(`{"id":"int","`+column+`":"`+mysqlType+`"}`, `{"id":4,"`+column+`":`+sqlType+`}`, `[{"id":"1","`+column+`":`+value+`}]`)
 	}
-	const unclear = "upsert 1 @10 schema: data/name: may be text, or bytes that Canal wrote as text: its sqlType does not agree; restart Canal so that it reads the table's types anew, then write the row again"
+	const unclear = "upsert 1 @10 schema: data/name: may be text, or bytes that Canal wrote as text: its sqlType does not agree; restart Canal so that it reads the table's types again, then write the row again"
 	for name, tc := range map[string]struct{ rules, value, want string }{
 		"JSON as object":             {"", one("more", "JSON", "2004", `"{\"a\":\"\u00c3\u00bc\"}"`), `upsert 1 @10 {"id":1,"more":{"a":"ü"}}`},
 		"JSON as string":             {"", one("name", "JSON", "2004", mojibake), `upsert 1 @10 {"id":1,"name":"ü"}`},
@@ -230,7 +230,7 @@ func TestUndeclaredValues(t *testing.T) {
 	}
 }
 
-// A message that says that it carries the key alone must not make the other columns NULL.
+// A message that reports that it carries the key alone must not make the other columns NULL.
 func TestKeyOnlyMessages(t *testing.T) {
 	message := func(typ, more string) string {
 		return `{"type":"` + typ + `","database":"shop","table":"items","isDdl":false,"data":[{"id":"1"}],"old":[{"id":"1"}],"mysqlType":{"id":"int"},"_tidb":{"commitTs":1` + more + `}}`

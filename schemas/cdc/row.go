@@ -150,8 +150,8 @@ func (r *reading) change(old, st *state) {
 	r.add(schemas.Upsert, st)
 }
 
-// leave deletes the key that a row had. Where positions do not compare with those of the key's own partition, nobody can
-// say whether the record was made anew since, and the deletion becomes a dead letter.
+// leave deletes the key that a row had. Where positions do not compare with those of the key's own partition, it is not known
+// whether the record was recreated since, and the deletion becomes a dead letter.
 func (r *reading) leave(old *state) {
 	if !r.d.ordered && old.err == nil {
 		r.res.Rows = append(r.res.Rows, Row{
@@ -226,7 +226,7 @@ func (r *reading) ignore(why Ignored) error {
 	return nil
 }
 
-// emptied deals with a table that lost all its rows without a word about each.
+// emptied deals with a table that lost all its rows silently about each.
 func (r *reading) emptied() error {
 	if r.d.rules.IgnoreTruncates {
 		return r.ignore(Truncate)

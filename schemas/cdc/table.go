@@ -29,7 +29,7 @@ func (o *origin) String() string {
 }
 
 // belongs reports whether a record of that origin is of the declared table. A record that does not state where it comes
-// from is nobody's: to ignore it would lose rows silently, and to apply it could write another table's rows.
+// from is unknown: to ignore it would lose rows silently, and to apply it could write another table's rows.
 func (d *Decoder) belongs(o origin) (bool, error) {
 	want := d.rules.Table
 	switch {
@@ -95,7 +95,7 @@ const (
 	rowSuffix     = ".Value"
 )
 
-// keyOrigin is where a record's key says that it comes from: all that a record without a value has.
+// keyOrigin is where a record's key reports that it comes from: all that a record without a value has.
 func (r *reading) keyOrigin() (o origin, err error) {
 	o.noteHeaders(r.rec.Headers)
 	text := string(r.rec.Key)

@@ -88,7 +88,7 @@ func TestCommonEdits(t *testing.T) {
 		{"the same $ref", object(`,"o":{"type":"object","$ref":"#/$defs/o"}`, `,"$defs":{"o":{"required":["a"]}}`), object(`,"o":{"type":"object","$ref":"#/$defs/o"}`, `,"title":"x","$defs":{"o":{"required":["a"]}}`), safe, safe, ""},
 		{"the same $ref to something else", object(`,"o":{"type":"object","$ref":"#/$defs/o"}`, `,"$defs":{"o":{"required":["a"]}}`), object(`,"o":{"type":"object","$ref":"#/$defs/o"}`, `,"$defs":{"o":{"required":["b"]}}`), unknown, unknown, "/properties/o/$ref"},
 		{"patternProperties that were there", object("", `,"patternProperties":{"^x":{"type":"string"}},"additionalProperties":false`), object("", `,"additionalProperties":false`), unknown, unknown, "/patternProperties"},
-		{"a keyword nobody knows", object("", ""), object("", `,"surprise":1`), unknown, unknown, "/surprise"},
+		{"an unknown keyword", object("", ""), object("", `,"surprise":1`), unknown, unknown, "/surprise"},
 	} {
 		t.Run(c.edit, func(t *testing.T) {
 			a, b := schema(t, c.older), schema(t, c.newer)

@@ -20,7 +20,7 @@ func Datasets(older, newer *schemas.Datasets, cfg Config) Report {
 			w.renamed(a, b)
 			w.cache(a.Cache, b.Cache)
 		} else {
-			w.add(Breaking, "dataset", "is not declared any more: its topic is not read and its table stays as it is")
+			w.add(Breaking, "dataset", "is not declared any more: its topic is not read and its table stays unchanged")
 		}
 		all.findings = append(all.findings, w.findings...)
 	}
@@ -42,11 +42,11 @@ func (w *walk) declarations(a, b *schemas.Dataset) {
 		reason string
 	}{
 		{"topic", a.Topic != b.Topic, Breaking, "differs: what is left in the old topic is not read any more"},
-		{"format", a.Format != b.Format, Breaking, "differs: records that lie in the topic are not understood any more"},
+		{"format", a.Format != b.Format, Breaking, "differs: records that are stored in the topic are not understood any more"},
 		{"key", !slices.Equal(a.Key, b.Key), Breaking, "differs: records have other keys, and the table another primary key"},
 		{"version", a.Version != b.Version, Breaking, "differs: versions of earlier and of later events cannot be compared"},
 		{"replica.table", a.Replica.Table != b.Replica.Table, Breaking, "differs: the old table is not written any more"},
-		{"cdc", !reflect.DeepEqual(a.CDC, b.CDC), Unknown, "differs: records that lie in the topic are read in another way"},
+		{"cdc", !reflect.DeepEqual(a.CDC, b.CDC), Unknown, "differs: records that are stored in the topic are read in another way"},
 		{"on_delete", a.KeepOnDelete != b.KeepOnDelete, Safe, "differs: deletions treat the other columns in another way from now on"},
 		{"on_storm", a.FlowInStorms != b.FlowInStorms, Safe, "differs"},
 		{"on_data_loss", a.ResyncOnDataLoss != b.ResyncOnDataLoss, Safe, "differs"},
@@ -68,7 +68,7 @@ func (w *walk) renamed(a, b *schemas.Dataset) {
 	}
 }
 
-// cache compares the cache sections. Both a changed and a removed one are guarded by the hash, but of a removed one nobody
+// cache compares the cache sections. Both a changed and a removed one are guarded by the hash, but of a removed one no one
 // would tell the nodes that still cache.
 func (w *walk) cache(a, b *schemas.CacheRules) {
 	switch {

@@ -1,4 +1,4 @@
-// Package compat compares two JSON Schemas, or two sets of datasets, and says whether the newer may follow the older
+// Package compat compares two JSON Schemas, or two sets of datasets, and reports whether the newer may follow the older
 // while events of the older are still on their way.
 //
 //	report := compat.Schemas(old, new, compat.Config{})

@@ -23,7 +23,7 @@ const (
 	allTypes = null | boolean | integer | fraction | text | array | object
 )
 
-// typeNamed gives the set of a type's name.
+// typeNamed returns the set of a type's name.
 func typeNamed(name string) types {
 	switch name {
 	case "null":
@@ -191,7 +191,7 @@ type edge struct {
 	keyword   string
 }
 
-// edgeOf gives the tighter of the two bounds on one side; sign is 1 for the lower side, −1 for the upper.
+// edgeOf returns the tighter of the two bounds on one side; sign is 1 for the lower side, −1 for the upper.
 func edgeOf(node map[string]any, sign int, inclusive, exclusive string) edge {
 	a := edge{at: rational(node[inclusive]), keyword: inclusive}
 	if b := rational(node[exclusive]); b != nil && (a.at == nil || sign*b.Cmp(a.at) >= 0) {
@@ -329,7 +329,7 @@ func (n *nodes) undeclared(path string, rest any) any {
 	return false
 }
 
-// textsOf gives the texts of a list.
+// textsOf returns the texts of a list.
 func textsOf(v any) []string {
 	list, _ := v.([]any)
 	var out []string

@@ -50,7 +50,7 @@ func classOf(keyword string) class {
 	return foreign
 }
 
-// IsKeyword says whether JSON Schema knows the keyword, or it begins with "x-".
+// IsKeyword reports whether JSON Schema knows the keyword, or it begins with "x-".
 func IsKeyword(k string) bool { return classOf(k) != foreign }
 
 // node compares two schemas: whatever older accepts, newer must accept.
@@ -92,7 +92,7 @@ func has(node map[string]any, keyword string) bool {
 	return ok
 }
 
-// sameRefs says whether the same text means the same on both sides: it refers to nothing, or only to equal $defs.
+// sameRefs reports whether the same text means the same on both sides: it refers to nothing, or only to equal $defs.
 func (w *walk) sameRefs(node any) bool {
 	if !refers(node, "") {
 		return true
@@ -101,7 +101,7 @@ func (w *walk) sameRefs(node any) bool {
 		equal(w.older["$id"], w.newer["$id"])
 }
 
-// refers says whether there is a reference that does not begin with inside; "" stands for any.
+// refers reports whether there is a reference that does not begin with inside; "" stands for any.
 func refers(node any, inside string) bool {
 	switch node := node.(type) {
 	case map[string]any:

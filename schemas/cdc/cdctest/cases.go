@@ -130,7 +130,7 @@ func (c *Case) Final(dir string) (*Table, error) {
 	return t, nil
 }
 
-// Twice gives the records as a careless delivery does: each one twice, and the second half once more.
+// Twice returns the records as a careless delivery does: each one twice, and the second half once more.
 func Twice(records []Captured) []Captured {
 	var out []Captured
 	for _, r := range records {

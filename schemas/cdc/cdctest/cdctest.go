@@ -25,7 +25,7 @@ type Captured struct {
 	Record    schemas.Record
 }
 
-// Read gives the records of the files in order. dir is schemas/cdc/testdata.
+// Read returns the records of the files in order. dir is schemas/cdc/testdata.
 func Read(dir string, files ...string) ([]Captured, error) {
 	var all []Captured
 	for _, name := range files {
