@@ -90,7 +90,7 @@ type Config struct {
 	// MaxKeyRate is how many keys a second this worker emits into one lane, ten times as many at once; beyond it the
 	// dataset's common tag is stamped instead, or the lane is flushed, at most once a second. 0 means DefaultMaxKeyRate; negative: no bound.
 	MaxKeyRate int
-	// Foreign deletes keys of other applications; nil only when no dataset has cache.foreign. Without it those that other
+	// Foreign deletes keys of other applications; nil only when no dataset has cache.external. Without it those that other
 	// writers name are counted and left alone.
 	Foreign Foreign
 	// ProbeInterval; 0 means DefaultProbeInterval.
@@ -189,7 +189,7 @@ func (c Config) anyForeign() bool {
 	if c.Datasets == nil {
 		return false
 	}
-	return slices.ContainsFunc(c.Datasets.All(), func(d *schemas.Dataset) bool { return d.Cache != nil && len(d.Cache.Foreign) > 0 })
+	return slices.ContainsFunc(c.Datasets.All(), func(d *schemas.Dataset) bool { return d.Cache != nil && len(d.Cache.External) > 0 })
 }
 
 func (c Config) anyUncached() bool {

@@ -16,12 +16,28 @@ func (d *declaration) readCache(root *section, ds *Dataset) *CacheRules {
 	if s == nil {
 		return nil
 	}
-	ds.Cache = &CacheRules{Key: s.text("key"), Derived: s.texts("derived"), Tags: s.texts("tags"), Foreign: s.texts("foreign"), Common: s.text("common")}
-	s.done("key", "derived", "tags", "foreign", "common")
+	ds.Cache = &CacheRules{Key: s.text("key"), Derived: s.texts("derived"), Tags: s.texts("tags"), External: d.readExternal(s), Common: s.text("common")}
+	s.done("key", "derived", "tags", "external", "common")
 	if ds.Cache.Key == "" {
 		d.fail(n.Line, "cache.key", "is missing", "write key: \""+ds.Name+":{"+strings.Join(ds.Key, "}:{")+"}\"")
 	}
 	return ds.Cache
+}
+
+// readExternal reads the external keys under their name, or under the name that they had before.
+func (d *declaration) readExternal(s *section) []string {
+	const now, before = "external", "foreign"
+	old := s.fields[before]
+	if old == nil {
+		return s.texts(now)
+	}
+	if s.fields[now] != nil {
+		d.fail(old.Line, s.path+before, "is the previous name of "+now+", which is there as well", "keep "+now+" alone")
+		s.take(now)
+		return s.texts(before)
+	}
+	d.warnings = append(d.warnings, d.at(s.path+before)+": is the previous name of "+s.path+now+"; rename it: the next release refuses it")
+	return s.texts(before)
 }
 
 // prepareCache checks the templates against the schema and prepares them.
@@ -45,9 +61,9 @@ func (d *declaration) prepareCache(ds *Dataset, props []Property, cache *CacheRu
 			ds.compiled.tags = append(ds.compiled.tags, t)
 		}
 	}
-	for _, text := range cache.Foreign {
-		if t := d.template("cache.foreign", text, props, kinds); t != nil {
-			ds.compiled.foreign = append(ds.compiled.foreign, t)
+	for _, text := range cache.External {
+		if t := d.template("cache.external", text, props, kinds); t != nil {
+			ds.compiled.external = append(ds.compiled.external, t)
 		}
 	}
 	d.checkCommon(cache.Common)

@@ -91,8 +91,9 @@ type Replica struct {
 type CacheRules struct {
 	// Key is the template of the record's own entry; it uses every key property and nothing else.
 	Key string
-	// Derived, Tags and Foreign are templates over any string, integer or boolean property.
-	Derived, Tags, Foreign []string
+	// Derived, Tags and External are templates over any string, integer or boolean property. External ones make keys of other
+	// applications.
+	Derived, Tags, External []string
 	// Common is a tag that every entry of the dataset carries, those of lookups too; "": none. Caches add it by themselves.
 	Common string
 }

@@ -11,17 +11,18 @@ import (
 
 // Datasets is an immutable set of datasets, unique by name, topic, table and cache templates.
 type Datasets struct {
-	list    []*Dataset
-	byName  map[string]*Dataset
-	byTopic map[string]*Dataset
+	list     []*Dataset
+	byName   map[string]*Dataset
+	byTopic  map[string]*Dataset
+	warnings []string
 }
 
 // compiled holds the parts of a dataset that are prepared at load.
 type compiled struct {
 	rules    *rules
 	cacheKey *template // nil without a cache section
-	// derived, tags and foreign are bound to positions in Replica.Columns.
-	derived, tags, foreign []*template
+	// derived, tags and external are bound to positions in Replica.Columns.
+	derived, tags, external []*template
 	// nameColumns are the columns that those use beside the key's.
 	nameColumns []int
 	cacheHash   string
@@ -45,6 +46,7 @@ func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 		}
 		decl := readDeclaration(fsys, e.Name())
 		errs = append(errs, decl.errs...)
+		s.warnings = append(s.warnings, decl.warnings...)
 		if decl.dataset != nil {
 			decls = append(decls, decl)
 		}
@@ -68,7 +70,10 @@ func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 	return s, nil
 }
 
-// Get gives the dataset of that name.
+// Warnings returns what the declarations say in a way that the next release refuses, one sentence each with file and line.
+func (s *Datasets) Warnings() []string { return slices.Clone(s.warnings) }
+
+// Get returns the dataset of that name.
 func (s *Datasets) Get(name string) (*Dataset, bool) {
 	d, ok := s.byName[name]
 	return d, ok

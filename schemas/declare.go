@@ -23,10 +23,12 @@ const (
 
 // declaration is one dataset file while it is read.
 type declaration struct {
-	file    string
-	lines   map[string]int
-	errs    []error
-	dataset *Dataset // nil when something is wrong
+	file  string
+	lines map[string]int
+	errs  []error
+	// warnings are what is still accepted and will not be.
+	warnings []string
+	dataset  *Dataset // nil when something is wrong
 }
 
 // readDeclaration reads one file. The dataset is set only if there are no errors.
@@ -308,12 +310,13 @@ func isIdentifier(s string) bool {
 // hashCache identifies everything that decides which names a record has.
 func hashCache(ds *Dataset, kinds map[string]Kind) (string, error) {
 	text, err := json.Marshal(struct {
-		Key                    []string
-		Kinds                  map[string]Kind
-		Own                    string
-		Derived, Tags, Foreign []string
-		Common                 string `json:",omitempty"`
-	}{ds.Key, kinds, ds.Cache.Key, ds.Cache.Derived, ds.Cache.Tags, ds.Cache.Foreign, ds.Cache.Common})
+		Key           []string
+		Kinds         map[string]Kind
+		Own           string
+		Derived, Tags []string
+		External      []string `json:"Foreign"` // its name when the hash was defined
+		Common        string   `json:",omitempty"`
+	}{ds.Key, kinds, ds.Cache.Key, ds.Cache.Derived, ds.Cache.Tags, ds.Cache.External, ds.Cache.Common})
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package schemas_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -102,7 +103,7 @@ cache:
   key: "user:{org_id}:{id}"
   derived: ["user:email:{email}"]
   tags: ["org:{org_id}"]
-  foreign: ["legacy:user:{id}"]
+  external: ["legacy:user:{id}"]
 `, strings.Replace(wideSchema, `"ratio":`, `"ratio2": {"type": "integer"}, "ratio":`, 1))
 	if !d.RejectUnknown || !d.KeepOnDelete || !d.ResyncOnDataLoss || d.Format != schemas.FormatDebezium {
 		t.Errorf("got %+v", d)
@@ -112,7 +113,7 @@ cache:
 	}
 	want := &schemas.CacheRules{
 		Key: "user:{org_id}:{id}", Derived: []string{"user:email:{email}"}, Tags: []string{"org:{org_id}"},
-		Foreign: []string{"legacy:user:{id}"},
+		External: []string{"legacy:user:{id}"},
 	}
 	if diff := cmp.Diff(want, d.Cache); diff != "" {
 		t.Error(diff)
@@ -319,5 +320,31 @@ func TestCommonTagIsPlain(t *testing.T) {
 		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "cache.common") {
 			t.Errorf("tag %q: %v", tag, err)
 		}
+	}
+}
+
+// The previous name of cache.external is still read, with a warning, and gives the same cache hash.
+func TestExternalKeysUnderTheirPreviousName(t *testing.T) {
+	t.Parallel()
+	read := func(cache string) (*schemas.Datasets, error) {
+		return schemas.LoadDatasets(folder(map[string]string{"users.yaml": minimalYAML + "cache:\n  key: \"user:{id}\"\n" + cache, "s.json": wideSchema}))
+	}
+	now, err := read("  external: [\"legacy:{id}\"]\n")
+	if err != nil || len(now.Warnings()) != 0 {
+		t.Fatal(err, now.Warnings())
+	}
+	before, err := read("  foreign: [\"legacy:{id}\"]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := before.Warnings(); len(w) != 1 || !strings.Contains(w[0], "cache.foreign") || !strings.Contains(w[0], "cache.external") {
+		t.Errorf("warnings %q, want one that has both names", w)
+	}
+	a, b := now.All()[0], before.All()[0]
+	if a.CacheHash() != b.CacheHash() || !slices.Equal(a.Cache.External, b.Cache.External) {
+		t.Errorf("the names differ: %v with hash %s, %v with hash %s", a.Cache.External, a.CacheHash(), b.Cache.External, b.CacheHash())
+	}
+	if _, err := read("  external: [\"a:{id}\"]\n  foreign: [\"b:{id}\"]\n"); err == nil || !strings.Contains(err.Error(), "keep external alone") {
+		t.Errorf("both: error %v", err)
 	}
 }

@@ -21,7 +21,7 @@ func (d *Dataset) Names(values []any) Names {
 	var n Names
 	n.Derived = appendNames(nil, c.derived, values)
 	n.Tags = appendNames(nil, c.tags, values)
-	for _, t := range c.foreign {
+	for _, t := range c.external {
 		name, ok := t.plain(values)
 		switch {
 		case !ok:
@@ -53,7 +53,7 @@ func (d *Dataset) CacheNames() map[string]map[string]string {
 
 // HasNames says whether the cache section has any derived key, tag or foreign key.
 func (d *Dataset) HasNames() bool {
-	return len(d.compiled.derived)+len(d.compiled.tags)+len(d.compiled.foreign) > 0
+	return len(d.compiled.derived)+len(d.compiled.tags)+len(d.compiled.external) > 0
 }
 
 // NameColumns are the positions in Replica.Columns of the columns that Names needs beside the key. Without any, all states
@@ -138,7 +138,7 @@ func findTemplate(field string, list []*template, text string) (*template, error
 // bindNames binds the templates to columns.
 func (d *Dataset) bindNames() {
 	c := d.compiled
-	for _, t := range slices.Concat(c.derived, c.tags, c.foreign) {
+	for _, t := range slices.Concat(c.derived, c.tags, c.external) {
 		for _, name := range t.names {
 			i := slices.IndexFunc(d.Replica.Columns, func(col Column) bool { return col.Property.Name == name })
 			t.fields = append(t.fields, i)

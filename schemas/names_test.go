@@ -18,7 +18,7 @@ cache:
   key: "user:{id}"
   derived: ["user:email:{email}", "user:in:{org_id}:{active}"]
   tags: ["org:{org_id}"]
-  foreign: ["legacy:{id}:{email}"]
+  external: ["legacy:{id}:{email}"]
 `
 
 const namesSchema = `{"type": "object", "properties": {

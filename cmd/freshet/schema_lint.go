@@ -96,6 +96,9 @@ func lintFolder(dir string) []lintLine {
 		return lines
 	}
 	lines := []lintLine{}
+	for _, text := range set.Warnings() {
+		lines = append(lines, lintLine{Level: lintAdvice, Text: text})
+	}
 	for _, d := range set.All() {
 		l := linter{dataset: d}
 		l.check()

@@ -84,6 +84,9 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	if err != nil {
 		return err
 	}
+	for _, text := range set.Warnings() {
+		log.WarnContext(ctx, "declaration of a dataset is outdated", "text", text)
+	}
 	kafka, err := connect.Kafka(c, log)
 	if err != nil {
 		return err

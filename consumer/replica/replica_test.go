@@ -33,7 +33,7 @@ func declared(t testing.TB) *schemas.Datasets {
 		"items.json": {Data: []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"integer","minimum":1},
 			"name":{"type":"string","maxLength":40},"n":{"type":"integer"}}}`)},
 		"people.yaml": {Data: []byte("dataset: people\nschema: people.json\nkey: [id]\nreplica: {table: people}\ncache:\n  key: \"person:{id}\"\n" +
-			"  derived: [\"person:mail:{email}\"]\n  tags: [\"org:{org_id}\"]\n  foreign: [\"old:{email}:{id}\"]\n")},
+			"  derived: [\"person:mail:{email}\"]\n  tags: [\"org:{org_id}\"]\n  external: [\"old:{email}:{id}\"]\n")},
 		"people.json": {Data: []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"integer","minimum":1},
 			"email":{"type":"string","maxLength":40},"note":{"type":"string","maxLength":10},"org_id":{"type":"integer"}}}`)},
 		"names.yaml": {Data: []byte("dataset: names\nschema: names.json\nkey: [name]\nreplica: {table: names}\n")},

@@ -32,7 +32,7 @@ cache:
   key: "p:{id}"
   derived: ["p:mail:{mail}"]
   tags: ["p:org:{org}"]
-  foreign: ["%[2]s-old:{mail}"]
+  external: ["%[2]s-old:{mail}"]
 `
 
 const mailTemplate = "p:mail:{mail}"
