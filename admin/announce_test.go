@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/migrations"
 )
@@ -25,19 +26,19 @@ func TestWorkersAnnounceChanges(t *testing.T) {
 	if _, err = mig.Up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var now atomic.Pointer[admin.WorkerState]
-	now.Store(&admin.WorkerState{Owner: "w", NotReady: []string{"waits"}})
+	var now atomic.Pointer[api.WorkerState]
+	now.Store(&api.WorkerState{Owner: "w", NotReady: []string{"waits"}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- admin.AnnounceWorker(ctx, db, func() admin.WorkerState { return *now.Load() }, slog.New(slog.DiscardHandler))
+		done <- admin.AnnounceWorker(ctx, db, func() api.WorkerState { return *now.Load() }, slog.New(slog.DiscardHandler))
 	}()
 	// Regular words alone would need all of this time and a half.
 	const changes = 15
 	limit, end := context.WithTimeout(t.Context(), changes*admin.AnnounceInterval*2/3)
 	defer end()
 	for i := range changes {
-		st := &admin.WorkerState{Owner: "w", Partitions: []admin.WorkerPartition{{Topic: "t", Partition: int32(i)}}}
+		st := &api.WorkerState{Owner: "w", Partitions: []api.WorkerPartition{{Topic: "t", Partition: int32(i)}}}
 		now.Store(st)
 		testenv.Eventually(t, time.Minute, func(context.Context) error {
 			workers, err := admin.Workers(limit, db)

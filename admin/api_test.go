@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -24,9 +25,9 @@ func cloudEvent(key string, version int64) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":"e%d","source":"//shop","type":"io.freshet.row.upsert.v1","subject":"items/%s","partitionkey":%q,"sequence":"%d","data":{"id":%q,"n":1}}`, version, key, key, version, key)
 }
 
-func (r *rig) messages(query string) []admin.Message {
+func (r *rig) messages(query string) []api.Message {
 	r.t.Helper()
-	var out struct{ Items []admin.Message }
+	var out struct{ Items []api.Message }
 	r.want(200, "operator", "GET", "/v1/messages?dataset=items&"+query, nil).into(r.t, &out)
 	return out.Items
 }
@@ -120,7 +121,7 @@ func TestMessagesAreChosen(t *testing.T) {
 	must(t, err)
 	for sc := bufio.NewScanner(res.Body); sc.Scan(); {
 		if text, ok := strings.CutPrefix(sc.Text(), "data: "); ok {
-			var m admin.Message
+			var m api.Message
 			must(t, json.Unmarshal([]byte(text), &m))
 			if m.Key != "late" || m.Op != "delete" || m.Version != 9 {
 				t.Errorf("followed %+v", m)
@@ -145,12 +146,12 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	}
 	_, err = r.cfg.Replica.Apply(t.Context(), &replica.Batch{Source: source, Fence: pos[0].Fence, Next: 3, Letters: []*replica.Letter{letter(0, "k/1"), letter(1, "other")}})
 	must(t, err)
-	var list struct{ Items []admin.Letter }
+	var list struct{ Items []api.Letter }
 	r.want(200, "viewer", "GET", "/v1/deadletters?state=open", nil).into(t, &list)
 	if len(list.Items) != 2 || list.Items[0].Key != "k/1" {
 		t.Fatalf("letters: %+v", list.Items)
 	}
-	var groups struct{ Items []admin.LetterGroup }
+	var groups struct{ Items []api.LetterGroup }
 	r.want(200, "viewer", "GET", "/v1/deadletters/groups", nil).into(t, &groups)
 	if len(groups.Items) != 1 || groups.Items[0].Count != 2 {
 		t.Errorf("groups: %+v", groups.Items)
@@ -158,7 +159,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	for query, want := range map[string]int{
 		"dataset=items&reason=refused&detail=a+test": 2, "detail=a": 0, "errno=1406": 0, "since=2020-01-02T00:00:00Z": 2, "since=2999-01-02T00:00:00Z": 0,
 	} {
-		var some struct{ Items []admin.Letter }
+		var some struct{ Items []api.Letter }
 		r.want(200, "viewer", "GET", "/v1/deadletters?"+query, nil).into(t, &some)
 		if len(some.Items) != want {
 			t.Errorf("%s: %d letters, want %d", query, len(some.Items), want)
@@ -169,7 +170,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 		"topic=" + d.Topic + "&partition=0&from_offset=1": 1, "topic=" + d.Topic + "&partition=0&to_offset=1": 1, "topic=" + d.Topic + "&partition=1": 0,
 		"source=" + url.QueryEscape(source) + "&from_offset=0&to_offset=2": 2,
 	} {
-		var some struct{ Items []admin.Letter }
+		var some struct{ Items []api.Letter }
 		r.want(200, "viewer", "GET", "/v1/deadletters?"+query, nil).into(t, &some)
 		if len(some.Items) != want {
 			t.Errorf("%s: %d letters, want %d", query, len(some.Items), want)
@@ -179,13 +180,13 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	r.want(422, "viewer", "GET", "/v1/deadletters?partition=1", nil)
 	path := "/v1/deadletters/" + url.PathEscape(list.Items[0].ID)
 	r.want(403, "viewer", "GET", path+"?data=true", nil)
-	var shown admin.ShownLetter
+	var shown api.ShownLetter
 	r.want(200, "operator", "GET", path+"?data=true", nil).into(t, &shown)
 	if string(shown.Event) != `{"id":"k/1","n":1}` || shown.Row != nil || shown.Headers["ce_id"] != "e1" || shown.Shared == nil || shown.EventBase64 != nil {
 		t.Errorf("shown: %+v", shown)
 	}
 	body := map[string]any{"ids": []string{list.Items[0].ID}, "why": "a test"}
-	var done admin.Redrive
+	var done api.Redrive
 	r.want(200, "operator", "POST", "/v1/deadletters/redrives", body).into(t, &done)
 	if !done.DryRun || done.Outcomes["applied"] != 1 || len(r.rows()) != 0 {
 		t.Errorf("dry run: %+v, rows %v", done, r.rows())
@@ -195,7 +196,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	if done.Outcomes["applied"] != 1 || r.rows()["k/1"] != 5 || done.Token.IsZero() {
 		t.Errorf("redrive: %+v, rows %v", done, r.rows())
 	}
-	done = admin.Redrive{}
+	done = api.Redrive{}
 	r.want(200, "operator", "POST", "/v1/deadletters/redrives", body).into(t, &done)
 	if done.Outcomes["closed"] != 1 || len(done.Outcomes) != 1 {
 		t.Errorf("redriven again: %+v", done)
@@ -216,7 +217,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 func TestRecordSideBySide(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(3, 2)
-	look := func(key string) (rec admin.Record) {
+	look := func(key string) (rec api.Record) {
 		t.Helper()
 		r.want(200, "viewer", "GET", "/v1/records/items/"+url.PathEscape(key), nil).into(t, &rec)
 		return rec
@@ -229,7 +230,7 @@ func TestRecordSideBySide(t *testing.T) {
 	}
 	r.replayer("w1", nil)
 	r.await(r.start(map[string]any{"dry_run": false}).ID, "done")
-	var job admin.Replay
+	var job api.Replay
 	_, err := r.db.ExecContext(t.Context(), "DELETE FROM items WHERE id = 'k2'")
 	must(t, err)
 	r.want(202, "operator", "POST", "/v1/records/items/k2/replay", map[string]string{"reason": "a test"}).into(t, &job)
@@ -328,17 +329,17 @@ func TestConsistencyOfAllWorkers(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range 2 {
-		seen := consistency.Stats{
-			Windows: []consistency.Window{{Tier: "shared", Seconds: 60, Checks: 10, Violations: uint64(i)}}, Alarms: map[string]uint64{"shared": uint64(i)},
+		seen := report.Stats{
+			Windows: []report.Window{{Tier: "shared", Seconds: 60, Checks: 10, Violations: uint64(i)}}, Alarms: map[string]uint64{"shared": uint64(i)},
 		}
 		if i == 1 {
-			seen.Stale = []consistency.Stale{{Old: consistency.Old{Tier: "shared", Version: 3}, Dataset: "items", Key: "k", Replica: 4, Since: time.Now().UTC()}}
+			seen.Stale = []report.Stale{{Old: report.Old{Tier: "shared", Version: 3}, Dataset: "items", Key: "k", Replica: 4, Since: time.Now().UTC()}}
 		}
-		state := func() admin.WorkerState { return admin.WorkerState{Owner: fmt.Sprint("w", i), Consistency: &seen} }
+		state := func() api.WorkerState { return api.WorkerState{Owner: fmt.Sprint("w", i), Consistency: &seen} }
 		wg.Go(func() { must(t, admin.AnnounceWorker(ctx, r.cfg.Replica.DB(), state, slog.New(slog.DiscardHandler))) })
 	}
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
-		var got consistency.Stats
+		var got report.Stats
 		r.want(200, "viewer", "GET", "/v1/consistency", nil).into(t, &got)
 		if len(got.Windows) != 1 || got.Windows[0].Checks != 20 || got.Windows[0].Violations != 1 || got.Alarms["shared"] != 1 || len(got.Stale) != 1 || got.Stale[0].Key != "k" || got.Stale[0].Version != 3 {
 			return fmt.Errorf("%+v", got)

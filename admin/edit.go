@@ -8,9 +8,14 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
+
+// maxEditBody is an event's data and the members around it.
+const maxEditBody = schemas.MaxRecordBytes + 64<<10
 
 // editPublishWait bounds the publishing of a corrected event, during which the letter is locked.
 const editPublishWait = 10 * time.Second
@@ -26,26 +31,12 @@ type editInput struct {
 	}
 }
 
-// Edit says what became, or would become, of a letter that is edited.
-type Edit struct {
-	DryRun  bool   `json:"dry_run"`
-	ID      string `json:"id"`
-	Outcome string `json:"outcome" doc:"published; or stale: the record is as new or newer, so nothing was published and the letter is superseded"`
-	// Replaces and EventID are the ids of the letter's event (its place, if it has none) and of the new one.
-	Replaces string        `json:"replaces"`
-	EventID  string        `json:"event_id,omitempty"`
-	Key      string        `json:"key"`
-	Version  int64         `json:"version"`
-	Token    schemas.Token `json:"token,omitzero" doc:"waits until the event is applied"`
-	Detail   string        `json:"detail,omitempty"`
-}
-
-type editOutput struct{ Body Edit }
+type editOutput struct{ Body api.Edit }
 
 func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, error) {
 	b := &in.Body
-	note(ctx, "reason", b.Reason)
-	note(ctx, "dry_run", dry(b.DryRun))
+	gate.Note(ctx, "reason", b.Reason)
+	gate.Note(ctx, "dry_run", dry(b.DryRun))
 	if ls.producer == nil {
 		return nil, errNoProducer
 	}
@@ -70,8 +61,8 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 		return nil, ls.answers.fail(ctx, "check the corrected event", err)
 	}
 	ev = checked[0]
-	out := &editOutput{Edit{DryRun: dry(b.DryRun), ID: in.ID, Replaces: text([]byte(ev.Replaces)), Key: text([]byte(ev.Key)), Version: ev.Version}}
-	note(ctx, "replaces", out.Body.Replaces)
+	out := &editOutput{api.Edit{DryRun: dry(b.DryRun), ID: in.ID, Replaces: text([]byte(ev.Replaces)), Key: text([]byte(ev.Key)), Version: ev.Version}}
+	gate.Note(ctx, "replaces", out.Body.Replaces)
 	outcome, err := ls.edit(ctx, l, &ev, out)
 	switch {
 	case errors.Is(err, replica.ErrLetterClosed):
@@ -84,9 +75,9 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 	}
 	if out.Body.Outcome = string(outcome); outcome == replica.OutcomePublished && !out.Body.DryRun {
 		out.Body.EventID = ev.ID
-		note(ctx, "event_id", ev.ID)
+		gate.Note(ctx, "event_id", ev.ID)
 	}
-	note(ctx, "outcome", out.Body.Outcome)
+	gate.Note(ctx, "outcome", out.Body.Outcome)
 	return out, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -42,7 +43,7 @@ func (unreachable) Publish(context.Context, ...schemas.Event) (schemas.Token, er
 func TestLetterIsEdited(t *testing.T) {
 	r := newRig(t, nil)
 	paths := r.addLetters("a", "b/ü", "c")
-	edit := func(status int, path string, body map[string]any) (e admin.Edit) {
+	edit := func(status int, path string, body map[string]any) (e api.Edit) {
 		t.Helper()
 		body["why"] = "a test"
 		r.want(status, "operator", "POST", path+"/edit", body).into(t, &e)
@@ -71,7 +72,7 @@ func TestLetterIsEdited(t *testing.T) {
 	if len(got) != 1 || got[0].Key != "a" || got[0].Version != 5 || got[0].Headers["ce_id"] != e.EventID || got[0].Headers["ce_replaces"] != "old-a" || string(got[0].Data) != `{"id":"a","n":7}` {
 		t.Errorf("published: %+v", got)
 	}
-	var shown admin.ShownLetter
+	var shown api.ShownLetter
 	r.want(200, "viewer", "GET", paths[0], nil).into(t, &shown)
 	if shown.State != "redriven" || shown.Successor != e.EventID {
 		t.Errorf("the letter is %s by %q", shown.State, shown.Successor)
@@ -98,7 +99,7 @@ func TestFailedEditLosesNothing(t *testing.T) {
 	r := newRig(t, func(c *admin.Config) { c.Producer = unreachable{c.Producer} })
 	path := r.addLetters("a")[0]
 	r.want(503, "operator", "POST", path+"/edit", map[string]any{"data": map[string]any{"id": "a"}, "dry_run": false, "why": "a test"})
-	var shown admin.ShownLetter
+	var shown api.ShownLetter
 	r.want(200, "viewer", "GET", path, nil).into(t, &shown)
 	if shown.State != "open" || shown.Successor != "" {
 		t.Errorf("the letter is %s by %q", shown.State, shown.Successor)
@@ -108,7 +109,7 @@ func TestFailedEditLosesNothing(t *testing.T) {
 // wantAudit wants a line of the audit log that ends an action with an outcome and a detail.
 func (r *rig) wantAudit(action string, outcome int, key, value string) {
 	r.t.Helper()
-	var log struct{ Items []admin.Entry }
+	var log struct{ Items []api.Entry }
 	r.want(200, "operator", "GET", "/v1/audit", nil).into(r.t, &log)
 	for _, e := range log.Items {
 		if e.Action == action && e.Outcome == outcome && e.Detail[key] == value {

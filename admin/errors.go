@@ -6,10 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/admin/access"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
@@ -47,7 +47,7 @@ func (an *answers) fail(ctx context.Context, what string, err error) error {
 
 // sickText lists the servers that do not answer, for those who may read them in /readyz; "" if all answer.
 func (an *answers) sickText(ctx context.Context) string {
-	if !principalOf(ctx).Role.may(Viewer) {
+	if !access.PrincipalOf(ctx).Role.May(access.Viewer) {
 		return ""
 	}
 	sick := an.health.sickServers(context.WithoutCancel(ctx)) // ctx has often ended when a server was too slow
@@ -67,9 +67,6 @@ func (an *answers) dataset(name string) (*schemas.Dataset, error) {
 	}
 	return d, nil
 }
-
-// instant is a stored or received Unix time in ms as the API shows it: in UTC, within what JSON can carry.
-func instant(ms int64) time.Time { return time.UnixMilli(schemas.ClampTime(ms)).UTC() }
 
 // withoutValues takes what was sent out of a problem's details: an answer is logged and shown in more places than a request.
 func withoutValues(_ huma.Context, _ string, v any) (any, error) {

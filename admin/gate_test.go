@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -239,9 +241,9 @@ func TestBrowsersOfOtherOrigins(t *testing.T) {
 	r.want(200, "", "POST", "/v1/datasets/items/pause", body)
 }
 
-func (r *rig) audit() []admin.Entry {
+func (r *rig) audit() []api.Entry {
 	r.t.Helper()
-	var out struct{ Items []admin.Entry }
+	var out struct{ Items []api.Entry }
 	r.want(200, "operator", "GET", "/v1/audit", nil).into(r.t, &out)
 	return out.Items
 }
@@ -273,7 +275,7 @@ func TestAuditHoldsEveryChange(t *testing.T) {
 
 func TestTokensAreReloaded(t *testing.T) {
 	r := newRig(t, nil)
-	token, line, err := admin.NewToken("late", admin.Viewer)
+	token, line, err := access.NewToken("late", access.Viewer)
 	must(t, err)
 	r.want(401, token, "GET", "/v1/datasets", nil)
 	write(t, r.file, line+"\n")
@@ -299,7 +301,7 @@ func TestTokensAreReloaded(t *testing.T) {
 }
 
 func TestTokenFiles(t *testing.T) {
-	_, line, err := admin.NewToken("ada", admin.Operator)
+	_, line, err := access.NewToken("ada", access.Operator)
 	must(t, err)
 	for _, tc := range []struct{ name, text, want string }{
 		{"role", strings.Replace(line, "operator", "king", 1), "line 1: role is unknown"},
@@ -309,33 +311,33 @@ func TestTokenFiles(t *testing.T) {
 		{"twice", line + "\n# c\n" + line, "line 3: a name is given twice"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := admin.ParseTokens([]byte(tc.text))
+			_, err := access.ParseTokens([]byte(tc.text))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
 	}
-	if got, err := admin.ParseTokens([]byte("\n # x\n" + line)); err != nil || len(got) != 1 || got[0].Name != "ada" || got[0].Role != admin.Operator {
+	if got, err := access.ParseTokens([]byte("\n # x\n" + line)); err != nil || len(got) != 1 || got[0].Name != "ada" || got[0].Role != access.Operator {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for _, name := range []string{"", "two words", "a#b", strings.Repeat("x", 65)} {
-		if _, _, err := admin.NewToken(name, admin.Viewer); err == nil {
+		if _, _, err := access.NewToken(name, access.Viewer); err == nil {
 			t.Errorf("name %q was taken", name)
 		}
 	}
 }
 
 func FuzzParseTokens(f *testing.F) {
-	_, line, err := admin.NewToken("ada", admin.Operator)
+	_, line, err := access.NewToken("ada", access.Operator)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add([]byte(line))
 	f.Add([]byte("# c\n\nviewer sha256: x"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		tokens, err := admin.ParseTokens(text)
+		tokens, err := access.ParseTokens(text)
 		for _, tok := range tokens {
-			if err != nil || tok.Name == "" || tok.Role < admin.Viewer || tok.Role > admin.Publisher {
+			if err != nil || tok.Name == "" || tok.Role < access.Viewer || tok.Role > access.Publisher {
 				t.Fatalf("took %+v with %v", tok, err)
 			}
 		}

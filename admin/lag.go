@@ -12,42 +12,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
-
-// Partition is how far one partition is.
-type Partition struct {
-	Dataset string `json:"dataset"`
-	Topic   string `json:"topic"`
-	// Partition is -1 where the topic as a whole cannot be read; Error has the reason.
-	Partition int32 `json:"partition"`
-	// First and End bound what Kafka has; Committed is the group's offset, -1 without one.
-	First     int64 `json:"first"`
-	End       int64 `json:"end"`
-	Committed int64 `json:"committed"`
-	// Records is how many are not done, Seconds how long the oldest of them has waited; ETA how long it takes at the rate
-	// of the last two looks, absent where that is not known.
-	Records int64    `json:"records"`
-	Seconds float64  `json:"seconds"`
-	ETA     *float64 `json:"eta_seconds,omitempty"`
-	Owner   string   `json:"owner,omitempty"`
-	Alive   bool     `json:"owner_alive"`
-	Paused  bool     `json:"paused,omitempty"`
-	Error   string   `json:"error,omitempty"`
-	// Held are the records that no reader gets, since an open transaction of another producer comes before them; Transaction is that one,
-	// where the brokers can tell (Apache Kafka 3.0).
-	Held        int64        `json:"held,omitempty"`
-	Transaction *Transaction `json:"transaction,omitempty"`
-}
-
-// Transaction is a transaction that is not ended.
-type Transaction struct {
-	ProducerID int64     `json:"producer_id"`
-	First      int64     `json:"first"`
-	LastWrite  time.Time `json:"last_write"`
-}
 
 const (
 	lagReaders = 8
@@ -105,7 +74,7 @@ type lagReader struct {
 }
 
 // read asks Kafka for ends and commits, MySQL for owners, and workers for their troubles.
-func (lr *lagReader) read(ctx context.Context) ([]Partition, error) {
+func (lr *lagReader) read(ctx context.Context) ([]api.Partition, error) {
 	var topics []string
 	for _, d := range lr.datasets.All() {
 		topics = append(topics, d.Topic)
@@ -122,7 +91,7 @@ func (lr *lagReader) read(ctx context.Context) ([]Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := []Partition{}
+	out := []api.Partition{}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(lagReaders)
@@ -154,7 +123,7 @@ func (lr *lagReader) read(ctx context.Context) ([]Partition, error) {
 
 // topic returns the lag of each partition of a dataset's topic. A topic that cannot be read becomes one line with the reason: the
 // other topics have theirs.
-func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) []Partition {
+func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) []api.Partition {
 	ctx, cancel := context.WithTimeout(ctx, lagTopicWait)
 	defer cancel()
 	info, err := lr.kafka.Topic(ctx, d.Topic)
@@ -163,16 +132,16 @@ func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed ma
 		ends, err = lr.kafka.Offsets(ctx, d.Topic)
 	}
 	if err != nil {
-		none := Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Error: err.Error()}
+		none := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Error: err.Error()}
 		if noTopic(err) {
 			none.Error = "the topic does not exist; create it with freshet migrate datasets, or remove the dataset"
 		}
-		return []Partition{none}
+		return []api.Partition{none}
 	}
 	now := time.Now()
-	var out []Partition
+	var out []api.Partition
 	for id, o := range ends {
-		p := Partition{Dataset: d.Name, Topic: d.Topic, Partition: id, First: o.First, End: o.LastStable, Committed: -1}
+		p := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: id, First: o.First, End: o.LastStable, Committed: -1}
 		at := o.First
 		if c, ok := committed[id]; ok {
 			p.Committed, at = c, max(c, o.First)
@@ -195,7 +164,7 @@ func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed ma
 	return out
 }
 
-func (lr *lagReader) openTransaction(ctx context.Context, topic string, id int32) *Transaction {
+func (lr *lagReader) openTransaction(ctx context.Context, topic string, id int32) *api.Transaction {
 	open, err := lr.kafka.OpenTransactions(ctx, topic)
 	if err != nil {
 		lr.log.Debug("producers of a partition are not known", "topic", topic, "partition", id, "error", err)
@@ -204,7 +173,7 @@ func (lr *lagReader) openTransaction(ctx context.Context, topic string, id int32
 	if !ok {
 		return nil
 	}
-	return &Transaction{ProducerID: t.ProducerID, First: t.First, LastWrite: t.LastWrite}
+	return &api.Transaction{ProducerID: t.ProducerID, First: t.First, LastWrite: t.LastWrite}
 }
 
 // waited is how long the first record that is not done has been in Kafka; 0 when there is none after all.
@@ -231,7 +200,7 @@ func (lr *lagReader) waited(ctx context.Context, p kafkalog.Partition, from, unt
 }
 
 // owners adds what the worker that has the partition says of it.
-func owners(p *Partition, workers []WorkerState) {
+func owners(p *api.Partition, workers []api.WorkerState) {
 	for _, w := range workers {
 		for _, wp := range w.Partitions {
 			if wp.Topic != p.Topic || wp.Partition != p.Partition || p.Alive && !w.Alive {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/testenv"
@@ -134,7 +135,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	part := strconv.Itoa(int(kafkalog.PartitionOf([]byte("k"), 2)))
 	for seen < events && pages < events {
 		var page struct {
-			Items []admin.Message
+			Items []api.Message
 			Next  map[string]int64
 		}
 		a := r.want(200, "operator", "GET", "/v1/messages?dataset=items&data=true&limit=1000&partition="+part+"&from="+from, nil)
@@ -146,7 +147,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	if seen != events || pages < 2 {
 		t.Errorf("%d pages have %d of %d messages", pages, seen, events)
 	}
-	var rec admin.Record
+	var rec api.Record
 	a := r.want(200, "operator", "GET", "/v1/records/items/k?data=true&events=100", nil)
 	a.into(t, &rec)
 	if n := len(rec.Kafka.Events); len(a.body) > most || n == 0 || rec.Kafka.Events[n-1].Version != events {

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,38 +9,23 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/sse"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
-
-// Message is one event of a topic, or a record that cannot be read as one.
-type Message struct {
-	Partition int32             `json:"partition"`
-	Offset    int64             `json:"offset"`
-	Time      time.Time         `json:"time" doc:"the broker's"`
-	Key       string            `json:"key"`
-	ID        string            `json:"id,omitempty"`
-	Type      string            `json:"type,omitempty"`
-	Op        string            `json:"op,omitempty"`
-	Version   int64             `json:"version,omitempty"`
-	Size      int               `json:"size"`
-	Problem   string            `json:"problem,omitempty" doc:"why the record is no event that could be applied"`
-	Headers   map[string]string `json:"headers,omitempty"`
-	Data      json.RawMessage   `json:"data,omitempty"`
-}
 
 // maxAnswer is about how many bytes of content an answer has at most; a page with more ends early, and the record's older events are
 // left out.
 const maxAnswer = 8 << 20
 
 // shown is about how many bytes of content m has.
-func (m *Message) shown() int {
+func shown(m *api.Message) int {
 	n := len(m.Data) + len(m.Key)
 	for k, v := range m.Headers {
 		n += len(k) + len(v)
@@ -69,13 +53,13 @@ type browseInput struct {
 
 type browseOutput struct {
 	Body struct {
-		Items []Message `json:"items"`
+		Items []api.Message `json:"items"`
 		// Next is where each partition goes on.
 		Next map[string]int64 `json:"next" doc:"partition → offset to go on from"`
 	}
 }
 
-func (b *Browse) takes(m *Message) bool {
+func (b *Browse) takes(m *api.Message) bool {
 	return (b.Key == "" || m.Key == b.Key) && strings.HasPrefix(m.Key, b.Prefix) && (b.Op == "" || m.Op == b.Op) &&
 		(b.Type == "" || m.Type == b.Type) && (!b.Bad || m.Problem != "")
 }
@@ -88,12 +72,12 @@ type messages struct {
 	log     *slog.Logger
 }
 
-func (ms *messages) routes(api huma.API) {
-	huma.Register(api, huma.Operation{
+func (ms *messages) routes(on huma.API) {
+	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/messages", OperationID: "list-messages", Summary: "Browse a dataset's topic",
 		Description: "Content (data=true) needs the role operator.",
 	}, ms.listMessages)
-	huma.Register(api, huma.Operation{
+	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/messages/follow", OperationID: "follow-messages", Summary: "Follow a dataset's topic (server-sent events)",
 		Description: "Each event's data is a message. Content (data=true) needs the role operator.",
 		Responses:   map[string]*huma.Response{"200": {Description: "A stream of messages", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
@@ -117,20 +101,20 @@ func (ms *messages) listMessages(ctx context.Context, in *browseInput) (*browseO
 		return nil, ms.answers.fail(ctx, "browse topic", err)
 	}
 	out := &browseOutput{}
-	out.Body.Items, out.Body.Next = []Message{}, map[string]int64{}
+	out.Body.Items, out.Body.Next = []api.Message{}, map[string]int64{}
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(lagReaders)
 	share, room := max(1, in.Limit/max(1, len(places))), maxAnswer/max(1, len(places))
 	for _, p := range places {
 		g.Go(func() error {
-			var got []Message
+			var got []api.Message
 			size := 0
 			next, err := ms.topics.scan(gctx, p.part, p.from, p.until, func(rec *schemas.Record) bool {
 				for _, m := range look.messagesOf(p.part.ID, rec, in.Data) {
 					if in.takes(&m) {
 						got = append(got, m)
-						size += m.shown()
+						size += shown(&m)
 					}
 				}
 				return len(got) < share && size < room
@@ -145,7 +129,7 @@ func (ms *messages) listMessages(ctx context.Context, in *browseInput) (*browseO
 	if err := g.Wait(); err != nil {
 		return nil, ms.answers.fail(ctx, "browse topic", err)
 	}
-	slices.SortStableFunc(out.Body.Items, func(a, b Message) int {
+	slices.SortStableFunc(out.Body.Items, func(a, b api.Message) int {
 		if c := a.Time.Compare(b.Time); c != 0 {
 			return c
 		}
@@ -176,9 +160,9 @@ func (ms *messages) followMessages(ctx context.Context, in *followInput) (*huma.
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
-		st := newStream(w)
+		st := sse.New(w)
 		g, gctx := errgroup.WithContext(r.Context())
-		g.Go(func() error { return st.beat(gctx) })
+		g.Go(func() error { return st.Beat(gctx) })
 		for _, p := range places {
 			g.Go(func() error { return ms.followPartition(gctx, look, p, in, st) })
 		}
@@ -188,7 +172,7 @@ func (ms *messages) followMessages(ctx context.Context, in *followInput) (*huma.
 	}}, nil
 }
 
-func (ms *messages) followPartition(ctx context.Context, look *looker, p place, in *followInput, st *stream) error {
+func (ms *messages) followPartition(ctx context.Context, look *looker, p place, in *followInput, st *sse.Stream) error {
 	r := kafkalog.NewReader(ms.kafka, p.part, p.from, kafkalog.ReaderConfig{MaxFetchBytes: 256 << 10})
 	defer r.Close()
 	for {
@@ -201,7 +185,7 @@ func (ms *messages) followPartition(ctx context.Context, look *looker, p place, 
 				if !in.takes(&m) {
 					continue
 				}
-				if err := st.send("message", fmt.Sprintf("%d-%d", m.Partition, m.Offset), m); err != nil {
+				if err := st.Send("message", fmt.Sprintf("%d-%d", m.Partition, m.Offset), m); err != nil {
 					b.Release()
 					return err
 				}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -30,7 +30,7 @@ func TestMisplacedRecordsAreFoundByKey(t *testing.T) {
 	if got := r.messages("from=start&key=k1"); len(got) != 1 || got[0].Partition != wrong {
 		t.Errorf("browsed: %+v", got)
 	}
-	var side admin.Record
+	var side api.Record
 	r.want(200, "viewer", "GET", "/v1/records/items/k1", nil).into(t, &side)
 	if len(side.Kafka.Events) != 1 || side.Partition != wrong {
 		t.Errorf("inspected: %+v", side)

@@ -8,6 +8,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/invalidation"
 )
 
@@ -22,9 +24,9 @@ type nodes struct {
 
 type nodesOutput struct {
 	Body struct {
-		Nodes   []Node        `json:"nodes"`
-		Strays  []Node        `json:"strays,omitempty" doc:"nodes of other namespaces that miss a lane there: perhaps they were meant to be in this one"`
-		Workers []WorkerState `json:"workers"`
+		Nodes   []api.Node        `json:"nodes"`
+		Strays  []api.Node        `json:"strays,omitempty" doc:"nodes of other namespaces that miss a lane there: perhaps they were meant to be in this one"`
+		Workers []api.WorkerState `json:"workers"`
 	}
 }
 
@@ -48,8 +50,8 @@ func (ns *nodes) look(ctx context.Context) (*nodesOutput, error) {
 	return out, nil
 }
 
-func (ns *nodes) alive(ctx context.Context) ([]Node, error) {
-	out := []Node{}
+func (ns *nodes) alive(ctx context.Context) ([]api.Node, error) {
+	out := []api.Node{}
 	if ns.redis == nil {
 		return out, nil
 	}
@@ -64,7 +66,7 @@ func (ns *nodes) alive(ctx context.Context) ([]Node, error) {
 }
 
 // strays are nodes that may have been meant to be in this namespace.
-func (ns *nodes) strays(ctx context.Context) ([]Node, error) {
+func (ns *nodes) strays(ctx context.Context) ([]api.Node, error) {
 	if ns.redis == nil {
 		return nil, nil
 	}
@@ -75,7 +77,7 @@ func (ns *nodes) strays(ctx context.Context) ([]Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Node
+	var out []api.Node
 	for _, st := range states {
 		n := nodeOf(st)
 		n.Namespace = st.Namespace
@@ -84,13 +86,13 @@ func (ns *nodes) strays(ctx context.Context) ([]Node, error) {
 	return out, nil
 }
 
-func nodeOf(st invalidation.NodeState) Node {
-	n := Node{
+func nodeOf(st invalidation.NodeState) api.Node {
+	n := api.Node{
 		ID: st.ID, Host: st.Host, PID: st.PID, Address: st.Address, Began: st.Began, SecondsAgo: time.Since(st.Written).Seconds(),
-		Disagreeing: st.Disagreeing, NotReady: st.NotReady, Lanes: []NodeLane{}, Caches: []NodeCache{},
+		Disagreeing: st.Disagreeing, NotReady: st.NotReady, Lanes: []api.NodeLane{}, Caches: []api.NodeCache{},
 	}
 	for _, l := range st.Lanes {
-		nl := NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}
+		nl := api.NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}
 		if l.ConfirmAge < 0 {
 			nl.ProofAge = -1
 		}
@@ -98,7 +100,7 @@ func nodeOf(st invalidation.NodeState) Node {
 		n.Lanes = append(n.Lanes, nl)
 	}
 	for _, c := range st.Caches {
-		nc := NodeCache{Dataset: c.Dataset, Entries: c.Entries, LocalHits: c.LocalHits, SharedHits: c.SharedHits, Loads: c.Loads}
+		nc := api.NodeCache{Dataset: c.Dataset, Entries: c.Entries, LocalHits: c.LocalHits, SharedHits: c.SharedHits, Loads: c.Loads}
 		if all := c.LocalHits + c.SharedHits + c.Loads; all > 0 {
 			nc.HitRatio = float64(c.LocalHits+c.SharedHits) / float64(all)
 		}
@@ -122,7 +124,7 @@ type flushOutput struct {
 const answerWait = 2 * time.Second
 
 func (ns *nodes) flushNode(ctx context.Context, in *flushInput) (*flushOutput, error) {
-	note(ctx, "reason", in.Body.Reason)
+	gate.Note(ctx, "reason", in.Body.Reason)
 	nodes, err := ns.alive(ctx)
 	if err != nil {
 		return nil, ns.answers.fail(ctx, "read nodes", err)
@@ -148,13 +150,7 @@ func (ns *nodes) flushNode(ctx context.Context, in *flushInput) (*flushOutput, e
 	return out, nil
 }
 
-// Target is one group of Prometheus' HTTP service discovery.
-type Target struct {
-	Targets []string          `json:"targets"`
-	Labels  map[string]string `json:"labels"`
-}
-
-type discoverOutput struct{ Body []Target }
+type discoverOutput struct{ Body []api.Target }
 
 func (ns *nodes) discover(ctx context.Context, _ *empty) (*discoverOutput, error) {
 	nodes, err := ns.alive(ctx)
@@ -165,10 +161,10 @@ func (ns *nodes) discover(ctx context.Context, _ *empty) (*discoverOutput, error
 	if err != nil {
 		return nil, ns.answers.fail(ctx, "read workers", err)
 	}
-	out := &discoverOutput{Body: []Target{}}
+	out := &discoverOutput{Body: []api.Target{}}
 	add := func(kind, id, address string) {
 		if address != "" {
-			out.Body = append(out.Body, Target{Targets: []string{address}, Labels: map[string]string{
+			out.Body = append(out.Body, api.Target{Targets: []string{address}, Labels: map[string]string{
 				"__meta_freshet_kind": kind, "__meta_freshet_id": id, "__meta_freshet_namespace": ns.namespace,
 			}})
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 )
@@ -26,7 +27,7 @@ func TestNodesSayWhyTheyDoNotCache(t *testing.T) {
 		t.Cleanup(func() { must(t, n.Close()) })
 	}
 	testenv.Eventually(t, 30*time.Second, func(context.Context) error {
-		var out struct{ Nodes, Strays []admin.Node }
+		var out struct{ Nodes, Strays []api.Node }
 		r.want(http.StatusOK, "viewer", http.MethodGet, "/v1/nodes", nil).into(t, &out)
 		if len(out.Nodes) != 1 || len(out.Nodes[0].NotReady) != 1 || !strings.Contains(out.Nodes[0].NotReady[0], "does not exist") {
 			return fmt.Errorf("nodes: %+v", out.Nodes)
@@ -52,7 +53,7 @@ func TestNodesOfAUserOfOneNamespace(t *testing.T) {
 		t.Cleanup(func() { must(t, own.Close()) })
 		c.Redis = own
 	})
-	var out struct{ Nodes []admin.Node }
+	var out struct{ Nodes []api.Node }
 	if r.want(http.StatusOK, "viewer", http.MethodGet, "/v1/nodes", nil).into(t, &out); out.Nodes == nil {
 		t.Error("no list of nodes")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -20,9 +21,6 @@ const (
 	maxEvents = 1000
 	// maxStructured bounds an event in the JSON format before it is read: its data may have spaces, or be in base64.
 	maxStructured = 2 * schemas.MaxRecordBytes
-
-	mediaStructured = "application/cloudevents+json"
-	mediaBatch      = "application/cloudevents-batch+json"
 )
 
 // publisher takes events and invalidations.
@@ -33,19 +31,19 @@ type publisher struct {
 	answers   *answers
 }
 
-func (pb *publisher) routes(api huma.API) {
-	huma.Register(api, huma.Operation{
+func (pb *publisher) routes(on huma.API) {
+	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/events", OperationID: "publish-events", Summary: "Publish CloudEvents",
 		Description: "CloudEvents 1.0 over HTTP: binary (ce-… headers), structured (application/cloudevents+json) or a batch (application/cloudevents-batch+json). " +
 			"The extension attributes partitionkey (the record's key) and sequence (its version) are needed; the dataset comes from ?dataset= or from the subject <dataset>/<key>. All events are checked before the first is sent.",
 		DefaultStatus: http.StatusAccepted,
 	}, pb.publishEvents)
 	// It is documented here and read by the route itself. A deletion in binary mode has no body.
-	api.OpenAPI().Paths["/v1/events"].Post.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
-		mediaStructured: {Schema: &huma.Schema{Type: huma.TypeObject}}, mediaBatch: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
+	on.OpenAPI().Paths["/v1/events"].Post.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{
+		gate.MediaStructured: {Schema: &huma.Schema{Type: huma.TypeObject}}, gate.MediaBatch: {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}},
 		"application/json": {Schema: &huma.Schema{Description: "the data of an event in binary mode"}},
 	}}
-	huma.Register(api, huma.Operation{
+	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/invalidations", OperationID: "publish-invalidation", Summary: "Make cached entries stale",
 		DefaultStatus: http.StatusAccepted,
 	}, pb.publishInvalidation)
@@ -62,7 +60,7 @@ type eventsInput struct {
 
 // Resolve takes the body, and gathers the headers of the binary mode.
 func (in *eventsInput) Resolve(ctx huma.Context) []error {
-	in.body = bodyText(ctx.BodyReader())
+	in.body = gate.BodyText(ctx.BodyReader())
 	ctx.EachHeader(func(name, value string) {
 		lower := strings.ToLower(name)
 		attr, ok := strings.CutPrefix(lower, "ce-")
@@ -115,7 +113,7 @@ func (pb *publisher) readEvents(in *eventsInput) ([]schemas.Event, error) {
 		return nil, malformed("has a content type that cannot be read", "send application/cloudevents+json, -batch+json, or ce-… headers")
 	}
 	switch media {
-	case mediaBatch:
+	case gate.MediaBatch:
 		var list []string
 		tooMany := malformed(fmt.Sprintf("has more than %d events", maxEvents), "send them in several requests")
 		err := schemas.WalkArray(in.body, func(v schemas.JSON) error {
@@ -142,7 +140,7 @@ func (pb *publisher) readEvents(in *eventsInput) ([]schemas.Event, error) {
 			events = append(events, evs...)
 		}
 		return events, nil
-	case mediaStructured:
+	case gate.MediaStructured:
 		return pb.structured(in.Dataset, in.body)
 	}
 	return pb.binary(in)
@@ -249,7 +247,7 @@ type invalidationInput struct {
 func (pb *publisher) publishInvalidation(ctx context.Context, in *invalidationInput) (*acceptedOutput, error) {
 	b := &in.Body
 	names := b.Names
-	note(ctx, "reason", b.Reason)
+	gate.Note(ctx, "reason", b.Reason)
 	if len(b.Keys) > 0 && b.Dataset == "" {
 		return nil, huma.Error422UnprocessableEntity("keys are records of a dataset: give dataset too; cache keys go into names")
 	}
@@ -277,8 +275,8 @@ func (pb *publisher) publishInvalidation(ctx context.Context, in *invalidationIn
 
 // invalidate publishes and notes what.
 func (pb *publisher) invalidate(ctx context.Context, names, tags []string) (*acceptedOutput, error) {
-	note(ctx, "names", len(names))
-	note(ctx, "tags", len(tags))
+	gate.Note(ctx, "names", len(names))
+	gate.Note(ctx, "tags", len(tags))
 	if pb.producer == nil {
 		return nil, errNoProducer
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -143,10 +145,10 @@ func (he *health) serveReady(w http.ResponseWriter, r *http.Request) {
 	role := r.URL.Query().Get("role")
 	switch {
 	case role == roleWorker && he.notReadyHere == nil: // nothing is known of one
-		problem(w, http.StatusNotFound, "this process has no worker; ask the worker's own /readyz")
+		gate.Problem(w, http.StatusNotFound, "this process has no worker; ask the worker's own /readyz")
 		return
 	case role != "" && role != roleAdmin && role != roleWorker:
-		problem(w, http.StatusUnprocessableEntity, "role is admin or worker; leave it out for both")
+		gate.Problem(w, http.StatusUnprocessableEntity, "role is admin or worker; leave it out for both")
 		return
 	}
 	why := he.notReady(r.Context(), role)
@@ -158,7 +160,7 @@ func (he *health) serveReady(w http.ResponseWriter, r *http.Request) {
 	if he.warnings != nil {
 		warnings = he.warnings()
 	}
-	if !principalOf(r.Context()).Role.may(Viewer) {
+	if !access.PrincipalOf(r.Context()).Role.May(access.Viewer) {
 		why, warnings = nil, nil
 	}
 	answerState(w, status, why, warnings)

@@ -11,46 +11,15 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
-
-// Record is everything that is known of one record on every tier.
-type Record struct {
-	Dataset   string `json:"dataset"`
-	Key       string `json:"key"`
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	// Verdict says in one sentence whether the copies agree, and if not, why.
-	Verdict string `json:"verdict"`
-	// Fresh: every copy that is served is as new as the replica, and the replica as the topic.
-	Fresh  bool                   `json:"fresh"`
-	Kafka  KafkaSide              `json:"kafka"`
-	Row    *RowSide               `json:"row,omitempty"`
-	Shared *consistency.Shared    `json:"shared,omitempty"`
-	Nodes  []consistency.NodeCopy `json:"nodes"`
-	// Letters are the record's open dead letters.
-	Letters []Letter `json:"letters"`
-}
-
-// KafkaSide is what the topic says of a record.
-type KafkaSide struct {
-	// From and To bound the offsets that were looked through.
-	From      int64     `json:"from"`
-	To        int64     `json:"to"`
-	Committed int64     `json:"committed" doc:"the group's offset; -1 without one"`
-	Events    []Message `json:"events" doc:"the record's events in that range, newest last"`
-}
-
-// RowSide is the replica row.
-type RowSide struct {
-	Version int64           `json:"version"`
-	Deleted bool            `json:"deleted"`
-	At      time.Time       `json:"at" doc:"the broker's time of the event that wrote the row"`
-	Data    json.RawMessage `json:"data,omitempty"`
-}
 
 const (
 	scanRecords = 20_000
@@ -77,12 +46,12 @@ type records struct {
 	db        rowReader // set by Server.bind
 }
 
-func (rs *records) routes(api huma.API) {
-	huma.Register(api, huma.Operation{
+func (rs *records) routes(on huma.API) {
+	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/records/{dataset}/{key}", OperationID: "inspect-record",
 		Summary: "One record on every tier, with a verdict", Description: "Content (data=true) needs the role operator.",
 	}, rs.inspectRecord)
-	huma.Register(api, huma.Operation{
+	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/invalidate", OperationID: "invalidate-record",
 		Summary: "Make the cached copies of one record stale", DefaultStatus: http.StatusAccepted,
 	}, rs.invalidateRecord)
@@ -96,11 +65,11 @@ type recordInput struct {
 	Data    bool   `query:"data" doc:"show content"`
 }
 
-type recordOutput struct{ Body Record }
+type recordOutput struct{ Body api.Record }
 
 // needContent refuses content to those who may not see it.
 func needContent(ctx context.Context, wanted bool) error {
-	if wanted && !principalOf(ctx).Role.may(Operator) {
+	if wanted && !access.PrincipalOf(ctx).Role.May(access.Operator) {
 		return huma.Error403Forbidden("content needs the role operator")
 	}
 	return nil
@@ -122,8 +91,8 @@ func (rs *records) inspectRecord(ctx context.Context, in *recordInput) (*recordO
 }
 
 func (rs *records) lookRecord(ctx context.Context, d *schemas.Dataset, in *recordInput) (*recordOutput, error) {
-	r := Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []consistency.NodeCopy{}, Letters: []Letter{}}
-	for _, look := range []func(context.Context, *schemas.Dataset, *recordInput, *Record) error{
+	r := api.Record{Dataset: d.Name, Key: in.Key, Topic: d.Topic, Nodes: []report.NodeCopy{}, Letters: []api.Letter{}}
+	for _, look := range []func(context.Context, *schemas.Dataset, *recordInput, *api.Record) error{
 		rs.lookKafka, rs.lookRow, rs.lookLetters, rs.lookCopies,
 	} {
 		if err := look(ctx, d, in, &r); err != nil {
@@ -135,8 +104,8 @@ func (rs *records) lookRecord(ctx context.Context, d *schemas.Dataset, in *recor
 }
 
 // lookKafka reads the end of the record's partition, or of all where its events may be in any.
-func (rs *records) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
-	r.Kafka = KafkaSide{Committed: -1, Events: []Message{}}
+func (rs *records) lookKafka(ctx context.Context, d *schemas.Dataset, in *recordInput, r *api.Record) error {
+	r.Kafka = api.KafkaSide{Committed: -1, Events: []api.Message{}}
 	info, err := rs.kafka.Topic(ctx, d.Topic)
 	if noTopic(err) {
 		return nil
@@ -165,7 +134,7 @@ func (rs *records) lookKafka(ctx context.Context, d *schemas.Dataset, in *record
 		return rs.lookPartition(ctx, look, in, r, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: r.Partition}, ends, committed)
 	}
 	for id := range info.Partitions {
-		one := Record{Kafka: KafkaSide{Committed: -1}}
+		one := api.Record{Kafka: api.KafkaSide{Committed: -1}}
 		if err := rs.lookPartition(ctx, look, in, &one, kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}, ends, committed); err != nil {
 			return err
 		}
@@ -178,7 +147,7 @@ func (rs *records) lookKafka(ctx context.Context, d *schemas.Dataset, in *record
 }
 
 func (rs *records) lookPartition(
-	ctx context.Context, look *looker, in *recordInput, r *Record, part kafkalog.Partition, ends map[int32]kafkalog.Offsets, committed map[string]map[int32]int64,
+	ctx context.Context, look *looker, in *recordInput, r *api.Record, part kafkalog.Partition, ends map[int32]kafkalog.Offsets, committed map[string]map[int32]int64,
 ) error {
 	if c, ok := committed[part.Topic][part.ID]; ok {
 		r.Kafka.Committed = c
@@ -192,8 +161,8 @@ func (rs *records) lookPartition(
 				continue
 			}
 			r.Kafka.Events = append(r.Kafka.Events, m)
-			for size += m.shown(); len(r.Kafka.Events) > in.Events || size > maxAnswer && len(r.Kafka.Events) > 1; {
-				size -= r.Kafka.Events[0].shown()
+			for size += shown(&m); len(r.Kafka.Events) > in.Events || size > maxAnswer && len(r.Kafka.Events) > 1; {
+				size -= shown(&r.Kafka.Events[0])
 				r.Kafka.Events = slices.Delete(r.Kafka.Events, 0, 1)
 			}
 		}
@@ -203,19 +172,19 @@ func (rs *records) lookPartition(
 	return err
 }
 
-func (rs *records) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+func (rs *records) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInput, r *api.Record) error {
 	row, err := rs.db.Row(ctx, d, in.Key)
 	if err != nil || !row.Found {
 		return err
 	}
-	r.Row = &RowSide{Version: row.Version, Deleted: row.Deleted, At: instant(row.At)}
+	r.Row = &api.RowSide{Version: row.Version, Deleted: row.Deleted, At: api.Instant(row.At)}
 	if in.Data {
 		r.Row.Data, err = json.Marshal(row.Properties(d))
 	}
 	return err
 }
 
-func (rs *records) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+func (rs *records) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *api.Record) error {
 	letters, err := rs.db.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Keys: []string{in.Key}, State: replica.StateOpen, Limit: 20})
 	for i := range letters {
 		r.Letters = append(r.Letters, letterOf(&letters[i]))
@@ -223,7 +192,7 @@ func (rs *records) lookLetters(ctx context.Context, d *schemas.Dataset, in *reco
 	return err
 }
 
-func (rs *records) lookCopies(ctx context.Context, d *schemas.Dataset, in *recordInput, r *Record) error {
+func (rs *records) lookCopies(ctx context.Context, d *schemas.Dataset, in *recordInput, r *api.Record) error {
 	if d.Cache == nil || rs.redis == nil {
 		return nil
 	}
@@ -261,7 +230,7 @@ func (rs *records) invalidateRecord(ctx context.Context, in *invalidateRecordInp
 	if err != nil {
 		return nil, err
 	}
-	note(ctx, "reason", in.Body.Reason)
+	gate.Note(ctx, "reason", in.Body.Reason)
 	if d.Cache == nil {
 		return nil, huma.Error409Conflict("the dataset has no cache section, so nothing of it is cached")
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -54,7 +54,7 @@ func (r *rig) keep(d *schemas.Dataset, partition int, letters []*replica.Letter)
 }
 
 // redrive starts the replay that redrives.
-func (r *rig) redrive(body map[string]any, headers ...string) admin.Replay {
+func (r *rig) redrive(body map[string]any, headers ...string) api.Replay {
 	r.t.Helper()
 	body["action"] = "redrive"
 	return r.start(body, headers...)
@@ -90,7 +90,7 @@ func TestRedriveAsAJob(t *testing.T) {
 		must(t, err)
 	}
 	r.replayer("w1", nil)
-	want := replica.JobCounts{Events: n, Applied: n - n/10 - newer, Stale: newer, Invalid: n / 10}
+	want := api.JobCounts{Events: n, Applied: n - n/10 - newer, Stale: newer, Invalid: n / 10}
 	dry := r.await(r.redrive(map[string]any{}).ID, "done")
 	if dry.Total != want || len(dry.Parts) != 2 || len(r.rows()) != int(newer) || !maps.Equal(r.states(), map[string]int64{"open": n}) {
 		t.Fatalf("dry run: %+v over %d parts, want %+v; %d rows, letters %v", dry.Total, len(dry.Parts), want, len(r.rows()), r.states())
@@ -118,7 +118,7 @@ func TestRedriveAsAJob(t *testing.T) {
 	}
 	// What is still no good is tried again, and nothing else is.
 	again := r.await(r.redrive(map[string]any{"dry_run": false}).ID, "done")
-	if again.Total != (replica.JobCounts{Events: n / 10, Invalid: n / 10}) || r.count("SELECT COUNT(*) FROM freshet_dead_letter WHERE attempts = 2") != n/10 {
+	if again.Total != (api.JobCounts{Events: n / 10, Invalid: n / 10}) || r.count("SELECT COUNT(*) FROM freshet_dead_letter WHERE attempts = 2") != n/10 {
 		t.Errorf("again: %+v", again.Total)
 	}
 	if got := r.count("SELECT COUNT(*) FROM freshet_audit WHERE action = 'start-replay' AND outcome = 202"); got != 3 {
@@ -263,7 +263,7 @@ func TestReplaysArePaged(t *testing.T) {
 		t.Helper()
 		seen, after := map[string]bool{}, ""
 		for _, want := range []int{2, 2, 1, 0} {
-			var page struct{ Items []admin.Replay }
+			var page struct{ Items []api.Replay }
 			r.want(200, "viewer", "GET", "/v1/replays?limit=2&after="+after, nil).into(t, &page)
 			if len(page.Items) != want {
 				t.Errorf("a page of %d replays, want %d", len(page.Items), want)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -131,9 +132,9 @@ func (rp *replays) noteEvidence(ctx context.Context, spec replica.JobSpec) {
 	for i := range jobs {
 		j := &jobs[i]
 		if spec.Reason = j.Spec.Reason; j.State == replica.JobDone && sameJSON(j.Spec, spec) {
-			note(ctx, "dry_run", map[string]any{"replay": j.ID, "ended": j.Updated, "counts": j.Total})
+			gate.Note(ctx, "dry_run", map[string]any{"replay": j.ID, "ended": j.Updated, "counts": j.Total})
 			return
 		}
 	}
-	note(ctx, "dry_run", "none of this choice came before")
+	gate.Note(ctx, "dry_run", "none of this choice came before")
 }

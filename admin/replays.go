@@ -14,42 +14,15 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/gate"
+	"github.com/freshet/freshet/admin/internal/sse"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
-
-// Replay is a replay as the API shows it.
-type Replay struct {
-	ID      string          `json:"id"`
-	Spec    replica.JobSpec `json:"spec"`
-	State   string          `json:"state" enum:"running,paused,done,failed,cancelled"`
-	Actor   string          `json:"actor"`
-	Owner   string          `json:"owner,omitempty" doc:"the process that runs it"`
-	Problem string          `json:"problem,omitempty"`
-	// Takeovers counts how often another process had to go on with it.
-	Takeovers        int               `json:"takeovers"`
-	Rate             int               `json:"rate,omitempty"`
-	InvalidationRate int               `json:"invalidation_rate,omitempty"`
-	Created          time.Time         `json:"created"`
-	Updated          time.Time         `json:"updated"`
-	Total            replica.JobCounts `json:"total"`
-	Parts            []ReplayPart      `json:"parts" doc:"empty in a list"`
-}
-
-// ReplayPart is one partition of a replay.
-type ReplayPart struct {
-	Partition int32 `json:"partition"`
-	From      int64 `json:"from"`
-	Next      int64 `json:"next"`
-	End       int64 `json:"end"`
-	replica.JobCounts
-	Done    float64             `json:"done" doc:"0 to 1, by offsets"`
-	Rate    float64             `json:"rate" doc:"offsets a second"`
-	ETA     *float64            `json:"eta_seconds,omitempty"`
-	Samples []replica.JobSample `json:"samples,omitempty"`
-}
 
 // jobStore has the replays.
 type jobStore interface {
@@ -83,17 +56,20 @@ type replays struct {
 	tables  jobs.TableLog
 }
 
-func (rp *replays) replayOf(j replica.Job) Replay {
-	out := Replay{
-		ID: j.ID, Spec: j.Spec, State: string(j.State), Actor: j.Actor, Owner: j.Owner, Problem: j.Problem, Takeovers: j.Takeovers,
-		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Total: j.Total, Parts: []ReplayPart{},
+func (rp *replays) replayOf(j replica.Job) api.Replay {
+	out := api.Replay{
+		ID: j.ID, Spec: specOf(&j.Spec), State: string(j.State), Actor: j.Actor, Owner: j.Owner, Problem: j.Problem, Takeovers: j.Takeovers,
+		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Total: api.JobCounts(j.Total), Parts: []api.ReplayPart{},
 	}
 	for _, p := range j.Parts {
 		_, _, n, err := schemas.ParseSource(p.Source)
 		if err != nil {
 			continue
 		}
-		part := ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: p.JobCounts, Done: 1, Samples: p.Samples}
+		part := api.ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: api.JobCounts(p.JobCounts), Done: 1}
+		for _, sample := range p.Samples {
+			part.Samples = append(part.Samples, api.JobSample(sample))
+		}
 		if p.End > p.From {
 			part.Done = float64(p.Next-p.From) / float64(p.End-p.From)
 		}
@@ -109,15 +85,22 @@ func (rp *replays) replayOf(j replica.Job) Replay {
 	return out
 }
 
-func (rp *replays) routes(api huma.API) {
-	huma.Register(api, huma.Operation{
+func specOf(s *replica.JobSpec) api.JobSpec {
+	return api.JobSpec{
+		Dataset: s.Dataset, Action: string(s.Action), DryRun: s.DryRun, From: s.From, Until: s.Until, Partitions: s.Partitions, Keys: s.Keys, Prefix: s.Prefix,
+		Op: s.Op, Type: s.Type, LetterReason: string(s.LetterReason), Errno: s.Errno, DropOld: s.DropOld, AcceptLoss: s.AcceptLoss, Reason: s.Reason,
+	}
+}
+
+func (rp *replays) routes(on huma.API) {
+	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/replays", OperationID: "start-replay", Summary: "Apply past events again", DefaultStatus: http.StatusAccepted,
 		Description: "A dry run unless dry_run is false. Replays go through the same guards as live events: no row goes back, and live positions do not move. " +
 			"A repetition with the same Idempotency-Key gives the first one's replay.",
 	}, rp.startReplay)
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first, a page at a time"}, rp.listReplays)
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/replays/{id}", OperationID: "show-replay", Summary: "One replay with its progress"}, rp.showReplay)
-	huma.Register(api, huma.Operation{
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/replays", OperationID: "list-replays", Summary: "Replays, newest first, a page at a time"}, rp.listReplays)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/replays/{id}", OperationID: "show-replay", Summary: "One replay with its progress"}, rp.showReplay)
+	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/replays/{id}/events", OperationID: "follow-replay", Summary: "Follow a replay (server-sent events) until it ends",
 		Responses: map[string]*huma.Response{"200": {Description: "A stream of replays", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 	}, rp.followReplay)
@@ -130,14 +113,14 @@ func (rp *replays) routes(api huma.API) {
 		{"resume", []replica.JobState{replica.JobPaused}, replica.JobRunning},
 		{"cancel", []replica.JobState{replica.JobRunning, replica.JobPaused}, replica.JobCancelled},
 	} {
-		huma.Register(api, huma.Operation{
+		huma.Register(on, huma.Operation{
 			Method: http.MethodPost, Path: "/v1/replays/{id}/" + m.verb, OperationID: m.verb + "-replay", Summary: strings.ToUpper(m.verb[:1]) + m.verb[1:] + " a replay",
 		}, func(ctx context.Context, in *replayAction) (*replayOutput, error) {
 			return rp.moveReplay(ctx, in, m.from, m.to)
 		})
 	}
-	huma.Register(api, huma.Operation{Method: http.MethodPost, Path: "/v1/replays/{id}/limits", OperationID: "limit-replay", Summary: "Change the limits of a replay"}, rp.limitReplay)
-	huma.Register(api, huma.Operation{
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/replays/{id}/limits", OperationID: "limit-replay", Summary: "Change the limits of a replay"}, rp.limitReplay)
+	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/replay", OperationID: "replay-record", Summary: "Replay one record's events", DefaultStatus: http.StatusAccepted,
 	}, rp.replayRecord)
 }
@@ -170,7 +153,7 @@ type startInput struct {
 
 type startOutput struct {
 	Location string `header:"Location"`
-	Body     Replay
+	Body     api.Replay
 }
 
 func (rp *replays) startReplay(ctx context.Context, in *startInput) (*startOutput, error) {
@@ -186,7 +169,7 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld, AcceptLoss: b.AcceptLoss,
 		From: b.From, Until: b.Until, Partitions: b.Partitions, LetterReason: schemas.Reason(b.LetterReason), Errno: b.Errno,
 	}
-	note(ctx, "spec", spec)
+	gate.Note(ctx, "spec", spec)
 	if spec.Action == replica.ActionInvalidate && d.Cache == nil {
 		return nil, huma.Error409Conflict("the dataset has no cache section, so there is nothing to invalidate")
 	}
@@ -205,7 +188,7 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 	if err != nil {
 		return nil, rp.answers.fail(ctx, "choose the range", err)
 	}
-	actor := principalOf(ctx).Name
+	actor := access.PrincipalOf(ctx).Name
 	if idem != "" {
 		idem = actor + "\x00" + idem
 	}
@@ -216,7 +199,7 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 	if err != nil {
 		return nil, rp.answers.fail(ctx, "start replay", err)
 	}
-	note(ctx, "replay", id)
+	gate.Note(ctx, "replay", id)
 	if made && !spec.DryRun {
 		rp.noteEvidence(ctx, spec)
 	}
@@ -235,7 +218,7 @@ type replaysInput struct {
 	Limit int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }
 
-func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[Replay], error) {
+func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[api.Replay], error) {
 	jobs, err := rp.db.Jobs(ctx, in.After, in.Limit)
 	if errors.Is(err, replica.ErrNoJob) {
 		return nil, huma.Error422UnprocessableEntity("after is no replay's id; leave it out to begin at the newest")
@@ -243,7 +226,7 @@ func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[R
 	if err != nil {
 		return nil, rp.answers.fail(ctx, "read replays", err)
 	}
-	out := make([]Replay, 0, len(jobs))
+	out := make([]api.Replay, 0, len(jobs))
 	for _, j := range jobs {
 		out = append(out, rp.replayOf(j))
 	}
@@ -255,7 +238,7 @@ type ReplayID struct {
 	ID string `path:"id" maxLength:"40" pattern:"^[A-Za-z0-9]+$"`
 }
 
-type replayOutput struct{ Body Replay }
+type replayOutput struct{ Body api.Replay }
 
 func (rp *replays) job(ctx context.Context, id string) (replica.Job, error) {
 	j, err := rp.db.Job(ctx, id)
@@ -293,15 +276,15 @@ func (rp *replays) followReplay(ctx context.Context, in *replayEventsInput) (*hu
 			w.WriteHeader(http.StatusNoContent) // it has had the end; any other answer lets an EventSource ask again and again
 			return
 		}
-		st := newStream(w)
+		st := sse.New(w)
 		t := time.NewTicker(followEvery)
 		defer t.Stop()
 		for n := 1; ; n++ {
 			j, err := rp.db.Job(r.Context(), in.ID)
 			if err == nil {
-				err = st.send("replay", strconv.Itoa(n), rp.replayOf(j))
+				err = st.Send("replay", strconv.Itoa(n), rp.replayOf(j))
 			} else { // MySQL may be back with the next look
-				j.State, err = replica.JobRunning, st.write(": the replay cannot be read just now\n\n")
+				j.State, err = replica.JobRunning, st.Write(": the replay cannot be read just now\n\n")
 			}
 			if err != nil || !j.State.Live() {
 				return
@@ -321,7 +304,7 @@ type replayAction struct {
 }
 
 func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []replica.JobState, to replica.JobState) (*replayOutput, error) {
-	note(ctx, "reason", in.Body.Reason)
+	gate.Note(ctx, "reason", in.Body.Reason)
 	if _, err := rp.job(ctx, in.ID); err != nil {
 		return nil, err
 	}
@@ -367,10 +350,10 @@ func (rp *replays) limitReplay(ctx context.Context, in *limitInput) (*replayOutp
 		return nil, huma.Error422UnprocessableEntity("no limit is given; give rate, invalidation_rate or both")
 	}
 	if b.Rate != nil {
-		note(ctx, "rate", *b.Rate)
+		gate.Note(ctx, "rate", *b.Rate)
 	}
 	if b.InvalidationRate != nil {
-		note(ctx, "invalidation_rate", *b.InvalidationRate)
+		gate.Note(ctx, "invalidation_rate", *b.InvalidationRate)
 	}
 	j, err := rp.job(ctx, in.ID)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/testenv"
@@ -79,24 +79,24 @@ func (r *rig) replayer(owner string, log jobs.JobLog) (stop func()) {
 	return stop
 }
 
-func (r *rig) start(body map[string]any, headers ...string) admin.Replay {
+func (r *rig) start(body map[string]any, headers ...string) api.Replay {
 	r.t.Helper()
 	body["dataset"], body["reason"] = "items", "a test"
-	var out admin.Replay
+	var out api.Replay
 	r.want(202, "operator", "POST", "/v1/replays", body, headers...).into(r.t, &out)
 	return out
 }
 
-func (r *rig) replay(id string) admin.Replay {
+func (r *rig) replay(id string) api.Replay {
 	r.t.Helper()
-	var out admin.Replay
+	var out api.Replay
 	r.want(200, "viewer", "GET", "/v1/replays/"+id, nil).into(r.t, &out)
 	return out
 }
 
-func (r *rig) await(id, state string) admin.Replay {
+func (r *rig) await(id, state string) api.Replay {
 	r.t.Helper()
-	var got admin.Replay
+	var got api.Replay
 	testenv.Eventually(r.t, 30*time.Second, func(context.Context) error {
 		if got = r.replay(id); got.State != state {
 			return fmt.Errorf("replay is %s: %+v", got.State, got.Total)
@@ -221,7 +221,7 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 	if paused.Total.Events >= 2000 {
 		t.Fatalf("the pause came too late to show anything: %+v", paused.Total)
 	}
-	limits := func(status int, body map[string]int) (out admin.Replay) {
+	limits := func(status int, body map[string]int) (out api.Replay) {
 		t.Helper()
 		r.want(status, "operator", "POST", "/v1/replays/"+first.ID+"/limits", body).into(t, &out)
 		return out
@@ -246,7 +246,7 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 	if a := r.want(200, "operator", "GET", "/v1/audit", nil); !strings.Contains(string(a.body), "none of this choice came before") {
 		t.Errorf("the audit log does not say that nobody counted first: %s", a.body)
 	}
-	var history struct{ Items []admin.Replay }
+	var history struct{ Items []api.Replay }
 	r.want(200, "viewer", "GET", "/v1/replays", nil).into(t, &history)
 	if len(history.Items) != 1 || history.Items[0].Total != done.Total {
 		t.Errorf("the history has %+v, want %+v", history.Items, done.Total)
@@ -260,7 +260,7 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 }
 
 // threeDeaths lets three workers die in the middle of a replay, each after it has done some of it, and a fourth end it.
-func (r *rig) threeDeaths(id string) admin.Replay {
+func (r *rig) threeDeaths(id string) api.Replay {
 	r.t.Helper()
 	for n := range 3 {
 		before := r.replay(id).Total.Events

@@ -17,6 +17,7 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/access"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/livefile"
@@ -79,16 +80,16 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	r.file = filepath.Join(dir, "tokens")
 	var lines []string
 	for _, role := range []string{"viewer", "operator", "admin", "publisher", "follower"} {
-		ro, err := admin.ParseRole(role)
+		ro, err := access.ParseRole(role)
 		must(t, err)
-		token, line, err := admin.NewToken(role+"-1", ro)
+		token, line, err := access.NewToken(role+"-1", ro)
 		must(t, err)
 		r.tokens[role] = token
 		lines = append(lines, line)
 	}
 	write(t, r.file, "# tokens of a test\n"+strings.Join(lines, "\n")+"\n")
 	var files livefile.Set
-	tokens, err := admin.OpenTokens(r.file, &files)
+	tokens, err := access.OpenTokens(r.file, &files)
 	must(t, err)
 	ns := rs.Namespace(t)
 	must(t, kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: schemas.InvalidationTopic(ns)}}))

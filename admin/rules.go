@@ -1,52 +1,52 @@
 package admin
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/internal/gate"
+)
 
 // rules is the table of routes: who may use each, and how. A route that is missing here cannot be served.
-func rules() map[string]rule {
-	return map[string]rule{
-		"GET /livez":        {public: true},
-		"GET /readyz":       {public: true},
-		"GET /metrics":      {least: Viewer},
-		"GET /openapi.json": {least: Viewer},
+func rules() map[string]gate.Rule {
+	return map[string]gate.Rule{
+		"GET /livez":        {Public: true, Early: true},
+		"GET /readyz":       {Public: true, Early: true},
+		"GET /metrics":      {Least: access.Viewer, Early: true},
+		"GET /openapi.json": {Least: access.Viewer, Early: true},
 
-		"GET /v1/datasets":                            {least: Viewer},
-		"POST /v1/datasets/{dataset}/pause":           {least: Operator, change: true},
-		"POST /v1/datasets/{dataset}/resume":          {least: Operator, change: true},
-		"GET /v1/lag":                                 {least: Viewer},
-		"GET /v1/consistency":                         {least: Viewer},
-		"GET /v1/nodes":                               {least: Viewer},
-		"POST /v1/nodes/{node}/flush":                 {least: Operator, change: true},
-		"GET /v1/records/{dataset}/{key}":             {least: Viewer},
-		"POST /v1/records/{dataset}/{key}/invalidate": {least: Operator, change: true},
-		"GET /v1/messages":                            {least: Viewer},
-		"GET /v1/messages/follow":                     {least: Viewer, stream: true},
-		"GET /v1/deadletters":                         {least: Viewer},
-		"GET /v1/deadletters/groups":                  {least: Viewer},
-		"GET /v1/deadletters/{id}":                    {least: Viewer},
-		"POST /v1/deadletters/{id}/edit":              {least: Operator, change: true, body: maxEditBody},
-		"POST /v1/deadletters/redrives":               {least: Operator, change: true},
-		"POST /v1/deadletters/discards":               {least: Operator, change: true},
-		"POST /v1/events":                             {least: Publisher, body: maxPublishBody, events: true},
-		"GET /v1/invalidations":                       {least: Follower, stream: true},
-		"POST /v1/invalidations":                      {least: Publisher, change: true},
-		"POST /v1/replays":                            {least: Operator, change: true},
-		"GET /v1/replays":                             {least: Viewer},
-		"GET /v1/replays/{id}":                        {least: Viewer},
-		"GET /v1/replays/{id}/events":                 {least: Viewer, stream: true},
-		"POST /v1/replays/{id}/pause":                 {least: Operator, change: true},
-		"POST /v1/replays/{id}/resume":                {least: Operator, change: true},
-		"POST /v1/replays/{id}/cancel":                {least: Operator, change: true},
-		"POST /v1/replays/{id}/limits":                {least: Operator, change: true},
-		"POST /v1/records/{dataset}/{key}/replay":     {least: Operator, change: true},
-		"GET /v1/audit":                               {least: Operator},
-		"GET /v1/sd/prometheus":                       {least: Viewer},
+		"GET /v1/datasets":                            {Least: access.Viewer},
+		"POST /v1/datasets/{dataset}/pause":           {Least: access.Operator, Change: true},
+		"POST /v1/datasets/{dataset}/resume":          {Least: access.Operator, Change: true},
+		"GET /v1/lag":                                 {Least: access.Viewer},
+		"GET /v1/consistency":                         {Least: access.Viewer},
+		"GET /v1/nodes":                               {Least: access.Viewer},
+		"POST /v1/nodes/{node}/flush":                 {Least: access.Operator, Change: true},
+		"GET /v1/records/{dataset}/{key}":             {Least: access.Viewer},
+		"POST /v1/records/{dataset}/{key}/invalidate": {Least: access.Operator, Change: true},
+		"GET /v1/messages":                            {Least: access.Viewer},
+		"GET /v1/messages/follow":                     {Least: access.Viewer, Stream: true},
+		"GET /v1/deadletters":                         {Least: access.Viewer},
+		"GET /v1/deadletters/groups":                  {Least: access.Viewer},
+		"GET /v1/deadletters/{id}":                    {Least: access.Viewer},
+		"POST /v1/deadletters/{id}/edit":              {Least: access.Operator, Change: true, Body: maxEditBody},
+		"POST /v1/deadletters/redrives":               {Least: access.Operator, Change: true},
+		"POST /v1/deadletters/discards":               {Least: access.Operator, Change: true},
+		"POST /v1/events":                             {Least: access.Publisher, Body: gate.MaxPublishBody, Events: true},
+		"GET /v1/invalidations":                       {Least: access.Follower, Stream: true},
+		"POST /v1/invalidations":                      {Least: access.Publisher, Change: true},
+		"POST /v1/replays":                            {Least: access.Operator, Change: true},
+		"GET /v1/replays":                             {Least: access.Viewer},
+		"GET /v1/replays/{id}":                        {Least: access.Viewer},
+		"GET /v1/replays/{id}/events":                 {Least: access.Viewer, Stream: true},
+		"POST /v1/replays/{id}/pause":                 {Least: access.Operator, Change: true},
+		"POST /v1/replays/{id}/resume":                {Least: access.Operator, Change: true},
+		"POST /v1/replays/{id}/cancel":                {Least: access.Operator, Change: true},
+		"POST /v1/replays/{id}/limits":                {Least: access.Operator, Change: true},
+		"POST /v1/records/{dataset}/{key}/replay":     {Least: access.Operator, Change: true},
+		"GET /v1/audit":                               {Least: access.Operator},
+		"GET /v1/sd/prometheus":                       {Least: access.Viewer},
 	}
-}
-
-// bare are the routes outside the OpenAPI document.
-var bare = map[string]bool{ //nolint:gochecknoglobals // a table of constants
-	"GET /livez": true, "GET /readyz": true, "GET /metrics": true, "GET /openapi.json": true,
 }
 
 // routes lays out every route.
@@ -56,7 +56,7 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		b, err := s.OpenAPI()
 		if err != nil {
-			problem(w, http.StatusInternalServerError, "the document cannot be written")
+			gate.Problem(w, http.StatusInternalServerError, "the document cannot be written")
 			return
 		}
 		w.Header().Set("Content-Type", "application/openapi+json")
@@ -66,7 +66,7 @@ func (s *Server) routes() {
 		s.mux.Handle("GET /metrics", s.cfg.Metrics)
 	} else {
 		s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-			problem(w, http.StatusNotFound, "this process has no metrics")
+			gate.Problem(w, http.StatusNotFound, "this process has no metrics")
 		})
 	}
 	s.overview.routes(s.api)
@@ -75,5 +75,5 @@ func (s *Server) routes() {
 	s.letters.routes(s.api)
 	s.replays.routes(s.api)
 	s.publisher.routes(s.api)
-	s.stale.routes(s.api)
+	s.stale.Routes(s.api)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,8 +18,10 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/time/rate"
 
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/internal/gate"
+	"github.com/freshet/freshet/admin/internal/stale"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/listener"
@@ -55,7 +58,7 @@ type Config struct {
 	// Listen is the address; "" means DefaultListen. An address that is not loopback needs Tokens.
 	Listen string
 	// Tokens know who may do what; nil: no authentication, and everybody on this machine may do everything.
-	Tokens *TokenFile
+	Tokens *access.TokenFile
 	// TLS encrypts the listener; nil: plain HTTP. With ClientCAs, clients show certificates beside their token.
 	TLS *tls.Config
 	// Rate is how many requests a second one token gets; 0 means DefaultRate. Requests that publish do not count.
@@ -101,7 +104,7 @@ func (c *Config) fill() error {
 	if err != nil {
 		return fmt.Errorf("%w: Listen is %q; give host:port", ErrConfig, c.Listen)
 	}
-	if c.Tokens == nil && !loopbackHost(host) {
+	if c.Tokens == nil && !gate.Loopback(host) {
 		return fmt.Errorf("%w: admin.listen is %s, which other hosts can reach, and there is no file of tokens; listen on 127.0.0.1, or make tokens with `freshet admin token` and set admin.tokens_file", ErrConfig, c.Listen)
 	}
 	for field, absent := range map[string]bool{
@@ -136,7 +139,7 @@ type Server struct {
 	log     *slog.Logger
 	api     huma.API
 	mux     *http.ServeMux
-	gate    *gate
+	gate    *gate.Gate
 	handler http.Handler
 	ops     map[string]string // pattern → operation id
 	// document writes the OpenAPI document, once.
@@ -155,7 +158,7 @@ type Server struct {
 	letters   *letters
 	replays   *replays
 	publisher *publisher
-	stale     *staleStreams
+	stale     *stale.Streams
 
 	looked atomic.Uint64
 
@@ -174,25 +177,16 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Redis != nil {
-		if s.stale.hub.lanes, err = lane.New(cfg.Redis, lane.Config{Namespace: cfg.Namespace, Lanes: cfg.Lanes}); err != nil {
-			return nil, fmt.Errorf("%w: Namespace, Lanes: %w", ErrConfig, err)
-		}
-	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.health.draining = s.draining
-	s.gate = &gate{
-		mux: s.mux, rules: rules(), tokens: cfg.Tokens, srv: s, bodies: newBodies(),
-		wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), perToken: rate.Limit(cfg.Rate), publishing: rate.Limit(cfg.PublishRate),
-		limiters: map[share]*rate.Limiter{},
-		streams:  slots{what: "streams", all: maxStreams, perToken: maxTokenStreams}, requests: slots{what: "requests", all: maxRequests, perToken: maxTokenRequests},
-	}
-	if cfg.Tokens == nil { // all callers are one
-		s.gate.streams.perToken, s.gate.requests.perToken = maxStreams, maxRequests
-	}
+	s.gate = gate.New(gate.Config{
+		Mux: s.mux, Rules: rules(), Tokens: cfg.Tokens, Rate: cfg.Rate, PublishRate: cfg.PublishRate,
+		DB: func() *sql.DB { return s.cfg.Replica.DB() }, Attached: s.attached.Load, Operation: s.operationID, Changed: s.forget,
+		Draining: s.draining, Logger: s.log,
+	})
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
+		gate.Problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
 	s.handler = guard.Handler(s.gate)
 	if cfg.Replica != nil {
@@ -224,7 +218,7 @@ func (s *Server) bind(db *replica.MySQL) {
 }
 
 // parts makes the parts of the API without what bind and New add.
-func (s *Server) parts() {
+func (s *Server) parts() error {
 	c := &s.cfg
 	s.health = &health{
 		datasets: c.Datasets, kafka: c.Kafka, redis: c.Redis, log: s.log, attached: &s.attached,
@@ -245,8 +239,16 @@ func (s *Server) parts() {
 		datasets: c.Datasets, producer: c.Producer, kafka: c.Kafka, namespace: c.Namespace, records: s.records, answers: answers, log: s.log,
 	}
 	s.replays = &replays{topics: topics, kafka: c.Kafka, answers: answers, looks: looks, log: s.log}
-	s.stale = &staleStreams{redis: c.Redis, log: s.log}
+	var lanes *lane.Scripts
+	if c.Redis != nil {
+		var err error
+		if lanes, err = lane.New(c.Redis, lane.Config{Namespace: c.Namespace, Lanes: c.Lanes}); err != nil {
+			return fmt.Errorf("%w: Namespace, Lanes: %w", ErrConfig, err)
+		}
+	}
+	s.stale = stale.New(lanes, s.log)
 	s.overview.lags.looks, s.overview.nodes.members.looks, s.records.shared.looks = &s.looked, &s.looked, &s.looked
+	return nil
 }
 
 // OpenAPI is the OpenAPI 3.1 document as JSON, for those who want it without a server.
@@ -271,7 +273,9 @@ func layOut(cfg Config) (*Server, error) {
 	hc.Transformers = append(hc.Transformers, withoutValues)
 	hc.Info.Description = "Positions, nodes, records, dead letters and replays of one Freshet. Errors are RFC 9457 problems."
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
-	s.parts()
+	if err := s.parts(); err != nil {
+		return nil, err
+	}
 	s.api = humago.New(s.mux, hc)
 	s.document = sync.OnceValues(func() ([]byte, error) {
 		b, err := s.api.OpenAPI().MarshalJSON()
@@ -303,11 +307,11 @@ func (s *Server) finishRoutes() error {
 			seen[pattern] = true
 			s.ops[pattern] = op.OperationID
 			op.Security = []map[string][]string{{"token": {}}}
-			op.Description = strings.TrimSpace(op.Description + " Needs the role " + ru.least.String() + ".")
+			op.Description = strings.TrimSpace(op.Description + " Needs the role " + ru.Least.String() + ".")
 		}
 	}
 	for pattern := range table {
-		if !seen[pattern] && !bare[pattern] {
+		if !seen[pattern] && !table[pattern].Early {
 			return fmt.Errorf("%w: rule %s belongs to no route", ErrConfig, pattern)
 		}
 	}
@@ -354,7 +358,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.TLS != nil {
 		l = tls.NewListener(l, s.cfg.TLS)
 	}
-	srv := listener.New(listener.Config{Handler: s.handler, ReadTimeout: requestTimeout, Logger: s.log})
+	srv := listener.New(listener.Config{Handler: s.handler, ReadTimeout: gate.RequestTimeout, Logger: s.log})
 	s.mu.Lock()
 	s.listener = srv
 	s.mu.Unlock()

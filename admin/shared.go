@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/freshet/freshet/admin/internal/gate"
 )
 
 const (
@@ -63,7 +65,7 @@ func (s *shared[T]) look(ctx context.Context, key string, ask func(context.Conte
 	s.looks.Add(1)
 	go func() {
 		defer close(l.done)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gate.RequestTimeout)
 		defer cancel()
 		l.value, l.err = ask(ctx)
 	}()
@@ -76,7 +78,7 @@ func (l *sharedLook[T]) good() bool {
 	case <-l.done:
 		return l.err == nil && time.Since(l.began) < sharedFor
 	default:
-		return time.Since(l.began) < requestTimeout
+		return time.Since(l.began) < gate.RequestTimeout
 	}
 }
 

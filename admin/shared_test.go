@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/testenv"
 )
@@ -79,7 +80,7 @@ func TestPollingIsShared(t *testing.T) {
 // What was changed shows at once to the one who changed it.
 func TestSharedAnswersAreForgottenAfterAChange(t *testing.T) {
 	r := newRig(t, nil)
-	lag := func() (out struct{ Items []admin.Partition }) {
+	lag := func() (out struct{ Items []api.Partition }) {
 		r.want(200, "viewer", "GET", "/v1/lag", nil).into(t, &out)
 		return out
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 )
 
 // TestNumbersBeyondTheirColumnAreRefused: 65536 must not become 0, which chooses everything.
@@ -53,9 +53,9 @@ func TestAuditSaysWhatWasAskedFor(t *testing.T) {
 	r := newRig(t, nil)
 	r.want(200, "operator", "POST", "/v1/deadletters/discards", map[string]any{"dataset": "items", "why": "a test of the log"})
 	r.want(403, "viewer", "POST", "/v1/datasets/items/pause", map[string]any{"reason": "not allowed"})
-	var log struct{ Items []admin.Entry }
+	var log struct{ Items []api.Entry }
 	r.want(200, "operator", "GET", "/v1/audit", nil).into(t, &log)
-	var before, refused *admin.Entry
+	var before, refused *api.Entry
 	for i, e := range log.Items {
 		switch e.Outcome {
 		case 0:

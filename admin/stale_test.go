@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -48,7 +49,7 @@ func (r *rig) followStale(t *testing.T, lastID string) *staleClient {
 }
 
 // next gives the next event that is wanted: with proofs, or without.
-func (c *staleClient) next(proofs bool) (e sse, s admin.Stale) {
+func (c *staleClient) next(proofs bool) (e sse, s api.Stale) {
 	c.t.Helper()
 	for c.in.Scan() {
 		text := c.in.Text()
@@ -194,7 +195,7 @@ func TestInvalidationsAreFollowedWithoutGaps(t *testing.T) {
 	w.emit(one[0])
 	c.wantStale(one[0])
 	e, _ := c.next(true)
-	var proof admin.StaleProof
+	var proof api.StaleProof
 	must(t, json.Unmarshal([]byte(e.data), &proof))
 	if proof.Age < 0 || proof.Age > 15 {
 		t.Errorf("proof: %s", e.data)

@@ -8,63 +8,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/access"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/gate"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
-
-// DatasetState is a dataset as it is declared, and what became of its letters.
-type DatasetState struct {
-	Name    string         `json:"name"`
-	Topic   string         `json:"topic"`
-	Table   string         `json:"table"`
-	Format  string         `json:"format"`
-	Key     []string       `json:"key"`
-	Columns []string       `json:"columns"`
-	Cached  bool           `json:"cached"`
-	Pause   *replica.Pause `json:"pause,omitempty"`
-	// Letters counts dead letters by state.
-	Letters map[string]int64 `json:"letters"`
-}
-
-// Node is a caching process as it says of itself.
-type Node struct {
-	ID         string    `json:"id"`
-	Host       string    `json:"host"`
-	PID        int       `json:"pid"`
-	Address    string    `json:"address,omitempty"`
-	Began      time.Time `json:"began"`
-	SecondsAgo float64   `json:"seconds_ago" doc:"age of what it says, by the two clocks"`
-	// Suspect: it cannot show that it saw everything, so it bypasses its local tier.
-	Suspect     bool        `json:"suspect"`
-	Disagreeing []string    `json:"disagreeing,omitempty" doc:"datasets that it does not cache because the cache section differs"`
-	NotReady    []string    `json:"not_ready,omitempty" doc:"why it does not cache, and what to do about it"`
-	Namespace   string      `json:"namespace,omitempty" doc:"of a stray"`
-	Lanes       []NodeLane  `json:"lanes"`
-	Caches      []NodeCache `json:"caches"`
-}
-
-// NodeLane is a node's place in a lane.
-type NodeLane struct {
-	Lane     int    `json:"lane"`
-	Position string `json:"position" doc:"the newest entry that it knows"`
-	// ProofAge is how long ago it last knew to have everything; -1 for never.
-	ProofAge float64          `json:"proof_age_seconds"`
-	Live     bool             `json:"live"`
-	Fresh    bool             `json:"fresh"`
-	Gaps     int64            `json:"gaps"`
-	Flushes  map[string]int64 `json:"flushes"`
-}
-
-// NodeCache is one of a node's caches.
-type NodeCache struct {
-	Dataset    string  `json:"dataset"`
-	Entries    int     `json:"entries"`
-	LocalHits  int64   `json:"local_hits"`
-	SharedHits int64   `json:"shared_hits"`
-	Loads      int64   `json:"loads"`
-	HitRatio   float64 `json:"hit_ratio" doc:"reads that no loader was asked for"`
-}
 
 type empty struct{}
 
@@ -101,41 +51,42 @@ type pauseStore interface {
 type overview struct {
 	datasets *schemas.Datasets
 	lag      *lagReader
-	lags     shared[[]Partition]
+	lags     shared[[]api.Partition]
 	nodes    *nodes
 	answers  *answers
 	db       pauseStore // this and the next are set by Server.bind
 	sql      *sql.DB
 }
 
-func (ov *overview) routes(api huma.API) {
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/datasets", OperationID: "list-datasets", Summary: "Datasets, their pauses and letters"}, ov.listDatasets)
-	huma.Register(api, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/pause", OperationID: "pause-dataset", Summary: "Set a dataset aside on every worker"}, ov.pauseDataset)
-	huma.Register(api, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/resume", OperationID: "resume-dataset", Summary: "Let a dataset go on"}, ov.resumeDataset)
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/lag", OperationID: "list-lag", Summary: "How far each partition is"}, ov.listLag)
-	huma.Register(api, huma.Operation{
+func (ov *overview) routes(on huma.API) {
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/datasets", OperationID: "list-datasets", Summary: "Datasets, their pauses and letters"}, ov.listDatasets)
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/pause", OperationID: "pause-dataset", Summary: "Set a dataset aside on every worker"}, ov.pauseDataset)
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/resume", OperationID: "resume-dataset", Summary: "Let a dataset go on"}, ov.resumeDataset)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/lag", OperationID: "list-lag", Summary: "How far each partition is"}, ov.listLag)
+	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/consistency", OperationID: "show-consistency", Summary: "What the workers' samplers found: cached copies compared with the replica",
 		Description: "The counts are those of the workers that are alive, since each was started.",
 	}, ov.showConsistency)
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/nodes", OperationID: "list-nodes", Summary: "Nodes and workers that are alive"}, ov.nodes.list)
-	huma.Register(api, huma.Operation{Method: http.MethodPost, Path: "/v1/nodes/{node}/flush", OperationID: "flush-node", Summary: "Make one node forget its local entries"}, ov.nodes.flushNode)
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/audit", OperationID: "list-audit", Summary: "What was changed, newest first"}, ov.listAudit)
-	huma.Register(api, huma.Operation{Method: http.MethodGet, Path: "/v1/sd/prometheus", OperationID: "discover", Summary: "Live workers and nodes for Prometheus' HTTP service discovery"}, ov.nodes.discover)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/nodes", OperationID: "list-nodes", Summary: "Nodes and workers that are alive"}, ov.nodes.list)
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/nodes/{node}/flush", OperationID: "flush-node", Summary: "Make one node forget its local entries"}, ov.nodes.flushNode)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/audit", OperationID: "list-audit", Summary: "What was changed, newest first"}, ov.listAudit)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/sd/prometheus", OperationID: "discover", Summary: "Live workers and nodes for Prometheus' HTTP service discovery"}, ov.nodes.discover)
 }
 
-func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[DatasetState], error) {
+func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[api.DatasetState], error) {
 	pauses, err := ov.db.Pauses(ctx)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read pauses", err)
 	}
-	var out []DatasetState
+	var out []api.DatasetState
 	for _, d := range ov.datasets.All() {
-		st := DatasetState{Name: d.Name, Topic: d.Topic, Table: d.Replica.Table, Format: string(d.Format), Key: d.Key, Cached: d.Cache != nil, Letters: map[string]int64{}}
+		st := api.DatasetState{Name: d.Name, Topic: d.Topic, Table: d.Replica.Table, Format: string(d.Format), Key: d.Key, Cached: d.Cache != nil, Letters: map[string]int64{}}
 		for _, c := range d.Replica.Columns {
 			st.Columns = append(st.Columns, c.Name)
 		}
 		if p, ok := pauses[d.Name]; ok {
-			st.Pause = &p
+			pause := api.Pause(p)
+			st.Pause = &pause
 		}
 		counts, err := ov.db.CountLetters(ctx, d.Name)
 		if err != nil {
@@ -149,20 +100,20 @@ func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[Dataset
 	return listOf(out), nil
 }
 
-type consistencyOutput struct{ Body consistency.Stats }
+type consistencyOutput struct{ Body report.Stats }
 
 func (ov *overview) showConsistency(ctx context.Context, _ *empty) (*consistencyOutput, error) {
 	workers, err := Workers(ctx, ov.sql)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read workers", err)
 	}
-	var all []consistency.Stats
+	var all []report.Stats
 	for _, w := range workers {
 		if w.Alive && w.Consistency != nil {
 			all = append(all, *w.Consistency)
 		}
 	}
-	return &consistencyOutput{consistency.Sum(all...)}, nil
+	return &consistencyOutput{report.Sum(all...)}, nil
 }
 
 type datasetInput struct {
@@ -171,7 +122,7 @@ type datasetInput struct {
 }
 
 type pauseOutput struct {
-	Body replica.Pause
+	Body api.Pause
 }
 
 func (ov *overview) pauseDataset(ctx context.Context, in *datasetInput) (*pauseOutput, error) {
@@ -179,12 +130,12 @@ func (ov *overview) pauseDataset(ctx context.Context, in *datasetInput) (*pauseO
 	if err != nil {
 		return nil, err
 	}
-	note(ctx, "reason", in.Body.Reason)
-	p, err := ov.db.Pause(ctx, d.Name, principalOf(ctx).Name, in.Body.Reason)
+	gate.Note(ctx, "reason", in.Body.Reason)
+	p, err := ov.db.Pause(ctx, d.Name, access.PrincipalOf(ctx).Name, in.Body.Reason)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "pause dataset", err)
 	}
-	return &pauseOutput{p}, nil
+	return &pauseOutput{api.Pause(p)}, nil
 }
 
 type resumeOutput struct {
@@ -202,7 +153,7 @@ type resumeInput struct {
 }
 
 func (ov *overview) resumeDataset(ctx context.Context, in *resumeInput) (*resumeOutput, error) {
-	note(ctx, "reason", in.Body.Reason)
+	gate.Note(ctx, "reason", in.Body.Reason)
 	out := &resumeOutput{}
 	var err error
 	if out.Body.Resumed, err = ov.db.Resume(ctx, in.Dataset, time.Duration(in.Body.IgnoreStorms)*time.Second); err != nil {
@@ -214,7 +165,7 @@ func (ov *overview) resumeDataset(ctx context.Context, in *resumeInput) (*resume
 	return out, err
 }
 
-func (ov *overview) listLag(ctx context.Context, _ *empty) (*listed[Partition], error) {
+func (ov *overview) listLag(ctx context.Context, _ *empty) (*listed[api.Partition], error) {
 	parts, err := ov.lags.get(ctx, "", ov.lag.read)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read positions", err)
@@ -227,8 +178,8 @@ type auditInput struct {
 	Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
-func (ov *overview) listAudit(ctx context.Context, in *auditInput) (*listed[Entry], error) {
-	entries, err := auditLog{ov.sql}.read(ctx, in.Before, in.Limit)
+func (ov *overview) listAudit(ctx context.Context, in *auditInput) (*listed[api.Entry], error) {
+	entries, err := gate.Log{DB: ov.sql}.Read(ctx, in.Before, in.Limit)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read audit log", err)
 	}

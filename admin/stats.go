@@ -1,25 +1,6 @@
 package admin
 
-import (
-	"maps"
-	"net/http"
-	"sync"
-
-	"github.com/freshet/freshet/internal/listener"
-)
-
-// Reasons of a refusal in Stats.Refused.
-const (
-	refusedRate       = "rate"        // more requests a second than a token may make
-	refusedWrongToken = "wrong_token" // guesses, beyond those that are answered with 401
-	refusedStreams    = "streams"     // more open streams than the server or the token may have
-	refusedRequests   = "requests"    // the same of other requests
-	refusedBodyTurn   = "body_turn"   // larger bodies were being read all the time
-	refusedBodyTime   = "body_time"   // the body came too slowly
-	refusedBodySize   = "body_size"
-	refusedBodyType   = "body_type"
-	refusedStarting   = "starting" // the process does not have MySQL yet
-)
+import "github.com/freshet/freshet/internal/listener"
 
 // Stats counts what a Server refused, and what it holds for requests that are being served.
 type Stats struct {
@@ -34,36 +15,10 @@ type Stats struct {
 	Looks uint64
 }
 
-// refusals counts refused requests by reason.
-type refusals struct {
-	mu sync.Mutex
-	n  map[string]uint64
-}
-
-// refuse answers with a problem and counts it. Where it is worth trying again, the answer says when.
-func (c *refusals) refuse(w http.ResponseWriter, status int, reason, detail string) {
-	c.mu.Lock()
-	if c.n == nil {
-		c.n = map[string]uint64{}
-	}
-	c.n[reason]++
-	c.mu.Unlock()
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	problem(w, status, detail)
-}
-
-func (c *refusals) all() map[string]uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.n)
-}
-
 // Stats returns the counts since New.
 func (s *Server) Stats() Stats {
-	g := s.gate
-	out := Stats{Refused: g.refused.all(), Streams: g.streams.count(), BodyBytes: g.bodies.held.Load(), Looks: s.looked.Load()}
+	g := s.gate.Stats()
+	out := Stats{Refused: g.Refused, Streams: g.Streams, BodyBytes: g.BodyBytes, Looks: s.looked.Load()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.listener != nil {

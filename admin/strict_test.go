@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 )
 
 // A body whose readers could see different requests is refused by every route that takes one: members spelt in another
@@ -74,7 +74,7 @@ func TestChangesOfLettersWantAChoice(t *testing.T) {
 	if got := r.states(); got["open"] != 3 {
 		t.Fatalf("letters are %v", got)
 	}
-	var gone admin.Discard
+	var gone api.Discard
 	r.want(200, "operator", "POST", "/v1/deadletters/discards", map[string]any{"why": "a test", "dry_run": false, "all": true}).into(t, &gone)
 	if gone.Letters != 3 {
 		t.Errorf("%d letters discarded, want 3", gone.Letters)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -34,15 +34,15 @@ func TestTimesBeyondTheCalendarAreShown(t *testing.T) {
 	must(t, err)
 
 	last := time.UnixMilli(schemas.MaxTime).UTC()
-	var list struct{ Items []admin.Letter }
+	var list struct{ Items []api.Letter }
 	r.want(200, "viewer", "GET", "/v1/deadletters", nil).into(t, &list)
 	if len(list.Items) != 1 || !list.Items[0].Time.Equal(last) {
 		t.Fatalf("dead letters: %+v", list.Items)
 	}
-	var shown admin.ShownLetter
+	var shown api.ShownLetter
 	r.want(200, "viewer", "GET", "/v1/deadletters/"+url.PathEscape(list.Items[0].ID), nil).into(t, &shown)
 	r.want(200, "viewer", "GET", "/v1/deadletters/groups", nil).into(t, &struct{}{})
-	var record admin.Record
+	var record api.Record
 	r.want(200, "viewer", "GET", "/v1/records/items/k1", nil).into(t, &record)
 	if record.Row == nil || !record.Row.At.Equal(last) {
 		t.Errorf("record: %+v", record)

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/access"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -18,7 +18,7 @@ import (
 // copy times, its time.
 func TestTokenFileOfEqualSizeAndTimeIsReread(t *testing.T) {
 	r := newRig(t, nil)
-	token, line, err := admin.NewToken("viewer-1", admin.Viewer)
+	token, line, err := access.NewToken("viewer-1", access.Viewer)
 	must(t, err)
 	text, err := os.ReadFile(r.file)
 	must(t, err)

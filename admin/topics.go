@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
@@ -47,8 +48,8 @@ func (tr *topicReader) looker(ctx context.Context, d *schemas.Dataset) (*looker,
 }
 
 // messagesOf reads a record's events. Content is copied, so the record's buffers may go.
-func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) []Message {
-	base := Message{Partition: partition, Offset: rec.Offset, Time: instant(rec.Time), Key: text(rec.Key), Size: rec.Size()}
+func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) []api.Message {
+	base := api.Message{Partition: partition, Offset: rec.Offset, Time: api.Instant(rec.Time), Key: text(rec.Key), Size: rec.Size()}
 	if content {
 		base.Headers = map[string]string{}
 		for _, h := range rec.Headers {
@@ -64,9 +65,9 @@ func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) 
 		if content {
 			m.Data = jsonOf(rec.Value)
 		}
-		return []Message{m}
+		return []api.Message{m}
 	}
-	out := make([]Message, 0, len(res.Rows))
+	out := make([]api.Message, 0, len(res.Rows))
 	for i := range res.Rows {
 		ev, err := &res.Rows[i].Event, res.Rows[i].Err
 		m := base

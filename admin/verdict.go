@@ -3,17 +3,18 @@ package admin
 import (
 	"fmt"
 
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/consistency/report"
 )
 
 // verdict says in one sentence whether the copies of a record agree; the most important disagreement is named. fresh is
 // false only where something is older than it should be and nothing on its way explains the difference as finished.
-func verdict(r *Record) (text string, fresh bool) {
+func verdict(r *api.Record) (text string, fresh bool) {
 	row := int64(0)
 	if r.Row != nil {
 		row = r.Row.Version
 	}
-	var newest *Message
+	var newest *api.Message
 	for i := range r.Kafka.Events {
 		if e := &r.Kafka.Events[i]; newest == nil || e.Version > newest.Version {
 			newest = e
@@ -30,13 +31,13 @@ func verdict(r *Record) (text string, fresh bool) {
 		}
 		return fmt.Sprintf("The replica has version %d although version %d at offset %d was committed: the row was changed by hand or the database restored; replay this key.", row, newest.Version, newest.Offset), false
 	}
-	copies := consistency.Copies{Nodes: r.Nodes}
+	copies := report.Copies{Nodes: r.Nodes}
 	if r.Shared != nil {
 		copies.Shared = *r.Shared
 	}
 	if old := copies.Older(row); len(old) > 0 {
 		who := "The shared entry has"
-		if old[0].Tier == consistency.TierLocal {
+		if old[0].Tier == report.TierLocal {
 			who = fmt.Sprintf("Node %s serves", old[0].Node)
 		}
 		return fmt.Sprintf("%s version %d while the replica has %d; unless its invalidation is on its way this second, invalidate the key and report it.", who, old[0].Version, row), false
@@ -52,7 +53,7 @@ func verdict(r *Record) (text string, fresh bool) {
 }
 
 // ahead gives the newest copy that is served and newer than the row; version 0 if there is none.
-func ahead(r *Record, row int64) (who string, version int64) {
+func ahead(r *api.Record, row int64) (who string, version int64) {
 	if s := r.Shared; s != nil && s.State == "value" && s.Valid && s.Version > row {
 		who, version = "The shared entry has", s.Version
 	}
@@ -64,7 +65,7 @@ func ahead(r *Record, row int64) (who string, version int64) {
 	return who, version
 }
 
-func agreed(r *Record, row int64) string {
+func agreed(r *api.Record, row int64) string {
 	held := 0
 	for _, n := range r.Nodes {
 		if n.Served {

@@ -4,36 +4,37 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/consistency/report"
 )
 
 func TestVerdictNamesTheWorst(t *testing.T) {
-	event := func(offset, version int64) Message { return Message{Offset: offset, Version: version} }
-	value := func(version int64, valid bool) *consistency.Shared {
-		return &consistency.Shared{State: "value", Valid: valid, Version: version}
+	event := func(offset, version int64) api.Message { return api.Message{Offset: offset, Version: version} }
+	value := func(version int64, valid bool) *report.Shared {
+		return &report.Shared{State: "value", Valid: valid, Version: version}
 	}
-	node := func(version int64, served bool) []consistency.NodeCopy {
-		return []consistency.NodeCopy{{Node: "n1", Held: true, Found: true, Version: version, Served: served}}
+	node := func(version int64, served bool) []report.NodeCopy {
+		return []report.NodeCopy{{Node: "n1", Held: true, Found: true, Version: version, Served: served}}
 	}
 	for _, tc := range []struct {
 		name, want string
 		fresh      bool
-		record     Record
+		record     api.Record
 	}{
-		{"nothing", "No copy of this record exists", true, Record{}},
-		{"all agree", "Every copy has version 2: the replica row, a shared entry, 1 of 1 nodes", true, Record{Row: &RowSide{Version: 2}, Shared: value(2, true), Nodes: node(2, true)}},
-		{"old copies that nobody serves", "Every copy has version 2: the replica row, no shared entry, 0 of 1 nodes", true, Record{Row: &RowSide{Version: 2}, Shared: value(1, false), Nodes: node(1, false)}},
-		{"deleted", "deleted at version 3", true, Record{Row: &RowSide{Version: 3, Deleted: true}}},
-		{"old shared entry", "The shared entry has version 1 while the replica has 2", false, Record{Row: &RowSide{Version: 2}, Shared: value(1, true)}},
-		{"old node", "Node n1 serves version 1 while the replica has 2", false, Record{Row: &RowSide{Version: 2}, Nodes: node(1, true)}},
-		{"no row, but a shared entry", "The shared entry has version 1 while the replica has no row", true, Record{Shared: value(1, true)}},
-		{"no row, but a node", "Node n1 serves version 4 while the replica has no row", true, Record{Shared: value(1, true), Nodes: node(4, true)}},
-		{"newer copy", "The shared entry has version 3 while the replica has 2", true, Record{Row: &RowSide{Version: 2}, Shared: value(3, true), Nodes: node(2, true)}},
-		{"not applied yet", "not applied yet: the group is at offset 7", false, Record{Row: &RowSide{Version: 2}, Kafka: KafkaSide{Committed: 7, Events: []Message{event(7, 3)}}}},
-		{"row went back", "replay this key", false, Record{Row: &RowSide{Version: 2}, Kafka: KafkaSide{Committed: 8, Events: []Message{event(7, 3), event(5, 2)}}}},
-		{"row without a version", "without a version: it is live", true, Record{Row: &RowSide{}}},
-		{"letter", "Version 3 is a dead letter (schema)", false, Record{Row: &RowSide{Version: 2}, Letters: []Letter{{Version: 3, Reason: "schema"}}}},
-		{"closed by a newer row", "Every copy has version 4", true, Record{Row: &RowSide{Version: 4}, Letters: []Letter{{Version: 3, Reason: "schema"}}}},
+		{"nothing", "No copy of this record exists", true, api.Record{}},
+		{"all agree", "Every copy has version 2: the replica row, a shared entry, 1 of 1 nodes", true, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(2, true), Nodes: node(2, true)}},
+		{"old copies that nobody serves", "Every copy has version 2: the replica row, no shared entry, 0 of 1 nodes", true, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(1, false), Nodes: node(1, false)}},
+		{"deleted", "deleted at version 3", true, api.Record{Row: &api.RowSide{Version: 3, Deleted: true}}},
+		{"old shared entry", "The shared entry has version 1 while the replica has 2", false, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(1, true)}},
+		{"old node", "Node n1 serves version 1 while the replica has 2", false, api.Record{Row: &api.RowSide{Version: 2}, Nodes: node(1, true)}},
+		{"no row, but a shared entry", "The shared entry has version 1 while the replica has no row", true, api.Record{Shared: value(1, true)}},
+		{"no row, but a node", "Node n1 serves version 4 while the replica has no row", true, api.Record{Shared: value(1, true), Nodes: node(4, true)}},
+		{"newer copy", "The shared entry has version 3 while the replica has 2", true, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(3, true), Nodes: node(2, true)}},
+		{"not applied yet", "not applied yet: the group is at offset 7", false, api.Record{Row: &api.RowSide{Version: 2}, Kafka: api.KafkaSide{Committed: 7, Events: []api.Message{event(7, 3)}}}},
+		{"row went back", "replay this key", false, api.Record{Row: &api.RowSide{Version: 2}, Kafka: api.KafkaSide{Committed: 8, Events: []api.Message{event(7, 3), event(5, 2)}}}},
+		{"row without a version", "without a version: it is live", true, api.Record{Row: &api.RowSide{}}},
+		{"letter", "Version 3 is a dead letter (schema)", false, api.Record{Row: &api.RowSide{Version: 2}, Letters: []api.Letter{{Version: 3, Reason: "schema"}}}},
+		{"closed by a newer row", "Every copy has version 4", true, api.Record{Row: &api.RowSide{Version: 4}, Letters: []api.Letter{{Version: 3, Reason: "schema"}}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, fresh := verdict(&tc.record)

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/api"
 )
 
 // Workers write their state into freshet_worker, beside the positions that they move: not every worker has a Redis.
@@ -32,53 +32,12 @@ const (
 	sqlOldWorkers = "DELETE FROM freshet_worker WHERE at < " + sqlNowMillis + " - ?"
 )
 
-// WorkerState is what a worker says of itself.
-type WorkerState struct {
-	Owner   string    `json:"owner"`
-	Version string    `json:"version,omitempty"`
-	Began   time.Time `json:"began"`
-	// Address is where its metrics are, "" for nowhere.
-	Address    string            `json:"address,omitempty"`
-	NotReady   []string          `json:"not_ready,omitempty"`
-	Partitions []WorkerPartition `json:"partitions,omitempty"`
-	Datasets   []WorkerDataset   `json:"datasets,omitempty"`
-	// Consistency is what its sampler found; nil without one.
-	Consistency *consistency.Stats `json:"consistency,omitempty"`
-	// Seconds since it last said so, by the database's clock; set when it is read.
-	Seconds float64 `json:"seconds_ago"`
-	Alive   bool    `json:"alive"`
-}
-
-// WorkerPartition is one of a worker's partitions.
-type WorkerPartition struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Applied   int64  `json:"applied"`
-	Committed int64  `json:"committed"`
-	Paused    bool   `json:"paused,omitempty"`
-	Stopped   bool   `json:"stopped,omitempty"`
-	Error     string `json:"error,omitempty"`
-}
-
-// WorkerDataset counts the events of one dataset that a worker applied since it began.
-type WorkerDataset struct {
-	Dataset string `json:"dataset"`
-	Events  uint64 `json:"events"`
-	// Superseded events have a lower version than their record had, Conflicts the same one and other content.
-	Superseded uint64 `json:"superseded"`
-	Conflicts  uint64 `json:"conflicts"`
-	// Misplaced records are in another partition than the producer's partitioner gives for their keys.
-	Misplaced uint64 `json:"misplaced,omitempty"`
-	// VersionsWentBack: most of the recent events were superseded.
-	VersionsWentBack bool `json:"versions_went_back,omitempty"`
-}
-
 // AnnounceWorker writes a worker's state every AnnounceInterval and when it changes, until ctx ends, and then removes it. A
 // database that is away is waited for: the worker's readiness reports it.
-func AnnounceWorker(ctx context.Context, db *sql.DB, state func() WorkerState, log *slog.Logger) error {
+func AnnounceWorker(ctx context.Context, db *sql.DB, state func() api.WorkerState, log *slog.Logger) error {
 	tick := time.NewTicker(announceLook)
 	defer tick.Stop()
-	var last WorkerState
+	var last api.WorkerState
 	var written time.Time
 	for purge := 0; ; {
 		if st := state(); time.Since(written) >= AnnounceInterval || !sameStanding(st, last) {
@@ -102,13 +61,13 @@ func AnnounceWorker(ctx context.Context, db *sql.DB, state func() WorkerState, l
 }
 
 // sameStanding reports whether two states of a worker wait for the same and own the same partitions in the same condition.
-func sameStanding(a, b WorkerState) bool {
-	return slices.Equal(a.NotReady, b.NotReady) && slices.EqualFunc(a.Partitions, b.Partitions, func(p, q WorkerPartition) bool {
+func sameStanding(a, b api.WorkerState) bool {
+	return slices.Equal(a.NotReady, b.NotReady) && slices.EqualFunc(a.Partitions, b.Partitions, func(p, q api.WorkerPartition) bool {
 		return p.Topic == q.Topic && p.Partition == q.Partition && p.Paused == q.Paused && p.Stopped == q.Stopped
 	})
 }
 
-func announce(ctx context.Context, db *sql.DB, st WorkerState, purge bool) error {
+func announce(ctx context.Context, db *sql.DB, st api.WorkerState, purge bool) error {
 	text, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("write worker: %w", err)
@@ -125,20 +84,20 @@ func announce(ctx context.Context, db *sql.DB, st WorkerState, purge bool) error
 }
 
 // Workers gives what workers said of themselves, dead ones too.
-func Workers(ctx context.Context, db *sql.DB) (out []WorkerState, err error) {
+func Workers(ctx context.Context, db *sql.DB) (out []api.WorkerState, err error) {
 	rows, err := db.QueryContext(ctx, sqlWorkers)
 	if err != nil {
 		return nil, fmt.Errorf("read workers: %w", err)
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	out = []WorkerState{}
+	out = []api.WorkerState{}
 	for rows.Next() {
 		var at, now int64
 		var text []byte
 		if err := rows.Scan(&at, &text, &now); err != nil {
 			return nil, fmt.Errorf("read workers: %w", err)
 		}
-		var st WorkerState
+		var st api.WorkerState
 		if json.Unmarshal(text, &st) != nil {
 			continue // written by another release
 		}

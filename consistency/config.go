@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -46,7 +47,7 @@ type Replica interface {
 // Tiers are where the copies lie. *Reader has it.
 type Tiers interface {
 	// Look returns what the tiers hold under each of at most 100 names.
-	Look(ctx context.Context, names ...string) ([]Copies, error)
+	Look(ctx context.Context, names ...string) ([]report.Copies, error)
 	// Told reports whether the lane of a name has been told of everything below each source's offset.
 	Told(ctx context.Context, name string, next map[string]int64) (bool, error)
 }

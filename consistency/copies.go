@@ -10,82 +10,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 )
-
-// Shared is the shared entry.
-type Shared struct {
-	Name string `json:"name" doc:"cache key"`
-	// State is value, lease or none.
-	State   string  `json:"state" enum:"value,lease,none"`
-	Valid   bool    `json:"valid" doc:"false: no reader takes the value, since its lane was flushed or a tag of it invalidated after it"`
-	Version int64   `json:"version"`
-	TTL     float64 `json:"ttl_seconds"`
-	// Floor is the least version that a fill may store; -1: none. MAX (2^53-1): only loads of the primary fill.
-	Floor int64 `json:"floor"`
-}
-
-// NodeCopy is a node's local entry.
-type NodeCopy struct {
-	Node    string `json:"node"`
-	Held    bool   `json:"held"`
-	Version int64  `json:"version,omitempty"`
-	Found   bool   `json:"found,omitempty"`
-	Served  bool   `json:"served"`
-}
-
-// Copies are what the tiers hold under one cache key. A node that did not answer is not among Nodes.
-type Copies struct {
-	Shared Shared
-	Nodes  []NodeCopy
-}
-
-// The tiers that hold copies.
-const (
-	TierShared = "shared"
-	TierLocal  = "local"
-)
-
-// Old is a copy that readers get although the replica has a newer version; with Ahead it claims a version that the replica does not have.
-type Old struct {
-	Tier    string `json:"tier" enum:"shared,local"`
-	Node    string `json:"node,omitempty" doc:"whose local entry it is"`
-	Version int64  `json:"version" doc:"what readers get"`
-	Ahead   bool   `json:"ahead,omitempty" doc:"the version is above the replica's: no change up to it removes the entry"`
-
-	row int64 // with Ahead, what the row had then
-}
-
-// Older returns the copies that readers get and that are older than version, nodes first. It is the one place that reports what
-// a stale copy is: entries without a version, leases, and what no reader takes any more are none.
-func (c *Copies) Older(version int64) []Old {
-	var out []Old
-	for _, n := range c.Nodes {
-		if n.Served && n.Version > 0 && n.Version < version {
-			out = append(out, Old{Tier: TierLocal, Node: n.Node, Version: n.Version})
-		}
-	}
-	if s := &c.Shared; s.State == "value" && s.Valid && s.Version > 0 && s.Version < version {
-		out = append(out, Old{Tier: TierShared, Version: s.Version})
-	}
-	return out
-}
-
-// Above returns the copies that readers get and whose version is above the row's. Changes up to that version leave such a copy in place, so what
-// it holds may be of any age.
-func (c *Copies) Above(version int64) []Old {
-	var out []Old
-	for _, n := range c.Nodes {
-		if n.Served && n.Version > version {
-			out = append(out, Old{Tier: TierLocal, Node: n.Node, Version: n.Version, Ahead: true, row: version})
-		}
-	}
-	if s := &c.Shared; s.State == "value" && s.Valid && s.Version > version {
-		out = append(out, Old{Tier: TierShared, Version: s.Version, Ahead: true, row: version})
-	}
-	return out
-}
 
 const (
 	// maxNames is how many names nodes are asked for at a time.
@@ -112,11 +40,11 @@ func NewReader(rdb redis.UniversalClient, namespace string, lanes int) (*Reader,
 }
 
 // Look returns what the tiers hold under each name; at most 100 names.
-func (r *Reader) Look(ctx context.Context, names ...string) ([]Copies, error) {
+func (r *Reader) Look(ctx context.Context, names ...string) ([]report.Copies, error) {
 	if len(names) > maxNames {
 		return nil, fmt.Errorf("look at copies: %d names are too many; at most %d", len(names), maxNames)
 	}
-	out := make([]Copies, len(names))
+	out := make([]report.Copies, len(names))
 	if err := r.shared(ctx, names, out); err != nil {
 		return nil, fmt.Errorf("look at shared entries: %w", err)
 	}
@@ -127,7 +55,7 @@ func (r *Reader) Look(ctx context.Context, names ...string) ([]Copies, error) {
 	answers, err := invalidation.Ask(ctx, r.rdb, r.ns, invalidation.Question{Names: names}, len(nodes), peekWait)
 	for _, a := range answers {
 		for i, name := range names {
-			n := NodeCopy{Node: a.Node}
+			n := report.NodeCopy{Node: a.Node}
 			for _, h := range a.Held {
 				// Several caches of a process may hold the record: the oldest that is served counts.
 				if h.Name == name && (!n.Held || h.Served && (!n.Served || h.Version < n.Version)) {
@@ -140,7 +68,7 @@ func (r *Reader) Look(ctx context.Context, names ...string) ([]Copies, error) {
 	return out, err
 }
 
-func (r *Reader) shared(ctx context.Context, names []string, out []Copies) error {
+func (r *Reader) shared(ctx context.Context, names []string, out []report.Copies) error {
 	type answer struct {
 		value  *redis.StringCmd
 		ttl    *redis.DurationCmd
@@ -161,7 +89,7 @@ func (r *Reader) shared(ctx context.Context, names []string, out []Copies) error
 		return err
 	}
 	for i, a := range answers {
-		sh := Shared{Name: names[i], State: "none", Floor: -1, TTL: max(0, a.ttl.Val().Seconds())}
+		sh := report.Shared{Name: names[i], State: "none", Floor: -1, TTL: max(0, a.ttl.Val().Seconds())}
 		for _, f := range a.floors {
 			if n, err := f.Int64(); err == nil {
 				sh.Floor = max(sh.Floor, n)

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -57,7 +58,7 @@ func (f *fake) Told(context.Context, string, map[string]int64) (bool, error) {
 	return !f.untold, nil
 }
 
-func (f *fake) Look(_ context.Context, names ...string) ([]consistency.Copies, error) {
+func (f *fake) Look(_ context.Context, names ...string) ([]report.Copies, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away {
@@ -66,12 +67,12 @@ func (f *fake) Look(_ context.Context, names ...string) ([]consistency.Copies, e
 	if f.onLook != nil {
 		f.onLook()
 	}
-	out := make([]consistency.Copies, len(names))
+	out := make([]report.Copies, len(names))
 	for i, n := range names {
 		f.looks[n] = append(f.looks[n], time.Since(f.began))
-		out[i].Shared = consistency.Shared{Name: n, State: "none"}
+		out[i].Shared = report.Shared{Name: n, State: "none"}
 		if v, ok := f.shared[n]; ok {
-			out[i].Shared = consistency.Shared{Name: n, State: "value", Valid: true, Version: v}
+			out[i].Shared = report.Shared{Name: n, State: "value", Valid: true, Version: v}
 		}
 	}
 	return out, nil
@@ -366,14 +367,14 @@ func TestConfigIsChecked(t *testing.T) {
 
 func TestSum(t *testing.T) {
 	t.Parallel()
-	one := consistency.Stats{
-		Windows:  []consistency.Window{{Tier: "shared", Seconds: 10, Checks: 1, Violations: 2, Waiting: 3}, {Tier: "local", Seconds: 10, Checks: 4}},
+	one := report.Stats{
+		Windows:  []report.Window{{Tier: "shared", Seconds: 10, Checks: 1, Violations: 2, Waiting: 3}, {Tier: "local", Seconds: 10, Checks: 4}},
 		Alarms:   map[string]uint64{"shared": 1},
-		Stale:    []consistency.Stale{{Key: "k"}},
+		Stale:    []report.Stale{{Key: "k"}},
 		Failures: 5,
 	}
-	got := consistency.Sum(one, one)
-	if got.Windows[0] != (consistency.Window{Tier: "shared", Seconds: 10, Checks: 2, Violations: 4, Waiting: 6}) || len(got.Windows) != 2 ||
+	got := report.Sum(one, one)
+	if got.Windows[0] != (report.Window{Tier: "shared", Seconds: 10, Checks: 2, Violations: 4, Waiting: 6}) || len(got.Windows) != 2 ||
 		got.Windows[1].Checks != 8 || got.Alarms["shared"] != 2 || len(got.Stale) != 2 || got.Failures != 10 {
 		t.Errorf("%+v", got)
 	}

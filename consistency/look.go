@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/freshet/freshet/consistency/report"
 )
 
 // look asks the tiers for the samples that are due.
@@ -58,7 +60,7 @@ func (s *Sampler) move(x *sample, now time.Time) {
 }
 
 // judge counts what was seen of a sample, and reports what becomes of it.
-func (s *Sampler) judge(ctx context.Context, x *sample, c *Copies, now time.Time) error {
+func (s *Sampler) judge(ctx context.Context, x *sample, c *report.Copies, now time.Time) error {
 	again := x.suspect || x.old != nil
 	old := c.Older(x.version)
 	waits := false
@@ -85,7 +87,7 @@ func (s *Sampler) judge(ctx context.Context, x *sample, c *Copies, now time.Time
 	default:
 		x.suspect = len(old) > 0 && !waits && s.cfg.Windows[window] >= s.cfg.Alarm
 		s.mu.Lock()
-		s.counts.saw(window, c, slices.DeleteFunc(old, func(o Old) bool { return o.Ahead }), waits)
+		s.counts.saw(window, c, slices.DeleteFunc(old, func(o report.Old) bool { return o.Ahead }), waits)
 		s.mu.Unlock()
 	}
 	s.move(x, now)
@@ -94,7 +96,7 @@ func (s *Sampler) judge(ctx context.Context, x *sample, c *Copies, now time.Time
 
 // above reports whether a copy claims more than the row has now. The row is read after the copy, so what a load has read of the replica is not
 // above it.
-func (s *Sampler) above(ctx context.Context, x *sample, c *Copies) (bool, error) {
+func (s *Sampler) above(ctx context.Context, x *sample, c *report.Copies) (bool, error) {
 	if len(c.Above(x.version)) == 0 {
 		return false, nil
 	}
@@ -108,7 +110,7 @@ func (s *Sampler) above(ctx context.Context, x *sample, c *Copies) (bool, error)
 // check looks again at a sample that seems to be stale, in an order that leaves no doubt: first whether the lane was notified of
 // the change, then whether the row still has that version (a rebuild may put an older one in its place), then the copies, and then the row again if
 // one of them claims more than it.
-func check(ctx context.Context, cfg *Config, x *sample) (old []Old, waits bool, err error) {
+func check(ctx context.Context, cfg *Config, x *sample) (old []report.Old, waits bool, err error) {
 	told, err := cfg.Tiers.Told(ctx, x.name, x.applied)
 	if err != nil {
 		return nil, false, fmt.Errorf("look at watermarks: %w", err)
@@ -132,7 +134,7 @@ func check(ctx context.Context, cfg *Config, x *sample) (old []Old, waits bool, 
 }
 
 // confirm raises an alarm, or ends one.
-func (s *Sampler) confirm(x *sample, old []Old, now time.Time) {
+func (s *Sampler) confirm(x *sample, old []report.Old, now time.Time) {
 	log := s.cfg.Logger.With("component", "consistency", "dataset", x.dataset.Name)
 	x.suspect = false
 	known := x.old
@@ -150,7 +152,7 @@ func (s *Sampler) confirm(x *sample, old []Old, now time.Time) {
 		}
 	}
 	for _, o := range old {
-		if slices.ContainsFunc(known, func(k Old) bool { return k.Tier == o.Tier && k.Node == o.Node && k.Ahead == o.Ahead }) {
+		if slices.ContainsFunc(known, func(k report.Old) bool { return k.Tier == o.Tier && k.Node == o.Node && k.Ahead == o.Ahead }) {
 			continue
 		}
 		s.mu.Lock()
@@ -182,8 +184,8 @@ func (s *Sampler) alarmed(c candidate) bool {
 }
 
 // stale lists the alarms.
-func (s *Sampler) stale() []Stale {
-	var out []Stale
+func (s *Sampler) stale() []report.Stale {
+	var out []report.Stale
 	for _, x := range s.samples {
 		for _, o := range x.old {
 			out = append(out, x.finding(o))
@@ -192,9 +194,9 @@ func (s *Sampler) stale() []Stale {
 	return out
 }
 
-func (x *sample) finding(o Old) Stale {
+func (x *sample) finding(o report.Old) report.Stale {
 	if o.Ahead {
-		return Stale{Old: o, Dataset: x.dataset.Name, Key: x.key, Replica: o.row, Since: x.taken.UTC()}
+		return report.Stale{Old: o, Dataset: x.dataset.Name, Key: x.key, Replica: o.Row, Since: x.taken.UTC()}
 	}
-	return Stale{Old: o, Dataset: x.dataset.Name, Key: x.key, Replica: x.version, Since: x.taken.UTC()}
+	return report.Stale{Old: o, Dataset: x.dataset.Name, Key: x.key, Replica: x.version, Since: x.taken.UTC()}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
@@ -246,7 +247,7 @@ func (r *rig) sampler(cfg consistency.Config) *consistency.Sampler {
 }
 
 // window finds the counts of a tier at the i-th window.
-func window(t testing.TB, s consistency.Stats, tier string, i int) consistency.Window {
+func window(t testing.TB, s report.Stats, tier string, i int) report.Window {
 	t.Helper()
 	for _, w := range s.Windows {
 		if w.Tier != tier {
@@ -258,7 +259,7 @@ func window(t testing.TB, s consistency.Stats, tier string, i int) consistency.W
 		i--
 	}
 	t.Fatalf("no such window of %s: %+v", tier, s.Windows)
-	return consistency.Window{}
+	return report.Window{}
 }
 
 // logs keeps what is logged.

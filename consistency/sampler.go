@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -50,7 +51,7 @@ type sample struct {
 	due     time.Time
 	// suspect: it was stale at a window of at least Alarm. old: it is an alarm, for these copies.
 	suspect bool
-	old     []Old
+	old     []report.Old
 	since   time.Time
 }
 

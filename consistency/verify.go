@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -14,9 +15,9 @@ type Report struct {
 	Records int `json:"records"`
 	Copies  int `json:"copies"`
 	// Stale copies are older than the replica, although their lanes were notified of the change.
-	Stale []Stale `json:"stale"`
+	Stale []report.Stale `json:"stale"`
 	// Ahead copies have a version above the replica's, and kept it while the row was looked at again.
-	Ahead []Stale `json:"ahead"`
+	Ahead []report.Stale `json:"ahead"`
 	// Waiting copies are older too, and their lanes were not told yet: a worker is behind.
 	Waiting int `json:"waiting"`
 }
@@ -30,7 +31,7 @@ func Verify(ctx context.Context, cfg Config, after string, records int, datasets
 	if err != nil {
 		return Report{}, err
 	}
-	r := Report{Stale: []Stale{}, Ahead: []Stale{}}
+	r := Report{Stale: []report.Stale{}, Ahead: []report.Stale{}}
 	var suspects []*sample
 	for _, d := range datasets {
 		if d.Cache == nil {
@@ -86,7 +87,7 @@ func verifyPage(ctx context.Context, cfg *Config, r *Report, d *schemas.Dataset,
 	now := time.Now()
 	for i := range copies {
 		r.Records++
-		r.Copies += copies[i].served()
+		r.Copies += served(&copies[i])
 		if v := versions[keys[i]]; len(copies[i].Older(v)) > 0 || len(copies[i].Above(max(v, later[keys[i]]))) > 0 {
 			suspects = append(suspects, &sample{candidate: candidate{d, keys[i]}, name: names[i], version: v, applied: applied, taken: now})
 		}
@@ -98,7 +99,7 @@ func verifyPage(ctx context.Context, cfg *Config, r *Report, d *schemas.Dataset,
 }
 
 // versionsAfter reads the rows again whose copies claim more than they had: most were changed meanwhile.
-func versionsAfter(ctx context.Context, cfg *Config, d *schemas.Dataset, keys []string, versions map[string]int64, copies []Copies) (map[string]int64, error) {
+func versionsAfter(ctx context.Context, cfg *Config, d *schemas.Dataset, keys []string, versions map[string]int64, copies []report.Copies) (map[string]int64, error) {
 	var above []string
 	for i, k := range keys {
 		if len(copies[i].Above(versions[k])) > 0 {
@@ -148,7 +149,7 @@ func (r *Report) settle(ctx context.Context, cfg *Config, suspects []*sample) er
 }
 
 // served counts the entries with a version that readers get.
-func (c *Copies) served() (n int) {
+func served(c *report.Copies) (n int) {
 	for i := range c.Nodes {
 		if c.Nodes[i].Served && c.Nodes[i].Version > 0 {
 			n++

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/access"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
@@ -68,11 +69,11 @@ func tokenCommand(p *program) *cobra.Command {
 		Short: "Make a token and the line by which a file of tokens knows it",
 		Args:  args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			r, err := admin.ParseRole(role)
+			r, err := access.ParseRole(role)
 			if err != nil {
 				return usageError{fmt.Errorf("--role: %w", err)}
 			}
-			token, line, err := admin.NewToken(name, r)
+			token, line, err := access.NewToken(name, r)
 			if err != nil {
 				return usageError{fmt.Errorf("--name: %w", err)}
 			}
@@ -114,7 +115,7 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 	}
 	var err error
 	if c.Admin.TokensFile != "" {
-		if ac.Tokens, err = admin.OpenTokens(c.Admin.TokensFile, c.Files()); err != nil {
+		if ac.Tokens, err = access.OpenTokens(c.Admin.TokensFile, c.Files()); err != nil {
 			return usageError{err}
 		}
 	}

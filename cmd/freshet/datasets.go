@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 )
 
@@ -34,7 +34,7 @@ func datasetsList(p *program) *cobra.Command {
 		Use: "list", Short: "Say which datasets are declared, paused, and have open dead letters", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
 		var out struct {
-			Items []admin.DatasetState `json:"items"`
+			Items []api.DatasetState `json:"items"`
 		}
 		raw, err := a.call(ctx, http.MethodGet, "/v1/datasets", nil, &out)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 )
 
@@ -39,7 +40,7 @@ func deadlettersCommand(p *program) *cobra.Command {
 
 // letterFlags choose letters.
 type letterFlags struct {
-	admin.LetterFilter
+	api.LetterFilter
 	since string
 	limit int
 }
@@ -117,7 +118,7 @@ func lettersList(p *program) *cobra.Command {
 		if !slices.Contains([]string{"", "open", "superseded", "redriven", "discarded"}, state) {
 			return usageError{fmt.Errorf("--state %q is none of open, superseded, redriven and discarded", state)}
 		}
-		if _, err := f.Query(replica.State(state)); err != nil {
+		if _, err := admin.LetterQuery(f.LetterFilter, replica.State(state)); err != nil {
 			return usageError{err}
 		}
 		if f.limit == 0 {
@@ -151,7 +152,7 @@ func lettersList(p *program) *cobra.Command {
 }
 
 // read reads letters page by page.
-func (f *letterFlags) read(ctx context.Context, a *apiClient, state, after string) ([]admin.Letter, error) {
+func (f *letterFlags) read(ctx context.Context, a *apiClient, state, after string) ([]api.Letter, error) {
 	q, err := f.query()
 	if err != nil {
 		return nil, err
@@ -159,14 +160,14 @@ func (f *letterFlags) read(ctx context.Context, a *apiClient, state, after strin
 	if state != "" {
 		q.Set("state", state)
 	}
-	out := []admin.Letter{}
+	out := []api.Letter{}
 	for {
 		page := min(letterPage, f.limit-len(out))
 		q.Set("limit", strconv.Itoa(page))
 		if after != "" {
 			q.Set("after", after)
 		}
-		var got struct{ Items []admin.Letter }
+		var got struct{ Items []api.Letter }
 		if _, err := a.call(ctx, http.MethodGet, "/v1/deadletters?"+q.Encode(), nil, &got); err != nil {
 			return nil, err
 		}
@@ -182,7 +183,7 @@ func lettersGroups(p *program) *cobra.Command {
 	return p.apiCommand(&cobra.Command{
 		Use: "groups", Short: "Say what is wrong with the open dead letters, most frequent first", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
-		var out struct{ Items []admin.LetterGroup }
+		var out struct{ Items []api.LetterGroup }
 		raw, err := a.call(ctx, http.MethodGet, "/v1/deadletters/groups", nil, &out)
 		if err != nil {
 			return err
@@ -208,7 +209,7 @@ func lettersShow(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var l admin.ShownLetter
+		var l api.ShownLetter
 		raw, err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/deadletters/%s?data=%t", url.PathEscape(id.String()), data), nil, &l)
 		if err != nil {
 			return err
@@ -222,7 +223,7 @@ func lettersShow(p *program) *cobra.Command {
 	return cmd
 }
 
-func printLetter(out io.Writer, l *admin.ShownLetter) error {
+func printLetter(out io.Writer, l *api.ShownLetter) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range []struct {
 		name  string

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 )
 
@@ -26,14 +26,14 @@ func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answe
 		if err := f.check(); err != nil {
 			return err
 		}
-		if (f.LetterFilter == admin.LetterFilter{}) && !all {
+		if (f.LetterFilter == api.LetterFilter{}) && !all {
 			return usageError{errors.New("choose letters by --dataset, --reason, --key, --topic, --source, --errno, --detail or --since, or say --all")}
 		}
 		if f.limit == 0 {
 			f.limit = usual
 		}
 		body := struct {
-			admin.LetterFilter
+			api.LetterFilter
 			All    bool   `json:"all"`
 			DryRun bool   `json:"dry_run"`
 			Limit  int    `json:"limit"`
@@ -61,7 +61,7 @@ func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answe
 func lettersDiscard(p *program) *cobra.Command {
 	return lettersChange(p, &cobra.Command{Use: "discard", Short: "Give up open dead letters; they are kept, and count no more"},
 		"/v1/deadletters/discards", 100_000, func(raw json.RawMessage) error {
-			var d admin.Discard
+			var d api.Discard
 			if err := json.Unmarshal(raw, &d); err != nil {
 				return fmt.Errorf("read answer: %w", err)
 			}
@@ -89,7 +89,7 @@ func lettersRedrive(p *program) *cobra.Command {
 }
 
 func printRedrive(out io.Writer, raw json.RawMessage) error {
-	var r admin.Redrive
+	var r api.Redrive
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -66,7 +66,7 @@ func lettersEdit(p *program) *cobra.Command {
 		if version != 0 {
 			body["version"] = version
 		}
-		var e admin.Edit
+		var e api.Edit
 		raw, err := a.call(ctx, http.MethodPost, "/v1/deadletters/"+url.PathEscape(id.String())+"/edit", body, &e)
 		if err != nil {
 			return err
@@ -110,7 +110,7 @@ func editData(p *program, file string) (json.RawMessage, error) {
 	return data, nil
 }
 
-func printEdit(p *program, raw json.RawMessage, e *admin.Edit) error {
+func printEdit(p *program, raw json.RawMessage, e *api.Edit) error {
 	if p.json {
 		return p.printRaw(raw)
 	}

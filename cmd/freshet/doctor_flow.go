@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -80,7 +81,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 }
 
 // examineCopies tells what a worker's sampler found.
-func (d *doctor) examineCopies(st *consistency.Stats) {
+func (d *doctor) examineCopies(st *report.Stats) {
 	if st == nil {
 		return
 	}
@@ -266,7 +267,7 @@ func (d *doctor) examineSchemas(ctx context.Context) {
 }
 
 // examineVersions looks for datasets whose events change nothing.
-func (d *doctor) examineVersions(w admin.WorkerState) {
+func (d *doctor) examineVersions(w api.WorkerState) {
 	for _, ds := range w.Datasets {
 		if ds.Conflicts > 0 {
 			d.bad("equal-versions", ds.Dataset, "let the source give each change a version of its own, and publish the records again",

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/consistency/report"
 )
 
 func inspectCommand(p *program) *cobra.Command {
@@ -31,7 +31,7 @@ func inspectCommand(p *program) *cobra.Command {
 				return err
 			}
 		}
-		var r admin.Record
+		var r api.Record
 		raw, err := a.call(ctx, http.MethodGet, path+fmt.Sprintf("?data=%t", data), nil, &r)
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func inspectCommand(p *program) *cobra.Command {
 	return cmd
 }
 
-func printRecord(out io.Writer, r *admin.Record) error {
+func printRecord(out io.Writer, r *api.Record) error {
 	fmt.Fprintln(out, r.Verdict)
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, e := range r.Kafka.Events {
@@ -70,7 +70,7 @@ func printRecord(out io.Writer, r *admin.Record) error {
 	return w.Flush()
 }
 
-func printRow(w io.Writer, row *admin.RowSide) {
+func printRow(w io.Writer, row *api.RowSide) {
 	if row == nil {
 		fmt.Fprintln(w, "replica\tno row")
 		return
@@ -78,7 +78,7 @@ func printRow(w io.Writer, row *admin.RowSide) {
 	fmt.Fprintf(w, "replica\tversion %d\tdeleted %t\t%s\t%s\n", row.Version, row.Deleted, row.At.Format(time.RFC3339), row.Data)
 }
 
-func printShared(w io.Writer, s *consistency.Shared) {
+func printShared(w io.Writer, s *report.Shared) {
 	if s != nil {
 		fmt.Fprintf(w, "shared %s\t%s\tversion %d\tvalid %t\tttl %.0f s\tfloor %d\n", s.Name, s.State, s.Version, s.Valid, s.TTL, s.Floor)
 	}

@@ -9,14 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 )
 
 func lagCommand(p *program) *cobra.Command {
 	return p.apiCommand(&cobra.Command{
 		Use: "lag", Short: "Print how far each partition is, whose it is, and what holds it up", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
-		var out struct{ Items []admin.Partition }
+		var out struct{ Items []api.Partition }
 		raw, err := a.call(ctx, http.MethodGet, "/v1/lag", nil, &out)
 		if err != nil {
 			return err
@@ -40,7 +40,7 @@ func eta(seconds *float64) string {
 	return time.Duration(*seconds * float64(time.Second)).Round(time.Second).String()
 }
 
-func lagProblem(l admin.Partition) string {
+func lagProblem(l api.Partition) string {
 	switch {
 	case l.Error != "":
 		return l.Error

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 )
 
 func nodesCommand(p *program) *cobra.Command {
@@ -17,8 +17,8 @@ func nodesCommand(p *program) *cobra.Command {
 		Use: "nodes", Short: "Print the nodes and workers that are alive", Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, a *apiClient, _ []string) error {
 		var out struct {
-			Nodes, Strays []admin.Node
-			Workers       []admin.WorkerState
+			Nodes, Strays []api.Node
+			Workers       []api.WorkerState
 		}
 		raw, err := a.call(ctx, http.MethodGet, "/v1/nodes", nil, &out)
 		if err != nil {

@@ -7,16 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 )
 
 // Each reason of each node is printed, and the nodes that may be in a wrong namespace.
 func TestNodesPrintWhyTheyDoNotCache(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string][]admin.Node{
+		_ = json.NewEncoder(w).Encode(map[string][]api.Node{
 			"nodes": {
-				{ID: "n1", Lanes: []admin.NodeLane{{Fresh: true}}, NotReady: []string{"dataset users is not cached: it differs", "the loader returns no version"}},
-				{ID: "n2", Lanes: []admin.NodeLane{{Fresh: true}}},
+				{ID: "n1", Lanes: []api.NodeLane{{Fresh: true}}, NotReady: []string{"dataset users is not cached: it differs", "the loader returns no version"}},
+				{ID: "n2", Lanes: []api.NodeLane{{Fresh: true}}},
 			},
 			"strays": {{ID: "n3", Namespace: "elsewhere"}},
 		})

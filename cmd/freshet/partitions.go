@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
@@ -100,7 +101,7 @@ func partitionsRestart(p *program) *cobra.Command {
 
 // flowing returns the live worker that has a partition and is not stopped there; ok is false where there is none, or another one says
 // that it is stopped.
-func flowing(workers []admin.WorkerState, name string) (owner admin.WorkerState, ok bool) {
+func flowing(workers []api.WorkerState, name string) (owner api.WorkerState, ok bool) {
 	for _, w := range workers {
 		for _, p := range w.Partitions {
 			switch {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/replica"
 )
 
@@ -25,7 +25,7 @@ func replayCommand(p *program) *cobra.Command {
 	}
 	cmd.AddCommand(replayStart(p), replayList(p), replayLimit(p))
 	cmd.AddCommand(replayOne(p, "status", "Print a replay", func(ctx context.Context, a *apiClient, id, _ string) error {
-		var r admin.Replay
+		var r api.Replay
 		raw, err := a.call(ctx, http.MethodGet, "/v1/replays/"+id, nil, &r)
 		return printReplay(p, raw, &r, err)
 	}))
@@ -34,7 +34,7 @@ func replayCommand(p *program) *cobra.Command {
 	}))
 	for verb, short := range map[string]string{"pause": "Set a replay aside", "resume": "Let a paused replay go on", "cancel": "End a replay; what it applied stays"} {
 		cmd.AddCommand(replayOne(p, verb, short, func(ctx context.Context, a *apiClient, id, reason string) error {
-			var r admin.Replay
+			var r api.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+id+"/"+verb, map[string]string{"reason": reason}, &r)
 			return printReplay(p, raw, &r, err)
 		}))
@@ -68,7 +68,7 @@ func replayLimit(p *program) *cobra.Command {
 			if len(body) == 0 {
 				return usageError{errors.New("give --rate, --invalidation-rate or both; what is not given stays as it is")}
 			}
-			var r admin.Replay
+			var r api.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+url.PathEscape(args[0])+"/limits", body, &r)
 			return printReplay(p, raw, &r, err)
 		})
@@ -150,7 +150,7 @@ func replayStart(p *program) *cobra.Command {
 		if key != "" {
 			headers = []string{"Idempotency-Key", key}
 		}
-		var r admin.Replay
+		var r api.Replay
 		raw, err := a.call(ctx, http.MethodPost, "/v1/replays", body, &r, headers...)
 		if err != nil || !watch {
 			return printReplay(p, raw, &r, err)
@@ -177,7 +177,7 @@ func replayList(p *program) *cobra.Command {
 			w := tabwriter.NewWriter(p.out, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "ID\tDATASET\tACTION\tSTATE\tEVENTS\tAPPLIED\tBY\tCREATED\tREASON")
 			for _, r := range out {
-				action := string(r.Spec.Action)
+				action := r.Spec.Action
 				if r.Spec.DryRun {
 					action += " (dry run)"
 				}
@@ -194,14 +194,14 @@ func replayList(p *program) *cobra.Command {
 const replayPage = 500
 
 // replays reads replays page by page; limit 0 means all.
-func replays(ctx context.Context, a *apiClient, after string, limit int) ([]admin.Replay, error) {
-	out := []admin.Replay{}
+func replays(ctx context.Context, a *apiClient, after string, limit int) ([]api.Replay, error) {
+	out := []api.Replay{}
 	for {
 		page := replayPage
 		if limit > 0 {
 			page = min(page, limit-len(out))
 		}
-		var got struct{ Items []admin.Replay }
+		var got struct{ Items []api.Replay }
 		if _, err := a.call(ctx, http.MethodGet, fmt.Sprintf("/v1/replays?limit=%d&after=%s", page, url.QueryEscape(after)), nil, &got); err != nil {
 			return nil, err
 		}
@@ -215,11 +215,11 @@ func replays(ctx context.Context, a *apiClient, after string, limit int) ([]admi
 
 // watchReplay prints a replay as it goes; the exit code is 1 unless it ends well.
 func watchReplay(ctx context.Context, p *program, a *apiClient, id string) error {
-	var last admin.Replay
+	var last api.Replay
 	var raw json.RawMessage
 	live := isTerminal(p.err) && !p.json
 	err := a.follow(ctx, "/v1/replays/"+id+"/events", func(data []byte) error {
-		last = admin.Replay{}
+		last = api.Replay{}
 		raw = append(raw[:0], data...)
 		if err := json.Unmarshal(data, &last); err != nil {
 			return fmt.Errorf("read stream: %w", err)
@@ -243,7 +243,7 @@ func watchReplay(ctx context.Context, p *program, a *apiClient, id string) error
 
 const replayBarWidth = 30
 
-func replayBar(r *admin.Replay) string {
+func replayBar(r *api.Replay) string {
 	var done, all int64
 	var speed float64
 	for _, part := range r.Parts {
@@ -257,7 +257,7 @@ func replayBar(r *admin.Replay) string {
 	return fmt.Sprintf("[%s%s] %3.0f %%  %.0f/s  %s", strings.Repeat("=", n), strings.Repeat(" ", replayBarWidth-n), 100*share, speed, r.State)
 }
 
-func printReplay(p *program, raw json.RawMessage, r *admin.Replay, err error) error {
+func printReplay(p *program, raw json.RawMessage, r *api.Replay, err error) error {
 	if err != nil {
 		return err
 	}
@@ -269,11 +269,11 @@ func printReplay(p *program, raw json.RawMessage, r *admin.Replay, err error) er
 		what = "dry run"
 	}
 	t := r.Total
-	if r.Spec.Action == replica.ActionRebuild {
+	if r.Spec.Action == string(replica.ActionRebuild) {
 		what = strings.Replace(what, "replay", "rebuild", 1)
 	}
 	unit := "events"
-	if r.Spec.Action == replica.ActionRedrive {
+	if r.Spec.Action == string(replica.ActionRedrive) {
 		what, unit = strings.Replace(what, "replay", "redrive", 1), "letters"
 	}
 	state := r.State
@@ -281,7 +281,7 @@ func printReplay(p *program, raw json.RawMessage, r *admin.Replay, err error) er
 		state += ": " + r.Problem
 	}
 	fmt.Fprintf(p.out, "%s %s of %s: %s\n", what, r.ID, r.Spec.Dataset, state)
-	if r.Spec.DryRun && r.Spec.Action == replica.ActionRebuild {
+	if r.Spec.DryRun && r.Spec.Action == string(replica.ActionRebuild) {
 		fmt.Fprintln(p.out, "a new table would be filled from the whole topic; applied and stale are counted against a table without rows")
 	}
 	fmt.Fprintf(p.out, "%d %s: %d applied, %d stale, %d invalid, %d skipped; %d names invalidated\n", t.Events, unit, t.Applied, t.Stale, t.Invalid, t.Skipped, t.Invalidated)

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 )
 
 // The history of replays is read page by page, as far as it was asked for.
@@ -28,10 +28,10 @@ func TestReplayListFollowsPages(t *testing.T) {
 			first = n + 1
 		}
 		var page struct {
-			Items []admin.Replay `json:"items"`
+			Items []api.Replay `json:"items"`
 		}
 		for n := first; n < min(first+limit, all); n++ {
-			page.Items = append(page.Items, admin.Replay{ID: fmt.Sprintf("r%d", n)})
+			page.Items = append(page.Items, api.Replay{ID: fmt.Sprintf("r%d", n)})
 		}
 		_ = json.NewEncoder(w).Encode(page)
 	}))
@@ -47,7 +47,7 @@ func TestReplayListFollowsPages(t *testing.T) {
 	} {
 		asked = 0
 		out, errOut, code := freshet(t, nil, append([]string{"replay", "list", "--json", "--client-url", srv.URL}, tc.args...)...)
-		var got struct{ Items []admin.Replay }
+		var got struct{ Items []api.Replay }
 		if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
 			t.Fatalf("%v: exit code %d, %v, %s", tc.args, code, err, errOut)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/schemas"
@@ -137,9 +138,9 @@ func printReport(p *program, r *consistency.Report) error {
 	return nil
 }
 
-func staleText(s consistency.Stale) string {
+func staleText(s report.Stale) string {
 	what := "the shared entry"
-	if s.Tier == consistency.TierLocal {
+	if s.Tier == report.TierLocal {
 		what = "node " + s.Node
 	}
 	if s.Ahead {
@@ -148,7 +149,7 @@ func staleText(s consistency.Stale) string {
 	return fmt.Sprintf("%s %s: %s has version %d, the replica has had %d since %s", s.Dataset, s.Key, what, s.Version, s.Replica, s.Since.Format("15:04:05Z07:00"))
 }
 
-func staleMend(s consistency.Stale) string {
+func staleMend(s report.Stale) string {
 	if s.Ahead {
 		return fmt.Sprintf("return the row's _version from the loader, or 0 if it cannot know it (or wait, if freshet lag shows a worker that is behind), then freshet inspect %s %s --invalidate --reason '...'", s.Dataset, s.Key)
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
@@ -249,7 +250,7 @@ func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Con
 	expirer := newExpirer(dbs.main, p.c.Retention)
 	p.reg.MustRegister(telemetry.NewExpirerCollector(expirer.Removed))
 	g.Go(func() error { return expirer.Run(ctx) })
-	say := func() admin.WorkerState { return p.state(wc.Owner, address, w, sampler) }
+	say := func() api.WorkerState { return p.state(wc.Owner, address, w, sampler) }
 	g.Go(func() error { return admin.AnnounceWorker(ctx, dbs.main.DB(), say, p.log) })
 	g.Go(func() error { return replays.Run(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
@@ -280,8 +281,8 @@ func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*inval
 }
 
 // state is what a worker says of itself to whoever looks at all of them.
-func (p *workerProcess) state(owner, address string, w *consumer.Worker, sampler *consistency.Sampler) admin.WorkerState {
-	st := admin.WorkerState{Owner: owner, Version: release(), Began: p.began, Address: address, NotReady: p.notReady()}
+func (p *workerProcess) state(owner, address string, w *consumer.Worker, sampler *consistency.Sampler) api.WorkerState {
+	st := api.WorkerState{Owner: owner, Version: release(), Began: p.began, Address: address, NotReady: p.notReady()}
 	if sampler != nil {
 		seen := sampler.Stats()
 		st.Consistency = &seen
@@ -289,12 +290,12 @@ func (p *workerProcess) state(owner, address string, w *consumer.Worker, sampler
 	stats := w.Stats()
 	for _, d := range slices.Sorted(maps.Keys(stats.Datasets)) {
 		s := stats.Datasets[d]
-		st.Datasets = append(st.Datasets, admin.WorkerDataset{
+		st.Datasets = append(st.Datasets, api.WorkerDataset{
 			Dataset: d, Events: s.Events, Superseded: s.Superseded, Conflicts: s.Conflicts, Misplaced: s.Misplaced, VersionsWentBack: s.VersionsWentBack(),
 		})
 	}
 	for _, part := range stats.Consumer.Partitions {
-		wp := admin.WorkerPartition{
+		wp := api.WorkerPartition{
 			Topic: part.Partition.Topic, Partition: part.Partition.ID, Applied: part.Applied, Committed: part.Committed, Paused: part.Paused,
 			Stopped: part.Lost || part.Stopped,
 		}

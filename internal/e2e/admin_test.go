@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -71,14 +71,14 @@ func TestOperating(t *testing.T) {
 		if v, err := n.items.Get(ctx, "a"); err != nil || v.N != 7 {
 			return fmt.Errorf("node reads %+v, %w", v, err)
 		}
-		r := ask[admin.Record](w, url, 0, "inspect", "items", "a")
+		r := ask[api.Record](w, url, 0, "inspect", "items", "a")
 		if len(r.Nodes) != 1 || !r.Nodes[0].Served || r.Nodes[0].Version != 7 || r.Row == nil || r.Row.Version != 7 || r.Shared == nil || r.Shared.Version != 7 || !r.Fresh {
 			return fmt.Errorf("inspected: %+v", r)
 		}
 		return nil
 	})
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
-		lag := ask[struct{ Items []admin.Partition }](w, url, 0, "lag")
+		lag := ask[struct{ Items []api.Partition }](w, url, 0, "lag")
 		for _, p := range lag.Items {
 			if p.Owner != "w1" || !p.Alive || p.Records != 0 {
 				return fmt.Errorf("partition: %+v", p)
@@ -91,8 +91,8 @@ func TestOperating(t *testing.T) {
 	})
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		nodes := ask[struct {
-			Nodes   []admin.Node
-			Workers []admin.WorkerState
+			Nodes   []api.Node
+			Workers []api.WorkerState
 		}](w, url, 0, "nodes")
 		if len(nodes.Nodes) != 1 || nodes.Nodes[0].ID != "n1" || nodes.Nodes[0].Suspect || len(nodes.Workers) != 1 || !nodes.Workers[0].Alive {
 			return fmt.Errorf("nodes: %+v", nodes)
@@ -105,15 +105,15 @@ func TestOperating(t *testing.T) {
 	}
 
 	w.exec("UPDATE items SET n = 1, _version = 1 WHERE id = 'a'")
-	if r := ask[admin.Record](w, url, 1, "inspect", "items", "a"); r.Fresh || !strings.Contains(r.Verdict, "replay this key") {
+	if r := ask[api.Record](w, url, 1, "inspect", "items", "a"); r.Fresh || !strings.Contains(r.Verdict, "replay this key") {
 		t.Errorf("after damage: %+v", r)
 	}
-	done := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--key", "a", "--apply", "--watch")
+	done := ask[api.Replay](w, url, 0, "replay", "start", "items", "--key", "a", "--apply", "--watch")
 	if done.State != "done" || done.Total.Applied != 1 {
 		t.Errorf("replay: %+v", done)
 	}
 	w.reaches(7, "SELECT _version FROM items WHERE id = 'a'")
-	if r := ask[admin.Record](w, url, 0, "inspect", "items", "a"); !r.Fresh {
+	if r := ask[api.Record](w, url, 0, "inspect", "items", "a"); !r.Fresh {
 		t.Errorf("after the replay: %+v", r)
 	}
 	if got := w.number1("SELECT COUNT(*) FROM freshet_audit WHERE action = 'start-replay' AND outcome = 202"); got != 1 {
@@ -184,13 +184,13 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	w.exec("UPDATE items SET _version = 1, n = 1 WHERE id LIKE '%7'")
 	w.exec("DELETE FROM items WHERE id LIKE '%3'")
 	url := w.api()
-	job := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", strconv.Itoa(rate))
+	job := ask[api.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", strconv.Itoa(rate))
 	began := time.Now()
 	workers := []*testenv.Process{first}
 	for kill := range kills {
 		var before int64
 		testenv.Eventually(t, settleLimit, func(context.Context) error {
-			got := ask[admin.Replay](w, url, 0, "replay", "status", job.ID)
+			got := ask[api.Replay](w, url, 0, "replay", "status", job.ID)
 			if before == 0 {
 				before = got.Total.Events + 1
 			}
@@ -203,8 +203,8 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 		workers = append(workers, w.startWorker())
 		publish(t, p, upsert("items", fmt.Sprintf("live%d", kill), 1, "b"))
 	}
-	ask[admin.Replay](w, url, 0, "replay", "limit", job.ID, "--rate", strconv.Itoa(max(5000, 2*rate)))
-	done := ask[admin.Replay](w, url, 0, "replay", "watch", job.ID)
+	ask[api.Replay](w, url, 0, "replay", "limit", job.ID, "--rate", strconv.Itoa(max(5000, 2*rate)))
+	done := ask[api.Replay](w, url, 0, "replay", "watch", job.ID)
 	if done.State != "done" || done.Total.Events != int64(keys*versions) || done.Takeovers == 0 {
 		t.Errorf("replay ended as %+v, %s, %d takeovers; each event must count once", done.Total, done.State, done.Takeovers)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -35,14 +35,14 @@ func TestLetterIsEditedByCommand(t *testing.T) {
 		ids[l.Key] = l.ID
 	}
 	lettersLookRight(t, w, url, d.Topic, ids["a"])
-	edit := func(stdin string, code int, args ...string) (e admin.Edit) {
+	edit := func(stdin string, code int, args ...string) (e api.Edit) {
 		t.Helper()
 		stdout, stderr, got := w.run(stdin, append(append([]string{"deadletters", "edit"}, args...), "--json", "--client-url", url)...)
 		if got != code {
 			t.Fatalf("edit %v: exit code %d, want %d\n%s%s", args, got, code, stdout, stderr)
 		}
 		if code == 0 {
-			e = fromJSON[admin.Edit](t, stdout)
+			e = fromJSON[api.Edit](t, stdout)
 		}
 		return e
 	}
@@ -81,8 +81,8 @@ func fromJSON[T any](t *testing.T, text string) (v T) {
 // lettersLookRight reads two open letters as a person does, of whom one is of record a.
 func lettersLookRight(t *testing.T, w *world, url, topic, a string) {
 	t.Helper()
-	type items struct{ Items []admin.Letter }
-	list := func(args ...string) []admin.Letter {
+	type items struct{ Items []api.Letter }
+	list := func(args ...string) []api.Letter {
 		t.Helper()
 		return ask[items](w, url, 0, append([]string{"deadletters", "list"}, args...)...).Items
 	}
@@ -104,7 +104,7 @@ func lettersLookRight(t *testing.T, w *world, url, topic, a string) {
 	if got := list("--state", "discarded"); len(got) != 0 {
 		t.Errorf("discarded: %+v", got)
 	}
-	if got := ask[struct{ Items []admin.LetterGroup }](w, url, 0, "deadletters", "groups").Items; len(got) != 1 || got[0].Count != 2 || got[0].Reason != "schema" {
+	if got := ask[struct{ Items []api.LetterGroup }](w, url, 0, "deadletters", "groups").Items; len(got) != 1 || got[0].Count != 2 || got[0].Reason != "schema" {
 		t.Errorf("groups: %+v", got)
 	}
 	if out := w.mustRun("deadletters", "groups", "--client-url", url); !strings.Contains(out, "schema") {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
@@ -88,7 +88,7 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 	c.damage()
 	c.progress()
 
-	dry := ask[admin.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--watch")
+	dry := ask[api.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--watch")
 	if dry.State != "done" || dry.Total.Applied == 0 || dry.Total.Applied+dry.Total.Stale != dry.Total.Events {
 		t.Errorf("dry run: %s, %+v", dry.State, dry.Total)
 	}
@@ -98,7 +98,7 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 	if !strings.Contains(dry.Problem, "2 live rows are not in the topic") || strings.HasPrefix(dry.Problem, "0 rows") {
 		t.Errorf("the dry run foresees %q", dry.Problem)
 	}
-	done := ask[admin.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--accept-loss", "--apply", "--watch", "--reason", "damaged by hand")
+	done := ask[api.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--accept-loss", "--apply", "--watch", "--reason", "damaged by hand")
 	_, old, _ := strings.Cut(done.Problem, "kept as ")
 	if done.State != "done" || c.olds() != 1 || c.number1("SELECT COUNT(*) FROM `"+old+"` WHERE id = 'nobody'") != 1 {
 		t.Errorf("rebuild: %s, %q, %d former tables", done.State, done.Problem, c.olds())
@@ -108,7 +108,7 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 	}
 	c.progress()
 	c.damage()
-	done = ask[admin.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--accept-loss", "--drop-old", "--apply", "--watch")
+	done = ask[api.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--accept-loss", "--drop-old", "--apply", "--watch")
 	if done.State != "done" || c.olds() != 1 {
 		t.Errorf("rebuild: %s, %q, %d former tables", done.State, done.Problem, c.olds())
 	}
@@ -121,7 +121,7 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 func (c *campaign) shownWell(url string) {
 	c.t.Helper()
 	testenv.Eventually(c.t, settleLimit, func(context.Context) error {
-		for _, p := range ask[struct{ Items []admin.Partition }](c.world, url, 0, "lag").Items {
+		for _, p := range ask[struct{ Items []api.Partition }](c.world, url, 0, "lag").Items {
 			if p.Records != 0 || p.Seconds != 0 || p.Committed != p.End || !p.Alive || p.Paused || p.Error != "" {
 				return fmt.Errorf("partition: %+v", p)
 			}
@@ -133,7 +133,7 @@ func (c *campaign) shownWell(url string) {
 	if err := c.db.QueryRowContext(c.t.Context(), "SELECT id, _version FROM items WHERE _deleted = 0 AND _version > 0 LIMIT 1").Scan(&key, &version); err != nil {
 		c.t.Fatal(err)
 	}
-	r := ask[admin.Record](c.world, url, 0, "inspect", "items", key)
+	r := ask[api.Record](c.world, url, 0, "inspect", "items", key)
 	if r.Row == nil || r.Row.Version != version || r.Row.Deleted || !r.Fresh || len(r.Kafka.Events) == 0 || r.Kafka.Committed < r.Kafka.Events[0].Offset {
 		c.t.Errorf("inspected after a rebuild: %+v", r)
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -50,15 +50,15 @@ func TestRedriveSurvivesKilledWorkers(t *testing.T) {
 	w.exec(fmt.Sprintf("INSERT INTO items (id, n, body, _version, _deleted, _at) SELECT record_key, 9, 'x', 9, 0, 1 FROM freshet_dead_letter WHERE state = 'open' ORDER BY off LIMIT %d", newer))
 
 	url := w.api()
-	dry := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--action", "redrive", "--rate", "100000", "--watch")
+	dry := ask[api.Replay](w, url, 0, "replay", "start", "items", "--action", "redrive", "--rate", "100000", "--watch")
 	if int(dry.Total.Events) != open || int(dry.Total.Stale) != newer || int(dry.Total.Applied) != open-newer {
 		t.Errorf("dry run: %+v of %d letters", dry.Total, open)
 	}
-	job := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--action", "redrive", "--apply", "--rate", strconv.Itoa(max(open/20, 10)))
+	job := ask[api.Replay](w, url, 0, "replay", "start", "items", "--action", "redrive", "--apply", "--rate", strconv.Itoa(max(open/20, 10)))
 	for kill := range kills {
 		var before int64
 		testenv.Eventually(t, settleLimit, func(context.Context) error {
-			got := ask[admin.Replay](w, url, 0, "replay", "status", job.ID)
+			got := ask[api.Replay](w, url, 0, "replay", "status", job.ID)
 			if before == 0 {
 				before = got.Total.Events + 1
 			}
@@ -70,11 +70,11 @@ func TestRedriveSurvivesKilledWorkers(t *testing.T) {
 		worker.Kill(t)
 		worker = w.startWorker()
 	}
-	if got := ask[admin.Replay](w, url, 0, "replay", "status", job.ID); got.State != "running" {
+	if got := ask[api.Replay](w, url, 0, "replay", "status", job.ID); got.State != "running" {
 		t.Fatalf("the kills came too late: %+v", got)
 	}
-	ask[admin.Replay](w, url, 0, "replay", "limit", job.ID, "--rate", "100000")
-	done := ask[admin.Replay](w, url, 0, "replay", "watch", job.ID)
+	ask[api.Replay](w, url, 0, "replay", "limit", job.ID, "--rate", "100000")
+	done := ask[api.Replay](w, url, 0, "replay", "watch", job.ID)
 	if done.Total.Applied != dry.Total.Applied || done.Total.Stale != dry.Total.Stale || int(done.Total.Events) != open || done.Takeovers == 0 {
 		t.Errorf("redrive ended as %+v after %d takeovers; the dry run said %+v", done.Total, done.Takeovers, dry.Total)
 	}

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
@@ -81,15 +81,15 @@ func TestReplayBesideLiveTraffic(t *testing.T) {
 	})
 	with, without := &fared{prefix: "with"}, &fared{prefix: "without"}
 	w.fare(p, n, url, without)
-	job := ask[admin.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", strconv.Itoa(max(past/10, 4000)))
+	job := ask[api.Replay](w, url, 0, "replay", "start", "items", "--apply", "--rate", strconv.Itoa(max(past/10, 4000)))
 	began, idle := time.Now(), time.Duration(0)
 	// By turns, since others use the machine too, and more at one time than at another.
-	for ask[admin.Replay](w, url, 0, "replay", "status", job.ID).State == "running" {
+	for ask[api.Replay](w, url, 0, "replay", "status", job.ID).State == "running" {
 		w.fare(p, n, url, with)
 		idle += w.whilePaused(url, job.ID, func() { w.fare(p, n, url, without) })
 	}
 	took := time.Since(began) - idle
-	done := ask[admin.Replay](w, url, 0, "replay", "status", job.ID)
+	done := ask[api.Replay](w, url, 0, "replay", "status", job.ID)
 	t.Logf("%d events replayed in %.1f s, %.0f/s, beside %v live events/s, for %d past ones", done.Total.Events, took.Seconds(), float64(done.Total.Events)/took.Seconds(), live, past)
 	t.Logf("without the replay: %v", without)
 	t.Logf("beside the replay:  %v (p99 %.2f times)", with, float64(with.p(99))/float64(without.p(99)))
@@ -112,17 +112,17 @@ func (w *world) whilePaused(url, id string, fn func()) time.Duration {
 	if _, _, code := w.run("", "replay", "pause", id, "--client-url", url); code != 0 {
 		return 0
 	}
-	var still admin.Replay
+	var still api.Replay
 	testenv.Eventually(w.t, settleLimit, func(context.Context) error {
-		if still = ask[admin.Replay](w, url, 0, "replay", "status", id); still.Owner != "" {
+		if still = ask[api.Replay](w, url, 0, "replay", "status", id); still.Owner != "" {
 			return fmt.Errorf("%s still runs it", still.Owner)
 		}
 		return nil
 	})
 	fn()
-	ask[admin.Replay](w, url, 0, "replay", "resume", id)
+	ask[api.Replay](w, url, 0, "replay", "resume", id)
 	testenv.Eventually(w.t, settleLimit, func(context.Context) error {
-		if got := ask[admin.Replay](w, url, 0, "replay", "status", id); got.State == "running" && got.Total.Events == still.Total.Events {
+		if got := ask[api.Replay](w, url, 0, "replay", "status", id); got.State == "running" && got.Total.Events == still.Total.Events {
 			return errors.New("it does not go on yet")
 		}
 		return nil
@@ -180,7 +180,7 @@ func (w *world) lag(url string) (records int64, seconds float64) {
 		w.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	var out struct{ Items []admin.Partition }
+	var out struct{ Items []api.Partition }
 	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
 		w.t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -93,7 +94,7 @@ func (p *people) plantedIsSeen(nodes []*phone) {
 		p.spoil(shared)
 		found := p.verify("--wait", "100ms").Stale
 		sees := func(tier, node, key string) bool {
-			return slices.ContainsFunc(found, func(s consistency.Stale) bool {
+			return slices.ContainsFunc(found, func(s report.Stale) bool {
 				return s.Tier == tier && s.Node == node && s.Key == key && s.Dataset == "people"
 			})
 		}

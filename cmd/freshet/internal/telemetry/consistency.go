@@ -5,16 +5,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet/freshet/consistency"
+	"github.com/freshet/freshet/consistency/report"
 )
 
 // ConsistencyCollector shows a sampler's Stats as metrics. Labels are tier and window; never a key or a node.
 type ConsistencyCollector struct {
-	stats func() consistency.Stats
+	stats func() report.Stats
 }
 
 // NewConsistencyCollector makes a collector that asks stats at each scrape.
-func NewConsistencyCollector(stats func() consistency.Stats) *ConsistencyCollector {
+func NewConsistencyCollector(stats func() report.Stats) *ConsistencyCollector {
 	return &ConsistencyCollector{stats: stats}
 }
 

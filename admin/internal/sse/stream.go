@@ -1,4 +1,5 @@
-package admin
+// Package sse writes streams of server-sent events.
+package sse
 
 import (
 	"context"
@@ -17,24 +18,26 @@ const (
 	sendWait = 5 * time.Second
 )
 
-// stream writes server-sent events. Several goroutines may send.
-type stream struct {
+// Stream writes server-sent events. Several goroutines may send.
+type Stream struct {
 	mu   sync.Mutex // guards w
 	w    http.ResponseWriter
 	ctl  *http.ResponseController
 	wait time.Duration // of one write
 }
 
-func newStream(w http.ResponseWriter) *stream {
+// New begins the answer.
+func New(w http.ResponseWriter) *Stream {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	s := &stream{w: w, ctl: http.NewResponseController(w), wait: sendWait}
-	_ = s.write(": here\n\n") // the next write tells
+	s := &Stream{w: w, ctl: http.NewResponseController(w), wait: sendWait}
+	_ = s.Write(": here\n\n") // the next write tells
 	return s
 }
 
-func (s *stream) write(text string) error {
+// Write writes text as it is, within a deadline.
+func (s *Stream) Write(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.ctl.SetWriteDeadline(time.Now().Add(s.wait))         // a writer without deadlines has none
@@ -48,19 +51,19 @@ func (s *stream) write(text string) error {
 	return nil
 }
 
-// send writes one event.
-func (s *stream) send(event, id string, data any) error {
+// Send writes one event.
+func (s *Stream) Send(event, id string, data any) error {
 	b, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("write stream: %w", err)
 	}
 	var t strings.Builder
 	fmt.Fprintf(&t, "id: %s\nevent: %s\ndata: %s\n\n", id, event, b)
-	return s.write(t.String())
+	return s.Write(t.String())
 }
 
-// beat writes comments until ctx ends, so that neither proxies nor the reader take silence for a broken link.
-func (s *stream) beat(ctx context.Context) error {
+// Beat writes comments until ctx ends, so that neither proxies nor the reader take silence for a broken link.
+func (s *Stream) Beat(ctx context.Context) error {
 	t := time.NewTicker(beatEvery)
 	defer t.Stop()
 	for {
@@ -68,7 +71,7 @@ func (s *stream) beat(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			if err := s.write(": still here\n\n"); err != nil {
+			if err := s.Write(": still here\n\n"); err != nil {
 				return err
 			}
 		}

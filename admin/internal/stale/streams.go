@@ -1,4 +1,5 @@
-package admin
+// Package stale streams what becomes stale to caches that do not reach Redis.
+package stale
 
 import (
 	"context"
@@ -11,17 +12,18 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/internal/sse"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
 const (
-	// stalePoll is how often a stream looks at each lane, and so the most that it adds to an invalidation's way.
-	stalePoll = 200 * time.Millisecond
-	// staleWait bounds one look.
-	staleWait = 5 * time.Second
+	// poll is how often a stream looks at each lane, and so the most that it adds to an invalidation's way.
+	poll = 200 * time.Millisecond
+	// lookWait bounds one look.
+	lookWait = 5 * time.Second
 	// proofEvery is how often a stream says how complete it is.
 	proofEvery = time.Second
 	// maxStaleCatchUp is how many entries of a lane are told one by one before a flush is cheaper for both sides.
@@ -30,35 +32,20 @@ const (
 	noPosition = "-"
 )
 
-// Stale is one event of the stream of invalidations.
-type Stale struct {
-	Lane  int         `json:"lane"`
-	Names []StaleName `json:"names,omitempty" doc:"cache keys that became stale"`
-	Tags  []string    `json:"tags,omitempty" doc:"every entry with one of these became stale"`
-	// At is absent where it is not known.
-	At *time.Time `json:"at,omitempty" doc:"time of the newest event behind it, by the broker's clock"`
+// Streams streams what becomes stale.
+type Streams struct {
+	hub hub
+	log *slog.Logger
 }
 
-// StaleName is a cache key and the version that made it stale.
-type StaleName struct {
-	Name    string `json:"name"`
-	Version int64  `json:"version,omitempty" doc:"an entry in at least this version may stay; absent: none may"`
+// New returns the streams of lanes; nil lanes mean that nothing is cached.
+func New(lanes *lane.Scripts, log *slog.Logger) *Streams {
+	return &Streams{hub: hub{lanes: lanes}, log: log}
 }
 
-// StaleProof says how complete the stream is.
-type StaleProof struct {
-	Age float64 `json:"age_seconds" doc:"everything that became stale up to so long ago was told"`
-}
-
-// staleStreams streams what becomes stale.
-type staleStreams struct {
-	redis redis.UniversalClient // nil: nothing is cached
-	hub   staleHub
-	log   *slog.Logger
-}
-
-func (ss *staleStreams) routes(api huma.API) {
-	huma.Register(api, huma.Operation{
+// Routes registers the route.
+func (ss *Streams) Routes(on huma.API) {
+	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/invalidations", OperationID: "follow-invalidations", Summary: "Follow what becomes stale (server-sent events), for caches that do not reach Redis",
 		Description: "Events: stale names keys and tags; flush says that everything of a lane became stale, or that its history is not known; proof says every second up to when the stream is complete, " +
 			"and is absent or old while a lane cannot be read. Serve local entries only while the last proof is younger than the staleness that you accept. An event's id has each lane's position: " +
@@ -71,8 +58,8 @@ type staleInput struct {
 	LastEventID string `header:"Last-Event-ID" maxLength:"16000"`
 }
 
-func (ss *staleStreams) follow(ctx context.Context, in *staleInput) (*huma.StreamResponse, error) {
-	if ss.redis == nil {
+func (ss *Streams) follow(ctx context.Context, in *staleInput) (*huma.StreamResponse, error) {
+	if ss.hub.lanes == nil {
 		return nil, huma.Error409Conflict("no dataset has a cache section, so nothing becomes stale")
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
@@ -80,7 +67,7 @@ func (ss *staleStreams) follow(ctx context.Context, in *staleInput) (*huma.Strea
 		run, leave := ss.hub.join()
 		defer leave()
 		lanes := run.lanes.Lanes()
-		f := &staleStream{run: run, out: newStream(w), at: positions(in.LastEventID, lanes), confirmed: make([]time.Time, lanes)}
+		f := &client{run: run, out: sse.New(w), at: positions(in.LastEventID, lanes), confirmed: make([]time.Time, lanes)}
 		g, gctx := errgroup.WithContext(r.Context())
 		g.Go(func() error { return f.prove(gctx) })
 		for n := range lanes {
@@ -107,10 +94,10 @@ func positions(id string, lanes int) []string {
 	return strings.Split(strings.Repeat(noPosition+",", lanes-1)+noPosition, ",")
 }
 
-// staleStream tells one client what is new in the lanes, as a node follows them for its caches.
-type staleStream struct {
-	run *staleRun
-	out *stream
+// client tells one client what is new in the lanes, as a node follows them for its caches.
+type client struct {
+	run *watch
+	out *sse.Stream
 
 	mu        sync.Mutex // guards what follows, and that ids are written in the order of what they say
 	at        []string   // per lane, the newest entry that was told
@@ -118,8 +105,8 @@ type staleStream struct {
 }
 
 // follow tells what is new in lane n until ctx ends or the client is gone.
-func (f *staleStream) follow(ctx context.Context, n int) error {
-	var seen *staleRound
+func (f *client) follow(ctx context.Context, n int) error {
+	var seen *round
 	for {
 		if seen = f.run.after(ctx, n, seen); seen == nil {
 			return nil
@@ -132,7 +119,7 @@ func (f *staleStream) follow(ctx context.Context, n int) error {
 
 // look tells what a look at lane n brought. Its error is the client's; a lane that cannot be read is not confirmed, which
 // the proofs tell.
-func (f *staleStream) look(ctx context.Context, n int, x *staleRound) error {
+func (f *client) look(ctx context.Context, n int, x *round) error {
 	at := f.position(n)
 	switch {
 	case x.err != nil:
@@ -167,8 +154,8 @@ func (f *staleStream) look(ctx context.Context, n int, x *staleRound) error {
 
 // catchUp tells what follows a position that is another one than the look began with; known is false if the lane could not
 // be read.
-func (f *staleStream) catchUp(ctx context.Context, n int, at string, x *staleRound) (known bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, staleWait)
+func (f *client) catchUp(ctx context.Context, n int, at string, x *round) (known bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookWait)
 	defer cancel()
 	var sent error
 	err = f.run.lanes.Range(ctx, n, at, maxStaleCatchUp, func(e lane.Entry) {
@@ -185,41 +172,43 @@ func (f *staleStream) catchUp(ctx context.Context, n int, at string, x *staleRou
 	return err == nil, nil
 }
 
-func (f *staleStream) position(n int) string {
+func (f *client) position(n int) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.at[n]
 }
 
 // tell sends an entry of lane n.
-func (f *staleStream) tell(n int, e *lane.Entry) error {
+func (f *client) tell(n int, e *lane.Entry) error {
 	p := &e.Payload
 	if e.Err != nil || p.Flush {
 		return f.flush(n, e.ID)
 	}
-	s := Stale{Lane: n, Tags: p.Tags}
+	s := api.Stale{Lane: n, Tags: p.Tags}
 	for _, it := range p.Items {
-		s.Names = append(s.Names, StaleName{Name: it.Key, Version: it.Version})
+		s.Names = append(s.Names, api.StaleName{Name: it.Key, Version: it.Version})
 	}
 	if p.Time > 0 {
-		at := instant(p.Time)
+		at := api.Instant(p.Time)
 		s.At = &at
 	}
 	return f.send(n, e.ID, "stale", s)
 }
 
-func (f *staleStream) flush(n int, at string) error { return f.send(n, at, "flush", Stale{Lane: n}) }
+func (f *client) flush(n int, at string) error {
+	return f.send(n, at, "flush", api.Stale{Lane: n})
+}
 
 // send tells something of lane n that takes it to a position.
-func (f *staleStream) send(n int, at, event string, data any) error {
+func (f *client) send(n int, at, event string, data any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.at[n] = at
-	return f.out.send(event, strings.Join(f.at, ","), data)
+	return f.out.Send(event, strings.Join(f.at, ","), data)
 }
 
 // prove says regularly how complete the stream is, once every lane was read.
-func (f *staleStream) prove(ctx context.Context) error {
+func (f *client) prove(ctx context.Context) error {
 	t := time.NewTicker(proofEvery)
 	defer t.Stop()
 	for {
@@ -234,17 +223,17 @@ func (f *staleStream) prove(ctx context.Context) error {
 	}
 }
 
-func (f *staleStream) proof() error {
+func (f *client) proof() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	oldest := time.Now()
 	for _, c := range f.confirmed {
 		if c.IsZero() {
-			return f.out.write(": a lane was not read yet\n\n")
+			return f.out.Write(": a lane was not read yet\n\n")
 		}
 		if c.Before(oldest) {
 			oldest = c
 		}
 	}
-	return f.out.send("proof", strings.Join(f.at, ","), StaleProof{Age: time.Since(oldest).Seconds()})
+	return f.out.Send("proof", strings.Join(f.at, ","), api.StaleProof{Age: time.Since(oldest).Seconds()})
 }

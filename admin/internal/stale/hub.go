@@ -1,4 +1,4 @@
-package admin
+package stale
 
 import (
 	"context"
@@ -9,17 +9,17 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// staleHub looks at the lanes for all streams of invalidations at once, as long as there are any: what a stream costs Redis
+// hub looks at the lanes for all streams of invalidations at once, as long as there are any: what a stream costs Redis
 // does not grow with their number.
-type staleHub struct {
+type hub struct {
 	lanes *lane.Scripts
 
 	mu  sync.Mutex
-	run *staleRun // guarded by mu; nil while nobody follows
+	run *watch // guarded by mu; nil while no client follows
 }
 
-// staleRun is the time from the first stream to the last.
-type staleRun struct {
+// watch is the time from the first stream to the last.
+type watch struct {
 	lanes *lane.Scripts
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -27,12 +27,12 @@ type staleRun struct {
 	streams int // guarded by the hub's mu
 
 	mu     sync.Mutex
-	newest []*staleRound   // by lane, nil before the first; guarded by mu
+	newest []*round        // by lane, nil before the first; guarded by mu
 	wake   []chan struct{} // by lane, closed when there is a newer one; guarded by mu
 }
 
-// staleRound is one look at a lane.
-type staleRound struct {
+// round is one look at a lane.
+type round struct {
 	asked time.Time
 	state lane.State
 	err   error
@@ -42,13 +42,13 @@ type staleRound struct {
 }
 
 // join takes part in the run that there is, or begins one. leave must be called once.
-func (h *staleHub) join() (run *staleRun, leave func()) {
+func (h *hub) join() (run *watch, leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.run == nil {
 		n := h.lanes.Lanes()
 		ctx, cancel := context.WithCancel(context.Background()) // it outlives the request that began it
-		h.run = &staleRun{lanes: h.lanes, stop: cancel, newest: make([]*staleRound, n), wake: make([]chan struct{}, n)}
+		h.run = &watch{lanes: h.lanes, stop: cancel, newest: make([]*round, n), wake: make([]chan struct{}, n)}
 		for i := range n {
 			h.run.wake[i] = make(chan struct{})
 			h.run.wg.Go(func() { h.run.follow(ctx, i) })
@@ -59,12 +59,12 @@ func (h *staleHub) join() (run *staleRun, leave func()) {
 	return run, func() { h.leave(run) }
 }
 
-func (h *staleHub) leave(run *staleRun) {
+func (h *hub) leave(run *watch) {
 	h.mu.Lock()
 	run.streams--
 	last := run.streams == 0
 	if last {
-		h.run = nil // who comes now begins another one
+		h.run = nil // the next client begins another one
 	}
 	h.mu.Unlock()
 	if last {
@@ -74,8 +74,8 @@ func (h *staleHub) leave(run *staleRun) {
 }
 
 // follow looks at lane n until ctx ends.
-func (r *staleRun) follow(ctx context.Context, n int) {
-	t := time.NewTicker(stalePoll)
+func (r *watch) follow(ctx context.Context, n int) {
+	t := time.NewTicker(poll)
 	defer t.Stop()
 	from := noPosition
 	for ctx.Err() == nil {
@@ -95,10 +95,10 @@ func (r *staleRun) follow(ctx context.Context, n int) {
 	}
 }
 
-func (r *staleRun) look(ctx context.Context, n int, from string) *staleRound {
-	ctx, cancel := context.WithTimeout(ctx, staleWait)
+func (r *watch) look(ctx context.Context, n int, from string) *round {
+	ctx, cancel := context.WithTimeout(ctx, lookWait)
 	defer cancel()
-	x := &staleRound{asked: time.Now(), end: noPosition}
+	x := &round{asked: time.Now(), end: noPosition}
 	x.state, x.err = r.lanes.State(ctx, n, nil, nil)
 	if x.err != nil || !x.exists(r.lanes) {
 		return x
@@ -120,12 +120,12 @@ func (r *staleRun) look(ctx context.Context, n int, from string) *staleRound {
 	return x
 }
 
-func (x *staleRound) exists(lanes *lane.Scripts) bool {
+func (x *round) exists(lanes *lane.Scripts) bool {
 	return x.state.Exists && x.state.Lanes == lanes.Lanes()
 }
 
-// after waits for a look at lane n that is newer than seen, and gives the newest; nil when ctx ends.
-func (r *staleRun) after(ctx context.Context, n int, seen *staleRound) *staleRound {
+// after waits for a look at lane n that is newer than seen, and returns the newest; nil when ctx ends.
+func (r *watch) after(ctx context.Context, n int, seen *round) *round {
 	for {
 		r.mu.Lock()
 		newest, wake := r.newest[n], r.wake[n]

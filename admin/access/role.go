@@ -1,4 +1,5 @@
-package admin
+// Package access has the roles of the admin API and the file of tokens that grants them.
+package access
 
 import (
 	"context"
@@ -23,7 +24,7 @@ const (
 	Follower
 )
 
-// String gives the role's name in the file of tokens.
+// String returns the role's name in the file of tokens.
 func (r Role) String() string {
 	switch r {
 	case Viewer:
@@ -58,8 +59,8 @@ func roleNames() []string {
 	return out
 }
 
-// may says whether r is enough where least is asked for.
-func (r Role) may(least Role) bool {
+// May reports whether r is enough where least is asked for.
+func (r Role) May(least Role) bool {
 	switch {
 	case r == 0 || least == 0:
 		return false
@@ -82,12 +83,13 @@ type Principal struct {
 
 type principalKey struct{}
 
-func withPrincipal(ctx context.Context, p Principal) context.Context {
+// WithPrincipal returns the context of a request that p makes.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// principalOf is who makes the request that ctx belongs to; nobody, with no role, elsewhere.
-func principalOf(ctx context.Context) Principal {
+// PrincipalOf is who makes the request that ctx belongs to; elsewhere no one, with no role.
+func PrincipalOf(ctx context.Context) Principal {
 	p, _ := ctx.Value(principalKey{}).(Principal)
 	return p
 }

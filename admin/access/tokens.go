@@ -1,4 +1,4 @@
-package admin
+package access
 
 import (
 	"bufio"
@@ -19,12 +19,12 @@ import (
 const (
 	tokenPrefix = "frt_"
 	hashPrefix  = "sha256:"
-	// rereadEvery is how long a changed file of tokens may go unnoticed.
-	rereadEvery = time.Second
+	// RereadEvery is how long a changed file of tokens may go unnoticed.
+	RereadEvery = time.Second
 	maxNameLen  = 64
 )
 
-// ErrTokens comes, wrapped, for a file of tokens that cannot be used.
+// ErrTokens is returned, wrapped, for a file of tokens that cannot be used.
 var ErrTokens = errors.New("file of tokens")
 
 // Token is one line of a file of tokens: who bears it and what for. The token itself is nowhere.
@@ -137,8 +137,8 @@ func OpenTokens(path string, files *livefile.Set) (*TokenFile, error) {
 	return &TokenFile{file: file, now: time.Now}, nil
 }
 
-// find gives who bears the token. It takes as long for a wrong one as for a right one.
-func (f *TokenFile) find(token string) (Principal, bool) {
+// Find returns who bears the token. It takes as long for a wrong one as for a right one.
+func (f *TokenFile) Find(token string) (Principal, bool) {
 	h := sha256.Sum256([]byte(token))
 	var who Principal
 	found := false
@@ -150,11 +150,11 @@ func (f *TokenFile) find(token string) (Principal, bool) {
 	return who, found
 }
 
-// current returns the tokens, which are at most rereadEvery old.
+// current returns the tokens, which are at most RereadEvery old.
 func (f *TokenFile) current() []Token {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := f.now(); f.looked.IsZero() || now.Sub(f.looked) >= rereadEvery {
+	if now := f.now(); f.looked.IsZero() || now.Sub(f.looked) >= RereadEvery {
 		f.looked, f.tokens = now, f.file.Get()
 	}
 	return f.tokens

@@ -1,9 +1,12 @@
-package admin
+// Package gate is what every request of the admin API passes: tokens and roles, limits, the audit log.
+package gate
 
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -11,51 +14,80 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/freshet/freshet/admin/access"
 )
 
 const (
-	// requestTimeout bounds a request that is not a stream.
-	requestTimeout = 30 * time.Second
+	// RequestTimeout bounds a request that is not a stream.
+	RequestTimeout = 30 * time.Second
 	// wrongTokens bounds how many wrong tokens a second get an answer of their own.
 	wrongTokens      = 10
 	wrongTokensBurst = 100
 )
 
-// rule is what the gate knows of a route.
-type rule struct {
-	// public: no token is needed. Only what says nothing about anybody's data may be.
-	public bool
-	least  Role
-	// change: the request changes something. It is written to the audit log before and after, and refused when it cannot
+// Rule is what the gate knows of a route.
+type Rule struct {
+	// Public: no token is needed. Only what reveals nothing about anyone's data may be.
+	Public bool
+	Least  access.Role
+	// Change: the request changes something. It is written to the audit log before and after, and refused when it cannot
 	// be.
-	change bool
-	// stream: the answer has no end of its own, so it has no deadline and is counted.
-	stream bool
-	// body is the greatest size of the request's body; 0 means maxBody.
-	body int64
-	// events: the body holds CloudEvents; else it is JSON.
-	events bool
+	Change bool
+	// Stream: the answer has no end of its own, so it has no deadline and is counted.
+	Stream bool
+	// Early: the route is served before the API has its database.
+	Early bool
+	// Body is the greatest size of the request's body; 0 means 1 MiB.
+	Body int64
+	// Events: the body holds CloudEvents; else it is JSON.
+	Events bool
 }
 
-func (ru *rule) bodyLimit() int64 { return cmp.Or(ru.body, maxBody) }
+func (ru *Rule) bodyLimit() int64 { return cmp.Or(ru.Body, maxBody) }
 
-// gate is the one way to the mux.
-type gate struct {
-	mux    *http.ServeMux
-	rules  map[string]rule
-	tokens *TokenFile // nil: no authentication
-	srv    *Server
-	bodies *bodies
+// Config of a Gate. All fields but Tokens are required.
+type Config struct {
+	Mux    *http.ServeMux
+	Rules  map[string]Rule
+	Tokens *access.TokenFile // nil: no authentication
+	// Rate bounds the requests a second of one token, PublishRate those of routes that publish: each has its own share.
+	Rate, PublishRate float64
+	// DB has the audit log once Attached is true.
+	DB       func() *sql.DB
+	Attached func() bool
+	// Operation returns the operation id of a pattern.
+	Operation func(pattern string) string
+	// Changed is called after a request that changed something.
+	Changed func()
+	// Draining ends when the server stops, and with it the streams.
+	Draining context.Context //nolint:containedctx // the server's life
+	Logger   *slog.Logger
+}
 
-	wrong *rate.Limiter
-	// perToken bounds the requests a second of one token, publishing those of routes that publish: each has its own share.
-	perToken, publishing rate.Limit
-	refused              refusals
+// Gate is the one way to the mux: it decides who may pass, bounds what is under way, and writes the audit log.
+type Gate struct {
+	cfg     Config
+	bodies  *bodies
+	wrong   *rate.Limiter
+	refused refusals
 
 	mu       sync.Mutex // guards what follows
 	limiters map[share]*rate.Limiter
 
 	streams, requests slots
+}
+
+// New returns a gate.
+func New(cfg Config) *Gate {
+	g := &Gate{
+		cfg: cfg, bodies: newBodies(), wrong: rate.NewLimiter(wrongTokens, wrongTokensBurst), limiters: map[share]*rate.Limiter{},
+		streams: slots{what: "streams", all: maxStreams, perToken: maxTokenStreams}, requests: slots{what: "requests", all: maxRequests, perToken: maxTokenRequests},
+	}
+	if cfg.Tokens == nil { // all callers are one
+		g.streams.perToken, g.requests.perToken = maxStreams, maxRequests
+	}
+	return g
 }
 
 // share is what a rate is counted for.
@@ -64,7 +96,8 @@ type share struct {
 	publish bool
 }
 
-func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP serves a request that may pass, and answers the others.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
@@ -76,9 +109,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if v == http.ErrAbortHandler { //nolint:errorlint // a panic's value, which is compared as it is
 				panic(v)
 			}
-			g.srv.log.Error("handler panicked", "path", r.URL.Path, "panic", v)
+			g.cfg.Logger.Error("handler panicked", "path", r.URL.Path, "panic", v)
 			if rec.status == 0 {
-				problem(rec, http.StatusInternalServerError, "the request could not be handled")
+				Problem(rec, http.StatusInternalServerError, "the request could not be handled")
 			}
 		}
 	}()
@@ -86,68 +119,68 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit decides who may pass.
-func (g *gate) admit(w *recorder, r *http.Request) {
-	_, pattern := g.mux.Handler(r)
-	ru, known := g.rules[pattern]
+func (g *Gate) admit(w *recorder, r *http.Request) {
+	_, pattern := g.cfg.Mux.Handler(r)
+	ru, known := g.cfg.Rules[pattern]
 	odd := unclean(r)
-	if known && ru.public && !odd {
-		if g.tokens == nil || r.Header.Get("Authorization") != "" { // probes without a token are no guesses
+	if known && ru.Public && !odd {
+		if g.cfg.Tokens == nil || r.Header.Get("Authorization") != "" { // probes without a token are no guesses
 			if who, status := g.identify(r); status == 0 {
-				r = r.WithContext(withPrincipal(r.Context(), who))
+				r = r.WithContext(access.WithPrincipal(r.Context(), who))
 			}
 		}
-		g.mux.ServeHTTP(w, r)
+		g.cfg.Mux.ServeHTTP(w, r)
 		return
 	}
 	who, status := g.identify(r)
 	switch {
 	case status == http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="freshet"`)
-		problem(w, status, "give a token: Authorization: Bearer …; `freshet admin token` makes one")
+		Problem(w, status, "give a token: Authorization: Bearer …; `freshet admin token` makes one")
 		return
 	case status == http.StatusTooManyRequests:
 		g.refused.refuse(w, status, refusedWrongToken, "too many requests with wrong tokens; wait a second")
 		return
 	case status != 0:
-		problem(w, status, "this request is not taken from here just now")
+		Problem(w, status, "this request is not taken from here just now")
 		return
 	}
-	if !g.limiter(who.Name, ru.least == Publisher).Allow() {
+	if !g.limiter(who.Name, ru.Least == access.Publisher).Allow() {
 		g.refused.refuse(w, http.StatusTooManyRequests, refusedRate, "too many requests with this token; wait a second")
 		return
 	}
 	switch {
 	case odd:
-		problem(w, http.StatusNotFound, "there is no such route: the path has an empty or a dot segment; encode what belongs to a name")
+		Problem(w, http.StatusNotFound, "there is no such route: the path has an empty or a dot segment; encode what belongs to a name")
 	case pattern == "":
 		g.noRoute(w, r)
 	case repeated(r) != "":
-		problem(w, http.StatusUnprocessableEntity, "the query parameter "+repeated(r)+" is there twice; give it once")
+		Problem(w, http.StatusUnprocessableEntity, "the query parameter "+repeated(r)+" is there twice; give it once")
 	case !known:
-		problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
-	case !g.srv.attached.Load() && !bare[pattern]:
+		Problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
+	case !g.cfg.Attached() && !ru.Early:
 		g.refused.refuse(w, http.StatusServiceUnavailable, refusedStarting, "the API is starting; /readyz lists what it waits for")
-	case !who.Role.may(ru.least):
-		if ru.change {
+	case !who.Role.May(ru.Least):
+		if ru.Change {
 			g.auditRefusal(r, who, pattern)
 		}
-		problem(w, http.StatusForbidden, "this needs the role "+ru.least.String()+", the token has "+who.Role.String())
+		Problem(w, http.StatusForbidden, "this needs the role "+ru.Least.String()+", the token has "+who.Role.String())
 	default:
-		g.serve(w, r.WithContext(withPrincipal(r.Context(), who)), ru, pattern)
+		g.serve(w, r.WithContext(access.WithPrincipal(r.Context(), who)), ru, pattern)
 	}
 }
 
 // noRoute says what is wrong with the path or the method, which the mux knows.
-func (g *gate) noRoute(w http.ResponseWriter, r *http.Request) {
+func (g *Gate) noRoute(w http.ResponseWriter, r *http.Request) {
 	said := &silent{header: http.Header{}}
-	g.mux.ServeHTTP(said, r)
+	g.cfg.Mux.ServeHTTP(said, r)
 	if said.status != http.StatusMethodNotAllowed {
-		problem(w, http.StatusNotFound, "there is no such route; GET /openapi.json lists all")
+		Problem(w, http.StatusNotFound, "there is no such route; GET /openapi.json lists all")
 		return
 	}
 	allow := said.header.Get("Allow")
 	w.Header().Set("Allow", allow)
-	problem(w, said.status, "this route does not take the method "+r.Method+"; it takes "+allow)
+	Problem(w, said.status, "this route does not take the method "+r.Method+"; it takes "+allow)
 }
 
 // silent keeps the head of an answer and drops its body.
@@ -166,42 +199,42 @@ func (s *silent) WriteHeader(status int) { s.status = status }
 func (s *silent) Write(b []byte) (int, error) { return len(b), nil }
 
 // identify says who makes the request, or the status of its refusal.
-func (g *gate) identify(r *http.Request) (Principal, int) {
-	if g.tokens == nil {
+func (g *Gate) identify(r *http.Request) (access.Principal, int) {
+	if g.cfg.Tokens == nil {
 		// Without authentication only this machine is served, and a page that resolved its own name to us is not us.
-		if !loopbackHost(r.Host) {
-			return Principal{}, http.StatusForbidden
+		if !Loopback(r.Host) {
+			return access.Principal{}, http.StatusForbidden
 		}
-		return Principal{Name: "local", Role: Admin}, 0
+		return access.Principal{Name: "local", Role: access.Admin}, 0
 	}
 	if who, found := g.bearer(r); found {
 		return who, 0
 	}
 	if !g.wrong.Allow() {
-		return Principal{}, http.StatusTooManyRequests
+		return access.Principal{}, http.StatusTooManyRequests
 	}
-	return Principal{}, http.StatusUnauthorized
+	return access.Principal{}, http.StatusUnauthorized
 }
 
 // bearer finds who bears the token of the request, if there is one and it is known.
-func (g *gate) bearer(r *http.Request) (Principal, bool) {
+func (g *Gate) bearer(r *http.Request) (access.Principal, bool) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Principal{}, false
+		return access.Principal{}, false
 	}
-	return g.tokens.find(strings.TrimSpace(token))
+	return g.cfg.Tokens.Find(strings.TrimSpace(token))
 }
 
 // whileAllowed returns the context of a stream: it ends with the request, with the server, and soon after the token was
 // removed or stands for another name or role, since what the stream may show was decided when it began.
-func (g *gate) whileAllowed(r *http.Request) (context.Context, func()) {
+func (g *Gate) whileAllowed(r *http.Request) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(g.srv.draining, cancel)
+	stop := context.AfterFunc(g.cfg.Draining, cancel)
 	var wg sync.WaitGroup
-	if g.tokens != nil {
-		was := principalOf(r.Context())
+	if g.cfg.Tokens != nil {
+		was := access.PrincipalOf(r.Context())
 		wg.Go(func() {
-			t := time.NewTicker(rereadEvery)
+			t := time.NewTicker(access.RereadEvery)
 			defer t.Stop()
 			for {
 				select {
@@ -210,7 +243,7 @@ func (g *gate) whileAllowed(r *http.Request) (context.Context, func()) {
 				case <-t.C:
 				}
 				if who, found := g.bearer(r); !found || who != was {
-					g.srv.log.Info("a stream ends, since its token was removed or changed", "name", was.Name, "path", r.URL.Path)
+					g.cfg.Logger.Info("a stream ends, since its token was removed or changed", "name", was.Name, "path", r.URL.Path)
 					cancel()
 					return
 				}
@@ -220,7 +253,8 @@ func (g *gate) whileAllowed(r *http.Request) (context.Context, func()) {
 	return ctx, func() { stop(); cancel(); wg.Wait() }
 }
 
-func loopbackHost(host string) bool {
+// Loopback reports whether host, perhaps with a port, is this machine.
+func Loopback(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
@@ -228,15 +262,15 @@ func loopbackHost(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func (g *gate) limiter(token string, publish bool) *rate.Limiter {
+func (g *Gate) limiter(token string, publish bool) *rate.Limiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	of := share{token, publish}
 	l, ok := g.limiters[of]
 	if !ok {
-		limit := g.perToken
+		limit := rate.Limit(g.cfg.Rate)
 		if publish {
-			limit = g.publishing
+			limit = rate.Limit(g.cfg.PublishRate)
 		}
 		l = rate.NewLimiter(limit, max(1, int(2*limit)))
 		g.limiters[of] = l
@@ -245,7 +279,7 @@ func (g *gate) limiter(token string, publish bool) *rate.Limiter {
 }
 
 // serve bounds and audits a request that may pass.
-func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
+func (g *Gate) serve(w *recorder, r *http.Request, ru Rule, pattern string) {
 	if r.ContentLength != 0 {
 		if detail := mediaProblem(r, &ru); detail != "" {
 			g.refused.refuse(w, http.StatusUnsupportedMediaType, refusedBodyType, detail)
@@ -253,10 +287,10 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		}
 	}
 	of, reason := &g.requests, refusedRequests
-	if ru.stream {
+	if ru.Stream {
 		of, reason = &g.streams, refusedStreams
 	}
-	who := principalOf(r.Context()).Name
+	who := access.PrincipalOf(r.Context()).Name
 	if status, detail := of.enter(who); status != 0 {
 		g.refused.refuse(w, status, reason, detail)
 		return
@@ -268,27 +302,27 @@ func (g *gate) serve(w *recorder, r *http.Request, ru rule, pattern string) {
 		return
 	}
 	defer release()
-	if ru.stream && r.Method == http.MethodHead {
+	if ru.Stream && r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream") // a body that has no end is not written to be thrown away
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	if ru.stream {
+	if ru.Stream {
 		ctx, end := g.whileAllowed(r)
 		defer end()
 		r = r.WithContext(ctx) //nolint:contextcheck // it is the request's, and the server's end ends it too
 	} else {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
 	}
-	if !ru.change {
-		g.mux.ServeHTTP(w, r)
+	if !ru.Change {
+		g.cfg.Mux.ServeHTTP(w, r)
 		return
 	}
 	g.serveAudited(w, r, pattern)
-	if ru.least != Publisher { // what is published shows once it is applied
-		g.srv.forget()
+	if ru.Least != access.Publisher { // what is published shows once it is applied
+		g.cfg.Changed()
 	}
 }
 
@@ -324,8 +358,8 @@ func (w *recorder) code() int {
 	return w.status
 }
 
-// problem answers with an RFC 9457 problem.
-func problem(w http.ResponseWriter, status int, detail string) {
+// Problem answers with an RFC 9457 problem.
+func Problem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(struct {

@@ -1,4 +1,4 @@
-package admin
+package sse
 
 import (
 	"bufio"
@@ -15,14 +15,14 @@ import (
 func TestSilentStreamGoesOn(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			st := newStream(w)
+			st := New(w)
 			st.wait = 20 * time.Millisecond
-			if err := st.send("a", "1", 1); err != nil {
+			if err := st.Send("a", "1", 1); err != nil {
 				t.Errorf("first event: %v", err)
 			}
 			<-time.After(10 * st.wait)
 			st.wait = sendWait
-			if err := st.send("b", "2", 2); err != nil {
+			if err := st.Send("b", "2", 2); err != nil {
 				t.Errorf("event after a silence, HTTP/2 %t: %v", http2, err)
 			}
 		}))
@@ -54,10 +54,10 @@ func TestSilentStreamGoesOn(t *testing.T) {
 func TestSilentStreamBeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := httptest.NewRecorder()
-		st := newStream(rec)
+		st := New(rec)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Second)
 		defer cancel()
-		if err := st.beat(ctx); err != nil {
+		if err := st.Beat(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if n := strings.Count(rec.Body.String(), ": still here\n\n"); n != 4 {

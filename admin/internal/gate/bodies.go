@@ -1,4 +1,4 @@
-package admin
+package gate
 
 import (
 	"context"
@@ -14,21 +14,24 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+)
 
-	"github.com/freshet/freshet/schemas"
+// The media types of CloudEvents.
+const (
+	MediaStructured = "application/cloudevents+json"
+	MediaBatch      = "application/cloudevents-batch+json"
 )
 
 // Bounds of requests' bodies.
 const (
-	maxBody        = 1 << 20
-	maxPublishBody = 8 << 20
-	// maxEditBody is an event's data and the members around it.
-	maxEditBody = schemas.MaxRecordBytes + 64<<10
+	maxBody = 1 << 20
+	// MaxPublishBody is the greatest body of a request that publishes events.
+	MaxPublishBody = 8 << 20
 	// smallBody is the size up to which a body never waits for larger ones.
 	smallBody = 64 << 10
 	// heldSmall and heldLarge bound the bytes of small and of large bodies that are held at once.
 	heldSmall = 4 << 20
-	heldLarge = maxPublishBody
+	heldLarge = MaxPublishBody
 	// parsedFactor is how often a JSON body counts: it is copied and parsed more than once.
 	parsedFactor = 4
 	// bodyTurn is how long a request waits for its turn to send its body, bodyRead how long it then has to send it.
@@ -57,8 +60,8 @@ type heldBody struct {
 // Close does nothing.
 func (heldBody) Close() error { return nil }
 
-// bodyText returns the whole body of a request that passed the gate.
-func bodyText(body io.Reader) string {
+// BodyText returns the whole body of a request that passed the gate.
+func BodyText(body io.Reader) string {
 	if b, ok := body.(heldBody); ok {
 		return b.text
 	}
@@ -67,7 +70,7 @@ func bodyText(body io.Reader) string {
 
 // hold reads a request's body within the rule's limit, in its turn. release must be called when the request is over. A status
 // other than 0 is that of the refusal.
-func (b *bodies) hold(w http.ResponseWriter, r *http.Request, ru *rule) (release func(), status int) {
+func (b *bodies) hold(w http.ResponseWriter, r *http.Request, ru *Rule) (release func(), status int) {
 	limit := ru.bodyLimit()
 	size := r.ContentLength
 	switch {
@@ -108,11 +111,11 @@ func (b *bodies) hold(w http.ResponseWriter, r *http.Request, ru *rule) (release
 }
 
 // take waits until size bytes more may be held.
-func (b *bodies) take(ctx context.Context, size int64, ru *rule) (release func(), ok bool) {
+func (b *bodies) take(ctx context.Context, size int64, ru *Rule) (release func(), ok bool) {
 	of := b.small
 	if size > smallBody {
 		of = b.large
-		if !ru.events {
+		if !ru.Events {
 			size = min(size*parsedFactor, heldLarge)
 		}
 	}
@@ -144,7 +147,7 @@ func readStatus(err error) int {
 }
 
 // refuseBody answers a request whose body was refused.
-func (g *gate) refuseBody(w http.ResponseWriter, status int, ru *rule) {
+func (g *Gate) refuseBody(w http.ResponseWriter, status int, ru *Rule) {
 	switch status {
 	case http.StatusRequestEntityTooLarge:
 		g.refused.refuse(w, status, refusedBodySize, fmt.Sprintf("the body is too large; this route takes at most %d bytes", ru.bodyLimit()))
@@ -153,24 +156,24 @@ func (g *gate) refuseBody(w http.ResponseWriter, status int, ru *rule) {
 	case http.StatusServiceUnavailable:
 		g.refused.refuse(w, status, refusedBodyTurn, "too many large bodies are being read; try again")
 	default:
-		problem(w, status, "the body could not be read")
+		Problem(w, status, "the body could not be read")
 	}
 }
 
 // mediaProblem returns what is wrong with the content type of a request that has a body; "" is nothing.
-func mediaProblem(r *http.Request, ru *rule) string {
+func mediaProblem(r *http.Request, ru *Rule) string {
 	given := r.Header.Get("Content-Type")
 	if given == "" {
 		return ""
 	}
 	media, _, err := mime.ParseMediaType(given)
 	switch {
-	case ru.events && r.Header.Get("Ce-Specversion") != "":
+	case ru.Events && r.Header.Get("Ce-Specversion") != "":
 		return "" // binary mode: the type is that of the event's data
-	case err == nil && ru.events && (media == mediaBatch || media == mediaStructured):
+	case err == nil && ru.Events && (media == MediaBatch || media == MediaStructured):
 		return ""
-	case ru.events:
-		return "this is not a CloudEvent: the request has no ce-specversion header; or send " + mediaStructured + " or " + mediaBatch
+	case ru.Events:
+		return "this is not a CloudEvent: the request has no ce-specversion header; or send " + MediaStructured + " or " + MediaBatch
 	case err == nil && media == "application/json":
 		return ""
 	}

@@ -1,0 +1,87 @@
+package api
+
+import (
+	"time"
+
+	"github.com/freshet/freshet/consistency/report"
+)
+
+// Node is a caching process as it says of itself.
+type Node struct {
+	ID         string    `json:"id"`
+	Host       string    `json:"host"`
+	PID        int       `json:"pid"`
+	Address    string    `json:"address,omitempty"`
+	Began      time.Time `json:"began"`
+	SecondsAgo float64   `json:"seconds_ago" doc:"age of what it says, by the two clocks"`
+	// Suspect: it cannot show that it saw everything, so it bypasses its local tier.
+	Suspect     bool        `json:"suspect"`
+	Disagreeing []string    `json:"disagreeing,omitempty" doc:"datasets that it does not cache because the cache section differs"`
+	NotReady    []string    `json:"not_ready,omitempty" doc:"why it does not cache, and what to do about it"`
+	Namespace   string      `json:"namespace,omitempty" doc:"of a stray"`
+	Lanes       []NodeLane  `json:"lanes"`
+	Caches      []NodeCache `json:"caches"`
+}
+
+// NodeLane is a node's place in a lane.
+type NodeLane struct {
+	Lane     int    `json:"lane"`
+	Position string `json:"position" doc:"the newest entry that it knows"`
+	// ProofAge is how long ago it last knew to have everything; -1 for never.
+	ProofAge float64          `json:"proof_age_seconds"`
+	Live     bool             `json:"live"`
+	Fresh    bool             `json:"fresh"`
+	Gaps     int64            `json:"gaps"`
+	Flushes  map[string]int64 `json:"flushes"`
+}
+
+// NodeCache is one of a node's caches.
+type NodeCache struct {
+	Dataset    string  `json:"dataset"`
+	Entries    int     `json:"entries"`
+	LocalHits  int64   `json:"local_hits"`
+	SharedHits int64   `json:"shared_hits"`
+	Loads      int64   `json:"loads"`
+	HitRatio   float64 `json:"hit_ratio" doc:"reads that no loader was asked for"`
+}
+
+// WorkerState is what a worker says of itself.
+type WorkerState struct {
+	Owner   string    `json:"owner"`
+	Version string    `json:"version,omitempty"`
+	Began   time.Time `json:"began"`
+	// Address is where its metrics are, "" for nowhere.
+	Address    string            `json:"address,omitempty"`
+	NotReady   []string          `json:"not_ready,omitempty"`
+	Partitions []WorkerPartition `json:"partitions,omitempty"`
+	Datasets   []WorkerDataset   `json:"datasets,omitempty"`
+	// Consistency is what its sampler found; nil without one.
+	Consistency *report.Stats `json:"consistency,omitempty"`
+	// Seconds since it last said so, by the database's clock; set when it is read.
+	Seconds float64 `json:"seconds_ago"`
+	Alive   bool    `json:"alive"`
+}
+
+// WorkerPartition is one of a worker's partitions.
+type WorkerPartition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Applied   int64  `json:"applied"`
+	Committed int64  `json:"committed"`
+	Paused    bool   `json:"paused,omitempty"`
+	Stopped   bool   `json:"stopped,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+// WorkerDataset counts the events of one dataset that a worker applied since it began.
+type WorkerDataset struct {
+	Dataset string `json:"dataset"`
+	Events  uint64 `json:"events"`
+	// Superseded events have a lower version than their record had, Conflicts the same one and other content.
+	Superseded uint64 `json:"superseded"`
+	Conflicts  uint64 `json:"conflicts"`
+	// Misplaced records are in another partition than the producer's partitioner gives for their keys.
+	Misplaced uint64 `json:"misplaced,omitempty"`
+	// VersionsWentBack: most of the recent events were superseded.
+	VersionsWentBack bool `json:"versions_went_back,omitempty"`
+}
