@@ -44,10 +44,11 @@ func newExampleShop() *exampleShop {
 	reply, err := s.worker.Root(context.Background(), 0, lane.RootRequest{Hashes: map[string]string{"users": users.CacheHash()}})
 	must(err)
 	s.root = reply.Root
-	s.node, err = invalidation.Join(context.Background(), s.client, invalidation.Config{Namespace: "shop", Datasets: datasets, Publisher: s})
-	must(err)
+	// Before the node joins: a message that arrives later would drop what an example has just cached.
 	s.change("1", "Ada")
 	s.change("2", "Grace")
+	s.node, err = invalidation.Join(context.Background(), s.client, invalidation.Config{Namespace: "shop", Datasets: datasets, Publisher: s})
+	must(err)
 	return s
 }
 
@@ -62,12 +63,12 @@ func (s *exampleShop) close() {
 func (s *exampleShop) change(key, name string) schemas.Token {
 	version := s.rows[key].Version + 1
 	s.rows[key] = invalidation.Loaded[string]{Value: name, Version: version, Found: true}
-	return s.emit(lane.Item{Key: "user:" + key, Version: version})
+	return s.emit([]lane.Item{{Key: "user:" + key, Version: version}}, nil)
 }
 
-func (s *exampleShop) emit(items ...lane.Item) schemas.Token {
+func (s *exampleShop) emit(items []lane.Item, tags []string) schemas.Token {
 	tok := schemas.NewToken(userSource, s.offset)
-	em := lane.Emission{Source: userSource, From: s.offset, To: s.offset, Items: items}
+	em := lane.Emission{Source: userSource, From: s.offset, To: s.offset, Items: items, Tags: tags}
 	if _, err := s.worker.Emit(context.Background(), 0, s.root, 0, em); err != nil {
 		panic(err)
 	}
@@ -76,12 +77,12 @@ func (s *exampleShop) emit(items ...lane.Item) schemas.Token {
 }
 
 // Invalidate is a producer's part: *producer.Producer sends the names through Kafka to a worker.
-func (s *exampleShop) Invalidate(_ context.Context, _ string, names, _ []string) (schemas.Token, error) {
+func (s *exampleShop) Invalidate(_ context.Context, _ string, names, tags []string) (schemas.Token, error) {
 	var items []lane.Item
 	for _, name := range names {
 		items = append(items, lane.Item{Key: name})
 	}
-	return s.emit(items...), nil
+	return s.emit(items, tags), nil
 }
 
 // load is what a service writes: it reads one record, with its version.
