@@ -130,7 +130,7 @@ func printFindings(p *program, findings []Finding) error {
 	return nil
 }
 
-// examine goes along the way of a change. A server that does not answer ends what depends on it and nothing else.
+// examine follows the path of a change. A server that does not answer ends what depends on it and nothing else.
 func (d *doctor) examine(ctx context.Context) {
 	for _, text := range d.set.Warnings() {
 		d.note("dataset-outdated", d.cfg.Datasets, "change the file as the text says", "%s", text)

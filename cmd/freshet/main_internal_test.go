@@ -38,6 +38,7 @@ func TestExitCodesAndErrorsThatSayWhatToDo(t *testing.T) {
 		want    string // in stderr
 	}{
 		{"no such command", nil, []string{"fly"}, exitUsage, "unknown command"},
+		{"the demo", nil, []string{"dev", "--duration", "20s"}, exitUsage, "go run ./cmd/freshet-dev"},
 		{"unknown flag", nil, []string{"worker", "--fly"}, exitUsage, "freshet worker --help"},
 		{"too many arguments", nil, []string{"version", "now"}, exitUsage, "usage: freshet version"},
 		{"unknown setting in environment", []string{"FRESHET_KAFKA__BROKER=x"}, []string{"config"}, exitUsage, "FRESHET_KAFKA__BROKER"},
