@@ -139,7 +139,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 	rec, err := d.Encode(&ev)
 	must(t, err)
 	source := schemas.SourceName(d.Topic, "AAAAAAAAAAAAAAAAAAAAAA", 0)
-	pos, err := r.cfg.Replica.Take(t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
+	pos, err := r.cfg.Replica.Positions.Take(t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
 	must(t, err)
 	letter := func(off int64, key string) *replica.Letter {
 		return &replica.Letter{Offset: off, Dataset: "items", Key: key, Version: 5, Op: schemas.Upsert, Reason: schemas.ReasonRefused, Detail: "a test", Record: &rec, CacheKey: "item:" + key}
@@ -336,7 +336,7 @@ func TestConsistencyOfAllWorkers(t *testing.T) {
 			seen.Stale = []report.Stale{{Old: report.Old{Tier: "shared", Version: 3}, Dataset: "items", Key: "k", Replica: 4, Since: time.Now().UTC()}}
 		}
 		state := func() api.WorkerState { return api.WorkerState{Owner: fmt.Sprint("w", i), Consistency: &seen} }
-		wg.Go(func() { must(t, admin.AnnounceWorker(ctx, r.cfg.Replica.DB(), state, slog.New(slog.DiscardHandler))) })
+		wg.Go(func() { must(t, admin.AnnounceWorker(ctx, r.cfg.Replica.SQL(), state, slog.New(slog.DiscardHandler))) })
 	}
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
 		var got report.Stats

@@ -83,18 +83,11 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 
 var errLetterClosed = huma.Error409Conflict("the letter is not open any more; GET /v1/deadletters/{id} says what became of it")
 
-// letterEditor settles a letter by a corrected event.
-type letterEditor interface {
-	JudgeEdit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event) (replica.Outcome, error)
-	// Edit calls publish while the letter is locked.
-	Edit(ctx context.Context, id replica.LetterID, ev *schemas.Event, publish func(context.Context) error) (replica.Outcome, error)
-}
-
 func (ls *letters) edit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event, out *editOutput) (replica.Outcome, error) {
 	if out.Body.DryRun {
-		return ls.edits.JudgeEdit(ctx, l, ev)
+		return ls.db.Letters.JudgeEdit(ctx, l, ev)
 	}
-	return ls.edits.Edit(ctx, l.ID(), ev, func(ctx context.Context) (err error) {
+	return ls.db.Letters.Edit(ctx, l.ID(), ev, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, editPublishWait)
 		defer cancel()
 		out.Body.Token, err = ls.producer.Publish(ctx, *ev)

@@ -18,7 +18,7 @@ func (r *rig) addLetters(keys ...string) (paths []string) {
 	r.t.Helper()
 	d, _ := r.datasets.Get("items")
 	source := schemas.SourceName(d.Topic, "AAAAAAAAAAAAAAAAAAAAAA", 0)
-	pos, err := r.cfg.Replica.Take(r.t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
+	pos, err := r.cfg.Replica.Positions.Take(r.t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
 	must(r.t, err)
 	b := &replica.Batch{Source: source, Fence: pos[0].Fence, Next: int64(len(keys))}
 	for i, key := range keys {

@@ -267,7 +267,7 @@ func TestAuditHoldsEveryChange(t *testing.T) {
 	_, err := r.db.ExecContext(t.Context(), "RENAME TABLE freshet_audit TO gone")
 	must(t, err)
 	r.want(503, "operator", "POST", "/v1/datasets/items/resume", map[string]string{"reason": "all is well"})
-	pauses, err := r.cfg.Replica.Pauses(t.Context())
+	pauses, err := r.cfg.Replica.Pauses.All(t.Context())
 	if err != nil || len(pauses) != 1 {
 		t.Errorf("a change that could not be noted was made: %v %v", pauses, err)
 	}

@@ -57,11 +57,6 @@ func (l *looks) rate(source string, done int64, now time.Time) float64 {
 	return r
 }
 
-// pauseReader lists paused datasets.
-type pauseReader interface {
-	Pauses(ctx context.Context) (map[string]replica.Pause, error)
-}
-
 // lagReader measures how far each partition is.
 type lagReader struct {
 	datasets *schemas.Datasets
@@ -69,7 +64,7 @@ type lagReader struct {
 	kafka    *kafkalog.Client
 	looks    *looks
 	log      *slog.Logger
-	db       pauseReader // this and the next are set by Server.bind
+	db       *replica.DB // this and the next are set by Server.bind
 	sql      *sql.DB
 }
 
@@ -87,7 +82,7 @@ func (lr *lagReader) read(ctx context.Context) ([]api.Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	pauses, err := lr.db.Pauses(ctx)
+	pauses, err := lr.db.Pauses.All(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -75,13 +75,6 @@ func LetterQuery(f api.LetterFilter, state replica.State) (replica.LetterQuery, 
 	return q, nil
 }
 
-// letterStore has the dead letters.
-type letterStore interface {
-	Letters(ctx context.Context, q replica.LetterQuery) ([]replica.StoredLetter, error)
-	CountOpen(ctx context.Context, q replica.LetterQuery) (int64, error)
-	Discard(ctx context.Context, q replica.LetterQuery) (int64, error)
-}
-
 // letters shows and settles dead letters.
 type letters struct {
 	datasets  *schemas.Datasets
@@ -91,9 +84,7 @@ type letters struct {
 	records   *records
 	answers   *answers
 	log       *slog.Logger
-	db        letterStore // this and the next are set by Server.bind
-	edits     letterEditor
-	redrives  jobs.Letters
+	db        *replica.DB // this and the next are set by Server.bind
 	sql       *sql.DB
 }
 
@@ -140,7 +131,7 @@ func (ls *letters) listLetters(ctx context.Context, in *lettersInput) (*listed[a
 		}
 		q.After = &id
 	}
-	letters, err := ls.db.Letters(ctx, q)
+	letters, err := ls.db.Letters.List(ctx, q)
 	if err != nil {
 		return nil, ls.answers.fail(ctx, "read dead letters", err)
 	}
@@ -201,7 +192,7 @@ func (ls *letters) letter(ctx context.Context, id string, content bool) (*replic
 	if !ok {
 		return nil, huma.Error422UnprocessableEntity("id is no letter's id: source@offset.index")
 	}
-	letters, err := ls.db.Letters(ctx, replica.LetterQuery{IDs: []replica.LetterID{lid}, Limit: 1, Content: content})
+	letters, err := ls.db.Letters.List(ctx, replica.LetterQuery{IDs: []replica.LetterID{lid}, Limit: 1, Content: content})
 	if err != nil {
 		return nil, ls.answers.fail(ctx, "read dead letter", err)
 	}
@@ -237,7 +228,7 @@ func (ls *letters) chosen(ctx context.Context, c *api.LetterChoice, limit int) (
 		}
 		q.IDs = append(q.IDs, id)
 	}
-	if n, err = ls.db.CountOpen(ctx, q); err != nil {
+	if n, err = ls.db.Letters.CountOpen(ctx, q); err != nil {
 		return q, 0, ls.answers.fail(ctx, "count dead letters", err)
 	}
 	if n == 0 && c.Dataset != "" { // letters of a dataset that is not declared any more can be dealt with
@@ -263,7 +254,7 @@ func (ls *letters) redriveLetters(ctx context.Context, in *redriveInput) (*redri
 	if err != nil {
 		return nil, err
 	}
-	cfg := jobs.RedriveConfig{Letters: ls.redrives, Kafka: ls.kafka, Namespace: ls.namespace, DryRun: dry(in.Body.DryRun), Logger: ls.log}
+	cfg := jobs.RedriveConfig{Replica: ls.db, Kafka: ls.kafka, Namespace: ls.namespace, DryRun: dry(in.Body.DryRun), Logger: ls.log}
 	report, err := jobs.Redrive(ctx, cfg, q)
 	out := &redriveOutput{api.Redrive{
 		DryRun: cfg.DryRun, Outcomes: map[string]int64{}, Samples: []api.RedriveSample{}, Left: max(0, n-int64(q.Limit)), Token: report.Token,
@@ -303,7 +294,7 @@ func (ls *letters) discardLetters(ctx context.Context, in *discardInput) (*disca
 	}
 	out := &discardOutput{api.Discard{DryRun: dry(in.Body.DryRun), Letters: min(n, int64(q.Limit)), Left: max(0, n-int64(q.Limit))}}
 	if !out.Body.DryRun {
-		out.Body.Letters, err = ls.db.Discard(ctx, q)
+		out.Body.Letters, err = ls.db.Letters.Discard(ctx, q)
 	}
 	gate.Note(ctx, "letters", out.Body.Letters)
 	if err != nil {

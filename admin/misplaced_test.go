@@ -25,7 +25,7 @@ func TestMisplacedRecordsAreFoundByKey(t *testing.T) {
 		kr.Headers = append(kr.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 	}
 	must(t, testenv.Kafka(t).Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner())).ProduceSync(t.Context(), kr).FirstErr())
-	must(t, r.cfg.Replica.NoteMisplaced(t.Context(), d.Topic, info.ID, wrong, kr.Offset))
+	must(t, r.cfg.Replica.Topics.NoteMisplaced(t.Context(), d.Topic, info.ID, wrong, kr.Offset))
 
 	if got := r.messages("from=start&key=k1"); len(got) != 1 || got[0].Partition != wrong {
 		t.Errorf("browsed: %+v", got)
@@ -47,7 +47,7 @@ func TestMorePartitionsAreSearchedByKey(t *testing.T) {
 	d, _ := r.datasets.Get("items")
 	info, err := r.cfg.Kafka.Topic(t.Context(), d.Topic)
 	must(t, err)
-	_, err = r.cfg.Replica.Observe(t.Context(), d.Topic, info.ID, 1) // as a worker saw it before
+	_, err = r.cfg.Replica.Topics.Observe(t.Context(), d.Topic, info.ID, 1) // as a worker saw it before
 	must(t, err)
 	r.replayer("w1", nil)
 	if got := r.await(r.start(map[string]any{"dry_run": false, "keys": []string{"k1"}}).ID, "done"); len(got.Parts) != 2 {

@@ -26,12 +26,6 @@ const (
 	scanWait    = 5 * time.Second
 )
 
-// rowReader has the replica's rows and their letters.
-type rowReader interface {
-	Row(ctx context.Context, ds *schemas.Dataset, key string) (replica.Row, error)
-	Letters(ctx context.Context, q replica.LetterQuery) ([]replica.StoredLetter, error)
-}
-
 // records shows one record on every tier.
 type records struct {
 	topics    *topicReader
@@ -43,7 +37,7 @@ type records struct {
 	lanes     int
 	shared    shared[*recordOutput]
 	answers   *answers
-	db        rowReader // set by Server.bind
+	db        *replica.DB // set by Server.bind
 }
 
 func (rs *records) routes(on huma.API) {
@@ -173,7 +167,7 @@ func (rs *records) lookPartition(
 }
 
 func (rs *records) lookRow(ctx context.Context, d *schemas.Dataset, in *recordInput, r *api.Record) error {
-	row, err := rs.db.Row(ctx, d, in.Key)
+	row, err := rs.db.Rows.Get(ctx, d, in.Key)
 	if err != nil || !row.Found {
 		return err
 	}
@@ -185,7 +179,7 @@ func (rs *records) lookRow(ctx context.Context, d *schemas.Dataset, in *recordIn
 }
 
 func (rs *records) lookLetters(ctx context.Context, d *schemas.Dataset, in *recordInput, r *api.Record) error {
-	letters, err := rs.db.Letters(ctx, replica.LetterQuery{Dataset: d.Name, Keys: []string{in.Key}, State: replica.StateOpen, Limit: 20})
+	letters, err := rs.db.Letters.List(ctx, replica.LetterQuery{Dataset: d.Name, Keys: []string{in.Key}, State: replica.StateOpen, Limit: 20})
 	for i := range letters {
 		r.Letters = append(r.Letters, letterOf(&letters[i]))
 	}

@@ -47,7 +47,7 @@ func (r *rig) letter(d *schemas.Dataset, off int64, key string, version int64, d
 func (r *rig) keep(d *schemas.Dataset, partition int, letters []*replica.Letter) {
 	r.t.Helper()
 	source := schemas.SourceName(d.Topic, "AAAAAAAAAAAAAAAAAAAAAA", int32(partition))
-	pos, err := r.cfg.Replica.Take(r.t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
+	pos, err := r.cfg.Replica.Positions.Take(r.t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
 	must(r.t, err)
 	_, err = r.cfg.Replica.Apply(r.t.Context(), &replica.Batch{Source: source, Fence: pos[0].Fence, Next: letters[len(letters)-1].Offset + 1, Letters: letters})
 	must(r.t, err)
@@ -113,7 +113,7 @@ func TestRedriveAsAJob(t *testing.T) {
 	if len(outcomes) != 3 {
 		t.Errorf("samples show %v, want one of each outcome", outcomes)
 	}
-	if out, err := r.cfg.Replica.Outgoing(t.Context(), r.cfg.Namespace, 0, 10); err != nil || len(out) != 0 {
+	if out, err := r.cfg.Replica.Outbox.Older(t.Context(), r.cfg.Namespace, 0, 10); err != nil || len(out) != 0 {
 		t.Errorf("%d invalidations are left in the outbox, %v", len(out), err)
 	}
 	// What is still no good is tried again, and nothing else is.
@@ -237,12 +237,12 @@ func TestRedriveOfLettersThatWereClosedMeanwhile(t *testing.T) {
 	r := newRig(t, nil)
 	r.letters(6)
 	job := r.redrive(map[string]any{"dry_run": false})
-	j, err := r.cfg.Replica.ClaimJob(t.Context(), "w1", time.Minute)
+	j, err := r.cfg.Replica.Jobs.Claim(t.Context(), "w1", time.Minute)
 	must(t, err)
 	part := j.Parts[1] // the odd ones, which are all good
-	letters, err := r.cfg.Replica.Letters(t.Context(), replica.LetterQuery{Source: part.Source, Content: true})
+	letters, err := r.cfg.Replica.Letters.List(t.Context(), replica.LetterQuery{Source: part.Source, Content: true})
 	must(t, err)
-	_, err = r.cfg.Replica.Discard(t.Context(), replica.LetterQuery{Keys: []string{"k3"}})
+	_, err = r.cfg.Replica.Letters.Discard(t.Context(), replica.LetterQuery{Keys: []string{"k3"}})
 	must(t, err)
 	b := replica.ReplayBatch{
 		Job: job.ID, Owner: "w1", Source: part.Source, Namespace: r.cfg.Namespace, From: part.From, Next: part.End, Action: replica.ActionRedrive, Redrive: letters,

@@ -26,7 +26,7 @@ func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *rep
 	if !whole || len(b.Keys)+len(b.Partitions) > 0 || b.Prefix != "" || b.Op != "" || b.Type != "" {
 		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
 	}
-	err := jobs.CheckRebuild(ctx, d, rp.kafka, rp.tables)
+	err := jobs.CheckRebuild(ctx, d, rp.kafka, rp.db.Topics, rp.db.Rebuilds)
 	var refused *replica.DatasetError
 	switch {
 	case !errors.As(err, &refused):
@@ -70,7 +70,7 @@ func sameJSON(a, b any) bool {
 // replayParts fixes the range: what is published later, or becomes a letter later, is not part of it.
 func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) ([]replica.JobPart, error) {
 	if spec.Action == replica.ActionRedrive {
-		return rp.ranges.LetterParts(ctx, spec.Letters())
+		return rp.db.Letters.Parts(ctx, spec.Letters())
 	}
 	info, ends, from, err := rp.topics.topicFrom(ctx, d, b.From)
 	if err != nil {
@@ -123,7 +123,7 @@ const evidenceAmong = 100
 
 // noteEvidence adds to the audit log what the newest dry run of the same choice counted, or that there was none.
 func (rp *replays) noteEvidence(ctx context.Context, spec replica.JobSpec) {
-	jobs, err := rp.db.Jobs(ctx, "", evidenceAmong)
+	jobs, err := rp.db.Jobs.List(ctx, "", evidenceAmong)
 	if err != nil {
 		rp.log.WarnContext(ctx, "dry run of a replay is missing from the audit log", "error", err)
 		return

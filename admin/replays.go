@@ -18,30 +18,10 @@ import (
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/admin/internal/sse"
-	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
-
-// jobStore has the replays.
-type jobStore interface {
-	AddJob(ctx context.Context, j replica.Job, idem string) (id string, made bool, err error)
-	Job(ctx context.Context, id string) (replica.Job, error)
-	// Jobs is a page of replays, newest first.
-	Jobs(ctx context.Context, after string, limit int) ([]replica.Job, error)
-}
-
-// jobControl changes a replay that is not over.
-type jobControl interface {
-	SetJob(ctx context.Context, id string, from, to replica.JobState) error
-	LimitJob(ctx context.Context, id string, rate, invalidationRate *int) error
-}
-
-// letterRanges finds where the letters of a redrive are.
-type letterRanges interface {
-	LetterParts(ctx context.Context, q replica.LetterQuery) ([]replica.JobPart, error)
-}
 
 // replays starts, shows and moves replays.
 type replays struct {
@@ -50,10 +30,7 @@ type replays struct {
 	answers *answers
 	looks   *looks
 	log     *slog.Logger
-	db      jobStore // this and the next are set by Server.bind
-	control jobControl
-	ranges  letterRanges
-	tables  jobs.TableLog
+	db      *replica.DB // this and the next are set by Server.bind
 }
 
 func (rp *replays) replayOf(j replica.Job) api.Replay {
@@ -192,7 +169,7 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 	if idem != "" {
 		idem = actor + "\x00" + idem
 	}
-	id, made, err := rp.db.AddJob(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
+	id, made, err := rp.db.Jobs.Add(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
 	if errors.Is(err, replica.ErrOverlap) {
 		return nil, huma.Error409Conflict("replay " + id + " of this dataset is not over; wait for it or cancel it")
 	}
@@ -203,7 +180,7 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 	if made && !spec.DryRun {
 		rp.noteEvidence(ctx, spec)
 	}
-	j, err := rp.db.Job(ctx, id)
+	j, err := rp.db.Jobs.Get(ctx, id)
 	if err != nil {
 		return nil, rp.answers.fail(ctx, "read replay", err)
 	}
@@ -219,7 +196,7 @@ type replaysInput struct {
 }
 
 func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[api.Replay], error) {
-	jobs, err := rp.db.Jobs(ctx, in.After, in.Limit)
+	jobs, err := rp.db.Jobs.List(ctx, in.After, in.Limit)
 	if errors.Is(err, replica.ErrNoJob) {
 		return nil, huma.Error422UnprocessableEntity("after is no replay's id; leave it out to begin at the newest")
 	}
@@ -241,7 +218,7 @@ type ReplayID struct {
 type replayOutput struct{ Body api.Replay }
 
 func (rp *replays) job(ctx context.Context, id string) (replica.Job, error) {
-	j, err := rp.db.Job(ctx, id)
+	j, err := rp.db.Jobs.Get(ctx, id)
 	if errors.Is(err, replica.ErrNoJob) {
 		return j, huma.Error404NotFound("there is no such replay")
 	}
@@ -280,7 +257,7 @@ func (rp *replays) followReplay(ctx context.Context, in *replayEventsInput) (*hu
 		t := time.NewTicker(followEvery)
 		defer t.Stop()
 		for n := 1; ; n++ {
-			j, err := rp.db.Job(r.Context(), in.ID)
+			j, err := rp.db.Jobs.Get(r.Context(), in.ID)
 			if err == nil {
 				err = st.Send("replay", strconv.Itoa(n), rp.replayOf(j))
 			} else { // MySQL may be back with the next look
@@ -309,7 +286,7 @@ func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []repl
 		return nil, err
 	}
 	for i, f := range from {
-		err := rp.control.SetJob(ctx, in.ID, f, to)
+		err := rp.db.Jobs.Set(ctx, in.ID, f, to)
 		if errors.Is(err, replica.ErrJobMoved) {
 			if i == len(from)-1 {
 				return nil, rp.cannotBecome(ctx, in.ID, from, to)
@@ -359,7 +336,7 @@ func (rp *replays) limitReplay(ctx context.Context, in *limitInput) (*replayOutp
 	if err != nil {
 		return nil, err
 	}
-	err = rp.control.LimitJob(ctx, in.ID, b.Rate, b.InvalidationRate)
+	err = rp.db.Jobs.Limit(ctx, in.ID, b.Rate, b.InvalidationRate)
 	if errors.Is(err, replica.ErrJobMoved) {
 		return nil, huma.Error409Conflict("the replay is " + string(j.State) + ", so it has no limits any more")
 	}

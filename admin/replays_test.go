@@ -56,18 +56,18 @@ func (r *rig) rows() map[string]int64 {
 }
 
 // deadJobs is a job log whose owner dies without a word.
-type deadJobs struct{ *replica.MySQL }
+type deadJobs struct{ *replica.Jobs }
 
-func (deadJobs) LeaveJob(context.Context, string, string) error { return nil }
+func (deadJobs) Leave(context.Context, string, string) error { return nil }
 
 // replayer runs replays until the test ends or stop is called.
 func (r *rig) replayer(owner string, log jobs.JobLog) (stop func()) {
 	r.t.Helper()
 	if log == nil {
-		log = r.cfg.Replica
+		log = r.cfg.Replica.Jobs
 	}
 	p, err := jobs.New(jobs.Config{
-		Owner: owner, Namespace: r.cfg.Namespace, Datasets: r.datasets, Kafka: r.cfg.Kafka, Jobs: log, Log: r.cfg.Replica,
+		Owner: owner, Namespace: r.cfg.Namespace, Datasets: r.datasets, Kafka: r.cfg.Kafka, Replica: r.cfg.Replica, Jobs: log,
 		LookInterval: 50 * time.Millisecond, Lease: 500 * time.Millisecond,
 	})
 	must(r.t, err)
@@ -150,7 +150,7 @@ func TestReplayRestoresWhatIsMissing(t *testing.T) {
 	if got := r.await(r.start(map[string]any{"dry_run": false}).ID, "done"); got.Total.Applied != 0 || got.Total.Stale != 500 || got.Total.Invalidated != 0 {
 		t.Errorf("again: %+v", got.Total)
 	}
-	out, err := r.cfg.Replica.Outgoing(t.Context(), r.cfg.Namespace, 0, 10)
+	out, err := r.cfg.Replica.Outbox.Older(t.Context(), r.cfg.Namespace, 0, 10)
 	if err != nil || len(out) != 0 {
 		t.Errorf("%d invalidations are left in the outbox, %v", len(out), err)
 	}
@@ -264,7 +264,7 @@ func (r *rig) threeDeaths(id string) api.Replay {
 	r.t.Helper()
 	for n := range 3 {
 		before := r.replay(id).Total.Events
-		stop := r.replayer(fmt.Sprintf("w%d", n), deadJobs{r.cfg.Replica})
+		stop := r.replayer(fmt.Sprintf("w%d", n), deadJobs{r.cfg.Replica.Jobs})
 		testenv.Eventually(r.t, 20*time.Second, func(context.Context) error {
 			if got := r.replay(id); got.Total.Events <= before {
 				return fmt.Errorf("w%d did nothing yet: %+v", n, got)
@@ -292,15 +292,15 @@ func TestReplayGoesOnElsewhere(t *testing.T) {
 
 // pausesAtEnd is a job log in which somebody pauses the replay right before its owner ends it.
 type pausesAtEnd struct {
-	*replica.MySQL
+	*replica.Jobs
 	t *testing.T
 }
 
-func (l pausesAtEnd) EndJob(ctx context.Context, id, owner string, state replica.JobState, problem string) error {
-	if err := l.SetJob(ctx, id, replica.JobRunning, replica.JobPaused); err != nil {
+func (l pausesAtEnd) End(ctx context.Context, id, owner string, state replica.JobState, problem string) error {
+	if err := l.Set(ctx, id, replica.JobRunning, replica.JobPaused); err != nil {
 		l.t.Errorf("pause: %v", err)
 	}
-	return l.MySQL.EndJob(ctx, id, owner, state, problem)
+	return l.Jobs.End(ctx, id, owner, state, problem)
 }
 
 // A replay that is paused after its last batch is paused: nobody runs it, and it can go on to its end.
@@ -308,7 +308,7 @@ func TestReplayPausedAtItsEnd(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, 1)
 	job := r.start(map[string]any{"dry_run": false})
-	stop := r.replayer("w1", pausesAtEnd{MySQL: r.cfg.Replica, t: t})
+	stop := r.replayer("w1", pausesAtEnd{Jobs: r.cfg.Replica.Jobs, t: t})
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
 		if got := r.replay(job.ID); got.State != "paused" || got.Owner != "" {
 			return fmt.Errorf("%s, owner %q", got.State, got.Owner)
@@ -331,7 +331,7 @@ func TestPausedReplayOfADeadOwner(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, 1)
 	job := r.start(map[string]any{"dry_run": false})
-	_, err := r.cfg.Replica.ClaimJob(t.Context(), "w1", 300*time.Millisecond)
+	_, err := r.cfg.Replica.Jobs.Claim(t.Context(), "w1", 300*time.Millisecond)
 	must(t, err)
 	r.want(200, "operator", "POST", "/v1/replays/"+job.ID+"/pause", map[string]string{"reason": "a test"})
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
@@ -347,9 +347,9 @@ func TestBatchOfReplayCountsOnce(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, 1)
 	job := r.start(map[string]any{"dry_run": false})
-	_, err := r.cfg.Replica.ClaimJob(t.Context(), "w1", time.Minute)
+	_, err := r.cfg.Replica.Jobs.Claim(t.Context(), "w1", time.Minute)
 	must(t, err)
-	j, err := r.cfg.Replica.Job(t.Context(), job.ID)
+	j, err := r.cfg.Replica.Jobs.Get(t.Context(), job.ID)
 	must(t, err)
 	b := replica.ReplayBatch{
 		Job: job.ID, Owner: "w1", Source: j.Parts[0].Source, Namespace: r.cfg.Namespace, Next: 1, Action: replica.ActionApply, Counts: replica.JobCounts{Events: 1},

@@ -67,7 +67,7 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	rep, err := replica.Open(ctx, replica.Config{MySQL: mysql.Config{DSN: dsn}})
 	must(t, err)
 	t.Cleanup(func() { rep.Close() })
-	_, err = replica.Migrate(ctx, rep.DB(), set.All(), false)
+	_, err = replica.Migrate(ctx, rep.SQL(), set.All(), false)
 	must(t, err)
 	_, err = rep.Prepare(ctx, set.All())
 	must(t, err)

@@ -75,7 +75,7 @@ type Config struct {
 	// Kafka reads topics and positions.
 	Kafka *kafkalog.Client
 	// Replica is the database that the workers write; nil until Attach has it.
-	Replica *replica.MySQL
+	Replica *replica.DB
 	// Redis holds shared entries and knows the nodes; nil: none is used, because no dataset is cached.
 	Redis redis.UniversalClient
 	// Lanes is the namespace's number of lanes; 0 means 1.
@@ -181,7 +181,7 @@ func New(cfg Config) (*Server, error) {
 	s.health.draining = s.draining
 	s.gate = gate.New(gate.Config{
 		Mux: s.mux, Rules: rules(), Tokens: cfg.Tokens, Rate: cfg.Rate, PublishRate: cfg.PublishRate,
-		DB: func() *sql.DB { return s.cfg.Replica.DB() }, Attached: s.attached.Load, Operation: s.operationID, Changed: s.forget,
+		DB: func() *sql.DB { return s.cfg.Replica.SQL() }, Attached: s.attached.Load, Operation: s.operationID, Changed: s.forget,
 		Draining: s.draining, Logger: s.log,
 	})
 	guard := http.NewCrossOriginProtection()
@@ -196,7 +196,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Attach gives the server its Config.Replica when that was not there yet. Until then what needs it is answered with 503.
-func (s *Server) Attach(db *replica.MySQL) error {
+func (s *Server) Attach(db *replica.DB) error {
 	if db == nil || s.attached.Load() {
 		return fmt.Errorf("%w: a Replica is attached once, and it is not nil", ErrConfig)
 	}
@@ -206,14 +206,14 @@ func (s *Server) Attach(db *replica.MySQL) error {
 }
 
 // bind gives every part its stores. No request reads them before the last line.
-func (s *Server) bind(db *replica.MySQL) {
+func (s *Server) bind(db *replica.DB) {
 	s.health.db = db
-	s.overview.db, s.overview.sql, s.overview.nodes.sql = db, db.DB(), db.DB()
-	s.overview.lag.db, s.overview.lag.sql = db, db.DB()
+	s.overview.db, s.overview.sql, s.overview.nodes.sql = db, db.SQL(), db.SQL()
+	s.overview.lag.db, s.overview.lag.sql = db, db.SQL()
 	s.messages.topics.db = db // which records and replays share
 	s.records.db = db
-	s.letters.db, s.letters.edits, s.letters.redrives, s.letters.sql = db, db, db, db.DB()
-	s.replays.db, s.replays.control, s.replays.ranges, s.replays.tables = db, db, db, db
+	s.letters.db, s.letters.sql = db, db.SQL()
+	s.replays.db = db
 	s.attached.Store(true)
 }
 

@@ -39,14 +39,6 @@ type reason struct {
 	Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 }
 
-// pauseStore is the replica as far as pauses and counts are concerned.
-type pauseStore interface {
-	Pauses(ctx context.Context) (map[string]replica.Pause, error)
-	Pause(ctx context.Context, dataset, who, why string) (replica.Pause, error)
-	Resume(ctx context.Context, dataset string, ignoreStorms time.Duration) (bool, error)
-	CountLetters(ctx context.Context, dataset string) (map[replica.State]int64, error)
-}
-
 // overview shows what is declared, paused, behind and changed.
 type overview struct {
 	datasets *schemas.Datasets
@@ -54,7 +46,7 @@ type overview struct {
 	lags     shared[[]api.Partition]
 	nodes    *nodes
 	answers  *answers
-	db       pauseStore // this and the next are set by Server.bind
+	db       *replica.DB // this and the next are set by Server.bind
 	sql      *sql.DB
 }
 
@@ -74,7 +66,7 @@ func (ov *overview) routes(on huma.API) {
 }
 
 func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[api.DatasetState], error) {
-	pauses, err := ov.db.Pauses(ctx)
+	pauses, err := ov.db.Pauses.All(ctx)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read pauses", err)
 	}
@@ -88,7 +80,7 @@ func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[api.Dat
 			pause := api.Pause(p)
 			st.Pause = &pause
 		}
-		counts, err := ov.db.CountLetters(ctx, d.Name)
+		counts, err := ov.db.Letters.Count(ctx, d.Name)
 		if err != nil {
 			return nil, ov.answers.fail(ctx, "count dead letters", err)
 		}
@@ -131,7 +123,7 @@ func (ov *overview) pauseDataset(ctx context.Context, in *datasetInput) (*pauseO
 		return nil, err
 	}
 	gate.Note(ctx, "reason", in.Body.Reason)
-	p, err := ov.db.Pause(ctx, d.Name, access.PrincipalOf(ctx).Name, in.Body.Reason)
+	p, err := ov.db.Pauses.Add(ctx, d.Name, access.PrincipalOf(ctx).Name, in.Body.Reason)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "pause dataset", err)
 	}
@@ -156,7 +148,7 @@ func (ov *overview) resumeDataset(ctx context.Context, in *resumeInput) (*resume
 	gate.Note(ctx, "reason", in.Body.Reason)
 	out := &resumeOutput{}
 	var err error
-	if out.Body.Resumed, err = ov.db.Resume(ctx, in.Dataset, time.Duration(in.Body.IgnoreStorms)*time.Second); err != nil {
+	if out.Body.Resumed, err = ov.db.Pauses.End(ctx, in.Dataset, time.Duration(in.Body.IgnoreStorms)*time.Second); err != nil {
 		return nil, ov.answers.fail(ctx, "resume dataset", err)
 	}
 	if !out.Body.Resumed { // one that is not declared any more may still have a pause to remove

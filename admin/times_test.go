@@ -20,7 +20,7 @@ func TestTimesBeyondTheCalendarAreShown(t *testing.T) {
 	rec, err := d.Encode(&ev)
 	must(t, err)
 	source := schemas.SourceName(d.Topic, "AAAAAAAAAAAAAAAAAAAAAA", 0)
-	pos, err := r.cfg.Replica.Take(t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
+	pos, err := r.cfg.Replica.Positions.Take(t.Context(), r.cfg.Group, "o", 1, []replica.Claim{{Source: source}})
 	must(t, err)
 	row, err := d.Check(&ev)
 	must(t, err)

@@ -20,17 +20,10 @@ import (
 	"github.com/freshet/freshet/schemas/cdc"
 )
 
-// topicLog is what the replica has noted of topics.
-type topicLog interface {
-	Topic(ctx context.Context, topic string) (replica.Topic, bool, error)
-	// Scattered returns why a record's events may be in several partitions; "" if they are in one.
-	Scattered(ctx context.Context, topic, topicID string, partitions int32) (why string, err error)
-}
-
 // topicReader reads ranges of topics for routes.
 type topicReader struct {
 	kafka *kafkalog.Client
-	db    topicLog
+	db    *replica.DB
 }
 
 // looker reads the records of one dataset as its workers do.
@@ -40,7 +33,7 @@ type looker struct {
 }
 
 func (tr *topicReader) looker(ctx context.Context, d *schemas.Dataset) (*looker, error) {
-	noted, _, err := tr.db.Topic(ctx, d.Topic)
+	noted, _, err := tr.db.Topics.Get(ctx, d.Topic)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +209,7 @@ func (tr *topicReader) onePartition(ctx context.Context, d *schemas.Dataset, inf
 	if d.Format != schemas.FormatCloudEvents {
 		return false, nil
 	}
-	why, err := tr.db.Scattered(ctx, d.Topic, info.ID, info.Partitions)
+	why, err := tr.db.Topics.Scattered(ctx, d.Topic, info.ID, info.Partitions)
 	return err == nil && why == "", err
 }
 

@@ -36,7 +36,7 @@ const (
 
 // What the sampler asks for is what the replica and the reader give.
 var (
-	_ consistency.Replica = (*replica.MySQL)(nil)
+	_ consistency.Replica = (*replica.Rows)(nil)
 	_ consistency.Tiers   = (*consistency.Reader)(nil)
 )
 
@@ -46,7 +46,7 @@ type rig struct {
 	set     *schemas.Datasets
 	items   *schemas.Dataset
 	db      *sql.DB
-	replica *replica.MySQL
+	replica *replica.DB
 	rdb     *redis.Client
 	ns      string
 	emitter *invalidation.Emitter
@@ -202,7 +202,7 @@ func (r *rig) node(id string) (*invalidation.Node, *invalidation.Cache[int64]) {
 	r.must(err)
 	r.t.Cleanup(func() { r.must(n.Close()) })
 	c, err := invalidation.NewCache(n, invalidation.CacheConfig[int64]{Dataset: "items", Load: func(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[int64], error) {
-		row, err := r.replica.Row(ctx, r.items, key)
+		row, err := r.replica.Rows.Get(ctx, r.items, key)
 		return invalidation.Loaded[int64]{Value: row.Version, Version: row.Version, Found: row.Found, From: invalidation.Primary}, err
 	}})
 	r.must(err)
@@ -226,7 +226,7 @@ func (r *rig) holds(c *invalidation.Cache[int64], key string, version int64) {
 // sampler runs with windows that suit tests, unless cfg has its own.
 func (r *rig) sampler(cfg consistency.Config) *consistency.Sampler {
 	r.t.Helper()
-	cfg.Datasets, cfg.Replica, cfg.Tiers, cfg.Logger = r.set, r.replica, r.tiers, slog.New(slog.NewTextHandler(r.log, nil))
+	cfg.Datasets, cfg.Replica, cfg.Tiers, cfg.Logger = r.set, r.replica.Rows, r.tiers, slog.New(slog.NewTextHandler(r.log, nil))
 	if cfg.Windows == nil {
 		cfg.Windows = []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, alarm}
 	}

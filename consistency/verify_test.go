@@ -19,7 +19,7 @@ func TestVerify(t *testing.T) {
 	r.emit()
 	_, c := r.node("a")
 	r.holds(c, "k017", 3)
-	cfg := consistency.Config{Datasets: r.set, Replica: r.replica, Tiers: r.tiers, Confirm: maxStaleness + 100*time.Millisecond}
+	cfg := consistency.Config{Datasets: r.set, Replica: r.replica.Rows, Tiers: r.tiers, Confirm: maxStaleness + 100*time.Millisecond}
 	verify := func(after string, records int) consistency.Report {
 		t.Helper()
 		rep, err := consistency.Verify(t.Context(), cfg, after, records, r.set.All()...)

@@ -85,7 +85,7 @@ func (h *handler) applyUntilDone(ctx context.Context, p *partition, batch *repli
 	since := h.now()
 	err = retry.Do(ctx, retry.Policy{Notify: h.faults.hook(what)}, func(ctx context.Context) error {
 		var err error
-		res, err = h.cfg.Replica.Apply(ctx, batch)
+		res, err = h.cfg.Apply(ctx, batch)
 		var broken *replica.DatasetError
 		switch {
 		case errors.Is(err, replica.ErrFenced):
@@ -209,7 +209,7 @@ func (h *handler) awaitSection(ctx context.Context, p *partition) error {
 			if _, err := h.lanes.state(ctx, v, nil); err != nil || v.carries(p.dataset) {
 				return err
 			}
-			known, err := h.cfg.Hashes.Hashes(ctx)
+			known, err := h.cfg.Replica.Declarations.Hashes(ctx)
 			if err != nil {
 				return err
 			}

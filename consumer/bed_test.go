@@ -140,7 +140,7 @@ func (b *bed) dataset(name string) *schemas.Dataset {
 type worker struct {
 	*consumer.Worker
 
-	replica *replica.MySQL
+	replica *replica.DB
 	// stop ends it and waits for it; kill does not wait: something may block it.
 	stop, kill func()
 }
@@ -174,11 +174,7 @@ func (b *bed) start(edit func(*consumer.Config, *replica.Config)) *worker {
 	if _, err := db.Prepare(b.t.Context(), cfg.Datasets.All()); err != nil {
 		b.t.Fatal(err)
 	}
-	cfg.Replica, cfg.Lanes, cfg.Hashes, cfg.Pauses, cfg.Restarts = db, db.LaneLog(b.ns), db, db, db
-	if cfg.Topics == nil {
-		cfg.Topics = db
-	}
-	cfg.Binding, cfg.BindTo, cfg.Misplaced = db, b.ns, db
+	cfg.Replica, cfg.Lanes, cfg.BindTo = db, db.Lanes(b.ns), b.ns
 	w, err := consumer.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)

@@ -85,7 +85,7 @@ func TestAnotherNamespaceIsRefused(t *testing.T) {
 		t.Error("an entry of the first namespace stays")
 	}
 	// The operator moves the database: the first namespace's workers are refused from then on.
-	if err := b.open().Rebind(t.Context(), c.ns, c.group); err != nil {
+	if err := b.open().Binding.Move(t.Context(), c.ns, c.group); err != nil {
 		t.Fatal(err)
 	}
 	b.put("items", "k1", 3)

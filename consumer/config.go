@@ -1,12 +1,14 @@
 package consumer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -34,7 +36,7 @@ const (
 // ErrConfig comes, wrapped, from New when a field of a Config is missing or contradicts another.
 var ErrConfig = errors.New("configuration")
 
-// Config of a Worker. Group, Owner, Datasets, Kafka, Replica and Topics are required, and Emitter, Lanes and Hashes as
+// Config of a Worker. Group, Owner, Datasets, Kafka and Replica are required, and Emitter and Lanes as
 // soon as one dataset has a cache section; the zero value of every other field works.
 type Config struct {
 	// Group is the Kafka consumer group. One group writes one replica database and one lane namespace.
@@ -45,35 +47,23 @@ type Config struct {
 	Datasets *schemas.Datasets
 	// Kafka reads the datasets' topics.
 	Kafka *kafkalog.Client
-	// Replica is the database that is written.
-	Replica Replica
-	// Topics remembers the identity of topics.
+	// Replica is the database that is written; it must know the datasets (replica.DB.Prepare).
+	Replica *replica.DB
+	// Apply, if not nil, writes batches in place of Replica.Apply, which it calls in turn: a benchmark measures it there.
+	Apply func(ctx context.Context, b *replica.Batch) (replica.Result, error)
+	// Topics remembers the identity of topics; nil means Replica.Topics.
 	Topics TopicLog
 	// Emitter writes the lanes; nil only when no dataset has a cache section. With one all the same, the lanes are notified of sections that were
 	// removed.
 	Emitter Emitter
 	// Lanes remembers what the lanes were told; nil only together with Emitter.
-	Lanes LaneLog
-	// Hashes reads the cache hashes that the operator set; nil only together with Emitter.
-	Hashes HashLog
-	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. Empty: it follows none. Only
-	// together with Emitter.
+	Lanes *replica.LaneLog
+	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. It also
+	// publishes those that their writers left in Replica.Outbox. Empty: neither. Only together with Emitter.
 	Namespace string
-	// Misplaced remembers records in unexpected partitions, so that searches by key look into all; nil: they are counted only.
-	Misplaced MisplacedLog
-	// Binding keeps the workers of other namespaces and databases apart from this one's: the worker takes nothing before the
-	// database belongs to BindTo and its group. nil: it is not checked, which only a database with one writer allows.
-	Binding BindingLog
-	// BindTo is the namespace that the database belongs to, also when no dataset is cached. Only together with Binding.
+	// BindTo is the namespace that the database belongs to, also when no dataset is cached: the worker takes nothing before the
+	// database belongs to it and to the group. Empty: that is not checked, which only a database with one writer allows.
 	BindTo string
-	// Outbox holds other writers' invalidations, which the worker publishes when their writers do not; nil: it publishes
-	// none. Only together with Namespace.
-	Outbox Outbox
-	// Pauses are the pauses that hold for all workers; nil: there are none, and storms of dead letters pause nothing.
-	Pauses PauseLog
-	// Restarts are decisions where stopped partitions continue; nil: they stay stopped until the worker is restarted
-	// with another position.
-	Restarts RestartLog
 	// DeadTopics copies each dead letter to the topic DeadTopic(its topic), which must exist: no offset is committed
 	// before its letters are copied.
 	DeadTopics bool
@@ -140,6 +130,14 @@ func (c Config) withDefaults() Config {
 	if c.MaxKeyRate == 0 {
 		c.MaxKeyRate = DefaultMaxKeyRate
 	}
+	if c.Replica != nil {
+		if c.Topics == nil {
+			c.Topics = c.Replica.Topics
+		}
+		if c.Apply == nil {
+			c.Apply = c.Replica.Apply
+		}
+	}
 	if c.Changed == nil {
 		c.Changed = func(*schemas.Dataset, int, func(int) string) {}
 	}
@@ -163,14 +161,10 @@ func (c Config) validate() error {
 		missing("Datasets", c.Datasets == nil || c.Datasets.Len() == 0),
 		missing("Kafka", c.Kafka == nil),
 		missing("Replica", c.Replica == nil),
-		missing("Topics", c.Topics == nil),
 		missing("Emitter", cached && c.Emitter == nil),
 		missing("Lanes", cached && c.Lanes == nil),
-		missing("Hashes", (cached || c.Emitter != nil) && c.Hashes == nil),
 		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
 		missing("Foreign", c.anyForeign() && c.Foreign == nil),
-		missing("BindTo", c.Binding != nil && c.BindTo == ""),
-		missing("Namespace", c.Outbox != nil && c.Namespace == ""),
 	}
 	if c.Window > c.KeepDisplaced {
 		errs = append(errs, fmt.Errorf("%w: consumer.Config.Window %v is above KeepDisplaced %v; lower it or keep displaced names longer", ErrConfig, c.Window, c.KeepDisplaced))

@@ -138,7 +138,7 @@ func (c *core) addDisplaced(ctx context.Context, p *partition, pr *prepared, fro
 	}
 	const what = "mysql: read displaced names"
 	err := retry.Do(ctx, retry.Policy{Notify: c.faults.hook(what)}, func(ctx context.Context) error {
-		names, err := c.cfg.Replica.Displaced(ctx, p.source, from, to)
+		names, err := c.cfg.Lanes.Displaced(ctx, p.source, from, to)
 		for _, n := range names {
 			pr.addName(n)
 		}

@@ -12,11 +12,6 @@ import (
 // A wrong or misspelt cdc.table makes every record of a topic another table's: all of them are ignored, nothing lags, and
 // the replica stays empty. So a dataset that has only ever seen records of other tables is reported.
 
-// rowFinder reports whether a dataset's table has rows. *replica.MySQL has it; a Replica without it is taken to have some.
-type rowFinder interface {
-	HasRows(ctx context.Context, d *schemas.Dataset) (bool, error)
-}
-
 // sights remember what the topics of captured datasets have brought since the assignment.
 type sights struct {
 	mu        sync.Mutex
@@ -121,12 +116,8 @@ func (s *sights) forget() {
 
 // checkForeign looks at the tables of datasets that have seen records of other tables alone.
 func (w *Worker) checkForeign(ctx context.Context) {
-	rows, ok := w.cfg.Replica.(rowFinder)
-	if !ok {
-		return
-	}
 	for _, d := range w.sights.doubtful() {
-		has, err := rows.HasRows(ctx, d)
+		has, err := w.cfg.Replica.Rows.Any(ctx, d)
 		if err != nil {
 			w.log.Debug("table of a dataset cannot be looked at", "dataset", d.Name, "error", err)
 			continue

@@ -93,7 +93,7 @@ func (r *relay) keepInvalidations(ctx context.Context) {
 // publishOutbox publishes, every CheckInterval, the rows of the outbox whose writers did not.
 func (r *relay) publishOutbox(ctx context.Context) error {
 	const what = "kafka and mysql: publish the invalidation outbox"
-	a := outgoing.NewPublisher(r.out, r.cfg.Outbox, r.cfg.Namespace)
+	a := outgoing.NewPublisher(r.out, r.cfg.Replica.Outbox, r.cfg.Namespace)
 	t := time.NewTicker(r.cfg.CheckInterval)
 	defer t.Stop()
 	for {
@@ -114,7 +114,7 @@ func (r *relay) publishOutbox(ctx context.Context) error {
 
 func (r *relay) publishOld(ctx context.Context, a *outgoing.Publisher) error {
 	for {
-		rows, err := r.cfg.Outbox.Outgoing(ctx, r.cfg.Namespace, outboxAge, outboxChunk)
+		rows, err := r.cfg.Replica.Outbox.Older(ctx, r.cfg.Namespace, outboxAge, outboxChunk)
 		if err != nil || len(rows) == 0 {
 			return err //nolint:wrapcheck // it names what it did
 		}

@@ -65,7 +65,7 @@ func (l *lanes) adoptLane(ctx context.Context, v *laneView) error {
 	if st.Exists && st.Group != "" && st.Group != l.cfg.Group {
 		return fmt.Errorf("lane %d belongs to another consumer group: one group emits into a namespace", v.n)
 	}
-	set, err := l.cfg.Hashes.Hashes(ctx)
+	set, err := l.cfg.Replica.Declarations.Hashes(ctx)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (l *lanes) adoptLane(ctx context.Context, v *laneView) error {
 	} else if l.cfg.Hold > 0 {
 		// A worker of the previous section noted the names of old rows under its templates: to emit its work again does not
 		// cover ours, and loads may lack that work yet.
-		changed, err := l.cfg.Hashes.HashChanged(ctx, l.cfg.Hold)
+		changed, err := l.cfg.Replica.Declarations.HashChanged(ctx, l.cfg.Hold)
 		if err != nil {
 			return fmt.Errorf("read when cache hashes changed: %w", err)
 		}

@@ -22,10 +22,10 @@ type membership struct {
 
 // bind compares what the database belongs to, and reports whether it is another one than the group was notified of.
 func (m *membership) bind(ctx context.Context) (moved bool, err error) {
-	if m.cfg.Binding == nil {
+	if m.cfg.BindTo == "" {
 		return false, nil
 	}
-	b, err := m.cfg.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
+	b, err := m.cfg.Replica.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
 	if err != nil {
 		return false, err //nolint:wrapcheck // it names what it did
 	}
@@ -41,7 +41,7 @@ func (m *membership) bind(ctx context.Context) (moved bool, err error) {
 // checkCutOff leaves the group if this worker has waited for MySQL for half of PauseAfter, still cannot reach it, and other
 // members' partitions are committed meanwhile. It joins again once MySQL answers.
 func (m *membership) checkCutOff(ctx context.Context) {
-	if m.cfg.Binding == nil || m.faults.mysqlWait() < m.cfg.PauseAfter/2 || !m.consumer.Stats().Assigned {
+	if m.cfg.BindTo == "" || m.faults.mysqlWait() < m.cfg.PauseAfter/2 || !m.consumer.Stats().Assigned {
 		m.committed = nil
 		return
 	}
@@ -89,6 +89,6 @@ func (m *membership) othersCommit(before, now map[string]map[int32]int64) bool {
 func (m *membership) reachMySQL(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, kafkalog.DefaultSessionTimeout)
 	defer cancel()
-	_, err := m.cfg.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
+	_, err := m.cfg.Replica.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
 	return err //nolint:wrapcheck // it names what it did
 }

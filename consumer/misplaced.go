@@ -39,9 +39,6 @@ type misplaced struct {
 // note notes the first misplaced record that this worker meets in a topic, before its batch is applied: from then
 // on every search by key looks into all partitions.
 func (m *misplaced) note(ctx context.Context, p *partition, offset int64) error {
-	if m.cfg.Misplaced == nil {
-		return nil
-	}
 	m.mu.Lock()
 	known := m.noted[p.id.TopicID]
 	m.mu.Unlock()
@@ -50,7 +47,7 @@ func (m *misplaced) note(ctx context.Context, p *partition, offset int64) error 
 	}
 	const what = "mysql: note misplaced records"
 	err := retry.Do(ctx, retry.Policy{Notify: m.faults.hook(what)}, func(ctx context.Context) error {
-		return m.cfg.Misplaced.NoteMisplaced(ctx, p.id.Topic, p.id.TopicID, p.id.ID, offset)
+		return m.cfg.Replica.Topics.NoteMisplaced(ctx, p.id.Topic, p.id.TopicID, p.id.ID, offset)
 	})
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did

@@ -20,7 +20,7 @@ func TestMisplacedRecordsAreNoted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		why, err := b.open().Scattered(t.Context(), info.Name, info.ID, info.Partitions)
+		why, err := b.open().Topics.Scattered(t.Context(), info.Name, info.ID, info.Partitions)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,14 +83,11 @@ func (ps *pauses) isRefused(topic string) bool {
 
 // follow pauses and resumes datasets as the notes say.
 func (ps *pauses) follow(ctx context.Context) error {
-	if ps.cfg.Pauses == nil {
-		return nil
-	}
 	if err := ps.following.acquire(ctx); err != nil {
 		return err
 	}
 	defer ps.following.release()
-	noted, err := ps.cfg.Pauses.Pauses(ctx)
+	noted, err := ps.cfg.Replica.Pauses.All(ctx)
 	if err != nil {
 		return err
 	}

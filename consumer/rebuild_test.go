@@ -18,9 +18,9 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// rebuild runs a replay that rebuilds items until it is over, beside the worker w. log, if not nil, stands between it and
-// the database; at is called at its points.
-func (b *bed) rebuild(w *worker, log func(*replica.MySQL) jobs.Log, at func(job, point string)) (replica.Job, *replica.Rebuild) {
+// rebuild runs a replay that rebuilds items until it is over, beside the worker w. edit, if not nil, changes what the
+// replay uses; at is called at its points.
+func (b *bed) rebuild(w *worker, edit func(*jobs.Config), at func(job, point string)) (replica.Job, *replica.Rebuild) {
 	b.t.Helper()
 	db, err := replica.Open(b.t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn, LockWait: time.Second}, SessionTimeout: session})
 	if err != nil {
@@ -32,16 +32,16 @@ func (b *bed) rebuild(w *worker, log func(*replica.MySQL) jobs.Log, at func(job,
 	}
 	spec := replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test", AcceptLoss: !b.losesNothing, DryRun: b.dryRun}
 	part := replica.JobPart{Source: b.source("items"), End: b.end("items")}
-	id, _, err := db.AddJob(b.t.Context(), replica.Job{Spec: spec, Actor: "test", Parts: []replica.JobPart{part}}, "")
+	id, _, err := db.Jobs.Add(b.t.Context(), replica.Job{Spec: spec, Actor: "test", Parts: []replica.JobPart{part}}, "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	cfg := jobs.Config{
-		Owner: "replayer", Namespace: b.ns, Datasets: b.datasets, Kafka: b.client, Jobs: db, Log: db, Lanes: w,
+		Owner: "replayer", Namespace: b.ns, Datasets: b.datasets, Kafka: b.client, Replica: db, Lanes: w,
 		LookInterval: 50 * time.Millisecond, Lease: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(testLog{b.t}, nil)),
 	}
-	if log != nil {
-		cfg.Log = log(db)
+	if edit != nil {
+		edit(&cfg)
 	}
 	if at != nil {
 		cfg.Failpoint = func(point string) { at(id, point) }
@@ -57,7 +57,7 @@ func (b *bed) rebuild(w *worker, log func(*replica.MySQL) jobs.Log, at func(job,
 	defer cancel()
 	var j replica.Job
 	testenv.Eventually(b.t, patience, func(ctx context.Context) (err error) {
-		if j, err = db.Job(ctx, id); err == nil && j.State.Live() {
+		if j, err = db.Jobs.Get(ctx, id); err == nil && j.State.Live() {
 			err = fmt.Errorf("rebuild is %s: %+v", j.State, j.Parts)
 		}
 		return err
@@ -81,7 +81,7 @@ func TestSwapHoldsLiveBatches(t *testing.T) {
 			b.put("items", "late", 1)
 			held = b.blocked()
 		case jobs.PointRebuildSwapped:
-			cancelled = w.replica.SetJob(context.Background(), job, replica.JobRunning, replica.JobCancelled)
+			cancelled = w.replica.Jobs.Set(context.Background(), job, replica.JobRunning, replica.JobCancelled)
 		}
 	})
 	if done.State != replica.JobDone {
@@ -128,14 +128,13 @@ func (b *bed) blocked() error {
 // cutOff is a database whose answer to a swap is lost, and whose locks are too: a live batch goes to the previous table in
 // the last moment.
 type cutOff struct {
-	*replica.MySQL
-
+	db   *replica.DB
 	b    *bed
 	once sync.Once
 }
 
 func (c *cutOff) Swap(ctx context.Context, tables *replica.Rebuild, topicID, _ string, _ time.Duration, catchUp func(context.Context, map[string]int64) error) error {
-	next, err := c.Positions(ctx, tables.Dataset.Topic, topicID)
+	next, err := c.db.Positions.OfTopic(ctx, tables.Dataset.Topic, topicID)
 	if err != nil {
 		return err
 	}
@@ -155,7 +154,7 @@ func TestWriteToTheFormerTableIsNotLost(t *testing.T) {
 	w := b.start(nil)
 	b.putMany("items", 30)
 	b.awaitDone("items")
-	done, tables := b.rebuild(w, func(db *replica.MySQL) jobs.Log { return &cutOff{MySQL: db, b: b} }, nil)
+	done, tables := b.rebuild(w, func(c *jobs.Config) { c.Swapper = &cutOff{db: c.Replica, b: b} }, nil)
 	if done.State != replica.JobDone {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
@@ -205,9 +204,8 @@ func TestRebuildMendsTheTableItself(t *testing.T) {
 	w := b.start(nil)
 	b.putMany("items", 5)
 	b.awaitDone("items")
-	done, _ := b.rebuild(w, func(db *replica.MySQL) jobs.Log {
+	done, _ := b.rebuild(w, func(*jobs.Config) {
 		b.exec("ALTER TABLE items MODIFY COLUMN n VARCHAR(10) NULL")
-		return db
 	}, nil)
 	if done.State != replica.JobDone {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
@@ -238,13 +236,11 @@ func (f topicFake) Offsets(context.Context, string) (map[int32]kafkalog.Offsets,
 // tableFake is what is noted of the topic.
 type tableFake struct{ noted replica.Topic }
 
-func (f tableFake) CheckRebuild(context.Context, *schemas.Dataset) error { return nil }
+func (f tableFake) Check(context.Context, *schemas.Dataset) error { return nil }
 
-func (f tableFake) Topic(context.Context, string) (replica.Topic, bool, error) {
+func (f tableFake) Get(context.Context, string) (replica.Topic, bool, error) {
 	return f.noted, f.noted.ID != "", nil
 }
-
-func (f tableFake) SweepRebuilds(context.Context, func(replica.Abandoned) error) error { return nil }
 
 func TestCheckRebuild(t *testing.T) {
 	byEvent := &schemas.Dataset{Name: "d", Topic: "t"}
@@ -267,7 +263,7 @@ func TestCheckRebuild(t *testing.T) {
 		"positions":         {byOffset, whole, noted, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := jobs.CheckRebuild(t.Context(), c.d, c.topic, c.table)
+			err := jobs.CheckRebuild(t.Context(), c.d, c.topic, c.table, c.table)
 			var refused *replica.DatasetError
 			switch {
 			case c.want == "" && err != nil:

@@ -36,14 +36,14 @@ func (b *bed) redriven(from int, keys []string, version int64) {
 
 // passes counts what each pass over redriven letters applied.
 type passes struct {
-	*replica.MySQL
+	jobs.Redriven
 
 	counts []int
 	after  func(pass int)
 }
 
 func (p *passes) ApplyRedriven(ctx context.Context, d *schemas.Dataset, have *replica.Reapplied) (int, error) {
-	n, err := p.MySQL.ApplyRedriven(ctx, d, have)
+	n, err := p.Redriven.ApplyRedriven(ctx, d, have)
 	p.counts = append(p.counts, n)
 	p.after(len(p.counts))
 	return n, err
@@ -70,7 +70,7 @@ func TestRebuildWithManyRedrivenLetters(t *testing.T) {
 			b.redriven(n, []string{"meanwhile"}, 1)
 		}
 	}
-	done, _ := b.rebuild(w, func(db *replica.MySQL) jobs.Log { p.MySQL = db; return p }, nil)
+	done, _ := b.rebuild(w, func(c *jobs.Config) { p.Redriven, c.Redriven = c.Replica, p }, nil)
 	if done.State != replica.JobDone {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}

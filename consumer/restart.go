@@ -21,9 +21,6 @@ type restarter struct {
 
 // followRestarts carries out what is noted for the partitions that this worker owns.
 func (rs *restarter) followRestarts(ctx context.Context) {
-	if rs.cfg.Restarts == nil {
-		return
-	}
 	const what = "mysql, redis: restart stopped partitions"
 	if err := rs.restartAll(ctx); err == nil {
 		rs.faults.end(what)
@@ -33,7 +30,7 @@ func (rs *restarter) followRestarts(ctx context.Context) {
 }
 
 func (rs *restarter) restartAll(ctx context.Context) error {
-	noted, err := rs.cfg.Restarts.Restarts(ctx)
+	noted, err := rs.cfg.Replica.Restarts.All(ctx)
 	if err != nil || len(noted) == 0 {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -55,7 +52,7 @@ func (rs *restarter) restartAll(ctx context.Context) error {
 			done = true
 		}
 		if err == nil && done {
-			err = rs.cfg.Restarts.RestartDone(ctx, p.source)
+			err = rs.cfg.Replica.Restarts.Done(ctx, p.source)
 		}
 		if err != nil {
 			return err
@@ -79,7 +76,7 @@ func (rs *restarter) restart(ctx context.Context, p *partition, st kafkalog.Part
 	}
 	if done {
 		// The log was cut and gives its offsets out again: position and lanes follow it back.
-		if err := rs.cfg.Restarts.Rewind(ctx, p.source, p.fence, at); err != nil {
+		if err := rs.cfg.Replica.Positions.Rewind(ctx, p.source, p.fence, at); err != nil {
 			return false, fmt.Errorf("restart partition: %w", err)
 		}
 		p.reached.Store(at)

@@ -34,11 +34,6 @@ const (
 	policyAge = time.Minute
 )
 
-// rowReader reads a record's row from the primary. *replica.MySQL has it; a Replica without it restates nothing.
-type rowReader interface {
-	CurrentRow(ctx context.Context, d *schemas.Dataset, key string) (replica.Row, error)
-}
-
 // restater publishes the newest state of records again where a compacted topic would keep an older one.
 type restater struct {
 	*core
@@ -75,11 +70,6 @@ func (r *restater) compacted(ctx context.Context, topic string) (bool, error) {
 	return is, err //nolint:wrapcheck // as above
 }
 
-// schemaLog returns the registered properties that a declaration lacks. *replica.MySQL has it.
-type schemaLog interface {
-	UnknownProperties(ctx context.Context, d *schemas.Dataset) ([]string, error)
-}
-
 // errPartial is why a row is not what its event was.
 var errPartial = errors.New("its row may lack properties of its event")
 
@@ -89,11 +79,7 @@ func (r *restater) partial(ctx context.Context, p *partition) (partial, err erro
 	if p.unnamed.Load() {
 		return fmt.Errorf("%w: events have some that the schema does not have", errPartial), nil
 	}
-	log, ok := r.cfg.Replica.(schemaLog)
-	if !ok {
-		return nil, nil //nolint:nilnil // nothing is known to be lacking
-	}
-	unknown, err := log.UnknownProperties(ctx, p.dataset)
+	unknown, err := r.cfg.Replica.Declarations.UnknownProperties(ctx, p.dataset)
 	if err != nil || len(unknown) == 0 {
 		return nil, err //nolint:wrapcheck // it names what it did
 	}
@@ -102,9 +88,8 @@ func (r *restater) partial(ctx context.Context, p *partition) (partial, err erro
 
 // restate publishes the rows of records whose last event of a batch was older. from is the batch's first offset.
 func (r *restater) restate(ctx context.Context, p *partition, from int64, keys []string) error {
-	rows, ok := r.cfg.Replica.(rowReader)
 	d := p.dataset
-	if !ok || len(keys) == 0 || d.Format != schemas.FormatCloudEvents || d.Version.Kind != schemas.VersionEvent || p.fresh-from > restateWindow {
+	if len(keys) == 0 || d.Format != schemas.FormatCloudEvents || d.Version.Kind != schemas.VersionEvent || p.fresh-from > restateWindow {
 		return nil
 	}
 	slices.Sort(keys)
@@ -119,7 +104,7 @@ func (r *restater) restate(ctx context.Context, p *partition, from int64, keys [
 		if err != nil || !is {
 			return err
 		}
-		records, err := r.states(ctx, p, rows, keys)
+		records, err := r.states(ctx, p, keys)
 		if err != nil {
 			return err
 		}
@@ -143,13 +128,13 @@ func (r *restater) restate(ctx context.Context, p *partition, from int64, keys [
 }
 
 // states reads rows and makes their events. A row of which none can be made is counted and left out.
-func (r *restater) states(ctx context.Context, p *partition, rows rowReader, keys []string) (records []schemas.Record, err error) {
+func (r *restater) states(ctx context.Context, p *partition, keys []string) (records []schemas.Record, err error) {
 	partial, err := r.partial(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	for _, key := range keys {
-		row, err := rows.CurrentRow(ctx, p.dataset, key)
+		row, err := r.cfg.Replica.Rows.Current(ctx, p.dataset, key)
 		if err != nil {
 			return nil, err //nolint:wrapcheck // it names what it did
 		}

@@ -27,10 +27,10 @@ func TestFormerTopicIDWaitsForTheOperator(t *testing.T) {
 	}
 	defer rep.Close()
 	const other = "AAAAAAAAAAAAAAAAAAAAAA" // a stay on another cluster notes its id
-	if _, err := rep.Observe(t.Context(), info.Name, other, 1); err != nil {
+	if _, err := rep.Topics.Observe(t.Context(), info.Name, other, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := rep.Flushed(t.Context(), info.Name, other, time.Hour); err != nil {
+	if err := rep.Topics.Flushed(t.Context(), info.Name, other, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	w = b.start(func(c *consumer.Config, _ *replica.Config) { c.ProbeInterval = 200 * time.Millisecond })
@@ -41,13 +41,13 @@ func TestFormerTopicIDWaitsForTheOperator(t *testing.T) {
 	if v := b.version(t.Context(), "items", "k1"); v != 1 {
 		t.Errorf("version %d of a topic that waits, want 1", v)
 	}
-	if ok, err := rep.Accept(t.Context(), info.Name, info.ID); err != nil || !ok {
+	if ok, err := rep.Topics.Accept(t.Context(), info.Name, info.ID); err != nil || !ok {
 		t.Fatalf("accept: %v, %v", ok, err)
 	}
 	b.awaitRow("items", "k1", 2)
 	b.awaitDone("items")
 	awaitReady(t, w)
-	if ok, err := rep.Accept(t.Context(), info.Name, info.ID); err != nil || ok {
+	if ok, err := rep.Topics.Accept(t.Context(), info.Name, info.ID); err != nil || ok {
 		t.Errorf("accept once more: %v, %v, want nothing to accept", ok, err)
 	}
 }

@@ -46,7 +46,7 @@ func (s *storm) add(now time.Duration, events, letters int) (stormy bool, inWind
 
 // watchStorm counts a batch, and pauses the dataset if its letters have become a storm.
 func (ps *pauses) watchStorm(ctx context.Context, d *schemas.Dataset, events, letters int) error {
-	if ps.cfg.Pauses == nil || d == nil {
+	if d == nil {
 		return nil
 	}
 	ps.mu.Lock()
@@ -71,7 +71,7 @@ func (ps *pauses) watchStorm(ctx context.Context, d *schemas.Dataset, events, le
 			return err
 		}
 		defer ps.following.release()
-		p, err := ps.cfg.Pauses.Pause(ctx, d.Name, ps.cfg.Owner, why)
+		p, err := ps.cfg.Replica.Pauses.Add(ctx, d.Name, ps.cfg.Owner, why)
 		if err == nil {
 			ps.note(d, p)
 		}
@@ -92,7 +92,7 @@ func (ps *pauses) flowsInStorm(ctx context.Context, d *schemas.Dataset, letters 
 	if !flows {
 		err = retry.Do(ctx, retry.Policy{Notify: ps.faults.hook(what)}, func(ctx context.Context) error {
 			var err error
-			flows, err = ps.cfg.Pauses.IgnoresStorms(ctx, d.Name)
+			flows, err = ps.cfg.Replica.Pauses.IgnoresStorms(ctx, d.Name)
 			return err
 		})
 		if err != nil {

@@ -30,7 +30,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	for i, a := range parts {
 		claims[i] = replica.Claim{Source: a.Partition.Source(), First: a.LogStart}
 	}
-	positions, err := h.cfg.Replica.Take(ctx, h.cfg.Group, h.cfg.Owner, generation, claims)
+	positions, err := h.cfg.Replica.Positions.Take(ctx, h.cfg.Group, h.cfg.Owner, generation, claims)
 	if errors.Is(err, replica.ErrLate) {
 		return nil, fmt.Errorf("take partitions: %w: %w", kafkalog.ErrRejoin, err)
 	}

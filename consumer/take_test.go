@@ -226,7 +226,7 @@ func TestLossStandsStillUntilSomebodyDecides(t *testing.T) {
 	if v := b.version(t.Context(), "items", "k9"); v != 1 {
 		t.Errorf("version %d was applied over the gap", v)
 	}
-	if err := w.replica.NoteRestart(t.Context(), b.source("items"), 15, "test"); err != nil {
+	if err := w.replica.Restarts.Note(t.Context(), b.source("items"), 15, "test"); err != nil {
 		t.Fatal(err)
 	}
 	b.awaitRow("items", "k9", 2)
@@ -236,7 +236,7 @@ func TestLossStandsStillUntilSomebodyDecides(t *testing.T) {
 		t.Error("the lane was not flushed: what the lost records would have invalidated is still served")
 	}
 	testenv.Eventually(t, patience, func(ctx context.Context) error {
-		if left, err := w.replica.Restarts(ctx); err != nil || len(left) != 0 {
+		if left, err := w.replica.Restarts.All(ctx); err != nil || len(left) != 0 {
 			return fmt.Errorf("the decision is still noted: %v, %w", left, err)
 		}
 		return nil
@@ -253,11 +253,11 @@ func TestRestartBehindTheLastRecord(t *testing.T) {
 	w.stop()
 	b.put("items", "k0", 2)
 	b.truncate("items", 11)
-	if err := w.replica.NoteRestart(t.Context(), b.source("items"), 11, "test"); err == nil {
+	if err := w.replica.Restarts.Note(t.Context(), b.source("items"), 11, "test"); err == nil {
 		t.Fatal("a closed replica takes notes")
 	}
 	other := b.open()
-	if err := other.NoteRestart(t.Context(), b.source("items"), 11, "test"); err != nil {
+	if err := other.Restarts.Note(t.Context(), b.source("items"), 11, "test"); err != nil {
 		t.Fatal(err)
 	}
 	w = b.start(nil)
@@ -271,7 +271,7 @@ func TestRestartBehindTheLastRecord(t *testing.T) {
 	}
 }
 
-func (b *bed) open() *replica.MySQL {
+func (b *bed) open() *replica.DB {
 	b.t.Helper()
 	db, err := replica.Open(b.t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn}})
 	if err != nil {
@@ -295,7 +295,7 @@ func TestCutLogIsReadAgain(t *testing.T) {
 	b.exec("DELETE FROM items WHERE id = 'k5'")
 	w = b.start(nil)
 	awaitReason(t, w, "the log ends at offset 10, before offset 50", "--at first")
-	if err := w.replica.NoteRestart(t.Context(), b.source("items"), 0, "test"); err != nil {
+	if err := w.replica.Restarts.Note(t.Context(), b.source("items"), 0, "test"); err != nil {
 		t.Fatal(err)
 	}
 	b.awaitRow("items", "k5", 1)
@@ -329,11 +329,11 @@ func TestRestartOfAHealthyPartitionIsDropped(t *testing.T) {
 	w := b.start(nil)
 	b.putMany("items", 10)
 	b.awaitDone("items")
-	if err := w.replica.NoteRestart(t.Context(), b.source("items"), 3, "test"); err != nil {
+	if err := w.replica.Restarts.Note(t.Context(), b.source("items"), 3, "test"); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, patience, func(ctx context.Context) error {
-		if left, err := w.replica.Restarts(ctx); err != nil || len(left) != 0 {
+		if left, err := w.replica.Restarts.All(ctx); err != nil || len(left) != 0 {
 			return fmt.Errorf("the decision is still noted: %v, %w", left, err)
 		}
 		return nil
@@ -385,9 +385,9 @@ type countingTopics struct {
 	reads, notes atomic.Int64
 }
 
-func (c *countingTopics) Topics(ctx context.Context, names []string) (map[string]replica.Topic, error) {
+func (c *countingTopics) Named(ctx context.Context, names []string) (map[string]replica.Topic, error) {
 	c.reads.Add(1)
-	return c.TopicLog.Topics(ctx, names)
+	return c.TopicLog.Named(ctx, names)
 }
 
 func (c *countingTopics) Observe(ctx context.Context, topic, id string, partitions int32) (bool, error) {
@@ -405,7 +405,7 @@ func TestKnownTopicsCostNothing(t *testing.T) {
 	}
 	defer db.Close()
 	for i, want := range []struct{ reads, notes int64 }{{3, 2}, {1, 0}} { // a new topic is read once more
-		topics := &countingTopics{TopicLog: db}
+		topics := &countingTopics{TopicLog: db.Topics}
 		w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Topics = topics })
 		awaitReady(t, w)
 		w.stop()

@@ -50,7 +50,7 @@ func (tw *topicWatch) observeTopics(ctx context.Context, parts []kafkalog.Assign
 	if err != nil {
 		return nil, fmt.Errorf("read topics: %w", err)
 	}
-	noted, err := tw.cfg.Topics.Topics(ctx, names)
+	noted, err := tw.cfg.Topics.Named(ctx, names)
 	if err != nil {
 		return nil, fmt.Errorf("read notes of topics: %w", err)
 	}
@@ -94,7 +94,7 @@ func (tw *topicWatch) observeTopic(ctx context.Context, info kafkalog.TopicInfo,
 
 // noted reads what is noted of a topic; the zero value if it was never observed.
 func (tw *topicWatch) noted(ctx context.Context, name string) (replica.Topic, error) {
-	all, err := tw.cfg.Topics.Topics(ctx, []string{name})
+	all, err := tw.cfg.Topics.Named(ctx, []string{name})
 	if err != nil {
 		return replica.Topic{}, fmt.Errorf("read note of topic %s: %w", name, err)
 	}

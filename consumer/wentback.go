@@ -32,7 +32,7 @@ func (c *core) checkPositions(ctx context.Context) {
 	}
 	for _, locked := range []bool{false, true} {
 		// A proxy may send the first read to a standby that lags; only the second one, of what looks wrong, is proof.
-		found, err := c.cfg.Replica.PositionsOf(ctx, sources, locked)
+		found, err := c.cfg.Replica.Positions.Of(ctx, sources, locked)
 		if err != nil {
 			c.log.Debug("positions are not checked", "error", err)
 			return

@@ -55,7 +55,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	cc := cfg.Consumer
 	cc.Group, cc.Logger, cc.OnLoss = cfg.Group, cfg.Logger, w.lost
-	if cfg.Binding != nil {
+	if cfg.BindTo != "" {
 		cc.MayJoin = w.membership.reachMySQL
 	}
 	for _, d := range cfg.Datasets.All() {
@@ -88,7 +88,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if w.cfg.DeadTopics {
 			g.Go(func() error { return w.copier.copyLetters(ctx) })
 		}
-		if w.cfg.Outbox != nil {
+		if w.cfg.Namespace != "" {
 			g.Go(func() error { return w.relay.publishOutbox(ctx) })
 		}
 		return g.Wait()

@@ -157,7 +157,7 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 
 // serveAdmin serves, and opens the replica meanwhile.
 func serveAdmin(ctx context.Context, c config.Config, s *admin.Server, boot *boot, ac *admin.Config) error {
-	var db *replica.MySQL
+	var db *replica.DB
 	defer func() {
 		if db != nil {
 			_ = db.Close() // nothing is served any more

@@ -16,7 +16,7 @@ const replayWriters = 4
 
 // databases are the connections of a worker's process to MySQL: replays have some of their own.
 type databases struct {
-	main, replays *replica.MySQL
+	main, replays *replica.DB
 	broken        []*replica.DatasetError
 	// formerLanes: no dataset is cached, but the namespace has lanes. They are written, or nodes that still have a cache section
 	// would serve entries that no worker makes stale any more. Redis may be away meanwhile.
@@ -45,7 +45,7 @@ func openDatabases(ctx context.Context, c config.Config, log *slog.Logger, set *
 		return nil, fmt.Errorf("check replica tables: %w", err)
 	}
 	if !anyCached(set) {
-		d.formerLanes, err = d.main.LaneLog(c.Namespace).Known(ctx)
+		d.formerLanes, err = d.main.Lanes(c.Namespace).Known(ctx)
 	}
 	return d, err
 }
@@ -55,7 +55,7 @@ func (d *databases) close() {
 	if d == nil {
 		return
 	}
-	for _, db := range []*replica.MySQL{d.replays, d.main} {
+	for _, db := range []*replica.DB{d.replays, d.main} {
 		if db != nil {
 			_ = db.Close() // nothing is written any more
 		}
@@ -63,8 +63,8 @@ func (d *databases) close() {
 }
 
 // prepareReplica makes sure that the database belongs to the configured namespace and group, and looks at its tables.
-func prepareReplica(ctx context.Context, c config.Config, db *replica.MySQL, set *schemas.Datasets) ([]*replica.DatasetError, error) {
-	if _, err := db.Bind(ctx, c.Namespace, c.Kafka.Group); err != nil {
+func prepareReplica(ctx context.Context, c config.Config, db *replica.DB, set *schemas.Datasets) ([]*replica.DatasetError, error) {
+	if _, err := db.Binding.Bind(ctx, c.Namespace, c.Kafka.Group); err != nil {
 		return nil, fmt.Errorf("check database: %w", err)
 	}
 	broken, err := db.Prepare(ctx, set.All())

@@ -40,7 +40,7 @@ type doctor struct {
 	log      *slog.Logger
 	set      *schemas.Datasets
 	kafka    *kafkalog.Client
-	db       *replica.MySQL
+	db       *replica.DB
 	rdb      redis.UniversalClient
 	canary   time.Duration
 	findings []Finding
@@ -240,7 +240,7 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 	for _, b := range broken {
 		d.bad("table-differs", b.Dataset, b.Mend, "%s", b.Problem)
 	}
-	hashes, err := db.Hashes(ctx)
+	hashes, err := db.Declarations.Hashes(ctx)
 	if err != nil {
 		return // migrations say why
 	}
@@ -256,7 +256,7 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 		}
 	}
 	d.examineSchemas(ctx)
-	pauses, err := db.Pauses(ctx)
+	pauses, err := db.Pauses.All(ctx)
 	if err != nil {
 		return
 	}
@@ -268,7 +268,7 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 
 // examineWriting tries a row that is rolled back.
 func (d *doctor) examineWriting(ctx context.Context) {
-	tx, err := d.db.DB().BeginTx(ctx, nil)
+	tx, err := d.db.SQL().BeginTx(ctx, nil)
 	if err == nil {
 		defer func() { _ = tx.Rollback() }() // that is what it is for
 		_, err = tx.ExecContext(ctx, "INSERT INTO freshet_meta (name, value) VALUES ('doctor', '') ON DUPLICATE KEY UPDATE value = ''")
@@ -313,7 +313,7 @@ func (d *doctor) examineRedis(ctx context.Context) {
 func (d *doctor) examineClocks(ctx context.Context) {
 	before := time.Now()
 	var millis int64
-	if err := d.db.DB().QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)").Scan(&millis); err == nil {
+	if err := d.db.SQL().QueryRowContext(ctx, "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)").Scan(&millis); err == nil {
 		d.compareClock("MySQL", before, time.UnixMilli(millis))
 	}
 	if d.rdb == nil {

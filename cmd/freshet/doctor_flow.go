@@ -22,7 +22,7 @@ import (
 const startTime = 10 * time.Second
 
 func (d *doctor) examineMigrations(ctx context.Context) {
-	m, err := migrations.New(d.db.DB(), migrations.Config{NoLock: true})
+	m, err := migrations.New(d.db.SQL(), migrations.Config{NoLock: true})
 	if err != nil {
 		d.bad("mysql-migrations", "", "use another build", "%v", err)
 		return
@@ -44,7 +44,7 @@ func (d *doctor) examineMigrations(ctx context.Context) {
 }
 
 func (d *doctor) examineWorkers(ctx context.Context) {
-	workers, err := admin.Workers(ctx, d.db.DB())
+	workers, err := admin.Workers(ctx, d.db.SQL())
 	if err != nil {
 		return // migrations say why
 	}
@@ -74,7 +74,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 	}
 	d.examineBinding(ctx)
 	d.examinePlaces(ctx)
-	counts, err := d.db.CountLetters(ctx, "")
+	counts, err := d.db.Letters.Count(ctx, "")
 	if n := counts["open"]; err == nil && n > 0 {
 		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d letters are open", n)
 	}
@@ -240,7 +240,7 @@ func (d *doctor) canaryAtNodes(ctx context.Context, n int) error {
 
 // examineBinding compares what the database belongs to.
 func (d *doctor) examineBinding(ctx context.Context) {
-	b, err := d.db.Binding(ctx)
+	b, err := d.db.Binding.Get(ctx)
 	if err != nil {
 		return // migrations report it
 	}
@@ -258,7 +258,7 @@ func (d *doctor) examineBinding(ctx context.Context) {
 // examineSchemas looks for declarations that are older than those of the last migration.
 func (d *doctor) examineSchemas(ctx context.Context) {
 	for _, ds := range d.set.All() {
-		unknown, err := d.db.UnknownProperties(ctx, ds)
+		unknown, err := d.db.Declarations.UnknownProperties(ctx, ds)
 		if err == nil && len(unknown) > 0 {
 			d.note("schema-older", ds.Name, "use the registered declarations; if the properties are to go, run freshet migrate datasets --drop-property "+ds.Name+"."+unknown[0],
 				"the registered schema has properties that this declaration lacks: %s; events that have them pause the dataset", strings.Join(unknown, ", "))
@@ -290,7 +290,7 @@ func (d *doctor) examinePlaces(ctx context.Context) {
 		if err != nil || ds.Format != schemas.FormatCloudEvents {
 			continue // topic-missing reports it; capture tools have partitioners of their own
 		}
-		if why, err := d.db.Scattered(ctx, ds.Topic, info.ID, info.Partitions); err == nil && why != "" {
+		if why, err := d.db.Topics.Scattered(ctx, ds.Topic, info.ID, info.Partitions); err == nil && why != "" {
 			d.note("records-misplaced", ds.Topic, "let every client use Kafka's default partitioner (librdkafka: partitioner=murmur2_random); a new topic, filled again, ends it",
 				"%s: searches by key look into all partitions, and the order of a record's events rests on versions alone", why)
 		}

@@ -50,7 +50,7 @@ func runMigrateNamespace(ctx context.Context, p *program, c config.Config, dryRu
 		return err
 	}
 	defer db.Close()
-	b, err := db.Binding(ctx)
+	b, err := db.Binding.Get(ctx)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func runMigrateNamespace(ctx context.Context, p *program, c config.Config, dryRu
 		return fmt.Errorf("move database: it belongs to namespace %q already, and its lanes to group %q; set kafka.group: %[2]s", b.Namespace, strings.Join(others, ", "))
 	}
 	if r.Moved && !dryRun {
-		if err := db.Rebind(ctx, c.Namespace, c.Kafka.Group); err != nil {
+		if err := db.Binding.Move(ctx, c.Namespace, c.Kafka.Group); err != nil {
 			return err
 		}
 	}

@@ -76,7 +76,7 @@ func partitionsRestart(p *program) *cobra.Command {
 			return err
 		}
 		if r.Next >= r.First { // else records are lost, whatever a worker said last
-			workers, err := admin.Workers(cmd.Context(), db.DB())
+			workers, err := admin.Workers(cmd.Context(), db.SQL())
 			if err != nil {
 				return err
 			}
@@ -84,7 +84,7 @@ func partitionsRestart(p *program) *cobra.Command {
 				return fmt.Errorf("%s is not stopped: worker %s reads it and said so %.0f s ago, so nothing was changed; if readiness names the partition, try again in a few seconds", a[0], owner.Owner, owner.Seconds)
 			}
 		}
-		if err := db.NoteRestart(cmd.Context(), r.Source, r.At, cmp.Or(who, whoami())); err != nil {
+		if err := db.Restarts.Note(cmd.Context(), r.Source, r.At, cmp.Or(who, whoami())); err != nil {
 			return err
 		}
 		if p.json {
@@ -117,7 +117,7 @@ func flowing(workers []api.WorkerState, name string) (owner api.WorkerState, ok 
 }
 
 // findRestart learns where the partition stands and where it shall go on.
-func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.MySQL, name, at string) (r restartReport, err error) {
+func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.DB, name, at string) (r restartReport, err error) {
 	topic, number, ok := strings.Cut(name, "/")
 	id, perr := strconv.ParseInt(number, 10, 32)
 	if !ok || perr != nil {
@@ -136,7 +136,7 @@ func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.MySQL,
 		return r, usageError{fmt.Errorf("topic %s has no partition %d; it has %d", topic, id, info.Partitions)}
 	}
 	r = restartReport{Source: schemas.SourceName(topic, info.ID, int32(id)), First: o.First, Last: o.HighWater}
-	if r.Next, err = db.Next(ctx, r.Source); err != nil {
+	if r.Next, err = db.Positions.Next(ctx, r.Source); err != nil {
 		return r, err
 	}
 	switch at {

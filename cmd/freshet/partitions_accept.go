@@ -47,7 +47,7 @@ func partitionsAccept(p *program) *cobra.Command {
 			return fmt.Errorf("look for topic %s: %w", a[0], err)
 		}
 		r := acceptReport{Topic: info.Name, ID: info.ID}
-		if r.Accepted, err = db.Accept(cmd.Context(), info.Name, info.ID); err != nil {
+		if r.Accepted, err = db.Topics.Accept(cmd.Context(), info.Name, info.ID); err != nil {
 			return err
 		}
 		switch {

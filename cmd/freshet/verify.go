@@ -20,7 +20,7 @@ import (
 
 // openSampler makes what compares cached copies with the replica beside the worker of wc, with a Redis client of its own; nil
 // when the settings want none.
-func openSampler(c config.Config, wc *consumer.Config, db *replica.MySQL, log *slog.Logger) (*consistency.Sampler, func(), error) {
+func openSampler(c config.Config, wc *consumer.Config, db *replica.DB, log *slog.Logger) (*consistency.Sampler, func(), error) {
 	if c.Worker.Samples < 0 {
 		return nil, func() {}, nil
 	}
@@ -34,7 +34,7 @@ func openSampler(c config.Config, wc *consumer.Config, db *replica.MySQL, log *s
 		closeAll()
 		return nil, nil, err
 	}
-	s, err := consistency.New(consistency.Config{Datasets: wc.Datasets, Replica: db, Tiers: tiers, Records: c.Worker.Samples, Alarm: c.Worker.StaleAfter, Logger: log})
+	s, err := consistency.New(consistency.Config{Datasets: wc.Datasets, Replica: db.Rows, Tiers: tiers, Records: c.Worker.Samples, Alarm: c.Worker.StaleAfter, Logger: log})
 	if err != nil {
 		closeAll()
 		return nil, nil, usageError{fmt.Errorf("worker.samples (Records), worker.stale_after (Alarm): %w", err)}
@@ -114,7 +114,7 @@ func (v *verification) run(ctx context.Context, c config.Config, log *slog.Logge
 	if err != nil {
 		return consistency.Report{}, err
 	}
-	r, err := consistency.Verify(ctx, consistency.Config{Datasets: set, Replica: db, Tiers: tiers, Confirm: v.wait, Logger: log}, v.after, v.records, which...)
+	r, err := consistency.Verify(ctx, consistency.Config{Datasets: set, Replica: db.Rows, Tiers: tiers, Confirm: v.wait, Logger: log}, v.after, v.records, which...)
 	if err != nil {
 		return r, fmt.Errorf("verify: %w", err)
 	}

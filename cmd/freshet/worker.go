@@ -163,14 +163,14 @@ func (p *workerProcess) work(ctx context.Context, address string) error {
 	db := dbs.main
 	logBroken(log, dbs.broken)
 	wc := consumer.Config{
-		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: p.kafka, Replica: db, Topics: db,
+		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: p.kafka, Replica: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: held, Logger: log,
-		Binding: db, BindTo: c.Namespace, Misplaced: db, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: connect.ConsumerConfig(c), Pauses: db, Restarts: db, DeadTopics: c.Worker.DeadTopics,
+		BindTo: c.Namespace, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: connect.ConsumerConfig(c), DeadTopics: c.Worker.DeadTopics,
 	}
 	var sampler *consistency.Sampler
 	switch {
 	case emitter != nil:
-		wc.Foreign, wc.Namespace, wc.Outbox = foreign, c.Namespace, db
+		wc.Foreign, wc.Namespace = foreign, c.Namespace
 		var closeSampler func()
 		if sampler, closeSampler, err = openSampler(c, &wc, db, log); err != nil {
 			return err
@@ -183,7 +183,7 @@ func (p *workerProcess) work(ctx context.Context, address string) error {
 		defer emitter.Close()
 	}
 	if emitter != nil {
-		wc.Emitter, wc.Lanes, wc.Hashes = emitter, db.LaneLog(c.Namespace), db
+		wc.Emitter, wc.Lanes = emitter, db.Lanes(c.Namespace)
 	}
 	return p.run(ctx, address, wc, dbs, foreign, sampler)
 }
@@ -228,7 +228,7 @@ func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Con
 		return err
 	}
 	rc := jobs.Config{
-		Owner: wc.Owner, Namespace: p.c.Namespace, Datasets: wc.Datasets, Kafka: wc.Kafka, Jobs: dbs.replays, Log: dbs.replays, Logger: p.log,
+		Owner: wc.Owner, Namespace: p.c.Namespace, Datasets: wc.Datasets, Kafka: wc.Kafka, Replica: dbs.replays, Logger: p.log,
 	}
 	if wc.Emitter != nil {
 		rc.Lanes = w
@@ -251,13 +251,13 @@ func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Con
 	p.reg.MustRegister(telemetry.NewExpirerCollector(expirer.Removed))
 	g.Go(func() error { return expirer.Run(ctx) })
 	say := func() api.WorkerState { return p.state(wc.Owner, address, w, sampler) }
-	g.Go(func() error { return admin.AnnounceWorker(ctx, dbs.main.DB(), say, p.log) })
+	g.Go(func() error { return admin.AnnounceWorker(ctx, dbs.main.SQL(), say, p.log) })
 	g.Go(func() error { return replays.Run(ctx) })
 	g.Go(func() error { return w.Run(ctx) })
 	return g.Wait()
 }
 
-func newExpirer(db *replica.MySQL, r config.Retention) *replica.Expirer {
+func newExpirer(db *replica.DB, r config.Retention) *replica.Expirer {
 	return db.NewExpirer(replica.Retention{DeadLetters: r.DeadLetters, Tombstones: r.Tombstones, Audit: r.Audit, Replays: r.Replays})
 }
 

@@ -37,12 +37,12 @@ func (x *run) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
 			return
 		case <-t.C:
 		}
-		err := x.r.cfg.Jobs.ExtendJob(ctx, x.job.ID, x.r.cfg.Owner, x.r.cfg.Lease)
+		err := x.r.cfg.Jobs.Extend(ctx, x.job.ID, x.r.cfg.Owner, x.r.cfg.Lease)
 		if errors.Is(err, replica.ErrJobMoved) {
 			stop(replica.ErrJobMoved)
 			return
 		}
-		if j, err := x.r.cfg.Log.Job(ctx, x.job.ID); err == nil {
+		if j, err := x.r.cfg.Replica.Jobs.Get(ctx, x.job.ID); err == nil {
 			x.limit(&j)
 		}
 	}

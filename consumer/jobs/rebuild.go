@@ -37,46 +37,28 @@ const (
 	rebuildAgain = time.Second
 )
 
-// RebuildLog is what a rebuild needs of the database. *replica.MySQL has it.
-type RebuildLog interface {
-	TableLog
-	SwapLog
-	TailLog
-	CompareLog
-}
-
-// TableLog reads what is known of a dataset's table and of leftover tables. *replica.MySQL has it.
-type TableLog interface {
-	// CheckRebuild looks at what of the table a swap would lose. Errors: *replica.DatasetError.
-	CheckRebuild(ctx context.Context, d *schemas.Dataset) error
-	// Topic reads what is noted of a topic.
-	Topic(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
-	// SweepRebuilds removes what replays that are over have left.
-	SweepRebuilds(ctx context.Context, before func(replica.Abandoned) error) error
-}
-
-// SwapLog makes and swaps the tables of a rebuild. *replica.MySQL has it.
-type SwapLog interface {
-	// BeginRebuild makes the new table unless it is there. Errors: *replica.DatasetError.
-	BeginRebuild(ctx context.Context, b *replica.Rebuild, fresh bool) error
-	// Swap puts it in the place of the present one. Errors: replica.ErrJobMoved, *replica.DatasetError.
+// Swapper puts the table of a rebuild in its place. *replica.Rebuilds is one.
+type Swapper interface {
+	// Swap calls catchUp while live batches wait, and swaps the tables. Errors: replica.ErrJobMoved, *replica.DatasetError.
 	Swap(ctx context.Context, b *replica.Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error
-	// Swapped reports whether that is done.
-	Swapped(ctx context.Context, b *replica.Rebuild) (bool, error)
-	// EndRebuild drops the previous table, if that was asked for.
-	EndRebuild(ctx context.Context, b *replica.Rebuild, drop bool) error
 }
 
-// TailLog is how a rebuild follows live traffic. *replica.MySQL has it.
-type TailLog interface {
-	// Positions reads how far live traffic is.
-	Positions(ctx context.Context, topic, id string) (map[string]int64, error)
-	// GrowJob lets a replay read further. Errors: replica.ErrJobMoved.
-	GrowJob(ctx context.Context, id, owner, dataset string, ends map[string]int64) error
+// Redriven applies what a topic may not hold. *replica.DB is one.
+type Redriven interface {
 	// ApplyRedriven applies the events of redriven letters that have does not know yet.
 	ApplyRedriven(ctx context.Context, d *schemas.Dataset, have *replica.Reapplied) (int, error)
-	// SupersedeLetters marks open letters that were overtaken.
-	SupersedeLetters(ctx context.Context, d *schemas.Dataset) (int64, error)
+}
+
+// TableChecker looks at what of a table a swap would lose. *replica.Rebuilds is one.
+type TableChecker interface {
+	// Check returns a *replica.DatasetError if it would lose something.
+	Check(ctx context.Context, d *schemas.Dataset) error
+}
+
+// TopicNotes are what is remembered of topics. *replica.Topics is one.
+type TopicNotes interface {
+	// Get returns what is remembered of a topic; ok is false if it was never observed.
+	Get(ctx context.Context, topic string) (t replica.Topic, ok bool, err error)
 }
 
 // RebuildTopics reads topics. *kafkalog.Client has it.
@@ -87,7 +69,7 @@ type RebuildTopics interface {
 
 // CheckRebuild returns a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
 // other error is a fault of the infrastructure.
-func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, db TableLog) error {
+func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, notes TopicNotes, tables TableChecker) error {
 	refuse := func(mend, problem string, args ...any) error {
 		return &replica.DatasetError{Dataset: d.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend}
 	}
@@ -95,7 +77,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	noted, known, err := db.Topic(ctx, d.Topic)
+	noted, known, err := notes.Get(ctx, d.Topic)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -112,7 +94,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	if err := db.CheckRebuild(ctx, d); err != nil {
+	if err := tables.Check(ctx, d); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
 	for n, o := range ends {
@@ -154,7 +136,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 		return err //nolint:wrapcheck // it names what it did
 	}
 	b := &rebuilding{run: x, tables: replica.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
-	swapped, err := x.r.cfg.Log.Swapped(ctx, b.tables)
+	swapped, err := x.r.cfg.Replica.Rebuilds.Swapped(ctx, b.tables)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -164,7 +146,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 		if errors.As(err, &broken) {
 			// Its table may be gone because an earlier owner swapped it and could not record that.
 			var again error
-			if swapped, again = x.r.cfg.Log.Swapped(ctx, b.tables); again != nil {
+			if swapped, again = x.r.cfg.Replica.Rebuilds.Swapped(ctx, b.tables); again != nil {
 				return again //nolint:wrapcheck // it names what it did
 			}
 		}
@@ -183,7 +165,7 @@ func (x *rebuilding) target(d *schemas.Dataset, action replica.JobAction) {
 
 // build makes the new table, fills it, and swaps.
 func (x *rebuilding) build(ctx context.Context) error {
-	if err := mayLose(CheckRebuild(ctx, x.live, x.run.r.cfg.Kafka, x.run.r.cfg.Log), x.run.job.Spec.AcceptLoss); err != nil {
+	if err := mayLose(CheckRebuild(ctx, x.live, x.run.r.cfg.Kafka, x.run.r.cfg.Replica.Topics, x.run.r.cfg.Replica.Rebuilds), x.run.job.Spec.AcceptLoss); err != nil {
 		return err
 	}
 	x.target(x.tables.Shadow, replica.ActionRebuild)
@@ -191,7 +173,7 @@ func (x *rebuilding) build(ctx context.Context) error {
 	for _, p := range x.run.job.Parts {
 		fresh = fresh && p.Next == p.From
 	}
-	if err := x.run.r.cfg.Log.BeginRebuild(ctx, x.tables, fresh); err != nil {
+	if err := x.run.r.cfg.Replica.Rebuilds.Begin(ctx, x.tables, fresh); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
 	x.run.r.cfg.Failpoint(PointRebuildBegun)
@@ -199,7 +181,7 @@ func (x *rebuilding) build(ctx context.Context) error {
 		if err := x.read(ctx); err != nil {
 			return err
 		}
-		next, err := x.run.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
+		next, err := x.run.r.cfg.Replica.Positions.OfTopic(ctx, x.live.Topic, x.topic.ID)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -238,7 +220,7 @@ func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing
 	if len(ends) == 0 {
 		return 0, nil
 	}
-	if err := x.run.r.cfg.Log.GrowJob(ctx, x.run.job.ID, x.run.r.cfg.Owner, x.live.Name, ends); err != nil {
+	if err := x.run.r.cfg.Replica.Jobs.Grow(ctx, x.run.job.ID, x.run.r.cfg.Owner, x.live.Name, ends); err != nil {
 		return 0, err //nolint:wrapcheck // it names what it did
 	}
 	return missing, x.reload(ctx)
@@ -246,7 +228,7 @@ func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing
 
 // reload reads the parts as the database has them.
 func (x *rebuilding) reload(ctx context.Context) error {
-	j, err := x.run.r.cfg.Log.Job(ctx, x.run.job.ID)
+	j, err := x.run.r.cfg.Replica.Jobs.Get(ctx, x.run.job.ID)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -265,23 +247,23 @@ func (x *rebuilding) read(ctx context.Context) error {
 // swap holds live batches, reads what is missing, and swaps. Not swapped without an error: something was in the way, and
 // it is to be tried again.
 func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
-	log := x.run.r.cfg.Log
+	cfg := &x.run.r.cfg
 	// Twice: the second pass has what came during the first, so that hardly any is left for when live batches wait.
 	for range 2 {
-		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
+		if _, err := cfg.Redriven.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
 			return false, err //nolint:wrapcheck // it names what it did
 		}
 	}
 	x.run.hurry = true
 	defer func() { x.run.hurry = false }()
-	err = log.Swap(ctx, x.tables, x.topic.ID, x.run.r.cfg.Owner, x.run.r.cfg.Lease, func(ctx context.Context, next map[string]int64) error {
+	err = cfg.Swapper.Swap(ctx, x.tables, x.topic.ID, x.run.r.cfg.Owner, x.run.r.cfg.Lease, func(ctx context.Context, next map[string]int64) error {
 		if _, err := x.extend(ctx, next); err != nil {
 			return err
 		}
 		if err := x.read(ctx); err != nil {
 			return err
 		}
-		if _, err := log.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
+		if _, err := cfg.Redriven.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
 		if err := x.lost(ctx); err != nil {
@@ -294,7 +276,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 		x.run.log.Info("rebuilt table is in its place", "table", x.live.Replica.Table, "former", x.tables.Old)
 		return true, nil
 	}
-	if swapped, again := log.Swapped(ctx, x.tables); again != nil || swapped {
+	if swapped, again := cfg.Replica.Rebuilds.Swapped(ctx, x.tables); again != nil || swapped {
 		return swapped, again
 	}
 	if lasting(err) || ctx.Err() != nil {
@@ -330,10 +312,10 @@ func (x *rebuilding) finish(ctx context.Context) error {
 	if late != nil {
 		return fmt.Errorf("the rebuilt table is in its place, but the newest events could not be applied to it again: start a replay with the action apply: %w", late)
 	}
-	if _, err := x.run.r.cfg.Log.SupersedeLetters(ctx, x.live); err != nil {
+	if _, err := x.run.r.cfg.Replica.Letters.Supersede(ctx, x.live); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	if err := x.run.r.cfg.Log.EndRebuild(ctx, x.tables, x.run.job.Spec.DropOld); err != nil {
+	if err := x.run.r.cfg.Replica.Rebuilds.End(ctx, x.tables, x.run.job.Spec.DropOld); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
 	x.run.outcome = "the previous table is kept as " + x.tables.Old
@@ -349,7 +331,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 	if err := x.reload(ctx); err != nil {
 		return err
 	}
-	next, err := x.run.r.cfg.Log.Positions(ctx, x.live.Topic, x.topic.ID)
+	next, err := x.run.r.cfg.Replica.Positions.OfTopic(ctx, x.live.Topic, x.topic.ID)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -360,13 +342,13 @@ func (x *rebuilding) late(ctx context.Context) error {
 	if err := x.read(ctx); err != nil {
 		return err
 	}
-	_, err = x.run.r.cfg.Log.ApplyRedriven(ctx, x.live, &x.redriven)
+	_, err = x.run.r.cfg.Redriven.ApplyRedriven(ctx, x.live, &x.redriven)
 	return err //nolint:wrapcheck // it names what it did
 }
 
 // sweep removes what rebuilds have left whose replays ended before the swap.
 func (r *Runner) sweep(ctx context.Context) {
-	err := r.cfg.Log.SweepRebuilds(ctx, func(a replica.Abandoned) error {
+	err := r.cfg.Replica.Rebuilds.Sweep(ctx, func(a replica.Abandoned) error {
 		r.log.Error("a rebuild was swapped in although it is over: apply the dataset's topic once more", "replay", a.Job, "dataset", a.Dataset, "former", a.Old)
 		if r.cfg.Lanes == nil {
 			return nil

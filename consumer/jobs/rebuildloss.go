@@ -23,16 +23,6 @@ const (
 	maxSuspects = 20_000
 )
 
-// CompareLog reads tables side by side. *replica.MySQL has it.
-type CompareLog interface {
-	// LiveRows reads a page of a table's rows.
-	LiveRows(ctx context.Context, d *schemas.Dataset, after []any, n int) (rows []replica.LiveRow, last []any, err error)
-	// LiveRowsOf reads the rows of records.
-	LiveRowsOf(ctx context.Context, d *schemas.Dataset, keys []string) ([]replica.LiveRow, error)
-	// Versions reads the versions of records.
-	Versions(ctx context.Context, d *schemas.Dataset, keys []string) (map[string]int64, error)
-}
-
 // difference is what a swap would lose.
 type difference struct {
 	// newer rows have a higher version than the topic, lacking ones are live and not in it at all.
@@ -90,7 +80,7 @@ func (x *rebuilding) suspect(ctx context.Context) error {
 	var d difference
 	unnamed := int64(0)
 	for after := []any(nil); ; {
-		rows, last, err := x.run.r.cfg.Log.LiveRows(ctx, x.live, after, compareRows)
+		rows, last, err := x.run.r.cfg.Replica.Rows.Page(ctx, x.live, after, compareRows)
 		if err != nil {
 			return incomparable(x.live, err)
 		}
@@ -102,7 +92,7 @@ func (x *rebuilding) suspect(ctx context.Context) error {
 				unnamed++
 			}
 		}
-		versions, err := x.run.r.cfg.Log.Versions(ctx, x.tables.Shadow, keys)
+		versions, err := x.run.r.cfg.Replica.Rows.Versions(ctx, x.tables.Shadow, keys)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -136,11 +126,11 @@ func (x *rebuilding) lost(ctx context.Context) error {
 	}
 	d := difference{lacking: x.unnamed}
 	for keys := range slices.Chunk(x.suspects, compareRows) {
-		rows, err := x.run.r.cfg.Log.LiveRowsOf(ctx, x.live, keys)
+		rows, err := x.run.r.cfg.Replica.Rows.Of(ctx, x.live, keys)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
-		versions, err := x.run.r.cfg.Log.Versions(ctx, x.tables.Shadow, keys)
+		versions, err := x.run.r.cfg.Replica.Rows.Versions(ctx, x.tables.Shadow, keys)
 		if err != nil {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -160,7 +150,7 @@ func (x *run) foresee(ctx context.Context, begun bool) error {
 	}
 	var d difference
 	for after := []any(nil); ; {
-		rows, last, err := x.r.cfg.Log.LiveRows(ctx, x.dataset, after, compareRows)
+		rows, last, err := x.r.cfg.Replica.Rows.Page(ctx, x.dataset, after, compareRows)
 		if err != nil {
 			return incomparable(x.dataset, err)
 		}
@@ -187,7 +177,7 @@ func (x *run) explain(ctx context.Context, d *difference) (difference, error) {
 	out := difference{lacking: d.newer + d.lacking - int64(len(d.suspects))} // rows whose key no event can have
 	rows := []replica.LiveRow{}
 	for keys := range slices.Chunk(d.suspects, compareRows) {
-		some, err := x.r.cfg.Log.LiveRowsOf(ctx, x.dataset, keys)
+		some, err := x.r.cfg.Replica.Rows.Of(ctx, x.dataset, keys)
 		if err != nil {
 			return out, err //nolint:wrapcheck // it names what it did
 		}
@@ -214,7 +204,7 @@ func (x *run) tail(ctx context.Context, p *replica.JobPart, versions map[string]
 	if err != nil {
 		return fmt.Errorf("%w: %w", errReplayUnfit, err)
 	}
-	next, err := x.r.cfg.Log.Positions(ctx, topic, id)
+	next, err := x.r.cfg.Replica.Positions.OfTopic(ctx, topic, id)
 	if err != nil || next[p.Source] <= p.End {
 		return err //nolint:wrapcheck // it names what it did
 	}

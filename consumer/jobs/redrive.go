@@ -18,27 +18,10 @@ const (
 	redriveSamples = 5   // of each outcome
 )
 
-// LetterLog keeps dead letters, and what other writers of rows made stale. *replica.MySQL has it.
-type LetterLog interface {
-	// Letters reads dead letters, ordered by source, offset and index.
-	Letters(ctx context.Context, q replica.LetterQuery) ([]replica.StoredLetter, error)
-	// RemoveOutgoing removes rows of the outbox that were published.
-	RemoveOutgoing(ctx context.Context, ids []int64) error
-}
-
-// Letters is what a redrive needs of the replica database. *replica.MySQL has it.
-type Letters interface {
-	LetterLog
-	// Redrive applies letters in one transaction. What that made stale is noted in the outbox and returned.
-	Redrive(ctx context.Context, namespace string, letters []replica.StoredLetter) ([]replica.Redriven, []replica.Outgoing, error)
-	// Judge reports what Redrive would do, as far as the letters and the rows tell.
-	Judge(ctx context.Context, letters []replica.StoredLetter) ([]replica.Redriven, error)
-}
-
-// RedriveConfig configures how Redrive works. Letters is required.
+// RedriveConfig configures Redrive. Replica is required.
 type RedriveConfig struct {
-	// Letters is the replica database, which must know the datasets (replica.MySQL.Prepare).
-	Letters Letters
+	// Replica must know the datasets (replica.DB.Prepare).
+	Replica *replica.DB
 	// Kafka takes what the redrive makes stale, in the topic of the namespace's invalidations; nil leaves it to the workers.
 	Kafka *kafkalog.Client
 	// Namespace is the workers' lane namespace.
@@ -93,7 +76,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (rep
 func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q replica.LetterQuery, report *RedriveReport) error {
 	var pub *outgoing.Publisher // nil: the workers publish
 	if out != nil {
-		pub = outgoing.NewPublisher(out, cfg.Letters, cfg.Namespace)
+		pub = outgoing.NewPublisher(out, cfg.Replica.Outbox, cfg.Namespace)
 	}
 	left := q.Limit
 	q.State, q.Content = replica.StateOpen, true
@@ -101,7 +84,7 @@ func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q r
 		if q.Limit = redriveChunk; left > 0 {
 			q.Limit = min(redriveChunk, left)
 		}
-		letters, err := cfg.Letters.Letters(ctx, q)
+		letters, err := cfg.Replica.Letters.List(ctx, q)
 		if err != nil || len(letters) == 0 {
 			return err //nolint:wrapcheck // it names what it did
 		}
@@ -119,11 +102,11 @@ func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q r
 
 func redriveSome(ctx context.Context, cfg RedriveConfig, pub *outgoing.Publisher, letters []replica.StoredLetter, report *RedriveReport) error {
 	if cfg.DryRun {
-		done, err := cfg.Letters.Judge(ctx, letters)
+		done, err := cfg.Replica.Judge(ctx, letters)
 		report.add(done)
 		return err //nolint:wrapcheck // it names what it did
 	}
-	done, rows, err := cfg.Letters.Redrive(ctx, cfg.Namespace, letters)
+	done, rows, err := cfg.Replica.Redrive(ctx, cfg.Namespace, letters)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -167,7 +150,7 @@ func (x *run) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.St
 	q := x.job.Spec.Letters()
 	q.Source, q.State, q.Content = p.Source, replica.StateOpen, true
 	q.From, q.Until, q.Limit = p.Next, p.End, redriveChunk
-	letters, err := x.r.cfg.Log.Letters(ctx, q)
+	letters, err := x.r.cfg.Replica.Letters.List(ctx, q)
 	if err != nil || len(letters) < redriveChunk {
 		return letters, p.End, err //nolint:wrapcheck // it names what it did
 	}
@@ -176,7 +159,7 @@ func (x *run) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.St
 		return letters[:n], last, nil
 	}
 	q.From, q.Until, q.Limit = last, last+1, math.MaxInt32 // one record has more events than fit
-	letters, err = x.r.cfg.Log.Letters(ctx, q)
+	letters, err = x.r.cfg.Replica.Letters.List(ctx, q)
 	return letters, last + 1, err //nolint:wrapcheck // it names what it did
 }
 

@@ -50,7 +50,7 @@ func (x *run) all(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("%w: its dataset is not declared here", errReplayUnfit)
 	}
-	noted, _, err := x.r.cfg.Log.Topic(ctx, d.Topic)
+	noted, _, err := x.r.cfg.Replica.Topics.Get(ctx, d.Topic)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
@@ -61,7 +61,7 @@ func (x *run) all(ctx context.Context) error {
 	}
 	work := func(out *kafkalog.Producer) error {
 		if out != nil {
-			x.pub = outgoing.NewPublisher(out, x.r.cfg.Log, x.r.cfg.Namespace)
+			x.pub = outgoing.NewPublisher(out, x.r.cfg.Replica.Outbox, x.r.cfg.Namespace)
 		}
 		if x.action == replica.ActionRebuild && !x.job.Spec.DryRun {
 			return x.leased(ctx, func(ctx context.Context) error { return x.rebuild(ctx, noted) })
@@ -212,7 +212,7 @@ func (x *run) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.Job
 	err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { x.log.Warn("replay waits for MySQL", "error", err) }},
 		func(ctx context.Context) error {
 			var err error
-			res, err = x.r.cfg.Log.Replay(ctx, rb)
+			res, err = x.r.cfg.Replica.Replay(ctx, rb)
 			var broken *replica.DatasetError
 			if errors.Is(err, replica.ErrJobMoved) || errors.As(err, &broken) {
 				return retry.Permanent(err)

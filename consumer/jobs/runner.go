@@ -34,29 +34,19 @@ const (
 // ErrConfig is wrapped by the error of New when its configuration is incomplete or contradicts itself.
 var ErrConfig = errors.New("configuration")
 
-// JobLog keeps replays. It lives in MySQL; *replica.MySQL has it.
+// JobLog keeps replays. *replica.Jobs is one.
 type JobLog interface {
-	// ClaimJob takes a replay that no live process runs. Errors: replica.ErrNoJob.
-	ClaimJob(ctx context.Context, owner string, lease time.Duration) (replica.Job, error)
-	// ExtendJob keeps the lease. Errors: replica.ErrJobMoved.
-	ExtendJob(ctx context.Context, id, owner string, lease time.Duration) error
-	// LeaveJob ends the lease early.
-	LeaveJob(ctx context.Context, id, owner string) error
-	// EndJob ends a replay as its owner. Errors: replica.ErrJobMoved.
-	EndJob(ctx context.Context, id, owner string, state replica.JobState, problem string) error
+	// Claim takes a replay that no live process runs. Errors: replica.ErrNoJob.
+	Claim(ctx context.Context, owner string, lease time.Duration) (replica.Job, error)
+	// Extend keeps the lease. Errors: replica.ErrJobMoved.
+	Extend(ctx context.Context, id, owner string, lease time.Duration) error
+	// Leave gives the lease back.
+	Leave(ctx context.Context, id, owner string) error
+	// End ends a replay as its owner. Errors: replica.ErrJobMoved.
+	End(ctx context.Context, id, owner string, state replica.JobState, problem string) error
 }
 
-// Log is where replays write. *replica.MySQL has it.
-type Log interface {
-	// Replay makes one batch and its checkpoint durable. Errors: replica.ErrJobMoved, *replica.DatasetError.
-	Replay(ctx context.Context, b *replica.ReplayBatch) (replica.ReplayResult, error)
-	// Job reads a replay. Errors: replica.ErrNoJob.
-	Job(ctx context.Context, id string) (replica.Job, error)
-	LetterLog
-	RebuildLog
-}
-
-// Config of a Runner. Owner, Namespace, Datasets, Kafka, Jobs and Log are required.
+// Config of a Runner. Owner, Namespace, Datasets, Kafka and Replica are required.
 type Config struct {
 	// Owner names this process in the leases; unique.
 	Owner string
@@ -64,9 +54,15 @@ type Config struct {
 	Namespace string
 	Datasets  *schemas.Datasets
 	Kafka     *kafkalog.Client
-	Jobs      JobLog
-	// Log must not share its writers with the worker: its batches wait while a rebuild is swapped in.
-	Log Log
+	// Replica must know the datasets (replica.DB.Prepare), and must not share its connections with the worker: its batches
+	// wait while a rebuild is swapped in.
+	Replica *replica.DB
+	// Jobs keeps replays; nil means Replica.Jobs.
+	Jobs JobLog
+	// Swapper swaps the tables of a rebuild; nil means Replica.Rebuilds.
+	Swapper Swapper
+	// Redriven applies redriven dead letters during a rebuild; nil means Replica.
+	Redriven Redriven
 	// Lanes makes every cached copy stale after a rebuild; *Worker has it. nil: datasets with a cache section cannot be
 	// rebuilt.
 	Lanes LaneFlusher
@@ -98,11 +94,20 @@ type Runner struct {
 func New(cfg Config) (*Runner, error) {
 	for field, absent := range map[string]bool{
 		"Owner": cfg.Owner == "", "Namespace": cfg.Namespace == "", "Datasets": cfg.Datasets == nil, "Kafka": cfg.Kafka == nil,
-		"Jobs": cfg.Jobs == nil, "Log": cfg.Log == nil,
+		"Replica": cfg.Replica == nil,
 	} {
 		if absent {
 			return nil, fmt.Errorf("%w: jobs.Config.%s is missing", ErrConfig, field)
 		}
+	}
+	if cfg.Jobs == nil {
+		cfg.Jobs = cfg.Replica.Jobs
+	}
+	if cfg.Swapper == nil {
+		cfg.Swapper = cfg.Replica.Rebuilds
+	}
+	if cfg.Redriven == nil {
+		cfg.Redriven = cfg.Replica
 	}
 	if cfg.LookInterval == 0 {
 		cfg.LookInterval = DefaultLookInterval
@@ -128,7 +133,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	defer t.Stop()
 	for {
 		r.sweep(ctx)
-		job, err := r.cfg.Jobs.ClaimJob(ctx, r.cfg.Owner, r.cfg.Lease)
+		job, err := r.cfg.Jobs.Claim(ctx, r.cfg.Owner, r.cfg.Lease)
 		switch {
 		case err == nil:
 			r.run(ctx, &job)
@@ -167,13 +172,13 @@ func (x *run) end(ctx context.Context, err error) error {
 	jobs, id, owner := x.r.cfg.Jobs, x.job.ID, x.r.cfg.Owner
 	switch {
 	case err == nil:
-		if err = jobs.EndJob(ctx, id, owner, replica.JobDone, x.outcome); err == nil {
+		if err = jobs.End(ctx, id, owner, replica.JobDone, x.outcome); err == nil {
 			x.log.Info("replay is done")
 			return nil
 		}
 	case !errors.Is(err, replica.ErrJobMoved) && lasting(err):
 		x.log.Error("replay failed", "error", err)
-		if err = jobs.EndJob(ctx, id, owner, replica.JobFailed, err.Error()); err == nil {
+		if err = jobs.End(ctx, id, owner, replica.JobFailed, err.Error()); err == nil {
 			return nil
 		}
 	}
@@ -182,5 +187,5 @@ func (x *run) end(ctx context.Context, err error) error {
 	} else {
 		x.log.Info("replay is left to the next owner", "error", err)
 	}
-	return jobs.LeaveJob(ctx, id, owner) //nolint:wrapcheck // it names what it did
+	return jobs.Leave(ctx, id, owner) //nolint:wrapcheck // it names what it did
 }

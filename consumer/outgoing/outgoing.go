@@ -17,21 +17,15 @@ import (
 // eventSource is the CloudEvents source of published invalidations.
 const eventSource = "//freshet/worker"
 
-// Outbox is where the rows are stored.
-type Outbox interface {
-	// RemoveOutgoing removes rows by their ids; ids without a row are ignored.
-	RemoveOutgoing(ctx context.Context, ids []int64) error
-}
-
 // Publisher appends outbox rows to the invalidation topic of a namespace. It is safe for concurrent use.
 type Publisher struct {
 	out   *kafkalog.Producer
-	box   Outbox
+	box   *replica.Outbox
 	topic string
 }
 
 // NewPublisher returns a Publisher for a namespace.
-func NewPublisher(out *kafkalog.Producer, box Outbox, namespace string) *Publisher {
+func NewPublisher(out *kafkalog.Producer, box *replica.Outbox, namespace string) *Publisher {
 	return &Publisher{out: out, box: box, topic: schemas.InvalidationTopic(namespace)}
 }
 
@@ -59,7 +53,7 @@ func (p *Publisher) Publish(ctx context.Context, rows []replica.Outgoing) (schem
 	if err := errors.Join(errs...); err != nil {
 		return tok, fmt.Errorf("publish invalidations: %w", err)
 	}
-	if err := p.box.RemoveOutgoing(ctx, ids); err != nil {
+	if err := p.box.Remove(ctx, ids); err != nil {
 		return tok, fmt.Errorf("remove published invalidations: %w", err)
 	}
 	return tok, nil

@@ -36,7 +36,7 @@ type tableRows struct {
 
 // run is one try at one batch's transaction.
 type run struct {
-	m     *MySQL
+	m     *DB
 	w     *mysql.Conn
 	b     *Batch
 	parts []tableRows
@@ -75,7 +75,7 @@ type run struct {
 //
 // Everything in it is idempotent. It begins again by itself a few times when other transactions are in the way; every
 // other error but ErrFenced and a *DatasetError is for the caller to wait out.
-func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
+func (m *DB) Apply(ctx context.Context, b *Batch) (Result, error) {
 	parts := m.split(b.Changes)
 	var r *run
 	undone := 0
@@ -95,7 +95,7 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 		m.noted[b.Source] = time.Now()
 		m.mu.Unlock()
 	}
-	overtaken, err := m.settleLetters(ctx, r.unsettled)
+	overtaken, err := settleLetters(ctx, m.pool, r.unsettled)
 	if err != nil {
 		return Result{}, err
 	}
@@ -112,10 +112,10 @@ func (m *MySQL) Apply(ctx context.Context, b *Batch) (Result, error) {
 }
 
 // split groups changes by table, in the tables' order, and sorts each group by key.
-func (m *MySQL) split(changes []*Change) []tableRows {
+func (m *DB) split(changes []*Change) []tableRows {
 	by := map[*table][]*Change{}
 	for _, c := range changes {
-		t := m.table(c.Dataset)
+		t := m.tables.of(c.Dataset)
 		by[t] = append(by[t], c)
 	}
 	parts := make([]tableRows, 0, len(by))
@@ -135,7 +135,7 @@ func (r *run) do(ctx context.Context) error {
 		return err
 	}
 	for _, l := range r.b.Letters {
-		r.letters = append(r.letters, &letter{Letter: l, source: r.b.Source, t: r.m.tableByName(l.Dataset)})
+		r.letters = append(r.letters, &letter{Letter: l, source: r.b.Source, t: r.m.tables.named(l.Dataset)})
 	}
 	for _, p := range r.parts {
 		old, err := r.lockOld(ctx, p.t, p.rows)
@@ -213,7 +213,7 @@ func (r *run) holds(ctx context.Context) error {
 	return nil
 }
 
-func (m *MySQL) historyDue(source string) bool {
+func (m *DB) historyDue(source string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at, ok := m.noted[source]
@@ -250,7 +250,7 @@ func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Chang
 }
 
 func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
-	if err := r.m.fit(ctx, t); err != nil {
+	if err := r.m.tables.fit(ctx, t); err != nil {
 		return err
 	}
 	into := t

@@ -54,12 +54,12 @@ func TestKeepOnDelete(t *testing.T) {
 	b.apply(t, up(1, "first"))
 	b.apply(t, b.event(t, "kept", 2, schemas.Delete, `{"id":1}`))
 	ds, _ := b.set.Get("kept")
-	r, err := b.Row(t.Context(), ds, "1")
+	r, err := b.Rows.Get(t.Context(), ds, "1")
 	if err != nil || !r.Found || !r.Deleted || r.Version != 2 || r.Properties(ds)["name"] != "first" {
 		t.Fatalf("after the deletion: %+v, %v", r, err)
 	}
 	b.apply(t, up(3, "third"))
-	if r, err = b.Row(t.Context(), ds, "1"); err != nil || r.Deleted || r.Properties(ds)["name"] != "third" {
+	if r, err = b.Rows.Get(t.Context(), ds, "1"); err != nil || r.Deleted || r.Properties(ds)["name"] != "third" {
 		t.Fatalf("after the next upsert: %+v, %v", r, err)
 	}
 }
@@ -70,7 +70,7 @@ func TestWideRowComesBack(t *testing.T) {
 		"price":"-12.50","ratio":0.1,"on":true,"tags":[1,{"a":null}],"at":"2026-03-01T12:00:00.25+02:00","day":"2026-03-01"}`),
 		b.event(t, "wide", 1, schemas.Upsert, `{"shop":"a ","number":0}`), b.event(t, "wide", 2, schemas.Upsert, `{"shop":"a","number":0}`))
 	ds, _ := b.set.Get("wide")
-	r, err := b.Row(t.Context(), ds, "z,18446744073709551615")
+	r, err := b.Rows.Get(t.Context(), ds, "z,18446744073709551615")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestWideRowComesBack(t *testing.T) {
 	}
 	// Keys that differ by a trailing space are two records.
 	for key, version := range map[string]int64{"a,0": 2, "a ,0": 1} {
-		if r, err := b.Row(t.Context(), ds, key); err != nil || r.Version != version {
+		if r, err := b.Rows.Get(t.Context(), ds, key); err != nil || r.Version != version {
 			t.Errorf("row %q has version %d, want %d (%v)", key, r.Version, version, err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestOlderGoodUnderNewerBad(t *testing.T) {
 	}
 	b.wantRow(t, 1, "2:good")
 	b.wantRow(t, 2, "1:neighbour")
-	names, err := b.Displaced(t.Context(), src, 0, 100)
+	names, err := b.Lanes("").Displaced(t.Context(), src, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 // BareUpserts writes batches with nothing but the guarded prepared upsert, over conns connections: no fence, no position,
 // no letters, one commit a batch. It is the limit that benchmarks compare Apply with, and is of no other use. Rows of a
 // batch are in key order, one per record.
-func (m *MySQL) BareUpserts(ctx context.Context, ds *schemas.Dataset, batches [][]*Change, conns int) error {
-	t := m.table(ds)
+func (m *DB) BareUpserts(ctx context.Context, ds *schemas.Dataset, batches [][]*Change, conns int) error {
+	t := m.tables.of(ds)
 	feed := make(chan []*Change)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

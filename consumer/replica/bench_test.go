@@ -37,7 +37,7 @@ func benchApply(b *testing.B, conns int) {
 	for i := range claims {
 		claims[i].Source = fmt.Sprint("freshet.items/bench/", i)
 	}
-	ps, err := bed.Take(b.Context(), group, "bench", 1, claims)
+	ps, err := bed.Positions.Take(b.Context(), group, "bench", 1, claims)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,16 +16,10 @@ import (
 // group whether they write the same database; a standby has its primary's.
 
 const (
-	metaDatabase  = "database"
-	metaNamespace = "namespace"
-
-	sqlNewIdentity = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name"
-	sqlMetaHold    = "SELECT value FROM freshet_meta WHERE name = ? FOR UPDATE"
-	sqlMetaValue   = "SELECT value FROM freshet_meta WHERE name = ?"
-	sqlSpaces      = "SELECT DISTINCT ns FROM freshet_lane"
-	sqlGroups      = "SELECT DISTINCT grp FROM freshet_position"
-	sqlLabel       = "SELECT CONCAT(DATABASE(), ' on ', @@hostname, ':', @@port)"
-	sqlMoveGroup   = "UPDATE freshet_position SET grp = ?, fence = fence + 1, gen = -1, owner = ''"
+	sqlSpaces    = "SELECT DISTINCT ns FROM freshet_lane"
+	sqlGroups    = "SELECT DISTINCT grp FROM freshet_position"
+	sqlLabel     = "SELECT CONCAT(DATABASE(), ' on ', @@hostname, ':', @@port)"
+	sqlMoveGroup = "UPDATE freshet_position SET grp = ?, fence = fence + 1, gen = -1, owner = ''"
 )
 
 // ErrForeignNamespace is returned when the database belongs to another namespace.
@@ -42,11 +35,14 @@ type Binding struct {
 	Label string
 }
 
+// Bindings keeps what namespace and group the database belongs to. It is safe for concurrent use.
+type Bindings struct{ pool *mysql.Pool }
+
 // Bind makes the database belong to a namespace, unless it belongs to one already, and returns what it then belongs to.
 // ErrForeignNamespace and ErrForeignGroup are returned, wrapped in a text that has both sides, when that is another one.
-func (m *MySQL) Bind(ctx context.Context, namespace, group string) (b Binding, err error) {
-	err = m.pool.Transact(ctx, "bind database", func(ctx context.Context, w *mysql.Conn) error {
-		if _, err := w.Exec(ctx, sqlNewIdentity, []byte(metaDatabase), []byte(rand.Text())); err != nil {
+func (l *Bindings) Bind(ctx context.Context, namespace, group string) (b Binding, err error) {
+	err = l.pool.Transact(ctx, "bind database", func(ctx context.Context, w *mysql.Conn) error {
+		if _, err := w.Exec(ctx, sqlAddMeta, []byte(metaDatabase), []byte(rand.Text())); err != nil {
 			return mysql.Wrap("note identity", "", err)
 		}
 		known, err := spaces(ctx, w)
@@ -57,7 +53,7 @@ func (m *MySQL) Bind(ctx context.Context, namespace, group string) (b Binding, e
 			return fmt.Errorf("%w: it is bound to namespace %q, this process has namespace %q; set namespace: %s, use another database, or move it with freshet migrate namespace",
 				ErrForeignNamespace, strings.Join(known, ", "), namespace, known[0])
 		}
-		if _, err := w.Exec(ctx, sqlNewIdentity, []byte(metaNamespace), []byte(namespace)); err != nil {
+		if _, err := w.Exec(ctx, sqlAddMeta, []byte(metaNamespace), []byte(namespace)); err != nil {
 			return mysql.Wrap("note namespace", "", err)
 		}
 		return alone(ctx, w, group)
@@ -65,63 +61,41 @@ func (m *MySQL) Bind(ctx context.Context, namespace, group string) (b Binding, e
 	if err != nil {
 		return Binding{}, err
 	}
-	return m.Binding(ctx)
+	return l.Get(ctx)
 }
 
 // spaces returns the namespace that is noted; in a database of a release that did not note it, those that lanes have.
 func spaces(ctx context.Context, w *mysql.Conn) ([]string, error) {
-	var noted []byte
-	err := w.QueryRow(ctx, sqlMetaHold, []any{[]byte(metaNamespace)}, &noted)
-	if err == nil {
-		return []string{string(noted)}, nil
+	noted, ok, err := readMeta(ctx, w, "read namespace", metaNamespace, forUpdate)
+	if err != nil || ok {
+		return []string{string(noted)}, err
 	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return nil, mysql.Wrap("read namespace", "", err)
-	}
-	return texts(ctx, w.Plain(), sqlSpaces)
+	return mysql.Texts(ctx, w, "read binding", sqlSpaces)
 }
 
-func texts(ctx context.Context, q mysql.Querier, query string, args ...any) (out []string, err error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, mysql.Wrap("read binding", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
-	for rows.Next() {
-		var text []byte
-		if err := rows.Scan(&text); err != nil {
-			return nil, mysql.Wrap("read binding", "", err)
-		}
-		out = append(out, string(text))
-	}
-	return out, mysql.Wrap("read binding", "", rows.Err())
-}
-
-// Binding reads what the database belongs to.
-func (m *MySQL) Binding(ctx context.Context) (Binding, error) {
-	var b Binding
+// Get returns what the database belongs to.
+func (l *Bindings) Get(ctx context.Context) (b Binding, err error) {
+	const what = "read binding"
 	for name, to := range map[string]*string{metaDatabase: &b.Database, metaNamespace: &b.Namespace} {
-		var value []byte
-		err := m.db.QueryRowContext(ctx, sqlMetaValue, []byte(name)).Scan(&value)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return Binding{}, mysql.Wrap("read binding", "", err)
+		value, _, err := readMeta(ctx, l.pool.DB(), what, name)
+		if err != nil {
+			return Binding{}, err
 		}
 		*to = string(value)
 	}
-	var err error
-	if b.Groups, err = texts(ctx, m.db, sqlGroups); err != nil {
+	if b.Groups, err = mysql.Texts(ctx, l.pool.DB(), what, sqlGroups); err != nil {
 		return Binding{}, err
 	}
-	err = m.db.QueryRowContext(ctx, sqlLabel).Scan(&b.Label)
-	return b, mysql.Wrap("read binding", "", err)
+	_, err = mysql.One(ctx, l.pool.DB(), what, sqlLabel, nil, &b.Label)
+	return b, err
 }
 
-// Rebind moves the database to another namespace and group, under a new identity, and fences every worker. Its own lanes
-// begin anew there; entries of the former namespace are not invalidated any more.
-func (m *MySQL) Rebind(ctx context.Context, namespace, group string) error {
-	return m.pool.Transact(ctx, "move database", func(ctx context.Context, w *mysql.Conn) error {
+// Move moves the database to another namespace and group, under a new identity, and fences every worker. Its own lanes
+// begin again there; entries of the former namespace are not invalidated any more.
+func (l *Bindings) Move(ctx context.Context, namespace, group string) error {
+	return l.pool.Transact(ctx, "move database", func(ctx context.Context, w *mysql.Conn) error {
 		for name, value := range map[string]string{metaDatabase: rand.Text(), metaNamespace: namespace} {
-			if _, err := w.Exec(ctx, sqlSetMeta, []byte(name), []byte(value), []byte(value)); err != nil {
+			if _, err := w.Exec(ctx, sqlSetMeta, []byte(name), []byte(value)); err != nil {
 				return mysql.Wrap("note binding", "", err)
 			}
 		}

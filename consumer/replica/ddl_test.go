@@ -92,8 +92,8 @@ func TestMigrateGrows(t *testing.T) {
 	want := []string{
 		"ALTER TABLE `g` MODIFY COLUMN `a` VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
 		"ALTER TABLE `g` ADD COLUMN `b` TINYINT(1) NULL",
-		"DROP INDEX `freshet_deleted_at` ON `g`",                                                 // of an earlier release
-		"INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = ?", // its schema
+		"DROP INDEX `freshet_deleted_at` ON `g`",                                                             // of an earlier release
+		"INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)", // its schema
 	}
 	if diff := cmp.Diff(want, texts(ddl)); diff != "" {
 		t.Errorf("statements (-want +got):\n%s", diff)

@@ -94,7 +94,7 @@ func TestMigrateLooksUpWhatBecameOfItsStatement(t *testing.T) {
 	defer end()
 	done := make(chan error, 1)
 	go func() {
-		_, err := replica.Migrate(t.Context(), far.DB(), large, false)
+		_, err := replica.Migrate(t.Context(), far.SQL(), large, false)
 		done <- err
 	}()
 	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strings"
 
 	"github.com/freshet/freshet/internal/mysql"
-	"github.com/freshet/freshet/schemas"
 )
 
 // The record of dead letters is stored once in freshet_dead_record, however many of its events are dead letters. Letters of
@@ -56,66 +54,17 @@ func recordBytes(l *letter) int {
 	return n
 }
 
-// fillRecords reads the records of letters whose own rows have none.
-func (m *MySQL) fillRecords(ctx context.Context, letters []StoredLetter) error {
-	first := map[LetterID]int{} // of each record, by its place
-	var places []LetterID
-	for i := range letters {
-		l := &letters[i]
-		at := LetterID{Source: l.Source, Offset: l.Offset}
-		if j, ok := first[at]; ok {
-			l.Record = letters[j].Record // a record of many events need not be held for each
-			continue
-		}
-		first[at] = i
-		if l.Record.Key == nil && l.Record.Value == nil && l.Record.Headers == nil {
-			places = append(places, at)
-		}
-	}
-	return inChunks(places, recordChunk, func(LetterID) int { return 0 }, func(chunk []LetterID) error {
-		return m.readRecords(ctx, chunk, func(at LetterID) *schemas.Record { return letters[first[at]].Record })
-	})
-}
-
-func (m *MySQL) readRecords(ctx context.Context, places []LetterID, of func(LetterID) *schemas.Record) error {
-	const one = "(source = ? AND `off` = ?)"
-	args := make([]any, 0, 2*len(places))
-	for _, at := range places {
-		args = append(args, []byte(at.Source), at.Offset)
-	}
-	rows, err := m.db.QueryContext(ctx, "SELECT source, `off`, kafka_key, headers, data FROM freshet_dead_record WHERE "+one+strings.Repeat(" OR "+one, len(places)-1), args...) //nolint:gosec // constants
-	if err != nil {
-		return mysql.Wrap("read records of dead letters", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
-	for rows.Next() {
-		var at LetterID
-		var key, headers, data []byte
-		if err := rows.Scan(&at.Source, &at.Offset, &key, &headers, &data); err != nil {
-			return mysql.Wrap("read records of dead letters", "", err)
-		}
-		rec := of(at)
-		rec.Key, rec.Value = key, data
-		if headers == nil {
-			continue
-		}
-		if rec.Headers, err = DecodeHeaders(headers); err != nil {
-			return mysql.Wrap("read records of dead letters", "", err)
-		}
-	}
-	return mysql.Wrap("read records of dead letters", "", rows.Err())
-}
-
 // removeLetter removes a letter, and its record if no other letter needs it. The record is locked first, since a batch that
 // writes another letter of it has it locked as well.
-func removeLetter(ctx context.Context, w *mysql.Conn, source []byte, off, idx int64) error {
+func removeLetter(ctx context.Context, w *mysql.Conn, id LetterID) error {
 	const what = "remove old dead letters"
+	source, off := []byte(id.Source), id.Offset
 	var one int64
 	held := w.QueryRow(ctx, sqlRecordHold, []any{source, off}, &one)
 	if held != nil && !errors.Is(held, sql.ErrNoRows) {
 		return mysql.Wrap(what, "", held)
 	}
-	if _, err := w.Exec(ctx, sqlLetterGone, source, off, idx); err != nil || held != nil {
+	if _, err := w.Exec(ctx, sqlLetterGone, source, off, int64(id.Index)); err != nil || held != nil {
 		return mysql.Wrap(what, "", err)
 	}
 	used := w.QueryRow(ctx, sqlRecordUsed, []any{source, off}, &one)

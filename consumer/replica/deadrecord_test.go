@@ -22,7 +22,7 @@ func TestRecordOfManyLettersIsStoredOnce(t *testing.T) {
 	if n := one[int](t, b.db, "SELECT COUNT(*) FROM freshet_dead_record"); n != 2 {
 		t.Errorf("%d records are stored, want 2", n)
 	}
-	stored, err := b.Letters(t.Context(), replica.LetterQuery{Content: true, Limit: 200})
+	stored, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true, Limit: 200})
 	if err != nil || len(stored) != 121 {
 		t.Fatalf("%d letters, %v", len(stored), err)
 	}

@@ -49,7 +49,7 @@ func (r *run) selectOld(ctx context.Context, t *table, rows []*Change, old map[s
 	for len(rows) > 0 {
 		n := t.step(len(rows))
 		if err := r.selectSome(ctx, t, rows[:n], old); err != nil {
-			return mysql.Wrap("lock rows of", t.name, err)
+			return err
 		}
 		rows = rows[n:]
 	}
@@ -57,38 +57,30 @@ func (r *run) selectOld(ctx context.Context, t *table, rows []*Change, old map[s
 }
 
 func (r *run) selectSome(ctx context.Context, t *table, rows []*Change, old map[string]oldRow) error {
-	found, err := r.w.QuerySized(ctx, mysql.StatementID{Of: t, Rows: len(rows), Kind: selectsOld}, t.selectOldSQL, t.keyArgs(rows)...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = found.Close() }() // found.Err tells
+	id := mysql.StatementID{Of: t, Rows: len(rows), Kind: selectsOld}
 	columns := t.ds.Replica.Columns
 	at := slices.Concat(positions(t.ds.Replica.KeyColumns), t.names)
-	raw := make([]any, len(at))
-	dest := make([]any, len(at)+1)
-	for i := range raw {
-		dest[i] = &raw[i]
-	}
 	var row oldRow
-	dest[len(at)] = &row.version
-	for found.Next() {
-		if err = found.Scan(dest...); err != nil {
+	raw, dest := rawColumns(len(at), &row.version)
+	return r.w.EachSized(ctx, "lock rows of "+t.name, id, t.selectOldSQL, t.keyArgs(rows), func(scan func(...any) error) error {
+		if err := scan(dest...); err != nil {
 			return err
 		}
 		values := make([]any, len(columns))
 		for i, col := range at {
+			var err error
 			if values[col], err = columnValue(columns[col].Property, raw[i]); err != nil {
 				return err
 			}
 		}
 		key, err := t.ds.FormatKey(values[:t.ds.Replica.KeyColumns]...)
 		if err != nil {
-			continue // no event can name this row
+			return nil //nolint:nilerr // no event can name this row
 		}
 		row.names = t.ds.Names(values)
 		old[key] = row
-	}
-	return found.Err()
+		return nil
+	})
 }
 
 func positions(n int) []int {

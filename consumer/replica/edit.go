@@ -13,7 +13,7 @@ import (
 // OutcomePublished: the letter's corrected event was published (in a dry run: would be) in its place.
 const OutcomePublished Outcome = "published"
 
-// ErrLetterClosed comes from Edit when the letter is not open, or not any more.
+// ErrLetterClosed is returned by Letters.Edit when the letter is not open, or not any more.
 var ErrLetterClosed = errors.New("dead letter is not open")
 
 // Correction is what is said anew of a letter's event.
@@ -79,13 +79,13 @@ var errEditPublish = errors.New("publish corrected event")
 //
 // An error together with OutcomePublished says that the event is published and the letter could not be marked: a worker
 // will supersede it.
-func (m *MySQL) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publish func(context.Context) error) (out Outcome, err error) {
-	t := m.tableByName(ev.Dataset)
+func (l *Letters) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publish func(context.Context) error) (out Outcome, err error) {
+	t := l.tables.named(ev.Dataset)
 	if t == nil {
 		return "", fmt.Errorf("edit dead letter: dataset %s is not prepared", ev.Dataset)
 	}
 	var refused error
-	err = m.pool.Try(ctx, func(ctx context.Context, w *mysql.Conn) error {
+	err = l.pool.Try(ctx, func(ctx context.Context, w *mysql.Conn) error {
 		args := []any{id.Source, id.Offset, int64(id.Index)}
 		var state []byte
 		err := w.QueryRow(ctx, sqlLetterState+" FOR UPDATE", args, &state)
@@ -123,13 +123,13 @@ func (m *MySQL) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publis
 	return out, err
 }
 
-// JudgeEdit says what Edit would do, and changes nothing.
-func (m *MySQL) JudgeEdit(ctx context.Context, l *StoredLetter, ev *schemas.Event) (Outcome, error) {
-	t := m.tableByName(ev.Dataset)
+// JudgeEdit returns what Edit would do, and changes nothing.
+func (l *Letters) JudgeEdit(ctx context.Context, of *StoredLetter, ev *schemas.Event) (Outcome, error) {
+	t := l.tables.named(ev.Dataset)
 	if t == nil {
 		return "", fmt.Errorf("judge edit of dead letter: dataset %s is not prepared", ev.Dataset)
 	}
-	if l.State != StateOpen {
+	if of.State != StateOpen {
 		return OutcomeClosed, nil
 	}
 	key, err := t.ds.ParseKey(ev.Key)
@@ -137,7 +137,7 @@ func (m *MySQL) JudgeEdit(ctx context.Context, l *StoredLetter, ev *schemas.Even
 		return "", err
 	}
 	var version int64
-	err = m.db.QueryRowContext(ctx, t.selectVersion, key...).Scan(&version)
+	err = l.pool.DB().QueryRowContext(ctx, t.selectVersion, key...).Scan(&version)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:

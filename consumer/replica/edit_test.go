@@ -22,7 +22,7 @@ func (b *bed) edit(t *testing.T, off int64, id string, publish func(context.Cont
 		t.Fatal(err)
 	}
 	ev.ID = id
-	return b.Edit(t.Context(), l.ID(), &ev, publish)
+	return b.Letters.Edit(t.Context(), l.ID(), &ev, publish)
 }
 
 func TestEditPublishesOnceAndLosesNothing(t *testing.T) {
@@ -74,7 +74,7 @@ func TestEditIsNotedThoughTheCallerIsGone(t *testing.T) {
 	l := b.stateOf(t, bad.Offset)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out, err := b.Edit(ctx, l.ID(), &schemas.Event{ID: "e", Dataset: "items", Key: "1", Version: 4}, func(context.Context) error { cancel(); return nil })
+	out, err := b.Letters.Edit(ctx, l.ID(), &schemas.Event{ID: "e", Dataset: "items", Key: "1", Version: 4}, func(context.Context) error { cancel(); return nil })
 	if out != replica.OutcomePublished {
 		t.Fatalf("got %q, %v", out, err)
 	}

@@ -81,7 +81,7 @@ func TestEmbeddedServer(t *testing.T) {
 	if ls := b.letters(t); len(ls) != 1 || ls[0].State != replica.StateSuperseded {
 		t.Errorf("letters %+v", ls)
 	}
-	names, err := b.Displaced(t.Context(), src, 0, 100)
+	names, err := b.Lanes("").Displaced(t.Context(), src, 0, 100)
 	if err != nil || len(names) != 1 || names[0].Name != "item:2" {
 		t.Errorf("displaced %v, %v", names, err)
 	}
@@ -95,7 +95,7 @@ func TestEmbeddedServer(t *testing.T) {
 	b.pos = b.take(t, "c", 3)
 	b.apply(t, b.event(t, "wide", 1, schemas.Upsert, `{"shop":"z","number":7,"order":"naïve 🎈","price":"-12.50","ratio":0.1,
 		"on":true,"tags":[1],"at":"2026-03-01T12:00:00.25+02:00","day":"2026-03-01"}`))
-	r, err := b.Row(context.WithoutCancel(t.Context()), ds, "z,7")
+	r, err := b.Rows.Get(context.WithoutCancel(t.Context()), ds, "z,7")
 	if err != nil {
 		t.Fatal(err)
 	}

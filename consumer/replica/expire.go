@@ -36,6 +36,7 @@ const (
 	expireMost  = 100
 
 	sqlExpireLock    = "SELECT GET_LOCK(CONCAT('freshet:expire:', LEFT(DATABASE(), 49)), 0)"
+	sqlExpireUnlock  = "DO RELEASE_LOCK(CONCAT('freshet:expire:', LEFT(DATABASE(), 49)))"
 	sqlLetterSets    = "SELECT DISTINCT dataset FROM freshet_dead_letter"
 	sqlExpireLetters = "SELECT source, `off`, idx FROM freshet_dead_letter WHERE dataset = ? AND state = ? AND updated_at < " + mysql.NowMillis + " - ? LIMIT ? FOR UPDATE"
 	// The log grows at its end, so only its first lines are looked at.
@@ -48,7 +49,7 @@ const (
 // Expirer removes rows after their retention, a bounded number in each transaction. Of several processes that run one for a
 // database, one works at a time.
 type Expirer struct {
-	m   *MySQL
+	m   *DB
 	r   Retention
 	log *slog.Logger
 
@@ -58,13 +59,13 @@ type Expirer struct {
 }
 
 // NewExpirer makes an Expirer. Its log is m's.
-func (m *MySQL) NewExpirer(r Retention) *Expirer { return &Expirer{m: m, r: r, log: m.log} }
+func (m *DB) NewExpirer(r Retention) *Expirer { return &Expirer{m: m, r: r, log: m.log} }
 
 // Removed is the number of rows removed so far, and Failed the number of passes that ended with an error.
 func (e *Expirer) Removed() (removed, failed int64) { return e.removed.Load(), e.failed.Load() }
 
 // Run removes rows now and every ten minutes until ctx ends; it then returns nil. An error is logged and counted, and the
-// next pass goes on.
+// next pass continues.
 func (e *Expirer) Run(ctx context.Context) error {
 	t := time.NewTicker(expireEvery)
 	defer t.Stop()
@@ -87,7 +88,11 @@ func (e *Expirer) Pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // the server releases the lock
+	defer func() {
+		// The server releases the lock with the connection, but after Pass returned.
+		_, _ = lock.Plain().ExecContext(context.WithoutCancel(ctx), sqlExpireUnlock)
+		lock.Close()
+	}()
 	var got *int64
 	if err := lock.QueryRow(ctx, sqlExpireLock, nil, &got); err != nil {
 		return mysql.Wrap("lock old rows", "", err)
@@ -131,9 +136,9 @@ func (e *Expirer) repeat(ctx context.Context, what string, fn func(context.Conte
 
 func (e *Expirer) closedLetters(ctx context.Context, keep int64) error {
 	const what = "remove old dead letters"
-	sets, err := texts(ctx, e.m.db, sqlLetterSets)
+	sets, err := mysql.Texts(ctx, e.m.pool.DB(), what, sqlLetterSets)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return err
 	}
 	for _, dataset := range sets {
 		for _, state := range []State{StateSuperseded, StateDiscarded} {
@@ -151,14 +156,14 @@ func (e *Expirer) closedLetters(ctx context.Context, keep int64) error {
 // redrivenLetters goes through them page by page, since most of them may have to stay.
 func (e *Expirer) redrivenLetters(ctx context.Context, keep int64) error {
 	for range expireMost {
-		letters, err := e.m.Letters(ctx, LetterQuery{State: StateRedriven, After: e.after, Limit: expireChunk})
+		letters, err := e.m.Letters.List(ctx, LetterQuery{State: StateRedriven, After: e.after, Limit: expireChunk})
 		if err != nil {
 			return err
 		}
 		err = e.m.pool.Transact(ctx, "remove old dead letters", func(ctx context.Context, w *mysql.Conn) error {
-			var now int64
-			if err := w.QueryRow(ctx, sqlNow, nil, &now); err != nil {
-				return mysql.Wrap("read clock", "", err)
+			now, err := mysql.Now(ctx, w)
+			if err != nil {
+				return err
 			}
 			for i := range letters {
 				if now-letters[i].Updated.UnixMilli() <= keep {
@@ -185,11 +190,11 @@ func (e *Expirer) redrivenLetters(ctx context.Context, keep int64) error {
 
 // redriven removes a redriven letter if its record has a newer version.
 func (e *Expirer) redriven(ctx context.Context, w *mysql.Conn, l *StoredLetter) error {
-	version, found, err := rowVersion(ctx, w, &letter{Letter: &l.Letter, source: l.Source, t: e.m.tableByName(l.Dataset)}, "")
+	version, found, err := rowVersion(ctx, w, &letter{Letter: &l.Letter, source: l.Source, t: e.m.tables.named(l.Dataset)}, "")
 	if err != nil || !found || version <= l.Version {
 		return err
 	}
-	if err := removeLetter(ctx, w, []byte(l.Source), l.Offset, int64(l.Index)); err != nil {
+	if err := removeLetter(ctx, w, l.ID()); err != nil {
 		return err
 	}
 	e.removed.Add(1)
@@ -198,28 +203,12 @@ func (e *Expirer) redriven(ctx context.Context, w *mysql.Conn, l *StoredLetter) 
 
 // removeLetters removes closed letters with their records, and returns how many.
 func removeLetters(ctx context.Context, w *mysql.Conn, args ...any) (int64, error) {
-	rows, err := w.QueryContext(ctx, sqlExpireLetters, args...)
+	ids, err := mysql.Collect(ctx, w, "read old dead letters", sqlExpireLetters, args, func(l *LetterID) []any { return []any{&l.Source, &l.Offset, &l.Index} })
 	if err != nil {
-		return 0, mysql.Wrap("read old dead letters", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
-	type id struct {
-		source   []byte
-		off, idx int64
-	}
-	var ids []id
-	for rows.Next() {
-		var l id
-		if err := rows.Scan(&l.source, &l.off, &l.idx); err != nil {
-			return 0, mysql.Wrap("read old dead letters", "", err)
-		}
-		ids = append(ids, l)
-	}
-	if err := rows.Err(); err != nil {
-		return 0, mysql.Wrap("read old dead letters", "", err)
+		return 0, err
 	}
 	for _, l := range ids {
-		if err := removeLetter(ctx, w, l.source, l.off, l.idx); err != nil {
+		if err := removeLetter(ctx, w, l); err != nil {
 			return 0, err
 		}
 	}
@@ -238,7 +227,7 @@ func (e *Expirer) audit(ctx context.Context, keep int64) error {
 
 func (e *Expirer) replays(ctx context.Context, keep int64) error {
 	return e.repeat(ctx, "remove old replays", func(ctx context.Context, w *mysql.Conn) (n int64, err error) {
-		ids, err := texts(ctx, w.Plain(), fmt.Sprintf(sqlOldReplays, keep, expireChunk))
+		ids, err := mysql.Texts(ctx, w.Plain(), "read old replays", fmt.Sprintf(sqlOldReplays, keep, expireChunk))
 		if err != nil {
 			return 0, err
 		}

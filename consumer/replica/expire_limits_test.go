@@ -132,7 +132,7 @@ func TestExpirerOnTheEmbeddedServer(t *testing.T) {
 			t.Errorf("%s: %d rows are left", table, n)
 		}
 	}
-	if found, err := b.PositionsOf(t.Context(), []string{src}, true); err != nil || len(found) != 1 {
+	if found, err := b.Positions.Of(t.Context(), []string{src}, true); err != nil || len(found) != 1 {
 		t.Errorf("positions %v, %v", found, err)
 	}
 }

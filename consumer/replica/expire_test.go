@@ -80,7 +80,7 @@ func TestManyOldRowsAreRemoved(t *testing.T) {
 // A root that was replaced long ago is forgotten, one that was replaced just now or came back is not.
 func TestOldLaneStartsAreRemoved(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	l := b.LaneLog("ns")
+	l := b.Lanes("ns")
 	start := func(root string, propose int64) int64 {
 		t.Helper()
 		at, err := l.Start(t.Context(), src, 0, root, propose)

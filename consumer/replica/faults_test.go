@@ -164,7 +164,7 @@ func TestWritersOnTheSameKeys(t *testing.T) {
 	for i := range claims {
 		claims[i].Source = fmt.Sprintf("freshet.items/kR3a_x/%d", i+1)
 	}
-	ps, err := b.Take(t.Context(), group, "a", 1, claims)
+	ps, err := b.Positions.Take(t.Context(), group, "a", 1, claims)
 	if err != nil {
 		t.Fatal(err)
 	}

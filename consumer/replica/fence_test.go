@@ -14,7 +14,7 @@ func TestTake(t *testing.T) {
 	b := newBed(t, replica.Config{SessionTimeout: time.Hour})
 	b.apply(t, b.item(t, 1, 1, "x"))
 	claims := []replica.Claim{{Source: "z/i/0", First: 7}, {Source: src, First: 9}, {Source: "a/i/0"}}
-	ps, err := b.Take(t.Context(), group, "b", 7, claims)
+	ps, err := b.Positions.Take(t.Context(), group, "b", 7, claims)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,11 +24,11 @@ func TestTake(t *testing.T) {
 		}
 	}
 	// What is deleted before the first batch is missed: the position stays where the log once began.
-	if p, err := b.Take(t.Context(), group, "b", 7, []replica.Claim{{Source: "z/i/0", First: 50}}); err != nil || p[0].Next != 7 || p[0].Fresh {
+	if p, err := b.Positions.Take(t.Context(), group, "b", 7, []replica.Claim{{Source: "z/i/0", First: 50}}); err != nil || p[0].Next != 7 || p[0].Fresh {
 		t.Errorf("taken again: %+v, %v; want position 7", p, err)
 	}
 	t.Run("an older generation is late", func(t *testing.T) {
-		if _, err := b.Take(t.Context(), group, "c", 6, claims); !errors.Is(err, replica.ErrLate) {
+		if _, err := b.Positions.Take(t.Context(), group, "c", 6, claims); !errors.Is(err, replica.ErrLate) {
 			t.Errorf("error %v, want ErrLate", err)
 		}
 		if f := one[int64](t, b.db, "SELECT MAX(fence) FROM freshet_position"); f != 2 {
@@ -37,12 +37,12 @@ func TestTake(t *testing.T) {
 	})
 	t.Run("unless the owner is silent", func(t *testing.T) {
 		b.exec(t, "UPDATE freshet_position SET touched_at = touched_at - 3600000")
-		if _, err := b.Take(t.Context(), group, "c", 6, claims); err != nil {
+		if _, err := b.Positions.Take(t.Context(), group, "c", 6, claims); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("another group", func(t *testing.T) {
-		if _, err := b.Take(t.Context(), "other", "c", 9, []replica.Claim{{Source: src}}); !errors.Is(err, replica.ErrForeignGroup) {
+		if _, err := b.Positions.Take(t.Context(), "other", "c", 9, []replica.Claim{{Source: src}}); !errors.Is(err, replica.ErrForeignGroup) {
 			t.Errorf("error %v, want ErrForeignGroup", err)
 		}
 	})
@@ -50,12 +50,12 @@ func TestTake(t *testing.T) {
 
 func TestForeignGroupOnOtherSources(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	_, err := b.Take(t.Context(), "other", "c", 9, []replica.Claim{{Source: "other/i/0"}})
+	_, err := b.Positions.Take(t.Context(), "other", "c", 9, []replica.Claim{{Source: "other/i/0"}})
 	if !errors.Is(err, replica.ErrForeignGroup) {
 		t.Fatalf("error %v, want ErrForeignGroup", err)
 	}
 	// The refusal must not leave a row behind that shuts out the rightful group.
-	if _, err = b.Take(t.Context(), group, "a", 10, []replica.Claim{{Source: src}}); err != nil {
+	if _, err = b.Positions.Take(t.Context(), group, "a", 10, []replica.Claim{{Source: src}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -141,7 +141,7 @@ func TestTakeWaitsForZombie(t *testing.T) {
 	}
 	got := make(chan taken, 1)
 	go func() {
-		ps, err := other.Take(t.Context(), group, "new", 2, []replica.Claim{{Source: src}})
+		ps, err := other.Positions.Take(t.Context(), group, "new", 2, []replica.Claim{{Source: src}})
 		got <- taken{ps, err}
 	}()
 	waiting(t, b, 2)

@@ -33,7 +33,7 @@ func TestFrozenInTransaction(t *testing.T) {
 	testenv.Await(t, inside)
 	next := open(t, replica.Config{MySQL: mysql.Config{DSN: b.cfg.MySQL.DSN, LockWait: time.Second}, SessionTimeout: 2 * time.Second})
 	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
-		_, err := next.Take(ctx, group, "b", 2, []replica.Claim{{Source: src}})
+		_, err := next.Positions.Take(ctx, group, "b", 2, []replica.Claim{{Source: src}})
 		return err
 	})
 	close(goOn)

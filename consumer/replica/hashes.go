@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"math"
 	"slices"
 	"time"
@@ -13,39 +12,32 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// The hash of each dataset's cache section is noted in freshet_meta, "" without one. Whoever writes rows of a dataset under
+// The hash of each dataset's cache section is noted in freshet_meta, "" without one. A writer of rows of a dataset with
 // another section would name entries otherwise than nodes do, or not at all, and must not write.
 
 const (
 	sqlNotes   = "SELECT name, value FROM freshet_meta WHERE name IN (?, ?) LOCK IN SHARE MODE"
-	sqlNewHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)"
 	sqlSetHash = "INSERT INTO freshet_meta (name, value) VALUES (?, ?), (?, UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE value = VALUES(value)"
 
 	sqlHashChanged = "SELECT COUNT(*) FROM freshet_meta WHERE name LIKE 'changed:%' AND value + 0 >= UNIX_TIMESTAMP() - ?"
 )
 
-// metaDataset is the name under which freshet_meta keeps a dataset's cache hash.
-func metaDataset(dataset string) string { return "dataset:" + dataset }
+// Declarations are what the database knows of datasets' declarations. It is safe for concurrent use.
+type Declarations struct{ pool *mysql.Pool }
 
-// metaChanged is the name under which freshet_meta keeps when that was, by the database's clock.
-func metaChanged(dataset string) string { return "changed:" + dataset }
-
-// HashChanged says whether the hash of some dataset's cache section was changed within the time before now.
-func (m *MySQL) HashChanged(ctx context.Context, within time.Duration) (bool, error) {
+// HashChanged reports whether the hash of some dataset's cache section was changed within the time before now.
+func (l *Declarations) HashChanged(ctx context.Context, within time.Duration) (bool, error) {
 	var n int
-	err := m.db.QueryRowContext(ctx, sqlHashChanged, int64(math.Ceil(within.Seconds()))).Scan(&n)
-	if err != nil {
-		return false, mysql.Wrap("read when cache hashes changed", "", err)
-	}
-	return n > 0, nil
+	_, err := mysql.One(ctx, l.pool.DB(), "read when cache hashes changed", sqlHashChanged, []any{int64(math.Ceil(within.Seconds()))}, &n)
+	return n > 0, err
 }
 
-// Hashes gives dataset → hash of its cache section, as `freshet migrate datasets` noted them. Datasets without a section are
-// absent.
-func (m *MySQL) Hashes(ctx context.Context) (map[string]string, error) {
-	values, err := m.metaOf(ctx, metaDataset(""))
+// Hashes returns dataset → hash of its cache section, as `freshet migrate datasets` noted them. Datasets without a section
+// are absent.
+func (l *Declarations) Hashes(ctx context.Context) (map[string]string, error) {
+	values, err := metaOf(ctx, l.pool.DB(), "read cache hashes", metaDataset)
 	if err != nil {
-		return nil, mysql.Wrap("read cache hashes", "", err)
+		return nil, err
 	}
 	hashes := make(map[string]string, len(values))
 	for dataset, value := range values {
@@ -63,7 +55,7 @@ func (r *run) checkHashes(ctx context.Context) error {
 		tables = append(tables, p.t)
 	}
 	for _, l := range r.b.Letters {
-		if t := r.m.tableByName(l.Dataset); t != nil && !slices.Contains(tables, t) {
+		if t := r.m.tables.named(l.Dataset); t != nil && !slices.Contains(tables, t) {
 			tables = append(tables, t)
 		}
 	}
@@ -71,7 +63,7 @@ func (r *run) checkHashes(ctx context.Context) error {
 	for _, t := range tables {
 		hash, schema, err := notes(ctx, r.w, t)
 		if err != nil {
-			return mysql.Wrap("read cache hash of dataset", t.ds.Name, err)
+			return err
 		}
 		if t.metaName != "" {
 			if problem := CheckSection(t.ds, string(hash)); problem != nil {
@@ -89,26 +81,21 @@ func (r *run) checkHashes(ctx context.Context) error {
 // holds its row.
 func notes(ctx context.Context, w *mysql.Conn, t *table) (hash, schema []byte, err error) {
 	schemaName := metaSchema + t.ds.Name
-	rows, err := w.QueryContext(ctx, sqlNotes, cmp.Or(t.metaName, schemaName), schemaName)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
-	for rows.Next() {
-		var name, value []byte
-		if err := rows.Scan(&name, &value); err != nil {
-			return nil, nil, err
-		}
-		if string(name) == schemaName {
+	err = mysql.Each(ctx, w, "read declaration of dataset "+t.ds.Name, sqlNotes, []any{cmp.Or(t.metaName, schemaName), schemaName}, func(scan func(...any) error) error {
+		var name string
+		var value []byte
+		err := scan(&name, &value)
+		if name == schemaName {
 			schema = value
 		} else {
 			hash = value
 		}
-	}
-	return hash, schema, rows.Err()
+		return err
+	})
+	return hash, schema, err
 }
 
-// CheckSection says how a dataset's cache section is not the one that the database knows by its hash, "" for none; nil: it is.
+// CheckSection returns how a dataset's cache section is not the one that the database knows by its hash, "" for none; nil: it is.
 func CheckSection(ds *schemas.Dataset, known string) *DatasetError {
 	switch want := ds.CacheHash(); {
 	case known == want:
@@ -125,7 +112,7 @@ func CheckSection(ds *schemas.Dataset, known string) *DatasetError {
 func sectionGone(ds *schemas.Dataset) *DatasetError {
 	return &DatasetError{
 		Dataset: ds.Name,
-		Problem: "its cache section is gone, and nobody would tell nodes of changes that may still cache it",
+		Problem: "its cache section is gone, and no worker would tell nodes of changes that may still cache it",
 		Mend: "put the section back; or take it from the nodes first, restart them, and then run freshet migrate datasets --drop-cache " +
 			ds.Name,
 	}
@@ -136,11 +123,10 @@ const mendMigrate = "run freshet migrate datasets with this program's declaratio
 // planHash registers the hash of a dataset's cache section, "" without one. It is changed here and nowhere else, and the
 // row's lock makes the change wait for running batches.
 func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset, drop bool) ([]Statement, *DatasetError, error) {
-	var hash []byte
-	err := db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaDataset(ds.Name))).Scan(&hash)
-	unknown := errors.Is(err, sql.ErrNoRows)
-	if err != nil && !unknown {
-		return nil, nil, mysql.Wrap("read cache hash of dataset", ds.Name, err)
+	hash, ok, err := readMeta(ctx, db, "read cache hash of dataset "+ds.Name, metaDataset+ds.Name)
+	unknown := !ok
+	if err != nil {
+		return nil, nil, err
 	}
 	want := ds.CacheHash()
 	var note string
@@ -158,9 +144,9 @@ func planHash(ctx context.Context, db *sql.DB, ds *schemas.Dataset, drop bool) (
 	default:
 		note = "its cache section changed"
 	}
-	s := Statement{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset(ds.Name)), []byte(want), []byte(metaChanged(ds.Name))}}
+	s := Statement{Dataset: ds.Name, SQL: sqlSetHash, Note: note, args: []any{[]byte(metaDataset + ds.Name), []byte(want), []byte(metaChanged + ds.Name)}}
 	if unknown {
-		s.SQL, s.args = sqlNewHash, s.args[:2]
+		s.SQL, s.args = sqlSetMeta, s.args[:2]
 	}
 	return []Statement{s}, nil, nil
 }

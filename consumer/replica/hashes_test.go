@@ -42,7 +42,7 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 	if broken, err := old.Prepare(t.Context(), bare); err != nil || len(broken) > 0 {
 		t.Fatalf("prepare: %v, broken %v", err, broken)
 	}
-	pos, err := old.Take(t.Context(), group, "bare", 2, []replica.Claim{{Source: src}})
+	pos, err := old.Positions.Take(t.Context(), group, "bare", 2, []replica.Claim{{Source: src}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 		_, err := old.Apply(t.Context(), &replica.Batch{Source: src, Fence: pos[0].Fence, Next: b.off.Load(), Changes: []*replica.Change{c}})
 		return err
 	}
-	if changed, err := b.HashChanged(t.Context(), time.Hour); err != nil || changed {
+	if changed, err := b.Declarations.HashChanged(t.Context(), time.Hour); err != nil || changed {
 		t.Errorf("the first registration counts as a change: %v, %v", changed, err)
 	}
 	var de *replica.DatasetError
@@ -81,14 +81,14 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantRow(t, 1, "1:x")
-	if changed, err := b.HashChanged(t.Context(), time.Minute); err != nil || !changed {
+	if changed, err := b.Declarations.HashChanged(t.Context(), time.Minute); err != nil || !changed {
 		t.Errorf("changed lately: %v, %v", changed, err)
 	}
 	b.exec(t, "UPDATE freshet_meta SET value = value - 61 WHERE name = 'changed:items'")
-	if changed, err := b.HashChanged(t.Context(), time.Minute); err != nil || changed {
+	if changed, err := b.Declarations.HashChanged(t.Context(), time.Minute); err != nil || changed {
 		t.Errorf("changed a minute ago: %v, %v", changed, err)
 	}
-	hashes, err := b.Hashes(t.Context())
+	hashes, err := b.Declarations.Hashes(t.Context())
 	if _, ok := hashes["items"]; ok || err != nil {
 		t.Errorf("hashes %v, %v: items has no section", hashes, err)
 	}

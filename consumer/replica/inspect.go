@@ -45,7 +45,7 @@ const (
 // find reads what the database knows of a table.
 func find(ctx context.Context, q mysql.Querier, name string) (*found, error) {
 	f := &found{columns: map[string]foundColumn{}, indexes: map[string]bool{}}
-	err := each(ctx, q, sqlFindTable, name, func(scan func(...any) error) error {
+	err := mysql.Each(ctx, q, "inspect table "+name, sqlFindTable, []any{name}, func(scan func(...any) error) error {
 		var engine *string
 		f.exists = true
 		err := scan(&engine)
@@ -57,34 +57,19 @@ func find(ctx context.Context, q mysql.Querier, name string) (*found, error) {
 	if err != nil || !f.exists {
 		return f, err
 	}
-	if err = each(ctx, q, sqlFindColumns, name, f.addColumn); err != nil {
+	if err = mysql.Each(ctx, q, "inspect table "+name, sqlFindColumns, []any{name}, f.addColumn); err != nil {
 		return nil, err
 	}
-	if err = each(ctx, q, sqlFindIndexes, name, f.addIndex); err != nil {
+	if err = mysql.Each(ctx, q, "inspect table "+name, sqlFindIndexes, []any{name}, f.addIndex); err != nil {
 		return nil, err
 	}
-	err = each(ctx, q, sqlFindForeign, name, func(scan func(...any) error) error {
+	err = mysql.Each(ctx, q, "inspect table "+name, sqlFindForeign, []any{name}, func(scan func(...any) error) error {
 		var constraint string
 		err := scan(&constraint)
 		f.foreignKeys = append(f.foreignKeys, constraint)
 		return err
 	})
 	return f, err
-}
-
-// each calls fn for every row of a query about a table.
-func each(ctx context.Context, q mysql.Querier, text, name string, fn func(scan func(...any) error) error) error {
-	rows, err := q.QueryContext(ctx, text, name)
-	if err != nil {
-		return mysql.Wrap("inspect table", name, err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		if err = fn(rows.Scan); err != nil {
-			return mysql.Wrap("inspect table", name, err)
-		}
-	}
-	return mysql.Wrap("inspect table", name, rows.Err())
 }
 
 func (f *found) addColumn(scan func(...any) error) error {

@@ -26,7 +26,7 @@ const (
 	JobCancelled JobState = "cancelled"
 )
 
-// Live says whether a job in this state still may write.
+// Live reports whether a job in this state still may write.
 func (s JobState) Live() bool { return s == JobRunning || s == JobPaused }
 
 // JobAction is what a replay does with each event.
@@ -146,9 +146,11 @@ var (
 	ErrOverlap = errors.New("another replay of this dataset is not over")
 )
 
+// Jobs keeps replays and who runs them. It is safe for concurrent use.
+type Jobs struct{ pool *mysql.Pool }
+
 const (
-	sqlJobLock = "INSERT INTO freshet_meta (name, value) VALUES ('replays', '') ON DUPLICATE KEY UPDATE value = value"
-	sqlAddJob  = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
+	sqlAddJob = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
 		mysql.NowMillis + ", " + mysql.NowMillis + ")"
 	sqlAddPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, ?, ?, ?)"
 	// The owner of a job that may go on runs it only while its lease lasts.
@@ -169,17 +171,17 @@ const (
 		" WHERE p.job = ? AND p.source = ? AND p.next_off = ? AND j.owner = ? AND j.state = 'running'"
 )
 
-// AddJob makes a replay that is ready to run. idem, if not empty, makes it once: for a repetition the first one's id is
-// given with made false. ErrOverlap: another replay of the dataset, dry runs aside, is not over; id is that one's.
-func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made bool, err error) {
+// Add makes a replay that is ready to run. idem, if not empty, makes it once: for a repetition the first one's id is
+// returned with made false. ErrOverlap: another replay of the dataset, dry runs aside, is not over; id is that one's.
+func (l *Jobs) Add(ctx context.Context, j Job, idem string) (id string, made bool, err error) {
 	spec, err := json.Marshal(j.Spec)
 	if err != nil {
 		return "", false, fmt.Errorf("write replay: %w", err)
 	}
 	id = "r" + rand.Text()
-	err = m.pool.Transact(ctx, "add replay", func(ctx context.Context, w *mysql.Conn) error {
+	err = l.pool.Transact(ctx, "add replay", func(ctx context.Context, w *mysql.Conn) error {
 		made = false
-		if _, err := w.Exec(ctx, sqlJobLock); err != nil { // one at a time
+		if _, err := w.Exec(ctx, sqlAddMeta, []byte(metaReplays), []byte{}); err != nil { // one at a time
 			return mysql.Wrap("lock replays", "", err)
 		}
 		var key any
@@ -216,60 +218,44 @@ func (m *MySQL) AddJob(ctx context.Context, j Job, idem string) (id string, made
 	return id, made, err
 }
 
-// overlaps gives ErrOverlap and the id if another replay writes the dataset.
-func overlaps(ctx context.Context, w *mysql.Conn, dataset string) (string, error) {
-	rows, err := w.Plain().QueryContext(ctx, "SELECT id, spec FROM freshet_replay WHERE state IN ('running', 'paused')")
+// overlaps returns ErrOverlap and the id if another replay writes the dataset.
+func overlaps(ctx context.Context, w *mysql.Conn, dataset string) (id string, err error) {
+	type job struct{ id, spec []byte }
+	live, err := mysql.Collect(ctx, w, "read replays", "SELECT id, spec FROM freshet_replay WHERE state IN ('running', 'paused')", nil, func(j *job) []any { return []any{&j.id, &j.spec} })
 	if err != nil {
-		return "", mysql.Wrap("read replays", "", err)
+		return "", err
 	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var id, text []byte
+	for _, j := range live {
 		var s JobSpec
-		if err := rows.Scan(&id, &text); err != nil {
-			return "", mysql.Wrap("read replays", "", err)
-		}
-		if json.Unmarshal(text, &s) != nil || s.Dataset == dataset && !s.DryRun {
-			return string(id), ErrOverlap
+		if json.Unmarshal(j.spec, &s) != nil || s.Dataset == dataset && !s.DryRun {
+			return string(j.id), ErrOverlap
 		}
 	}
-	return "", mysql.Wrap("read replays", "", rows.Err())
+	return "", nil
 }
 
-// ClaimJob makes owner the runner of a replay that is to run and that nobody alive runs, for the lease's time.
+// Claim makes owner the runner of a replay that is to run and that no live process runs, for the lease's time.
 // ErrNoJob: there is none.
-func (m *MySQL) ClaimJob(ctx context.Context, owner string, lease time.Duration) (Job, error) {
-	rows, err := m.db.QueryContext(ctx, sqlRunning)
+func (l *Jobs) Claim(ctx context.Context, owner string, lease time.Duration) (Job, error) {
+	ids, err := mysql.Texts(ctx, l.pool.DB(), "look for replays", sqlRunning)
 	if err != nil {
-		return Job{}, mysql.Wrap("look for replays", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var ids []string
-	for rows.Next() {
-		var id []byte
-		if err := rows.Scan(&id); err != nil {
-			return Job{}, mysql.Wrap("look for replays", "", err)
-		}
-		ids = append(ids, string(id))
-	}
-	if err := rows.Err(); err != nil {
-		return Job{}, mysql.Wrap("look for replays", "", err)
+		return Job{}, err
 	}
 	for _, id := range ids {
-		ok, err := m.changed(ctx, "claim replay", sqlClaimed, []byte(owner), []byte(owner), lease.Milliseconds(), []byte(id), []byte(owner))
+		ok, err := l.changed(ctx, "claim replay", sqlClaimed, []byte(owner), []byte(owner), lease.Milliseconds(), []byte(id), []byte(owner))
 		if err != nil {
 			return Job{}, err
 		}
 		if ok {
-			return m.Job(ctx, id)
+			return l.Get(ctx, id)
 		}
 	}
 	return Job{}, ErrNoJob
 }
 
-// changed runs an update and says whether it met a row.
-func (m *MySQL) changed(ctx context.Context, what, text string, args ...any) (ok bool, err error) {
-	err = m.pool.Transact(ctx, what, func(ctx context.Context, w *mysql.Conn) error {
+// changed runs an update and reports whether it met a row.
+func (l *Jobs) changed(ctx context.Context, what, text string, args ...any) (ok bool, err error) {
+	err = l.pool.Transact(ctx, what, func(ctx context.Context, w *mysql.Conn) error {
 		n, err := w.Exec(ctx, text, args...)
 		ok = n > 0
 		return mysql.Wrap(what, "", err)
@@ -277,46 +263,46 @@ func (m *MySQL) changed(ctx context.Context, what, text string, args ...any) (ok
 	return ok, err
 }
 
-// ExtendJob keeps the lease. ErrJobMoved: the job has another owner or state.
-func (m *MySQL) ExtendJob(ctx context.Context, id, owner string, lease time.Duration) error {
-	return m.moved(ctx, "extend replay", sqlExtend, lease.Milliseconds(), []byte(id), []byte(owner))
+// Extend keeps the lease. ErrJobMoved: the job has another owner or state.
+func (l *Jobs) Extend(ctx context.Context, id, owner string, lease time.Duration) error {
+	return l.moved(ctx, "extend replay", sqlExtend, lease.Milliseconds(), []byte(id), []byte(owner))
 }
 
-// LeaveJob gives the lease back, so that another may go on at once.
-func (m *MySQL) LeaveJob(ctx context.Context, id, owner string) error {
-	_, err := m.changed(ctx, "leave replay", sqlLeave, []byte(id), []byte(owner))
+// Leave gives the lease back, so that another may continue at once.
+func (l *Jobs) Leave(ctx context.Context, id, owner string) error {
+	_, err := l.changed(ctx, "leave replay", sqlLeave, []byte(id), []byte(owner))
 	return err
 }
 
-// EndJob ends a replay as its owner. ErrJobMoved: the job has another owner or state.
-func (m *MySQL) EndJob(ctx context.Context, id, owner string, state JobState, problem string) error {
-	return m.moved(ctx, "end replay", sqlEndJob, []byte(state), []byte(cut(problem, maxDetailBytes)), []byte(id), []byte(owner))
+// End ends a replay as its owner. ErrJobMoved: the job has another owner or state.
+func (l *Jobs) End(ctx context.Context, id, owner string, state JobState, problem string) error {
+	return l.moved(ctx, "end replay", sqlEndJob, []byte(state), []byte(cut(problem, maxDetailBytes)), []byte(id), []byte(owner))
 }
 
-func (m *MySQL) moved(ctx context.Context, what, text string, args ...any) error {
-	ok, err := m.changed(ctx, what, text, args...)
+func (l *Jobs) moved(ctx context.Context, what, text string, args ...any) error {
+	ok, err := l.changed(ctx, what, text, args...)
 	if err == nil && !ok {
 		return ErrJobMoved
 	}
 	return err
 }
 
-// SetJob moves a replay from one state to another. ErrJobMoved: it is not in the first, or it is a rebuild whose table is
+// Set moves a replay from one state to another. ErrJobMoved: it is not in the first, or it is a rebuild whose table is
 // in its place and that can only be finished. Its runner notices with its next batch, which is then not written.
-func (m *MySQL) SetJob(ctx context.Context, id string, from, to JobState) error {
+func (l *Jobs) Set(ctx context.Context, id string, from, to JobState) error {
 	if to == JobRunning {
-		return m.setJob(ctx, id, from, to)
+		return l.set(ctx, id, from, to)
 	}
-	return m.withoutSwap(ctx, id, func(swapped bool) error {
+	return withoutSwap(ctx, l.pool, id, func(swapped bool) error {
 		if swapped {
 			return ErrJobMoved
 		}
-		return m.setJob(ctx, id, from, to)
+		return l.set(ctx, id, from, to)
 	})
 }
 
-func (m *MySQL) setJob(ctx context.Context, id string, from, to JobState) error {
-	return m.pool.Transact(ctx, "change replay", func(ctx context.Context, w *mysql.Conn) error {
+func (l *Jobs) set(ctx context.Context, id string, from, to JobState) error {
+	return l.pool.Transact(ctx, "change replay", func(ctx context.Context, w *mysql.Conn) error {
 		if to != JobRunning {
 			if swapped, err := swapped(ctx, w, id); err != nil || swapped {
 				return cmp.Or(err, ErrJobMoved)
@@ -330,7 +316,28 @@ func (m *MySQL) setJob(ctx context.Context, id string, from, to JobState) error 
 	})
 }
 
-// LimitJob changes the limits of a replay that is not over; nil leaves one as it is. ErrJobMoved: it is over.
-func (m *MySQL) LimitJob(ctx context.Context, id string, rate, invalidationRate *int) error {
-	return m.moved(ctx, "limit replay", sqlLimit, rate, invalidationRate, []byte(id))
+// Limit changes the limits of a replay that is not over; nil leaves one unchanged. ErrJobMoved: it is over.
+func (l *Jobs) Limit(ctx context.Context, id string, rate, invalidationRate *int) error {
+	return l.moved(ctx, "limit replay", sqlLimit, rate, invalidationRate, []byte(id))
+}
+
+// Grow lets a replay read each source up to the given offset at least. A source that the replay does not have yet
+// is read from its beginning. ErrJobMoved: it has another owner or state.
+func (l *Jobs) Grow(ctx context.Context, id, owner, dataset string, ends map[string]int64) error {
+	return l.pool.Transact(ctx, "extend replay", func(ctx context.Context, w *mysql.Conn) error {
+		var one int64
+		err := w.QueryRow(ctx, "SELECT 1 FROM freshet_replay WHERE id = ? AND owner = ? AND state = 'running' FOR UPDATE", []any{[]byte(id), []byte(owner)}, &one)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrJobMoved
+		}
+		if err != nil {
+			return mysql.Wrap("extend replay", "", err)
+		}
+		for source, end := range ends {
+			if _, err := w.Exec(ctx, sqlGrowPart, []byte(id), []byte(source), []byte(dataset), end, end); err != nil {
+				return mysql.Wrap("extend replay", "", err)
+			}
+		}
+		return nil
+	})
 }

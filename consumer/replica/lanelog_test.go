@@ -16,7 +16,7 @@ func TestLaneStart(t *testing.T) { lanes(t, newBed(t, replica.Config{})) }
 // lanes runs the lane log's starts on any server.
 func lanes(t *testing.T, b *bed) {
 	t.Helper()
-	log, other := b.LaneLog("shop"), b.LaneLog("other")
+	log, other := b.Lanes("shop"), b.Lanes("other")
 	start := func(l *replica.LaneLog, n int, root string, propose, want int64) {
 		t.Helper()
 		if got, err := l.Start(t.Context(), src, n, root, propose); err != nil || got != want {
@@ -32,7 +32,7 @@ func lanes(t *testing.T, b *bed) {
 
 func TestWindow(t *testing.T) {
 	b := newBed(t, replica.Config{HistoryEvery: time.Nanosecond})
-	log := b.LaneLog("shop")
+	log := b.Lanes("shop")
 	window := func(d time.Duration, next, want int64) {
 		t.Helper()
 		if got, err := log.Window(t.Context(), src, d, next); err != nil || got != want {
@@ -72,7 +72,7 @@ func TestQuietSourceHasAnEnd(t *testing.T) {
 		note func(t *testing.T, b *bed)
 	}{
 		{"purge", func(t *testing.T, b *bed) {
-			if err := b.LaneLog("shop").Purge(t.Context(), src, 0, time.Hour); err != nil {
+			if err := b.Lanes("shop").Purge(t.Context(), src, 0, time.Hour); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -87,7 +87,7 @@ func TestQuietSourceHasAnEnd(t *testing.T) {
 			c.note(t, b)
 			window := func(d time.Duration, want int64) {
 				t.Helper()
-				if got, err := b.LaneLog("shop").Window(t.Context(), src, d, next); err != nil || got != want {
+				if got, err := b.Lanes("shop").Window(t.Context(), src, d, next); err != nil || got != want {
 					t.Errorf("window of %s: %d, %v, want %d", d, got, err, want)
 				}
 			}
@@ -110,7 +110,7 @@ func TestHistoryIsSparse(t *testing.T) {
 
 func TestPurgeRaisesLow(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	log := b.LaneLog("shop")
+	log := b.Lanes("shop")
 	low := func(want int64) {
 		t.Helper()
 		if got, err := log.Low(t.Context(), src); err != nil || got != want {
@@ -126,7 +126,7 @@ func TestPurgeRaisesLow(t *testing.T) {
 		t.Fatal(err)
 	}
 	low(2399)
-	left, err := b.Displaced(t.Context(), src, 0, 2400)
+	left, err := b.Lanes("").Displaced(t.Context(), src, 0, 2400)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func topics(t *testing.T, b *bed) {
 	const topic = "t.log"
 	observe := func(id string, want bool) {
 		t.Helper()
-		if got, err := b.Observe(t.Context(), topic, id, 4); err != nil || got != want {
+		if got, err := b.Topics.Observe(t.Context(), topic, id, 4); err != nil || got != want {
 			t.Fatalf("observe %s: pending %t, %v, want %t", id, got, err, want)
 		}
 	}
@@ -158,13 +158,13 @@ func topics(t *testing.T, b *bed) {
 	observe("old", false)
 	observe("old", false)
 	claims := []replica.Claim{source(topic, "old", 0), source(topic, "old", 1), source(topic+"2", "old", 0), source(topic, "older", 0), source(topic, "new", 1)}
-	held, err := b.Take(t.Context(), group, "zombie", 1, claims)
+	held, err := b.Positions.Take(t.Context(), group, "zombie", 1, claims)
 	if err != nil {
 		t.Fatal(err)
 	}
 	observe("new", true)
 	observe("new", true)
-	fresh, err := b.Take(t.Context(), group, "owner", 2, []replica.Claim{source(topic, "new", 0)})
+	fresh, err := b.Positions.Take(t.Context(), group, "owner", 2, []replica.Claim{source(topic, "new", 0)})
 	if err != nil || !fresh[0].Fresh {
 		t.Fatalf("take the new source: %+v, %v", fresh, err)
 	}
@@ -180,18 +180,18 @@ func topics(t *testing.T, b *bed) {
 	if err := apply(fresh[0]); err != nil {
 		t.Errorf("batch of the new source: %v", err)
 	}
-	if _, err := b.Observe(t.Context(), topic, "old", 4); !errors.Is(err, replica.ErrLate) {
+	if _, err := b.Topics.Observe(t.Context(), topic, "old", 4); !errors.Is(err, replica.ErrLate) {
 		t.Errorf("observe the replaced id: %v, want ErrLate", err)
 	}
-	if err := b.Flushed(t.Context(), topic, "old", 0); err != nil {
+	if err := b.Topics.Flushed(t.Context(), topic, "old", 0); err != nil {
 		t.Fatal(err)
 	}
 	observe("new", true)
-	if err := b.Flushed(t.Context(), topic, "new", time.Hour); err != nil {
+	if err := b.Topics.Flushed(t.Context(), topic, "new", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	observe("new", false)
-	if got, ok, err := b.Topic(t.Context(), topic); err != nil || !ok || got != (replica.Topic{ID: "new", Partitions: 4, Epoch: 1}) {
+	if got, ok, err := b.Topics.Get(t.Context(), topic); err != nil || !ok || got != (replica.Topic{ID: "new", Partitions: 4, Epoch: 1}) {
 		t.Errorf("topic %+v, %t, %v", got, ok, err)
 	}
 	positions := func() int {
@@ -201,7 +201,7 @@ func topics(t *testing.T, b *bed) {
 		t.Errorf("%d positions within the time to keep, want 5", n)
 	}
 	b.exec(t, "UPDATE freshet_position SET touched_at = touched_at - 7200000 WHERE source LIKE 't.log/old%'")
-	if err := b.Flushed(t.Context(), topic, "new", time.Hour); err != nil {
+	if err := b.Topics.Flushed(t.Context(), topic, "new", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if n := positions(); n != 2 {

@@ -69,7 +69,7 @@ func TestLetterComesBackWhole(t *testing.T) {
 		len(l.Detail) != 1000 || len(l.EventID) != 255 {
 		t.Errorf("oversize letter: size %d, index %d, detail %d bytes", l.Size, l.Index, len(l.Detail))
 	}
-	names, err := b.Displaced(t.Context(), src, 0, 10)
+	names, err := b.Lanes("").Displaced(t.Context(), src, 0, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestLettersArePaged(t *testing.T) {
 	q := replica.LetterQuery{Dataset: "items", State: replica.StateOpen, Limit: 30}
 	var seen []int64
 	for {
-		page, err := b.Letters(t.Context(), q)
+		page, err := b.Letters.List(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,14 +107,14 @@ func TestLettersArePaged(t *testing.T) {
 	if len(seen) != 65 {
 		t.Errorf("%d letters on all pages, want 65", len(seen))
 	}
-	if one, err := b.Letters(t.Context(), replica.LetterQuery{Keys: []string{"3"}}); err != nil || len(one) != 1 {
+	if one, err := b.Letters.List(t.Context(), replica.LetterQuery{Keys: []string{"3"}}); err != nil || len(one) != 1 {
 		t.Errorf("by key: %d, %v", len(one), err)
 	}
-	counts, err := b.CountLetters(t.Context(), "names")
+	counts, err := b.Letters.Count(t.Context(), "names")
 	if err != nil || counts[replica.StateOpen] != 65 || len(counts) != 1 {
 		t.Errorf("counts %v, %v", counts, err)
 	}
-	if counts, err = b.CountLetters(t.Context(), ""); err != nil || counts[replica.StateOpen] != 130 {
+	if counts, err = b.Letters.Count(t.Context(), ""); err != nil || counts[replica.StateOpen] != 130 {
 		t.Errorf("counts of all %v, %v", counts, err)
 	}
 }
@@ -172,7 +172,7 @@ func TestSupersededAmongMany(t *testing.T) {
 		changes = append(changes, b.item(t, i+1, 1+int64(i%2), "x")) // every second one is as new as its letter
 	}
 	b.apply(t, changes...)
-	counts, err := b.CountLetters(t.Context(), "items")
+	counts, err := b.Letters.Count(t.Context(), "items")
 	if want := map[replica.State]int64{replica.StateOpen: 305, replica.StateSuperseded: 295}; err != nil || cmp.Diff(want, counts) != "" {
 		t.Errorf("counts %v, %v, want %v", counts, err, want)
 	}
@@ -182,7 +182,7 @@ func TestSupersededAmongMany(t *testing.T) {
 // sources. Whoever is first, the letter ends superseded.
 func TestSupersededByAnotherWriter(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	other, err := b.Take(t.Context(), group, "a", 1, []replica.Claim{{Source: "freshet.items/kR3a_x/1"}})
+	other, err := b.Positions.Take(t.Context(), group, "a", 1, []replica.Claim{{Source: "freshet.items/kR3a_x/1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestSupersededByAnotherWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if counts, err := b.CountLetters(t.Context(), "items"); err != nil || counts[replica.StateSuperseded] != rounds {
+	if counts, err := b.Letters.Count(t.Context(), "items"); err != nil || counts[replica.StateSuperseded] != rounds {
 		t.Errorf("counts %v, %v, want all %d superseded", counts, err, rounds)
 	}
 }

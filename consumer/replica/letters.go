@@ -12,7 +12,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// DefaultLetters is the number of letters that Letters gives when nothing else is asked for.
+// DefaultLetters is the number of letters that Letters.List returns when nothing else is asked for.
 const DefaultLetters = 100
 
 // LetterID identifies a dead letter.
@@ -91,25 +91,24 @@ type StoredLetter struct {
 	Created, Updated time.Time
 }
 
-// Letters reads dead letters, ordered by source, offset and index.
-func (m *MySQL) Letters(ctx context.Context, q LetterQuery) (letters []StoredLetter, err error) {
+// Letters reads and closes dead letters. It is safe for concurrent use.
+type Letters struct {
+	pool   *mysql.Pool
+	tables *tables
+}
+
+// List reads dead letters, ordered by source, offset and index.
+func (l *Letters) List(ctx context.Context, q LetterQuery) (letters []StoredLetter, err error) {
 	text, args := q.sql()
-	rows, err := m.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, mysql.Wrap("read dead letters", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		l, err := scanLetter(rows, q.Content)
-		if err != nil {
-			return nil, err
-		}
+	err = mysql.Each(ctx, l.pool.DB(), "read dead letters", text, args, func(scan func(...any) error) error {
+		l, err := scanLetter(scan, q.Content)
 		letters = append(letters, l)
+		return err
+	})
+	if err != nil || !q.Content {
+		return letters, err
 	}
-	if err := rows.Err(); err != nil || !q.Content {
-		return letters, mysql.Wrap("read dead letters", "", err)
-	}
-	return letters, m.fillRecords(ctx, letters)
+	return letters, l.fillRecords(ctx, letters)
 }
 
 func (q LetterQuery) sql() (string, []any) {
@@ -123,7 +122,7 @@ func (q LetterQuery) sql() (string, []any) {
 	return b.String(), append(args, int64(cmp.Or(q.Limit, DefaultLetters)))
 }
 
-// where gives the condition that q stands for.
+// where returns the condition of q.
 func (q LetterQuery) where() (string, []any) {
 	conditions, args := []string{"1 = 1"}, []any(nil)
 	add := func(wanted bool, text string, values ...any) {
@@ -140,7 +139,7 @@ func (q LetterQuery) where() (string, []any) {
 		add(true, "SUBSTRING_INDEX(source, '/', -1) = ?", []byte(strconv.Itoa(int(*q.Partition))))
 	}
 	if n := len(q.Keys); n > 0 {
-		add(true, "record_key IN (?"+strings.Repeat(", ?", n-1)+")", asArgs(q.Keys)...)
+		add(true, "record_key IN (?"+strings.Repeat(", ?", n-1)+")", mysql.Args(q.Keys)...)
 	}
 	add(q.Prefix != "", "SUBSTRING(record_key, 1, ?) = ?", len(q.Prefix), []byte(q.Prefix))
 	add(q.Op != 0, "op = ?", int64(q.Op))
@@ -165,18 +164,7 @@ func (q LetterQuery) where() (string, []any) {
 	return strings.Join(conditions, " AND "), args
 }
 
-func asArgs(names []string) []any {
-	args := make([]any, len(names))
-	for i, n := range names {
-		args[i] = []byte(n)
-	}
-	return args
-}
-
-// scanner is a *sql.Rows.
-type scanner interface{ Scan(dest ...any) error }
-
-func scanLetter(rows scanner, content bool) (StoredLetter, error) {
+func scanLetter(scan func(...any) error, content bool) (StoredLetter, error) {
 	var l StoredLetter
 	var key, eventID, successor, kafkaKey, headers, data []byte
 	var version, op, errno *int64
@@ -189,8 +177,8 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	if content {
 		dest = append(dest, &kafkaKey, &headers, &data)
 	}
-	if err := rows.Scan(dest...); err != nil {
-		return l, mysql.Wrap("read dead letters", "", err)
+	if err := scan(dest...); err != nil {
+		return l, err
 	}
 	l.Key, l.EventID, l.Successor = string(key), string(eventID), string(successor)
 	l.Reason, l.State = schemas.Reason(reason), State(state)
@@ -210,7 +198,7 @@ func scanLetter(rows scanner, content bool) (StoredLetter, error) {
 	}
 	var err error
 	l.Record.Headers, err = DecodeHeaders(headers)
-	return l, mysql.Wrap("read dead letters", "", err)
+	return l, err
 }
 
 // ID identifies the letter.
@@ -218,8 +206,8 @@ func (l *StoredLetter) ID() LetterID {
 	return LetterID{Source: l.Source, Offset: l.Offset, Index: l.Index}
 }
 
-// Discard gives up the open letters that q chooses, and gives their number; q.State and After have no meaning here.
-func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
+// Discard gives up the open letters that q chooses, and returns their number; q.State and After have no meaning here.
+func (l *Letters) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
 	text := "UPDATE freshet_dead_letter SET state = 'discarded', updated_at = " + mysql.NowMillis + " WHERE " + where +
@@ -230,11 +218,9 @@ func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 		if q.Limit > 0 {
 			chunk = min(chunk, int64(q.Limit)-all)
 		}
-		err := m.pool.Transact(ctx, "discard dead letters", func(ctx context.Context, w *mysql.Conn) error {
-			res, err := w.Plain().ExecContext(ctx, text, append(args[:len(args):len(args)], chunk)...)
-			if err == nil {
-				n, err = res.RowsAffected()
-			}
+		err := l.pool.Transact(ctx, "discard dead letters", func(ctx context.Context, w *mysql.Conn) error {
+			var err error
+			n, err = w.ExecOnce(ctx, text, append(args[:len(args):len(args)], chunk)...)
 			return mysql.Wrap("discard dead letters", "", err)
 		})
 		all += n
@@ -245,56 +231,102 @@ func (m *MySQL) Discard(ctx context.Context, q LetterQuery) (int64, error) {
 }
 
 // CountOpen counts the open letters that q chooses; q.State, After and Limit have no meaning here.
-func (m *MySQL) CountOpen(ctx context.Context, q LetterQuery) (n int64, err error) {
+func (l *Letters) CountOpen(ctx context.Context, q LetterQuery) (n int64, err error) {
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
-	err = m.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM freshet_dead_letter WHERE "+where, args...).Scan(&n)
+	err = l.pool.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM freshet_dead_letter WHERE "+where, args...).Scan(&n)
 	return n, mysql.Wrap("count dead letters", "", err)
 }
 
-// LetterParts gives the parts of a replay that redrives the open letters which q chooses: one for each source that has
+// Parts returns the parts of a replay that redrives the open letters which q chooses: one for each source that has
 // some; q.State, After and Limit have no meaning here.
-func (m *MySQL) LetterParts(ctx context.Context, q LetterQuery) (parts []JobPart, err error) {
+func (l *Letters) Parts(ctx context.Context, q LetterQuery) ([]JobPart, error) {
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
-	text := "SELECT source, MIN(`off`), MAX(`off`) + 1 FROM freshet_dead_letter WHERE " + where + " GROUP BY source ORDER BY source" //nolint:gosec // the conditions are constants
-	rows, err := m.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, mysql.Wrap("look for dead letters", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var source []byte
-		var p JobPart
-		if err = rows.Scan(&source, &p.From, &p.End); err != nil {
-			return nil, mysql.Wrap("look for dead letters", "", err)
-		}
-		p.Source = string(source)
-		parts = append(parts, p)
-	}
-	return parts, mysql.Wrap("look for dead letters", "", rows.Err())
+	text := "SELECT source, MIN(`off`), MAX(`off`) + 1 FROM freshet_dead_letter WHERE " + where + " GROUP BY source ORDER BY source"
+	return mysql.Collect(ctx, l.pool.DB(), "look for dead letters", text, args, func(p *JobPart) []any { return []any{&p.Source, &p.From, &p.End} })
 }
 
-// CountLetters counts a dataset's dead letters by state; dataset "" counts all.
-func (m *MySQL) CountLetters(ctx context.Context, dataset string) (counts map[State]int64, err error) {
+// Count counts a dataset's dead letters by state; dataset "" counts all.
+func (l *Letters) Count(ctx context.Context, dataset string) (counts map[State]int64, err error) {
 	text, args := "SELECT state, COUNT(*) FROM freshet_dead_letter", []any(nil)
 	if dataset != "" {
 		text += " WHERE dataset = ?"
 		args = append(args, []byte(dataset))
 	}
-	rows, err := m.db.QueryContext(ctx, text+" GROUP BY state", args...)
-	if err != nil {
-		return nil, mysql.Wrap("count dead letters", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
 	counts = map[State]int64{}
-	for rows.Next() {
-		var state string
+	return counts, mysql.Each(ctx, l.pool.DB(), "count dead letters", text+" GROUP BY state", args, func(scan func(...any) error) error {
+		var state State
 		var n int64
-		if err = rows.Scan(&state, &n); err != nil {
-			return nil, mysql.Wrap("count dead letters", "", err)
+		err := scan(&state, &n)
+		counts[state] = n
+		return err
+	})
+}
+
+// Supersede marks the open letters of a dataset whose record has an event that is as new or newer.
+func (l *Letters) Supersede(ctx context.Context, ds *schemas.Dataset) (int64, error) {
+	q := LetterQuery{Dataset: ds.Name, State: StateOpen, Limit: redrivenChunk}
+	for all := int64(0); ; {
+		letters, err := l.List(ctx, q)
+		if err != nil || len(letters) == 0 {
+			return all, err
 		}
-		counts[State(state)] = n
+		open := make([]*letter, 0, len(letters))
+		for i := range letters {
+			open = append(open, &letter{Letter: &letters[i].Letter, source: letters[i].Source, t: l.tables.of(ds)})
+		}
+		n, err := settleLetters(ctx, l.pool, open)
+		if err != nil {
+			return all, err
+		}
+		all += n
+		last := letters[len(letters)-1].ID()
+		q.After = &last
 	}
-	return counts, mysql.Wrap("count dead letters", "", rows.Err())
+}
+
+// fillRecords reads the records of letters whose own rows have none.
+func (l *Letters) fillRecords(ctx context.Context, letters []StoredLetter) error {
+	first := map[LetterID]int{} // of each record, by its place
+	var places []LetterID
+	for i := range letters {
+		one := &letters[i]
+		at := LetterID{Source: one.Source, Offset: one.Offset}
+		if j, ok := first[at]; ok {
+			one.Record = letters[j].Record // a record of many events need not be held for each
+			continue
+		}
+		first[at] = i
+		if one.Record.Key == nil && one.Record.Value == nil && one.Record.Headers == nil {
+			places = append(places, at)
+		}
+	}
+	return inChunks(places, recordChunk, func(LetterID) int { return 0 }, func(chunk []LetterID) error {
+		return l.readRecords(ctx, chunk, func(at LetterID) *schemas.Record { return letters[first[at]].Record })
+	})
+}
+
+func (l *Letters) readRecords(ctx context.Context, places []LetterID, of func(LetterID) *schemas.Record) error {
+	const one = "(source = ? AND `off` = ?)"
+	args := make([]any, 0, 2*len(places))
+	for _, at := range places {
+		args = append(args, []byte(at.Source), at.Offset)
+	}
+	text := "SELECT source, `off`, kafka_key, headers, data FROM freshet_dead_record WHERE " + one + strings.Repeat(" OR "+one, len(places)-1)
+	return mysql.Each(ctx, l.pool.DB(), "read records of dead letters", text, args, func(scan func(...any) error) error {
+		var at LetterID
+		var key, headers, data []byte
+		if err := scan(&at.Source, &at.Offset, &key, &headers, &data); err != nil {
+			return err
+		}
+		rec := of(at)
+		rec.Key, rec.Value = key, data
+		if headers == nil {
+			return nil
+		}
+		var err error
+		rec.Headers, err = DecodeHeaders(headers)
+		return err
+	})
 }

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -36,53 +35,36 @@ func (l *Lost) Add(o Lost) {
 // judgeLost compares changes, some of which lost the guard, with the rows that their statement left. The statement holds
 // their locks.
 func (r *run) judgeLost(ctx context.Context, t *table, rows []*Change) error {
-	found, err := r.w.QuerySized(ctx, mysql.StatementID{Of: t, Rows: len(rows), Kind: comparesRows}, t.compareSQL, t.keyArgs(rows)...)
-	if err != nil {
-		return mysql.Wrap("compare rows of", t.name, err)
-	}
+	id := mysql.StatementID{Of: t, Rows: len(rows), Kind: comparesRows}
 	byKey := make(map[string]*Change, len(rows))
 	for _, c := range rows {
 		byKey[recordKey(t, c)] = c
 	}
-	return mysql.Wrap("compare rows of", t.name, r.compareFound(t, found, byKey))
-}
-
-func (r *run) compareFound(t *table, found *sql.Rows, byKey map[string]*Change) error {
-	defer func() { _ = found.Close() }() // found.Err reports what is wrong
 	columns := t.ds.Replica.Columns
-	raw := make([]any, len(columns))
-	dest := make([]any, 0, len(columns)+2)
-	for i := range raw {
-		dest = append(dest, &raw[i])
-	}
 	var row Row
-	dest = append(dest, &row.Version, &row.Deleted)
-	for found.Next() {
-		if err := found.Scan(dest...); err != nil {
+	raw, dest := rawColumns(len(columns), &row.Version, &row.Deleted)
+	return r.w.EachSized(ctx, "compare rows of "+t.name, id, t.compareSQL, t.keyArgs(rows), func(scan func(...any) error) error {
+		if err := scan(dest...); err != nil {
 			return err
 		}
-		values := make([]any, len(columns))
-		for i, c := range columns {
-			var err error
-			if values[i], err = columnValue(c.Property, raw[i]); err != nil {
-				return fmt.Errorf("column %s: %w", c.Name, err)
-			}
+		values, err := columnValues(columns, raw)
+		if err != nil {
+			return err
 		}
 		key, err := t.ds.FormatKey(values[:t.ds.Replica.KeyColumns]...)
-		c := byKey[key]
-		if err != nil || c == nil {
-			continue
+		if err != nil {
+			return nil //nolint:nilerr // no event can name this row
 		}
-		row.Values = values
-		switch {
+		switch c := byKey[key]; {
+		case c == nil:
 		case row.Version > c.Version:
 			r.lost.Add(Lost{Superseded: 1})
 			r.behind = append(r.behind, key)
-		case row.Version == c.Version && !t.same(c.Values, c.Deleted, row.Values, row.Deleted):
+		case row.Version == c.Version && !t.same(c.Values, c.Deleted, values, row.Deleted):
 			r.lost.Add(Lost{Conflicts: 1, At: c.Offset})
 		}
-	}
-	return found.Err()
+		return nil
+	})
 }
 
 func (t *table) compareSQL(rows int) string {

@@ -19,7 +19,7 @@ func (b *bed) person(t testing.TB, id int, version int64, email string, org int)
 
 func (b *bed) displaced(t testing.TB) []string {
 	t.Helper()
-	names, err := b.Displaced(t.Context(), src, 0, 1<<40)
+	names, err := b.Lanes("").Displaced(t.Context(), src, 0, 1<<40)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestDisplacedNamesOfOldRows(t *testing.T) {
 	if diff := cmp.Diff(want, b.displaced(t)); diff != "" {
 		t.Error(diff)
 	}
-	if row, err := b.Row(t.Context(), dataset(t, "people"), "2"); err != nil || row.Version != 7 {
+	if row, err := b.Rows.Get(t.Context(), dataset(t, "people"), "2"); err != nil || row.Version != 7 {
 		t.Errorf("row 2: %+v, %v", row, err)
 	}
 }
@@ -84,7 +84,7 @@ func TestDisplacedNamesOfRefusedChanges(t *testing.T) {
 	if diff := cmp.Diff(want, b.displaced(t)); diff != "" {
 		t.Error(diff)
 	}
-	if row, err := b.Row(t.Context(), dataset(t, "people"), "5"); err != nil || row.Found {
+	if row, err := b.Rows.Get(t.Context(), dataset(t, "people"), "5"); err != nil || row.Found {
 		t.Errorf("row that was only refused: %+v, %v", row, err)
 	}
 }

@@ -18,7 +18,7 @@ const (
 )
 
 // Outgoing is a row of the invalidation outbox: what a writer of replica rows made stale, noted in the transaction of its
-// rows. Whoever publishes it removes it afterwards; doubles do no harm.
+// rows. Its publisher removes it afterwards; doubles do no harm.
 type Outgoing struct {
 	ID int64
 	// Invalidation names nothing if the row's payload cannot be read.
@@ -43,29 +43,27 @@ func addOutgoing(ctx context.Context, w *mysql.Conn, namespace string, v schemas
 	return out, nil
 }
 
-// Outgoing gives the outbox rows of a namespace that are older than age, oldest first, at most limit.
-func (m *MySQL) Outgoing(ctx context.Context, namespace string, age time.Duration, limit int) (out []Outgoing, err error) {
-	rows, err := m.db.QueryContext(ctx, sqlOutgoing, []byte(namespace), age.Milliseconds(), limit)
-	if err != nil {
-		return nil, mysql.Wrap("read invalidation outbox", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var o Outgoing
-		var payload []byte
-		if err = rows.Scan(&o.ID, &payload); err != nil {
-			return nil, mysql.Wrap("read invalidation outbox", "", err)
+// Outbox holds what writers of replica rows made stale until it is published. It is safe for concurrent use.
+type Outbox struct{ pool *mysql.Pool }
+
+// Older returns the outbox rows of a namespace that are older than age, oldest first, at most limit.
+func (o *Outbox) Older(ctx context.Context, namespace string, age time.Duration, limit int) ([]Outgoing, error) {
+	var payload []byte
+	var out []Outgoing
+	err := mysql.Each(ctx, o.pool.DB(), "read invalidation outbox", sqlOutgoing, []any{[]byte(namespace), age.Milliseconds(), limit}, func(scan func(...any) error) error {
+		var one Outgoing
+		err := scan(&one.ID, &payload)
+		if v, broken := schemas.ParseInvalidation(payload); broken == nil {
+			one.Invalidation = v
 		}
-		if v, err := schemas.ParseInvalidation(payload); err == nil {
-			o.Invalidation = v
-		}
-		out = append(out, o)
-	}
-	return out, mysql.Wrap("read invalidation outbox", "", rows.Err())
+		out = append(out, one)
+		return err
+	})
+	return out, err
 }
 
-// RemoveOutgoing removes rows that were published, or that another has removed already.
-func (m *MySQL) RemoveOutgoing(ctx context.Context, ids []int64) error {
+// Remove removes rows that were published, or that another has removed already.
+func (o *Outbox) Remove(ctx context.Context, ids []int64) error {
 	for len(ids) > 0 {
 		n := min(len(ids), keyChunk)
 		args := make([]any, n)
@@ -73,7 +71,7 @@ func (m *MySQL) RemoveOutgoing(ctx context.Context, ids []int64) error {
 			args[i] = id
 		}
 		ids = ids[n:]
-		err := m.pool.Transact(ctx, "remove published invalidations", func(ctx context.Context, w *mysql.Conn) error {
+		err := o.pool.Transact(ctx, "remove published invalidations", func(ctx context.Context, w *mysql.Conn) error {
 			_, err := w.Plain().ExecContext(ctx, sqlRemoveOutgoing+strings.Repeat(", ?", n-1)+")", args...)
 			return mysql.Wrap("remove published invalidations", "", err)
 		})

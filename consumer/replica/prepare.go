@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,45 +9,6 @@ import (
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
-
-// Prepare compares the tables of datasets with the database, before anything is written to them, and remembers the
-// datasets so that Apply knows the tables of their letters. It gives one DatasetError per dataset that must not be
-// written as things are, and nothing is: every batch with rows of it looks at the table again first. err is an
-// infrastructure fault.
-func (m *MySQL) Prepare(ctx context.Context, datasets []*schemas.Dataset) (broken []*DatasetError, err error) {
-	for _, ds := range datasets {
-		f, err := find(ctx, m.db, ds.Replica.Table)
-		if err != nil {
-			return nil, err
-		}
-		problem := first(checkTable(ds, m.dialect, f))
-		if problem != nil {
-			broken = append(broken, problem)
-		}
-		t := m.table(ds)
-		t.unfit.Store(problem != nil)
-		m.mu.Lock()
-		m.byName[ds.Name] = t
-		m.mu.Unlock()
-	}
-	return broken, nil
-}
-
-// fit gives what still forbids writing to a table that Prepare found unfit.
-func (m *MySQL) fit(ctx context.Context, t *table) error {
-	if !t.unfit.Load() {
-		return nil
-	}
-	f, err := find(ctx, m.db, t.ds.Replica.Table)
-	if err != nil {
-		return err
-	}
-	if problem := first(checkTable(t.ds, m.dialect, f)); problem != nil {
-		return problem
-	}
-	t.unfit.Store(false)
-	return nil
-}
 
 // checkTable returns everything about a table that forbids writing to it.
 func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*DatasetError) {

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,18 +15,16 @@ import (
 const ActionRebuild JobAction = "rebuild"
 
 const (
-	metaRebuild   = "rebuild:"
 	rebuildIDLen  = 8
 	rebuildPrefix = 45 // characters of the table's name that are kept: identifiers end at 64
 
-	sqlNoteRebuild = "INSERT INTO freshet_meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = value"
-	sqlTriggers    = "SELECT trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = ? ORDER BY trigger_name LIMIT 1"
-	sqlInbound     = "SELECT constraint_name FROM information_schema.referential_constraints WHERE unique_constraint_schema = DATABASE()" +
+	sqlTriggers = "SELECT trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = ? ORDER BY trigger_name LIMIT 1"
+	sqlInbound  = "SELECT constraint_name FROM information_schema.referential_constraints WHERE unique_constraint_schema = DATABASE()" +
 		" AND referenced_table_name = ? ORDER BY constraint_name LIMIT 1"
 )
 
 // Rebuild names the tables of a replay that rebuilds a dataset's table. It is a function of dataset and replay, so that
-// whoever goes on with the replay finds the same ones.
+// any process that continues the replay finds the same ones.
 type Rebuild struct {
 	Job     string
 	Dataset *schemas.Dataset
@@ -58,10 +55,17 @@ type rebuildNote struct {
 	Swapped bool `json:"swapped"`
 }
 
-// CheckRebuild looks at what of a dataset's table would be lost with a swap. Its error is a *DatasetError, or an
+// Rebuilds makes, swaps and removes the tables of replays that rebuild one. It is safe for concurrent use.
+type Rebuilds struct {
+	pool   *mysql.Pool
+	tables *tables
+	jobs   *Jobs
+}
+
+// Check looks at what of a dataset's table would be lost with a swap. Its error is a *DatasetError, or an
 // infrastructure fault.
-func (m *MySQL) CheckRebuild(ctx context.Context, ds *schemas.Dataset) error {
-	f, err := find(ctx, m.db, ds.Replica.Table)
+func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
+	f, err := find(ctx, r.pool.DB(), ds.Replica.Table)
 	if err != nil {
 		return err
 	}
@@ -76,40 +80,37 @@ func (m *MySQL) CheckRebuild(ctx context.Context, ds *schemas.Dataset) error {
 		{sqlInbound, "a reference by the foreign key", "it would follow the former table: drop the constraint"},
 	} {
 		var name string
-		switch err := m.db.QueryRowContext(ctx, c.text, ds.Replica.Table).Scan(&name); {
-		case errors.Is(err, sql.ErrNoRows):
-		case err != nil:
-			return mysql.Wrap("inspect table", ds.Replica.Table, err)
-		default:
+		found, err := mysql.One(ctx, r.pool.DB(), "inspect table "+ds.Replica.Table, c.text, []any{ds.Replica.Table}, &name)
+		if err != nil {
+			return err
+		}
+		if found {
 			return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Mend: c.mend}
 		}
 	}
 	return nil
 }
 
-// Swapped says whether the new table is in its place already, whoever put it there. The tables themselves tell, and not
+// Swapped reports whether the new table is in its place already, by any process. The tables themselves show it, and not
 // the note alone: a runner may have died between the two.
-func (m *MySQL) Swapped(ctx context.Context, b *Rebuild) (bool, error) {
-	note, noted, err := m.rebuildNote(ctx, b.Job)
+func (r *Rebuilds) Swapped(ctx context.Context, b *Rebuild) (bool, error) {
+	note, noted, err := readRebuild(ctx, r.pool.DB(), b.Job)
 	if err != nil || !noted || note.Swapped {
 		return note.Swapped, err
 	}
-	shadow, err := find(ctx, m.db, b.Shadow.Replica.Table)
+	shadow, err := find(ctx, r.pool.DB(), b.Shadow.Replica.Table)
 	if err != nil || shadow.exists {
 		return false, err
 	}
-	old, err := find(ctx, m.db, b.Old)
+	old, err := find(ctx, r.pool.DB(), b.Old)
 	return err == nil && old.exists, err
 }
 
-func (m *MySQL) rebuildNote(ctx context.Context, job string) (note rebuildNote, ok bool, err error) {
-	var value []byte
-	err = m.db.QueryRowContext(ctx, "SELECT value FROM freshet_meta WHERE name = ?", []byte(metaRebuild+job)).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return note, false, nil
-	}
-	if err != nil {
-		return note, false, mysql.Wrap("read note of rebuild", "", err)
+// readRebuild reads the note of a rebuild; lock, if any, is added to the query.
+func readRebuild(ctx context.Context, q mysql.Querier, job string, lock ...string) (note rebuildNote, ok bool, err error) {
+	value, ok, err := readMeta(ctx, q, "read note of rebuild", metaRebuild+job, lock...)
+	if err != nil || !ok {
+		return note, false, err
 	}
 	if err := json.Unmarshal(value, &note); err != nil {
 		return note, false, fmt.Errorf("read note of rebuild: %w", err)
@@ -117,38 +118,38 @@ func (m *MySQL) rebuildNote(ctx context.Context, job string) (note rebuildNote, 
 	return note, true, nil
 }
 
-// BeginRebuild makes the new table. It gets the columns and indexes that the present one has, also those that Freshet
+// Begin makes the new table. It gets the columns and indexes that the present one has, also those that Freshet
 // does not need; a present table that does not fit the dataset is not copied, and the declaration decides. fresh: nothing
 // was read into it yet, so it is emptied of nothing and may be made; else it must be there.
-func (m *MySQL) BeginRebuild(ctx context.Context, b *Rebuild, fresh bool) error {
+func (r *Rebuilds) Begin(ctx context.Context, b *Rebuild, fresh bool) error {
 	name := b.Shadow.Replica.Table
 	note, err := json.Marshal(rebuildNote{Dataset: b.Dataset.Name, Shadow: name, Old: b.Old})
 	if err != nil {
 		return fmt.Errorf("write note of rebuild: %w", err)
 	}
 	// The note comes first: by it the table is found and removed when the replay ends some other way.
-	if _, err := m.db.ExecContext(ctx, sqlNoteRebuild, []byte(metaRebuild+b.Job), note); err != nil {
+	if _, err := r.pool.DB().ExecContext(ctx, sqlAddMeta, []byte(metaRebuild+b.Job), note); err != nil {
 		return mysql.Wrap("note rebuild", "", err)
 	}
-	f, err := find(ctx, m.db, name)
+	f, err := find(ctx, r.pool.DB(), name)
 	if err != nil || f.exists {
 		return err
 	}
 	if !fresh {
 		return &DatasetError{Dataset: b.Dataset.Name, Problem: "the table " + name + " that was being built is gone", Mend: "start the rebuild again"}
 	}
-	if f, err = find(ctx, m.db, b.Dataset.Replica.Table); err != nil {
+	if f, err = find(ctx, r.pool.DB(), b.Dataset.Replica.Table); err != nil {
 		return err
 	}
-	text := "CREATE TABLE " + mysql.Quote(name) + " LIKE " + mysql.Quote(b.Dataset.Replica.Table) //nolint:gosec // quoted names of a declaration
-	if len(checkTable(b.Dataset, m.dialect, f)) > 0 {
-		text = CreateTable(b.Shadow, m.dialect)
+	text := "CREATE TABLE " + mysql.Quote(name) + " LIKE " + mysql.Quote(b.Dataset.Replica.Table)
+	if len(checkTable(b.Dataset, r.pool.Dialect(), f)) > 0 {
+		text = CreateTable(b.Shadow, r.pool.Dialect())
 	}
-	_, err = m.db.ExecContext(ctx, text)
+	_, err = r.pool.DB().ExecContext(ctx, text)
 	return ddlError(b, "create table", err)
 }
 
-// ddlError makes a *DatasetError of what waiting does not mend.
+// ddlError makes a *DatasetError of what waiting does not fix.
 func ddlError(b *Rebuild, what string, err error) error {
 	switch n, _ := mysql.Errno(err); n {
 	case 1044, 1142, 1227: // rights
@@ -160,16 +161,16 @@ func ddlError(b *Rebuild, what string, err error) error {
 }
 
 // checkShadow is the last look before the swap: both tables still are what the rebuild began with.
-func (m *MySQL) checkShadow(ctx context.Context, b *Rebuild) error {
-	shadow, err := find(ctx, m.db, b.Shadow.Replica.Table)
+func (r *Rebuilds) checkShadow(ctx context.Context, b *Rebuild) error {
+	shadow, err := find(ctx, r.pool.DB(), b.Shadow.Replica.Table)
 	if err != nil {
 		return err
 	}
-	if problem := first(checkTable(b.Shadow, m.dialect, shadow)); problem != nil {
+	if problem := first(checkTable(b.Shadow, r.pool.Dialect(), shadow)); problem != nil {
 		return problem
 	}
-	live, err := find(ctx, m.db, b.Dataset.Replica.Table)
-	if err != nil || len(checkTable(b.Dataset, m.dialect, live)) > 0 {
+	live, err := find(ctx, r.pool.DB(), b.Dataset.Replica.Table)
+	if err != nil || len(checkTable(b.Dataset, r.pool.Dialect(), live)) > 0 {
 		return err
 	}
 	for name := range live.columns {
@@ -180,15 +181,13 @@ func (m *MySQL) checkShadow(ctx context.Context, b *Rebuild) error {
 	return nil
 }
 
-// EndRebuild forgets a rebuild whose replay is done, and drops the former table if drop is set.
-func (m *MySQL) EndRebuild(ctx context.Context, b *Rebuild, drop bool) error {
-	m.mu.Lock()
-	delete(m.tables, b.Shadow)
-	m.mu.Unlock()
+// End forgets a rebuild whose replay is done, and drops the former table if drop is set.
+func (r *Rebuilds) End(ctx context.Context, b *Rebuild, drop bool) error {
+	r.tables.forget(b.Shadow)
 	if !drop {
 		return nil
 	}
-	_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+mysql.Quote(b.Old))
+	_, err := r.pool.DB().ExecContext(ctx, "DROP TABLE IF EXISTS "+mysql.Quote(b.Old))
 	return ddlError(b, "drop table", err)
 }
 
@@ -199,45 +198,45 @@ type Abandoned struct {
 	Strange bool
 }
 
-// SweepRebuilds removes what replays that are over have left: the notes, and the tables of those that did not come to
+// Sweep removes what replays that are over have left: the notes, and the tables of those that did not come to
 // the swap. before is asked first of each that is Strange; its error leaves the note for the next time.
-func (m *MySQL) SweepRebuilds(ctx context.Context, before func(Abandoned) error) error {
-	notes, err := m.metaOf(ctx, metaRebuild)
+func (r *Rebuilds) Sweep(ctx context.Context, before func(Abandoned) error) error {
+	notes, err := metaOf(ctx, r.pool.DB(), "read notes of rebuilds", metaRebuild)
 	if err != nil {
-		return mysql.Wrap("read notes of rebuilds", "", err)
+		return err
 	}
 	for id, value := range notes {
 		var note rebuildNote
 		if json.Unmarshal(value, &note) != nil {
 			continue
 		}
-		j, err := m.Job(ctx, id)
+		j, err := r.jobs.Get(ctx, id)
 		if err != nil && !errors.Is(err, ErrNoJob) {
 			return err
 		}
 		if err == nil && j.State.Live() {
 			continue
 		}
-		if err := m.sweep(ctx, Abandoned{Job: id, Dataset: note.Dataset, Old: note.Old}, note, j.State, before); err != nil {
+		if err := r.sweep(ctx, Abandoned{Job: id, Dataset: note.Dataset, Old: note.Old}, note, j.State, before); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *MySQL) sweep(ctx context.Context, a Abandoned, note rebuildNote, state JobState, before func(Abandoned) error) error {
+func (r *Rebuilds) sweep(ctx context.Context, a Abandoned, note rebuildNote, state JobState, before func(Abandoned) error) error {
 	if state != JobDone && !note.Swapped {
-		err := m.withoutSwap(ctx, a.Job, func(swapped bool) error {
+		err := withoutSwap(ctx, r.pool, a.Job, func(swapped bool) error {
 			if a.Strange = swapped; swapped {
 				return before(a)
 			}
-			_, err := m.db.ExecContext(ctx, "DROP TABLE IF EXISTS "+mysql.Quote(note.Shadow))
+			_, err := r.pool.DB().ExecContext(ctx, "DROP TABLE IF EXISTS "+mysql.Quote(note.Shadow))
 			return mysql.Wrap("drop table", note.Shadow, err)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	_, err := m.db.ExecContext(ctx, sqlRemoveMeta, []byte(metaRebuild+a.Job))
+	_, err := r.pool.DB().ExecContext(ctx, sqlRemoveMeta, []byte(metaRebuild+a.Job))
 	return mysql.Wrap("forget rebuild", "", err)
 }

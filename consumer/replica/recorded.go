@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,8 +17,6 @@ import (
 // the declarations does not know some of them. It sets those to NULL with each row that it writes, which is right as long as
 // events lack the property; an event that has it pauses the dataset, because a row without it would be a state that the
 // record never had.
-
-const metaSchema = "schema:"
 
 // recordedSchema is what is noted of a dataset. Column names are in lower case.
 type recordedSchema struct {
@@ -76,27 +73,6 @@ type difference struct {
 	missing string
 }
 
-// difference compares the dataset with the note; it is computed once per note, and again when the table lacks a column that
-// the note has.
-func (m *MySQL) difference(ctx context.Context, t *table, note []byte) (*difference, error) {
-	if d := t.differs.Load(); d != nil && d.note == string(note) {
-		return d, nil
-	}
-	d := &difference{note: string(note), unknown: map[string]bool{}}
-	if len(note) > 0 {
-		var noted recordedSchema
-		if err := json.Unmarshal(note, &noted); err != nil {
-			return nil, fmt.Errorf("read noted schema of dataset %s: %w", t.ds.Name, err)
-		}
-		extra := d.compare(t, noted)
-		if err := m.widen(ctx, d, t, extra); err != nil {
-			return nil, err
-		}
-	}
-	t.differs.Store(d)
-	return d, nil
-}
-
 // compare returns the columns that only the note has.
 func (d *difference) compare(t *table, noted recordedSchema) (extra []string) {
 	mine := schemaOf(t.ds).Columns
@@ -119,32 +95,9 @@ func (d *difference) compare(t *table, noted recordedSchema) (extra []string) {
 	return extra
 }
 
-// widen sets wide, with those of the columns that the table still has: what an operator dropped needs no clearing.
-func (m *MySQL) widen(ctx context.Context, d *difference, t *table, extra []string) error {
-	if len(extra) == 0 || !m.live(t) {
-		return nil
-	}
-	have, err := find(ctx, m.db, t.ds.Replica.Table)
-	if err != nil {
-		return err
-	}
-	wide, table := *t.ds, *t.ds.Replica
-	table.Columns = slices.Clip(table.Columns)
-	for _, column := range extra {
-		if _, ok := have.columns[column]; ok {
-			table.Columns = append(table.Columns, schemas.Column{Name: column})
-		}
-	}
-	if len(table.Columns) > len(t.ds.Replica.Columns) {
-		wide.Replica = &table
-		d.wide = newTable(&wide, t.dialect)
-	}
-	return nil
-}
-
 // checkSchema compares a table's dataset with the note, and with the events that are about to be written.
 func (r *run) checkSchema(ctx context.Context, t *table, note []byte) error {
-	d, err := r.m.difference(ctx, t, note)
+	d, err := r.m.tables.difference(ctx, t, note)
 	if err != nil {
 		return err
 	}
@@ -178,12 +131,6 @@ func lacking(ds *schemas.Dataset, property string) *DatasetError {
 	e.Problem = fmt.Sprintf("events have the property %s, which the registered schema has and this program's does not", property)
 	e.Mend += "; if the property is to go, run freshet migrate datasets --drop-property " + ds.Name + "." + property
 	return e
-}
-
-// live reports whether t is the dataset's own table. The table of a rebuild has rows of the rebuild only.
-func (m *MySQL) live(t *table) bool {
-	known := m.tableByName(t.ds.Name)
-	return known == nil || known.ds.Replica.Table == t.ds.Replica.Table
 }
 
 // carried returns one of the properties that the events of t have, or refused events may have; "" if there is none.
@@ -239,20 +186,18 @@ func planSchema(ctx context.Context, db *sql.DB, ds *schemas.Dataset) ([]Stateme
 	}
 	return []Statement{{
 		Dataset: ds.Name, Note: "its columns are new to the database", SQL: sqlSetMeta, register: "its schema",
-		args: []any{[]byte(metaSchema + ds.Name), value, value},
+		args: []any{[]byte(metaSchema + ds.Name), value},
 	}}, nil
 }
 
 func notedSchema(ctx context.Context, db *sql.DB, dataset string) (s recordedSchema, known bool, err error) {
-	var value []byte
-	err = db.QueryRowContext(ctx, sqlMetaValue, []byte(metaSchema+dataset)).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return s, false, nil
+	value, known, err := readMeta(ctx, db, "read noted schema of dataset "+dataset, metaSchema+dataset)
+	if err == nil && known {
+		if err = json.Unmarshal(value, &s); err != nil {
+			err = fmt.Errorf("read noted schema of dataset %s: %w", dataset, err)
+		}
 	}
-	if err == nil {
-		err = json.Unmarshal(value, &s)
-	}
-	return s, err == nil, mysql.Wrap("read noted schema of dataset", dataset, err)
+	return s, known && err == nil, err
 }
 
 // DropProperty notes that a property is out of a dataset's schema: its column is cleared with each row that is written, and
@@ -277,14 +222,14 @@ func DropProperty(ctx context.Context, db *sql.DB, dataset, property string) (fo
 	if err != nil {
 		return false, fmt.Errorf("write schema of dataset %s: %w", dataset, err)
 	}
-	_, err = db.ExecContext(ctx, sqlSetMeta, []byte(metaSchema+dataset), value, value)
+	_, err = db.ExecContext(ctx, sqlSetMeta, []byte(metaSchema+dataset), value)
 	return true, mysql.Wrap("note schema of dataset", dataset, err)
 }
 
 // UnknownProperties returns the noted properties of a dataset that its declaration does not have, sorted: the declaration is
 // older than the one that was registered.
-func (m *MySQL) UnknownProperties(ctx context.Context, ds *schemas.Dataset) ([]string, error) {
-	noted, _, err := notedSchema(ctx, m.db, ds.Name)
+func (l *Declarations) UnknownProperties(ctx context.Context, ds *schemas.Dataset) ([]string, error) {
+	noted, _, err := notedSchema(ctx, l.pool.DB(), ds.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -60,9 +60,9 @@ var errLetterMoved = errors.New("dead letter was dealt with meanwhile")
 // Redrive applies the events of letters, each under the version that its letter keeps, by the statements and under the
 // row locks of Apply, in one transaction. Nothing goes to the dataset's topic, and nothing is emitted here: the entries
 // of the rows that changed are noted in the namespace's invalidation outbox in the same transaction, and given back so
-// that the caller publishes and removes them (RemoveOutgoing). The letters must have their content, and their datasets
+// that the caller publishes and removes them (Outbox.Remove). The letters must have their content, and their datasets
 // must be known by Prepare. Errors: a *DatasetError, else an infrastructure fault; then nothing was written.
-func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredLetter) (done []Redriven, out []Outgoing, err error) {
+func (m *DB) Redrive(ctx context.Context, namespace string, letters []StoredLetter) (done []Redriven, out []Outgoing, err error) {
 	topics, err := m.topicsOf(ctx, letters)
 	if err != nil {
 		return nil, nil, err
@@ -85,7 +85,7 @@ func (m *MySQL) Redrive(ctx context.Context, namespace string, letters []StoredL
 
 // redriving is transact for letters, which others may deal with meanwhile. Each transaction ends within redriveLimit, which
 // a rebuild relies on.
-func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Context, *mysql.Conn) error) error {
+func (m *DB) redriving(ctx context.Context, what string, fn func(context.Context, *mysql.Conn) error) error {
 	limited := func(ctx context.Context, w *mysql.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, redriveLimit)
 		defer cancel()
@@ -99,7 +99,7 @@ func (m *MySQL) redriving(ctx context.Context, what string, fn func(context.Cont
 }
 
 // Judge says what Redrive would make of letters, and changes nothing. Whether a table takes a row only Redrive finds out.
-func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) (done []Redriven, err error) {
+func (m *DB) Judge(ctx context.Context, letters []StoredLetter) (done []Redriven, err error) {
 	topics, err := m.topicsOf(ctx, letters)
 	if err != nil {
 		return nil, err
@@ -113,13 +113,13 @@ func (m *MySQL) Judge(ctx context.Context, letters []StoredLetter) (done []Redri
 }
 
 // judge looks at the letters alone: whatever passes is set to OutcomeApplied, with its change.
-func (m *MySQL) judge(letters []StoredLetter, topics map[string]Topic) []Redriven {
+func (m *DB) judge(letters []StoredLetter, topics map[string]Topic) []Redriven {
 	tasks := make([]Redriven, len(letters))
 	rd := letterReader{topics: topics}
 	for i := range letters {
 		l := &letters[i]
 		t := &tasks[i]
-		*t = Redriven{LetterID: l.ID(), Dataset: l.Dataset, Key: l.Key, Version: l.Version, table: m.tableByName(l.Dataset)}
+		*t = Redriven{LetterID: l.ID(), Dataset: l.Dataset, Key: l.Key, Version: l.Version, table: m.tables.named(l.Dataset)}
 		if l.State != StateOpen {
 			t.Outcome = OutcomeClosed
 			continue
@@ -161,17 +161,17 @@ func Detail(err error) string {
 
 // topicsOf gives, by dataset, what is remembered of the topics of letters that a capture tool wrote: over several
 // partitions some of their records have no order, and a redrive must refuse them as the worker did.
-func (m *MySQL) topicsOf(ctx context.Context, letters []StoredLetter) (map[string]Topic, error) {
+func (m *DB) topicsOf(ctx context.Context, letters []StoredLetter) (map[string]Topic, error) {
 	topics := map[string]Topic{}
 	for i := range letters {
-		t := m.tableByName(letters[i].Dataset)
+		t := m.tables.named(letters[i].Dataset)
 		if t == nil || t.ds.Format == schemas.FormatCloudEvents {
 			continue
 		}
 		if _, known := topics[t.ds.Name]; known {
 			continue
 		}
-		topic, _, err := m.Topic(ctx, t.ds.Topic)
+		topic, _, err := m.Topics.Get(ctx, t.ds.Topic)
 		if err != nil {
 			return nil, err
 		}

@@ -34,7 +34,7 @@ func (b *bed) stored(t *testing.T, id int, version int64, data string) *replica.
 // redrive redrives every letter of the table and gives outcome by offset.
 func (b *bed) redrive(t *testing.T) (map[int64]replica.Redriven, []replica.Outgoing) {
 	t.Helper()
-	letters, err := b.Letters(t.Context(), replica.LetterQuery{Content: true, Limit: 1000})
+	letters, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true, Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestRedrive(t *testing.T) {
 		bad.Offset: replica.OutcomeInvalid, wild.Offset: replica.OutcomeInvalid, unversioned.Offset: replica.OutcomeUnfit,
 		empty.Offset: replica.OutcomeUnfit, stranger.Offset: replica.OutcomeUnfit, overtaken.Offset: replica.OutcomeStale, same.Offset: replica.OutcomeStale,
 	}
-	letters, err := b.Letters(t.Context(), replica.LetterQuery{Content: true})
+	letters, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func (b *bed) checkRedriven(t *testing.T, wild, bad, newer, older int64) {
 	t.Helper()
 	ds, _ := b.set.Get("items")
 	for key, want := range map[string]int64{"1": 5, "2": 9, "7": 1, "3": 0, "4": 0} {
-		row, err := b.Row(t.Context(), ds, key)
+		row, err := b.Rows.Get(t.Context(), ds, key)
 		if err != nil || row.Version != want {
 			t.Errorf("row %s has version %d, want %d (%v)", key, row.Version, want, err)
 		}
@@ -154,18 +154,18 @@ func (b *bed) checkRedriven(t *testing.T, wild, bad, newer, older int64) {
 
 func (b *bed) checkOutbox(t *testing.T, want []replica.Outgoing) {
 	t.Helper()
-	if young, err := b.Outgoing(t.Context(), ns, time.Hour, 10); err != nil || len(young) != 0 {
+	if young, err := b.Outbox.Older(t.Context(), ns, time.Hour, 10); err != nil || len(young) != 0 {
 		t.Errorf("rows older than an hour: %+v, %v", young, err)
 	}
-	if other, err := b.Outgoing(t.Context(), "other", 0, 10); err != nil || len(other) != 0 {
+	if other, err := b.Outbox.Older(t.Context(), "other", 0, 10); err != nil || len(other) != 0 {
 		t.Errorf("rows of another namespace: %+v, %v", other, err)
 	}
-	got, err := b.Outgoing(t.Context(), ns, 0, 10)
+	got, err := b.Outbox.Older(t.Context(), ns, 0, 10)
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("outbox: %v (-want +got):\n%s", err, diff)
 	}
 	b.exec(t, "INSERT INTO freshet_invalidation_outbox (ns, payload, created_at) VALUES ('shop', '{', 0)")
-	if got, err = b.Outgoing(t.Context(), ns, 0, 10); err != nil || len(got) != len(want)+1 || got[len(want)].Invalidation.Len() != 0 {
+	if got, err = b.Outbox.Older(t.Context(), ns, 0, 10); err != nil || len(got) != len(want)+1 || got[len(want)].Invalidation.Len() != 0 {
 		t.Errorf("a row that cannot be read: %+v, %v", got, err)
 	}
 	var ids []int64
@@ -173,11 +173,11 @@ func (b *bed) checkOutbox(t *testing.T, want []replica.Outgoing) {
 		ids = append(ids, o.ID)
 	}
 	for range 2 {
-		if err := b.RemoveOutgoing(t.Context(), ids); err != nil {
+		if err := b.Outbox.Remove(t.Context(), ids); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err = b.Outgoing(t.Context(), ns, 0, 10); err != nil || len(got) != 0 {
+	if got, err = b.Outbox.Older(t.Context(), ns, 0, 10); err != nil || len(got) != 0 {
 		t.Errorf("left in the outbox: %+v, %v", got, err)
 	}
 }
@@ -197,10 +197,10 @@ func TestRedriveRefusesWhatHasNoOrder(t *testing.T) {
 		want       replica.Outcome
 	}{{2, replica.OutcomeInvalid}, {1, replica.OutcomeApplied}} {
 		b.exec(t, "DELETE FROM freshet_topic")
-		if _, err := b.Observe(t.Context(), ds.Topic, "kR3a_x", c.partitions); err != nil {
+		if _, err := b.Topics.Observe(t.Context(), ds.Topic, "kR3a_x", c.partitions); err != nil {
 			t.Fatal(err)
 		}
-		letters, err := b.Letters(t.Context(), replica.LetterQuery{Content: true})
+		letters, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,7 @@ func TestRedriveRacesWithNewerChanges(t *testing.T) {
 		letters = append(letters, b.stored(t, i+1, 5, fmt.Sprintf(`{"id":%d,"name":"old"}`, i+1)))
 	}
 	b.applyLetters(t, letters...)
-	stored, err := b.Letters(t.Context(), replica.LetterQuery{Content: true, Limit: n})
+	stored, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true, Limit: n})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestRedriveRacesWithNewerChanges(t *testing.T) {
 	if err := b.db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM items WHERE _version = 6 AND name = 'new'").Scan(&rows); err != nil || rows != n {
 		t.Errorf("%d rows have the newer change, want %d (%v)", rows, n, err)
 	}
-	if counts, err := b.CountLetters(t.Context(), ""); err != nil || counts[replica.StateOpen] != 0 {
+	if counts, err := b.Letters.Count(t.Context(), ""); err != nil || counts[replica.StateOpen] != 0 {
 		t.Errorf("letters %v, %v", counts, err)
 	}
 }
@@ -258,7 +258,7 @@ func TestRedriveStopsAtAForeignCacheHash(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	b.applyLetters(t, b.stored(t, 1, 1, `{"id":1}`))
 	b.exec(t, "UPDATE freshet_meta SET value = 'other' WHERE name = 'dataset:items'")
-	letters, err := b.Letters(t.Context(), replica.LetterQuery{Content: true})
+	letters, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestLettersByFilter(t *testing.T) {
 		"op":           {replica.LetterQuery{Op: schemas.Delete}, []int64{2}},
 		"ids":          {replica.LetterQuery{IDs: []replica.LetterID{{Source: src, Offset: 2}, {Source: src, Offset: 0}, {Source: src, Offset: 1, Index: 1}}}, []int64{0, 2}},
 	} {
-		letters, err := b.Letters(t.Context(), tc.q)
+		letters, err := b.Letters.List(t.Context(), tc.q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,17 +312,17 @@ func TestLettersByFilter(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	parts, err := b.LetterParts(t.Context(), replica.LetterQuery{Dataset: "items"})
+	parts, err := b.Letters.Parts(t.Context(), replica.LetterQuery{Dataset: "items"})
 	if diff := cmp.Diff([]replica.JobPart{{Source: src, From: 0, End: 3}}, parts); err != nil || diff != "" {
 		t.Errorf("parts: %v (-want +got):\n%s", err, diff)
 	}
-	if n, err := b.Discard(t.Context(), replica.LetterQuery{Dataset: "items", From: 1}); err != nil || n != 1 {
+	if n, err := b.Letters.Discard(t.Context(), replica.LetterQuery{Dataset: "items", From: 1}); err != nil || n != 1 {
 		t.Errorf("discarded %d, %v, want 1", n, err)
 	}
-	if n, err := b.Discard(t.Context(), replica.LetterQuery{Keys: []string{"3"}}); err != nil || n != 0 {
+	if n, err := b.Letters.Discard(t.Context(), replica.LetterQuery{Keys: []string{"3"}}); err != nil || n != 0 {
 		t.Errorf("discarded %d again, %v", n, err)
 	}
-	if n, err := b.Discard(t.Context(), replica.LetterQuery{Limit: 1}); err != nil || n != 1 {
+	if n, err := b.Letters.Discard(t.Context(), replica.LetterQuery{Limit: 1}); err != nil || n != 1 {
 		t.Errorf("discarded %d of two with limit 1, %v", n, err)
 	}
 	b.exec(t, "UPDATE freshet_dead_letter SET state = 'open' WHERE off = 0")
@@ -333,24 +333,24 @@ func TestLettersByFilter(t *testing.T) {
 
 func TestPauses(t *testing.T) {
 	b := newBed(t, replica.Config{})
-	first, err := b.Pause(t.Context(), "items", "w1", "storm")
+	first, err := b.Pauses.Add(t.Context(), "items", "w1", "storm")
 	if err != nil || first.Who != "w1" || first.Why != "storm" || time.Since(first.Since).Abs() > time.Minute {
 		t.Fatalf("pause %+v, %v", first, err)
 	}
-	if again, err := b.Pause(t.Context(), "items", "w2", "another"); err != nil || again != first {
+	if again, err := b.Pauses.Add(t.Context(), "items", "w2", "another"); err != nil || again != first {
 		t.Errorf("the second pause gives %+v, %v, want the first", again, err)
 	}
 	b.exec(t, "INSERT INTO freshet_meta (name, value) VALUES ('pause:names', 'x')")
-	pauses, err := b.Pauses(t.Context())
+	pauses, err := b.Pauses.All(t.Context())
 	if err != nil || len(pauses) != 2 || pauses["items"] != first || pauses["names"].Why == "" {
 		t.Errorf("pauses %+v, %v", pauses, err)
 	}
 	for _, want := range []bool{true, false} {
-		if was, err := b.Resume(t.Context(), "items", 0); err != nil || was != want {
+		if was, err := b.Pauses.End(t.Context(), "items", 0); err != nil || was != want {
 			t.Errorf("resume: %v, %v, want %v", was, err, want)
 		}
 	}
-	if hashes, err := b.Hashes(t.Context()); err != nil || len(hashes) != 2 {
+	if hashes, err := b.Declarations.Hashes(t.Context()); err != nil || len(hashes) != 2 {
 		t.Errorf("hashes %v, %v: pauses are none", hashes, err)
 	}
 }

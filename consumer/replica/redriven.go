@@ -31,10 +31,10 @@ type Reapplied struct {
 // ApplyRedriven applies to ds' table, through the guards, the events of the dataset's dead letters that were ever redriven
 // and that have does not know: a compacted topic may not hold them any more. It returns how many it applied; rows that are
 // newer stay. A letter that cannot be read or that the table refuses is left out.
-func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Reapplied) (n int, err error) {
-	var began int64
-	if err := m.db.QueryRowContext(ctx, "SELECT "+mysql.NowMillis).Scan(&began); err != nil {
-		return 0, mysql.Wrap("read clock", "", err)
+func (m *DB) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Reapplied) (n int, err error) {
+	began, err := mysql.Now(ctx, m.pool.DB())
+	if err != nil {
+		return 0, err
 	}
 	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Limit: redrivenChunk}
 	if !have.at.IsZero() {
@@ -42,7 +42,7 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Re
 	}
 	recent := map[LetterID]time.Time{}
 	for {
-		letters, err := m.Letters(ctx, q)
+		letters, err := m.Letters.List(ctx, q)
 		if err != nil {
 			return n, err
 		}
@@ -73,12 +73,12 @@ func (m *MySQL) ApplyRedriven(ctx context.Context, ds *schemas.Dataset, have *Re
 }
 
 // reapply reads letters with their records and applies their events in one transaction.
-func (m *MySQL) reapply(ctx context.Context, ds *schemas.Dataset, listed []StoredLetter) (n int, err error) {
+func (m *DB) reapply(ctx context.Context, ds *schemas.Dataset, listed []StoredLetter) (n int, err error) {
 	q := LetterQuery{Dataset: ds.Name, State: StateRedriven, Limit: len(listed), Content: true}
 	for _, l := range listed {
 		q.IDs = append(q.IDs, l.ID())
 	}
-	letters, err := m.Letters(ctx, q)
+	letters, err := m.Letters.List(ctx, q)
 	if err != nil {
 		return 0, err
 	}

@@ -67,7 +67,7 @@ type replay struct {
 // notes what the rows that changed made stale in the invalidation outbox, all in one transaction. Positions of the
 // consumer group are not touched, and no row goes back. ErrJobMoved: the replay has another owner, state or checkpoint;
 // nothing was written.
-func (m *MySQL) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
+func (m *DB) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
 	topics, err := m.topicsOf(ctx, b.Redrive)
 	if err != nil {
 		return ReplayResult{}, err
@@ -155,7 +155,7 @@ func (r *replay) settle(ctx context.Context) error {
 		return r.supersede(ctx)
 	}
 	for _, l := range r.rb.Letters {
-		r.letters = append(r.letters, &letter{Letter: l, source: r.rb.Source, t: r.m.tableByName(l.Dataset)})
+		r.letters = append(r.letters, &letter{Letter: l, source: r.rb.Source, t: r.m.tables.named(l.Dataset)})
 	}
 	return r.writeLetters(ctx)
 }

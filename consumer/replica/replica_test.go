@@ -67,7 +67,7 @@ func dataset(t testing.TB, name string) *schemas.Dataset {
 
 // bed is a replica with its tables, in a database of the test alone.
 type bed struct {
-	*replica.MySQL
+	*replica.DB
 	db  *sql.DB
 	cfg replica.Config
 	set *schemas.Datasets
@@ -81,8 +81,8 @@ func newBed(t testing.TB, cfg replica.Config) *bed {
 		cfg.MySQL.DSN = testenv.MySQL(t).NewDatabase(t)
 	}
 	b := &bed{cfg: cfg, set: declared(t)}
-	b.MySQL = open(t, cfg)
-	b.db = b.DB()
+	b.DB = open(t, cfg)
+	b.db = b.SQL()
 	mig, err := migrations.New(b.db, migrations.Config{NoLock: true})
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func newBed(t testing.TB, cfg replica.Config) *bed {
 	return b
 }
 
-func open(t testing.TB, cfg replica.Config) *replica.MySQL {
+func open(t testing.TB, cfg replica.Config) *replica.DB {
 	t.Helper()
 	m, err := replica.Open(t.Context(), cfg)
 	if err != nil {
@@ -118,7 +118,7 @@ func open(t testing.TB, cfg replica.Config) *replica.MySQL {
 
 func (b *bed) take(t testing.TB, owner string, gen int32) replica.Position {
 	t.Helper()
-	ps, err := b.Take(t.Context(), group, owner, gen, []replica.Claim{{Source: src}})
+	ps, err := b.Positions.Take(t.Context(), group, owner, gen, []replica.Claim{{Source: src}})
 	if err != nil {
 		t.Fatalf("take: %v", err)
 	}
@@ -203,7 +203,7 @@ func (b *bed) apply(t testing.TB, changes ...*replica.Change) replica.Result {
 func (b *bed) row(t testing.TB, id int) string {
 	t.Helper()
 	ds, _ := b.set.Get("items")
-	r, err := b.Row(t.Context(), ds, strconv.Itoa(id))
+	r, err := b.Rows.Get(t.Context(), ds, strconv.Itoa(id))
 	if err != nil {
 		t.Fatalf("row: %v", err)
 	}
@@ -225,7 +225,7 @@ func (b *bed) wantRow(t testing.TB, id int, want string) {
 
 func (b *bed) letters(t testing.TB) []replica.StoredLetter {
 	t.Helper()
-	ls, err := b.Letters(t.Context(), replica.LetterQuery{Content: true})
+	ls, err := b.Letters.List(t.Context(), replica.LetterQuery{Content: true})
 	if err != nil {
 		t.Fatalf("letters: %v", err)
 	}

@@ -1,15 +1,11 @@
 package replica
 
 import (
-	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -27,60 +23,35 @@ type Row struct {
 	At int64
 }
 
-// Row reads one row by its record's canonical key, from the database that MySQL was opened on: if that is the primary,
-// the read is fresh. A key that is not canonical gives an error that wraps schemas.ErrInvalid.
-func (m *MySQL) Row(ctx context.Context, ds *schemas.Dataset, key string) (Row, error) {
-	return m.readRow(ctx, ds, key, "")
-}
-
-// CurrentRow is Row by a locking read: a proxy that splits reads sends it to the primary, and it waits for a transaction that
-// is changing the row.
-func (m *MySQL) CurrentRow(ctx context.Context, ds *schemas.Dataset, key string) (Row, error) {
-	return m.readRow(ctx, ds, key, lockPrimary)
-}
-
-func (m *MySQL) readRow(ctx context.Context, ds *schemas.Dataset, key, lock string) (Row, error) {
-	t := m.table(ds)
-	where, err := ds.ParseKey(key)
-	if err != nil {
-		return Row{}, fmt.Errorf("read row: %w", err)
+// Properties gives the row as the record's properties, ready for JSON: booleans as bool, date-times in RFC 3339,
+// objects and arrays as json.RawMessage, NULL as nil. nil without a row.
+func (r Row) Properties(ds *schemas.Dataset) map[string]any {
+	if !r.Found {
+		return nil
 	}
-	n := len(ds.Replica.Columns)
-	raw := make([]any, n)
-	dest := make([]any, 0, n+ownColumns)
-	for i := range raw {
-		dest = append(dest, &raw[i])
-	}
-	var row Row
-	dest = append(dest, &row.Version, &row.Deleted, &row.At)
-	err = m.db.QueryRowContext(ctx, t.selectRow+lock, where...).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Row{}, nil
-	}
-	if err != nil {
-		return Row{}, mysql.Wrap("read row of", t.name, err)
-	}
-	if row.Version == 0 && row.Deleted { // a placeholder; a live row of that version was written by other means
-		return Row{}, nil
-	}
-	row.Found = true
-	row.Values = make([]any, n)
+	props := make(map[string]any, len(r.Values))
 	for i, c := range ds.Replica.Columns {
-		if row.Values[i], err = columnValue(c.Property, raw[i]); err != nil {
-			return Row{}, fmt.Errorf("read row of %s: column %s: %w", t.name, c.Name, err)
+		v := r.Values[i]
+		switch c.Property.Kind {
+		case schemas.KindBoolean:
+			if n, ok := v.(int64); ok {
+				v = n != 0
+			}
+		case schemas.KindDateTime:
+			if s, ok := v.(string); ok {
+				if t, err := time.Parse("2006-01-02 15:04:05.999999", s); err == nil {
+					v = t.Format(time.RFC3339Nano)
+				}
+			}
+		case schemas.KindJSON:
+			if s, ok := v.(string); ok {
+				v = json.RawMessage(s)
+			}
+		case schemas.KindString, schemas.KindInteger, schemas.KindNumber, schemas.KindDecimal, schemas.KindDate:
 		}
+		props[c.Property.Name] = v
 	}
-	return row, nil
-}
-
-// HasRows reports whether a dataset's table has any row, deleted ones too.
-func (m *MySQL) HasRows(ctx context.Context, ds *schemas.Dataset) (bool, error) {
-	var one int
-	err := m.db.QueryRowContext(ctx, "SELECT 1 FROM "+mysql.Quote(ds.Replica.Table)+" LIMIT 1").Scan(&one)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, mysql.Wrap("look for rows of", ds.Replica.Table, err)
+	return props
 }
 
 // errColumn comes when the database gives a value of a type that the column cannot have.
@@ -138,35 +109,4 @@ func columnValue(p schemas.Property, v any) (any, error) {
 		return nil, errColumn
 	}
 	return got, nil
-}
-
-// Properties gives the row as the record's properties, ready for JSON: booleans as bool, date-times in RFC 3339,
-// objects and arrays as json.RawMessage, NULL as nil. nil without a row.
-func (r Row) Properties(ds *schemas.Dataset) map[string]any {
-	if !r.Found {
-		return nil
-	}
-	props := make(map[string]any, len(r.Values))
-	for i, c := range ds.Replica.Columns {
-		v := r.Values[i]
-		switch c.Property.Kind {
-		case schemas.KindBoolean:
-			if n, ok := v.(int64); ok {
-				v = n != 0
-			}
-		case schemas.KindDateTime:
-			if s, ok := v.(string); ok {
-				if t, err := time.Parse("2006-01-02 15:04:05.999999", s); err == nil {
-					v = t.Format(time.RFC3339Nano)
-				}
-			}
-		case schemas.KindJSON:
-			if s, ok := v.(string); ok {
-				v = json.RawMessage(s)
-			}
-		case schemas.KindString, schemas.KindInteger, schemas.KindNumber, schemas.KindDecimal, schemas.KindDate:
-		}
-		props[c.Property.Name] = v
-	}
-	return props
 }

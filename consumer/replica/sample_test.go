@@ -34,11 +34,11 @@ func TestKeysAndVersions(t *testing.T) {
 	for page := 1; page <= len(want)+1; page++ {
 		got := map[string]int64{}
 		for after := ""; ; {
-			keys, err := b.Keys(t.Context(), wide, after, page)
+			keys, err := b.Rows.Keys(t.Context(), wide, after, page)
 			if err != nil {
 				t.Fatal(err)
 			}
-			versions, err := b.Versions(t.Context(), wide, append(keys, "nobody,1"))
+			versions, err := b.Rows.Versions(t.Context(), wide, append(keys, "nobody,1"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,24 +60,24 @@ func TestKeysAndVersions(t *testing.T) {
 			t.Errorf("pages of %d (-want +got):\n%s", page, diff)
 		}
 	}
-	keys, err := b.Keys(t.Context(), items, "9", 5)
+	keys, err := b.Rows.Keys(t.Context(), items, "9", 5)
 	if diff := cmp.Diff([]string{"10", "11"}, keys); diff != "" || err != nil { // by number, and a deleted row is one
 		t.Errorf("%v %s", err, diff)
 	}
-	versions, err := b.Versions(t.Context(), items, []string{"11", "9", "12"})
+	versions, err := b.Rows.Versions(t.Context(), items, []string{"11", "9", "12"})
 	if diff := cmp.Diff(map[string]int64{"11": 7, "9": 4}, versions); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
-	if _, err := b.Versions(t.Context(), items, []string{"x"}); err == nil {
+	if _, err := b.Rows.Versions(t.Context(), items, []string{"x"}); err == nil {
 		t.Error("a key that is none was taken")
 	}
-	if applied, err := b.Applied(t.Context(), "freshet.items"); err != nil || len(applied) != 0 {
+	if applied, err := b.Rows.Applied(t.Context(), "freshet.items"); err != nil || len(applied) != 0 {
 		t.Errorf("of a topic that nobody observed: %v, %v", applied, err)
 	}
-	if _, err := b.Observe(t.Context(), "freshet.items", "kR3a_x", 1); err != nil {
+	if _, err := b.Topics.Observe(t.Context(), "freshet.items", "kR3a_x", 1); err != nil {
 		t.Fatal(err)
 	}
-	if applied, err := b.Applied(t.Context(), "freshet.items"); err != nil || applied[src] != b.off.Load() || len(applied) != 1 {
+	if applied, err := b.Rows.Applied(t.Context(), "freshet.items"); err != nil || applied[src] != b.off.Load() || len(applied) != 1 {
 		t.Errorf("applied up to %v, %v; want %d", applied, err, b.off.Load())
 	}
 }

@@ -23,7 +23,7 @@ type openLetter struct {
 	version *int64
 }
 
-// supersede is the rest of step 4: letters whose record got a newer change need nobody's attention any more.
+// supersede is the rest of step 4: letters whose record got a newer change need no attention any more.
 //
 // Every batch asks whether its dataset has open letters at all: one look into an index. That another transaction may be
 // writing a letter right now is settleLetters' concern.
@@ -63,7 +63,7 @@ func (r *run) supersede(ctx context.Context) error {
 	return nil
 }
 
-// overtakes says whether c is a newer state of the letter's record. A letter whose version could not be read is older if
+// overtakes reports whether c is a newer state of the letter's record. A letter whose version could not be read is older if
 // it lies before c in the same source.
 func (r *run) overtakes(c *Change, l openLetter) bool {
 	if l.version != nil {
@@ -98,30 +98,20 @@ func (r *run) openOf(ctx context.Context, t *table, by map[string]*Change) ([]op
 	return open, nil
 }
 
-func openLetters(ctx context.Context, w *mysql.Conn, text string, args ...any) (open []openLetter, err error) {
-	rows, err := w.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, mysql.Wrap("read open dead letters", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var l openLetter
-		if err = rows.Scan(&l.source, &l.off, &l.idx, &l.key, &l.version); err != nil {
-			return nil, mysql.Wrap("read open dead letters", "", err)
-		}
-		open = append(open, l)
-	}
-	return open, mysql.Wrap("read open dead letters", "", rows.Err())
+func openLetters(ctx context.Context, w *mysql.Conn, text string, args ...any) ([]openLetter, error) {
+	return mysql.Collect(ctx, w, "read open dead letters", text, args, func(l *openLetter) []any {
+		return []any{&l.source, &l.off, &l.idx, &l.key, &l.version}
+	})
 }
 
 // settleLetters looks once more at letters that were written as open, after their commit. A writer of another source may
 // have applied a newer change of the same record meanwhile: one that looked for letters before the commit did not see
 // ours. Its row is locked or committed by now, so a locking read finds it; one that looks later finds the letter.
-func (m *MySQL) settleLetters(ctx context.Context, letters []*letter) (overtaken int64, err error) {
+func settleLetters(ctx context.Context, pool *mysql.Pool, letters []*letter) (overtaken int64, err error) {
 	if len(letters) == 0 {
 		return 0, nil
 	}
-	return overtaken, m.pool.Transact(ctx, "settle dead letters", func(ctx context.Context, w *mysql.Conn) error {
+	return overtaken, pool.Transact(ctx, "settle dead letters", func(ctx context.Context, w *mysql.Conn) error {
 		overtaken = 0
 		for _, l := range letters {
 			version, found, err := rowVersion(ctx, w, l, " LOCK IN SHARE MODE")

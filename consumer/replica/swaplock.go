@@ -45,15 +45,15 @@ func mayRename(ctx context.Context, w *mysql.Conn, job, owner string) error {
 
 // withoutSwap calls fn while no swap of a rebuild can begin, with what is noted of the rebuild. swapped: it is in its place.
 // For other replays fn is called as well.
-func (m *MySQL) withoutSwap(ctx context.Context, job string, fn func(swapped bool) error) error {
-	note, noted, err := m.rebuildNote(ctx, job)
+func withoutSwap(ctx context.Context, pool *mysql.Pool, job string, fn func(swapped bool) error) error {
+	note, noted, err := readRebuild(ctx, pool.DB(), job)
 	if err != nil {
 		return err
 	}
 	if !noted {
 		return fn(false)
 	}
-	w, err := m.pool.Connect(ctx)
+	w, err := pool.Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -61,11 +61,11 @@ func (m *MySQL) withoutSwap(ctx context.Context, job string, fn func(swapped boo
 	if err := lockSwap(ctx, w, job); err != nil {
 		return err
 	}
-	shadow, err := find(ctx, m.db, note.Shadow)
+	shadow, err := find(ctx, pool.DB(), note.Shadow)
 	if err != nil {
 		return err
 	}
-	old, err := find(ctx, m.db, note.Old)
+	old, err := find(ctx, pool.DB(), note.Old)
 	if err != nil {
 		return err
 	}

@@ -17,15 +17,15 @@ import (
 func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	items, _ := b.set.Get("items")
-	job, _, err := b.AddJob(t.Context(), replica.Job{Spec: replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test"}, Actor: "a"}, "")
+	job, _, err := b.Jobs.Add(t.Context(), replica.Job{Spec: replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test"}, Actor: "a"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.ClaimJob(t.Context(), "runner", time.Minute); err != nil {
+	if _, err := b.Jobs.Claim(t.Context(), "runner", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	rebuild := replica.NewRebuild(items, job)
-	if err := b.BeginRebuild(t.Context(), rebuild, true); err != nil {
+	if err := b.Rebuilds.Begin(t.Context(), rebuild, true); err != nil {
 		t.Fatal(err)
 	}
 	reader, err := b.db.BeginTx(t.Context(), nil)
@@ -38,7 +38,7 @@ func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	ctx, die := context.WithCancel(t.Context())
 	swap := make(chan error, 1)
 	go func() {
-		swap <- b.Swap(ctx, rebuild, "topic", "runner", time.Minute, func(context.Context, map[string]int64) error { return nil })
+		swap <- b.Rebuilds.Swap(ctx, rebuild, "topic", "runner", time.Minute, func(context.Context, map[string]int64) error { return nil })
 	}()
 	b.runs(t, "RENAME TABLE%", 1)
 	die()
@@ -47,7 +47,7 @@ func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	}
 	other := open(t, replica.Config{MySQL: mysql.Config{DSN: b.cfg.MySQL.DSN}})
 	cancel := make(chan error, 1)
-	go func() { cancel <- other.SetJob(t.Context(), job, replica.JobRunning, replica.JobCancelled) }()
+	go func() { cancel <- other.Jobs.Set(t.Context(), job, replica.JobRunning, replica.JobCancelled) }()
 	var cancelled error
 	over := false
 	testenv.Eventually(t, time.Minute, func(ctx context.Context) error { // it has begun to wait, or is done
@@ -68,7 +68,7 @@ func TestCancelWhileRenameGoesThrough(t *testing.T) {
 		cancelled = <-cancel
 	}
 	b.runs(t, "RENAME TABLE%", 0)
-	swapped, err := b.Swapped(t.Context(), rebuild)
+	swapped, err := b.Rebuilds.Swapped(t.Context(), rebuild)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func newTable(ds *schemas.Dataset, d mysql.Dialect) *table {
 	r := ds.Replica
 	t := &table{ds: ds, name: mysql.Quote(r.Table), dialect: d}
 	if ds.Cache != nil || ds.CacheHash() == "" {
-		t.metaName = metaDataset(ds.Name)
+		t.metaName = metaDataset + ds.Name
 	}
 	for _, rows := range []int{1000, 500, 100, 10, 1} {
 		if rows*(len(r.Columns)+ownColumns) <= maxPlaceholders || rows == 1 {

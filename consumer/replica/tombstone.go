@@ -54,12 +54,12 @@ func (r *run) bury(ctx context.Context, t *table, changes []*Change) error {
 // stay, and so do those of records with an open or redriven dead letter: a redrive, or a rebuild, must find that its record is
 // newer.
 func (e *Expirer) deletedRows(ctx context.Context, keep int64) error {
-	var now int64
-	if err := e.m.db.QueryRowContext(ctx, sqlNow).Scan(&now); err != nil {
-		return mysql.Wrap("read clock", "", err)
+	now, err := mysql.Now(ctx, e.m.pool.DB())
+	if err != nil {
+		return err
 	}
 	var errs []error
-	for _, t := range e.m.prepared() {
+	for _, t := range e.m.tables.prepared() {
 		if !t.ds.KeepOnDelete {
 			errs = append(errs, e.deletedRowsOf(ctx, t, now-keep))
 		}
@@ -86,20 +86,9 @@ func (e *Expirer) deletedRowsOf(ctx context.Context, t *table, before int64) err
 	return nil
 }
 
-func (e *Expirer) tombstones(ctx context.Context, t *table, before int64, after tombstone) (found []tombstone, err error) {
-	rows, err := e.m.db.QueryContext(ctx, sqlTombstones, []byte(t.ds.Name), before, after.at, after.at, after.key, tombstoneChunk)
-	if err != nil {
-		return nil, mysql.Wrap("read tombstones", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
-	for rows.Next() {
-		var g tombstone
-		if err := rows.Scan(&g.at, &g.key); err != nil {
-			return nil, mysql.Wrap("read tombstones", "", err)
-		}
-		found = append(found, g)
-	}
-	return found, mysql.Wrap("read tombstones", "", rows.Err())
+func (e *Expirer) tombstones(ctx context.Context, t *table, before int64, after tombstone) ([]tombstone, error) {
+	args := []any{[]byte(t.ds.Name), before, after.at, after.at, after.key, tombstoneChunk}
+	return mysql.Collect(ctx, e.m.pool.DB(), "read tombstones", sqlTombstones, args, func(g *tombstone) []any { return []any{&g.at, &g.key} })
 }
 
 // unbury removes rows that are deleted since before the given time, and their tombstones.
@@ -109,7 +98,7 @@ func (e *Expirer) unbury(ctx context.Context, w *mysql.Conn, t *table, graves []
 		keys = append(keys, g.key)
 	}
 	list := "(?" + strings.Repeat(", ?", len(keys)-1) + ")"
-	open, err := texts(ctx, w.Plain(), "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state IN ('open', 'redriven') AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
+	open, err := mysql.Texts(ctx, w.Plain(), "read dead letters of deleted rows", "SELECT record_key FROM freshet_dead_letter WHERE dataset = ? AND state IN ('open', 'redriven') AND record_key IN "+list, append([]any{[]byte(t.ds.Name)}, keys...)...)
 	if err != nil {
 		return err
 	}

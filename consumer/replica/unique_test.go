@@ -136,19 +136,19 @@ func TestReplayBesideAUniqueIndex(t *testing.T) {
 			b := newBed(t, replica.Config{})
 			ds, _ := b.set.Get("items")
 			target := ds
-			id, _, err := b.AddJob(t.Context(), replica.Job{
+			id, _, err := b.Jobs.Add(t.Context(), replica.Job{
 				Spec: replica.JobSpec{Dataset: "items", Action: action, Reason: "a test"}, Actor: "test", Parts: []replica.JobPart{{Source: src, End: 10}},
 			}, "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.ClaimJob(t.Context(), "w", time.Minute); err != nil {
+			if _, err := b.Jobs.Claim(t.Context(), "w", time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			if action == replica.ActionRebuild {
 				tables := replica.NewRebuild(ds, id)
 				target = tables.Shadow
-				if err := b.BeginRebuild(t.Context(), tables, true); err != nil {
+				if err := b.Rebuilds.Begin(t.Context(), tables, true); err != nil {
 					t.Fatal(err)
 				}
 			}

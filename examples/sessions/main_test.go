@@ -137,7 +137,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	}
 	w, err := consumer.New(consumer.Config{
 		Group: o.namespace, Owner: "w", Datasets: datasets, Kafka: client, Emitter: emitter,
-		Replica: db, Topics: db, Lanes: db.LaneLog(o.namespace), Hashes: db, Pauses: db, Restarts: db, Binding: db, BindTo: o.namespace,
+		Replica: db, Lanes: db.Lanes(o.namespace), BindTo: o.namespace,
 		Consumer: kafkalog.ConsumerConfig{FetchWait: 20 * time.Millisecond},
 	})
 	if err != nil {

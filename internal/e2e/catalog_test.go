@@ -187,7 +187,7 @@ func (w *world) catalogNode() *invalidation.Cache[props] {
 	w.t.Cleanup(func() { n.Close() })
 	d, _ := w.datasets.Get("packages")
 	c, err := invalidation.NewCache(n, invalidation.CacheConfig[props]{Dataset: "packages", Load: func(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[props], error) {
-		row, err := w.replica.Row(ctx, d, key)
+		row, err := w.replica.Rows.Get(ctx, d, key)
 		out := invalidation.Loaded[props]{Version: row.Version, Found: row.Found && !row.Deleted, From: invalidation.Primary}
 		if err == nil && out.Found {
 			out.Value = row.Properties(d)

@@ -114,8 +114,8 @@ func (c childConfig) work(parent io.Writer) error {
 		return err
 	}
 	w, err := consumer.New(consumer.Config{
-		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Topics: db, Lanes: db.LaneLog(c.Namespace),
-		Hashes: db, Pauses: db, Restarts: db, Namespace: c.Namespace, Outbox: db, Binding: db, BindTo: c.Namespace, Logger: log, Failpoint: failpoint,
+		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Lanes: db.Lanes(c.Namespace),
+		Namespace: c.Namespace, BindTo: c.Namespace, Logger: log, Failpoint: failpoint,
 		Emitter:  &halves{Emitter: emitter, failpoint: failpoint},
 		Consumer: kafkalog.ConsumerConfig{SessionTimeout: c.Session, MaxRecords: c.MaxRecords, CommitInterval: 200 * time.Millisecond},
 	})
@@ -140,7 +140,7 @@ func (c childConfig) replays(ctx context.Context, w *consumer.Worker, set *schem
 		return errors.Join(err, fmt.Errorf("%d broken datasets", len(broken)))
 	}
 	r, err := jobs.New(jobs.Config{
-		Owner: c.Owner, Namespace: c.Namespace, Datasets: set, Kafka: kafka, Jobs: db, Log: db, Lanes: w, Logger: log, Failpoint: failpoint,
+		Owner: c.Owner, Namespace: c.Namespace, Datasets: set, Kafka: kafka, Replica: db, Lanes: w, Logger: log, Failpoint: failpoint,
 		LookInterval: 100 * time.Millisecond, Lease: time.Second,
 	})
 	if err == nil {

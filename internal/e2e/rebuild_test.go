@@ -202,7 +202,7 @@ func TestCancelledRebuildLeavesNothing(t *testing.T) {
 	job := c.addRebuild()
 	victim := c.startChildAs(childConfig{Point: jobs.PointRebuildBatch, Nth: 2, Replays: true})
 	victim.awaitPoint(t)
-	if err := c.replica.SetJob(t.Context(), job, replica.JobRunning, replica.JobCancelled); err != nil {
+	if err := c.replica.Jobs.Set(t.Context(), job, replica.JobRunning, replica.JobCancelled); err != nil {
 		t.Fatal(err)
 	}
 	victim.Kill(t)
@@ -229,7 +229,7 @@ func (c *campaign) addRebuild() string {
 	for n, o := range ends {
 		j.Parts = append(j.Parts, replica.JobPart{Source: schemas.SourceName(info.Name, info.ID, n), From: o.First, End: o.LastStable})
 	}
-	id, _, err := c.replica.AddJob(c.t.Context(), j, "")
+	id, _, err := c.replica.Jobs.Add(c.t.Context(), j, "")
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func (c *campaign) addRebuild() string {
 func (c *campaign) ended(id string) (j replica.Job) {
 	c.t.Helper()
 	testenv.Eventually(c.t, healLimit, func(ctx context.Context) (err error) {
-		if j, err = c.replica.Job(ctx, id); err == nil && j.State.Live() {
+		if j, err = c.replica.Jobs.Get(ctx, id); err == nil && j.State.Live() {
 			err = fmt.Errorf("rebuild is %s for %s", j.State, time.Since(j.Created).Round(time.Second))
 		}
 		return err

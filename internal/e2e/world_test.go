@@ -60,7 +60,7 @@ type world struct {
 	redis    *testenv.RedisServer
 	dsn      string
 	db       *sql.DB
-	replica  *replica.MySQL
+	replica  *replica.DB
 	ns       string
 	dir      string
 	datasets *schemas.Datasets
@@ -223,7 +223,7 @@ func (w *world) seen(n *invalidation.Node, token schemas.Token) {
 // load reads the replica, which is its own primary here.
 func (w *world) load(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[item], error) {
 	d, _ := w.datasets.Get("items")
-	row, err := w.replica.Row(ctx, d, key)
+	row, err := w.replica.Rows.Get(ctx, d, key)
 	if err != nil {
 		return invalidation.Loaded[item]{}, err
 	}

@@ -126,13 +126,17 @@ func (c *Conn) ExecSized(ctx context.Context, id StatementID, text func(rows int
 	return p.stmt.ExecContext(ctx, args...)
 }
 
-// QuerySized runs a query whose text depends on id.Rows.
-func (c *Conn) QuerySized(ctx context.Context, id StatementID, text func(rows int) string, args ...any) (*sql.Rows, error) {
+// EachSized is Each for a query whose text depends on id.Rows.
+func (c *Conn) EachSized(ctx context.Context, what string, id StatementID, text func(rows int) string, args []any, row func(scan func(...any) error) error) error {
 	p, err := c.prepareSized(ctx, id, text)
 	if err != nil {
-		return nil, err
+		return Wrap(what, "", err)
 	}
-	return p.stmt.QueryContext(ctx, args...)
+	rows, err := p.stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return Wrap(what, "", err)
+	}
+	return scanAll(what, rows, row)
 }
 
 // Exec executes a fixed statement and returns the number of rows that it found.

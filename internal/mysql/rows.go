@@ -10,12 +10,8 @@ type Querier interface {
 	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
 }
 
-// Scan calls row with each row's Scan, and closes rows; err is the query's error. what names the operation in errors, as in
-// the functions below.
-func Scan(what string, rows *sql.Rows, err error, row func(scan func(...any) error) error) error {
-	if err != nil {
-		return Wrap(what, "", err)
-	}
+// scanAll calls row with each row's Scan, and closes rows.
+func scanAll(what string, rows *sql.Rows, row func(scan func(...any) error) error) error {
 	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
 	for rows.Next() {
 		if err := row(rows.Scan); err != nil {
@@ -25,10 +21,13 @@ func Scan(what string, rows *sql.Rows, err error, row func(scan func(...any) err
 	return Wrap(what, "", rows.Err())
 }
 
-// Each runs a query and calls row with each row's Scan.
+// Each runs a query and calls row with each row's Scan. what is the operation, for errors.
 func Each(ctx context.Context, q Querier, what, text string, args []any, row func(scan func(...any) error) error) error {
 	rows, err := q.QueryContext(ctx, text, args...)
-	return Scan(what, rows, err, row)
+	if err != nil {
+		return Wrap(what, "", err)
+	}
+	return scanAll(what, rows, row)
 }
 
 // Collect runs a query and returns a value for each row; columns returns where its columns are scanned to.

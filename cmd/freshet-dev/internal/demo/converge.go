@@ -105,7 +105,7 @@ func (s *Shop) quiet(ctx context.Context) error {
 // compare compares one record everywhere.
 func (s *Shop) compare(ctx context.Context, w settled, mu *sync.Mutex, c *Convergence) error {
 	ds, key := w.kind.dataset, w.kind.keys[w.id]
-	row, err := s.cfg.Rows.Row(ctx, ds, key)
+	row, err := s.cfg.Rows.Get(ctx, ds, key)
 	if err != nil {
 		return err
 	}

@@ -54,9 +54,9 @@ type Publisher interface {
 	invalidation.Publisher
 }
 
-// Rows reads the replica; *replica.MySQL does.
+// Rows reads the replica; *replica.Rows does.
 type Rows interface {
-	Row(ctx context.Context, ds *schemas.Dataset, key string) (replica.Row, error)
+	Get(ctx context.Context, ds *schemas.Dataset, key string) (replica.Row, error)
 }
 
 // Worker is one worker with connections of its own.

@@ -78,7 +78,7 @@ func (n *node) join(ctx context.Context) error {
 func (n *node) load(ds *schemas.Dataset) func(context.Context, string, invalidation.Source) (invalidation.Loaded[Record], error) {
 	return func(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[Record], error) {
 		out := invalidation.Loaded[Record]{From: invalidation.Primary}
-		row, err := n.shop.cfg.Rows.Row(ctx, ds, key)
+		row, err := n.shop.cfg.Rows.Get(ctx, ds, key)
 		if err != nil {
 			return out, fmt.Errorf("load record: %w", err)
 		}

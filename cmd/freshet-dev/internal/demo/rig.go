@@ -37,7 +37,7 @@ const partitions = 2
 type Rig struct {
 	Shop *Shop
 	// Replica is the connection from which the nodes load.
-	Replica *replica.MySQL
+	Replica *replica.DB
 	// Producer publishes the shop's changes.
 	Producer *producer.Producer
 }
@@ -67,7 +67,7 @@ func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error
 	if err != nil {
 		return err
 	}
-	cfg.Publisher, cfg.Rows, cfg.Namespace = r.Producer, r.Replica, Namespace
+	cfg.Publisher, cfg.Rows, cfg.Namespace = r.Producer, r.Replica.Rows, Namespace
 	cfg.Redis = &redis.Options{Addr: stack.Redis}
 	cfg.EmptyRedis = func(context.Context) error { stack.FlushRedis(); return nil }
 	cfg.DeadLetters = r.deadLetters
@@ -91,14 +91,14 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 		return err
 	}
 	// The migrations' lock would need a connection that parses times, and this process has the database to itself.
-	m, err := migrations.New(r.Replica.DB(), migrations.Config{NoLock: true, Logger: cfg.Logger})
+	m, err := migrations.New(r.Replica.SQL(), migrations.Config{NoLock: true, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
 	if _, err := m.Up(ctx); err != nil {
 		return err
 	}
-	if _, err := replica.Migrate(ctx, r.Replica.DB(), cfg.Datasets.All(), false); err != nil {
+	if _, err := replica.Migrate(ctx, r.Replica.SQL(), cfg.Datasets.All(), false); err != nil {
 		return err
 	}
 	client, err := kafkalog.New(kafkalog.Config{Brokers: []string{stack.Kafka}, Logger: cfg.Logger})
@@ -113,7 +113,7 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 }
 
 func (r *Rig) deadLetters(ctx context.Context) (int64, error) {
-	counts, err := r.Replica.CountLetters(ctx, "")
+	counts, err := r.Replica.Letters.Count(ctx, "")
 	if err != nil {
 		return 0, err
 	}
@@ -141,7 +141,7 @@ type stackWorker struct {
 	worker  *consumer.Worker
 	wires   wires
 	kafka   *kafkalog.Client
-	replica *replica.MySQL
+	replica *replica.DB
 	redis   *redis.Client
 	emitter *invalidation.Emitter
 }
@@ -190,8 +190,8 @@ func (w *stackWorker) open(
 	}
 	w.worker, err = consumer.New(consumer.Config{
 		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
-		Replica: w.replica, Topics: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.LaneLog(Namespace), Hashes: w.replica,
-		Namespace: Namespace, Outbox: w.replica, Pauses: w.replica, Restarts: w.replica,
+		Replica: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.Lanes(Namespace),
+		Namespace:     Namespace,
 		Consumer:      kafkalog.ConsumerConfig{SessionTimeout: session},
 		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,
 	})
@@ -281,5 +281,5 @@ func (c *wire) Close() error {
 
 var (
 	_ Publisher = (*producer.Producer)(nil)
-	_ Rows      = (*replica.MySQL)(nil)
+	_ Rows      = (*replica.Rows)(nil)
 )

@@ -19,7 +19,7 @@ import (
 )
 
 // openReplica makes Freshet's tables and those of the shop, and opens the replica.
-func openReplica(t *testing.T, s *devstack.Stack) (*replica.MySQL, *schemas.Datasets) {
+func openReplica(t *testing.T, s *devstack.Stack) (*replica.DB, *schemas.Datasets) {
 	t.Helper()
 	ctx := t.Context()
 	connector, err := s.MySQL.Connector()
@@ -35,7 +35,7 @@ func openReplica(t *testing.T, s *devstack.Stack) (*replica.MySQL, *schemas.Data
 			t.Errorf("close replica: %v", err)
 		}
 	})
-	mig, err := migrations.New(m.DB(), migrations.Config{NoLock: true})
+	mig, err := migrations.New(m.SQL(), migrations.Config{NoLock: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +50,10 @@ func openReplica(t *testing.T, s *devstack.Stack) (*replica.MySQL, *schemas.Data
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := replica.Migrate(ctx, m.DB(), datasets.All(), false); err != nil {
+	if _, err := replica.Migrate(ctx, m.SQL(), datasets.All(), false); err != nil {
 		t.Fatalf("migrate datasets: %v", err)
 	}
-	again, err := replica.Plan(ctx, m.DB(), datasets.All())
+	again, err := replica.Plan(ctx, m.SQL(), datasets.All())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestReplicaOnTheStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id := 1; id <= records; id++ {
-		row, err := m.Row(ctx, users, fmt.Sprint(id))
+		row, err := m.Rows.Get(ctx, users, fmt.Sprint(id))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,9 +99,9 @@ func TestReplicaOnTheStack(t *testing.T) {
 }
 
 // apply takes a source and writes its share of the versions of every record, newest first.
-func apply(ctx context.Context, m *replica.MySQL, users *schemas.Dataset, s, batches, records int) error {
+func apply(ctx context.Context, m *replica.DB, users *schemas.Dataset, s, batches, records int) error {
 	source := schemas.SourceName(users.Topic, "AAAAAAAAAAAAAAAAAAAAAA", int32(s))
-	pos, err := m.Take(ctx, "group", "owner", 1, []replica.Claim{{Source: source}})
+	pos, err := m.Positions.Take(ctx, "group", "owner", 1, []replica.Claim{{Source: source}})
 	if err != nil {
 		return fmt.Errorf("take: %w", err)
 	}

@@ -59,7 +59,7 @@ func Apply(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger
 	if err := b.measureWorker(ctx, f.Events, watch, res); err != nil {
 		return nil, err
 	}
-	if err := b.db.DB().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+b.ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
+	if err := b.db.SQL().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+b.ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
 		return nil, fmt.Errorf("count rows: %w", err)
 	}
 	if err := b.measureBare(ctx, f.Events, watch, res); err != nil {
@@ -71,7 +71,7 @@ func Apply(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger
 
 // measureWorker lets a worker carry the whole topic and measures from the assignment to the last emission.
 func (b *rig) measureWorker(ctx context.Context, events int, watch *cpuWatch, res *ApplyResult) error {
-	w, err := b.worker(b.db)
+	w, err := b.worker(nil)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (b *rig) measureBare(ctx context.Context, events int, watch *cpuWatch, res 
 	if err != nil {
 		return err
 	}
-	if _, err := b.db.DB().ExecContext(ctx, "TRUNCATE TABLE `"+b.ds.Replica.Table+"`"); err != nil {
+	if _, err := b.db.SQL().ExecContext(ctx, "TRUNCATE TABLE `"+b.ds.Replica.Table+"`"); err != nil {
 		return fmt.Errorf("empty table: %w", err)
 	}
 	runtime.GC()

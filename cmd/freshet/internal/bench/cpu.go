@@ -29,13 +29,13 @@ type cpuWatch struct {
 // clockTick is USER_HZ, which Linux fixes at 100 for everything that /proc shows.
 const clockTick = 100
 
-func newCPUWatch(ctx context.Context, c config.Config, db *replica.MySQL) *cpuWatch {
+func newCPUWatch(ctx context.Context, c config.Config, db *replica.DB) *cpuWatch {
 	w := &cpuWatch{pids: map[string]int{"worker": os.Getpid()}}
 	if len(c.Kafka.Brokers) > 0 {
 		w.add("kafka", listenerOf(c.Kafka.Brokers[0]))
 	}
 	var pidFile string
-	if err := db.DB().QueryRowContext(ctx, "SELECT @@pid_file").Scan(&pidFile); err == nil {
+	if err := db.SQL().QueryRowContext(ctx, "SELECT @@pid_file").Scan(&pidFile); err == nil {
 		if b, err := os.ReadFile(pidFile); err == nil {
 			pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 			w.add("mysql", pid)

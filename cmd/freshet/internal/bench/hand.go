@@ -26,7 +26,7 @@ func (b *rig) byHand(ctx context.Context, f LatencyConfig, watch *cpuWatch, res 
 		return err
 	}
 	defer pub.Close()
-	stmt, err := b.db.DB().PrepareContext(ctx, replica.UpsertSQL(b.ds, b.db.Dialect(), 1))
+	stmt, err := b.db.SQL().PrepareContext(ctx, replica.UpsertSQL(b.ds, b.db.Dialect(), 1))
 	if err != nil {
 		return fmt.Errorf("prepare upsert: %w", err)
 	}

@@ -17,7 +17,6 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
@@ -122,7 +121,7 @@ func (t *timings) quantiles() map[string]float64 {
 
 // timedReplica notes when each event's transaction began and when its row was committed.
 type timedReplica struct {
-	consumer.Replica
+	db *replica.DB
 
 	mu           sync.Mutex
 	began        map[string]time.Time // by event id
@@ -133,7 +132,7 @@ type timedReplica struct {
 // Apply applies a batch and notes the times.
 func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Result, error) {
 	start := time.Now()
-	res, err := r.Replica.Apply(ctx, b)
+	res, err := r.db.Apply(ctx, b)
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -153,8 +152,8 @@ func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Res
 }
 
 func (b *rig) throughFreshet(ctx context.Context, f LatencyConfig, watch *cpuWatch, res *LatencyResult) error {
-	timed := &timedReplica{Replica: b.db, began: map[string]time.Time{}}
-	w, err := b.worker(timed)
+	timed := &timedReplica{db: b.db, began: map[string]time.Time{}}
+	w, err := b.worker(timed.Apply)
 	if err != nil {
 		return err
 	}
@@ -215,7 +214,7 @@ func (b *rig) joinNodes(ctx context.Context, count int) ([]*cachingNode, error) 
 }
 
 func (b *rig) load(ctx context.Context, key string, _ invalidation.Source) (invalidation.Loaded[map[string]any], error) {
-	row, err := b.db.Row(ctx, b.ds, key)
+	row, err := b.db.Rows.Get(ctx, b.ds, key)
 	out := invalidation.Loaded[map[string]any]{Version: row.Version, Found: row.Found && !row.Deleted, From: invalidation.Primary}
 	if err == nil && out.Found {
 		out.Value = row.Properties(b.ds)

@@ -32,7 +32,7 @@ type rig struct {
 	set     *schemas.Datasets
 	ds      *schemas.Dataset
 	kafka   *kafkalog.Client
-	db      *replica.MySQL
+	db      *replica.DB
 	rdb     redis.UniversalClient // nil for a dataset without cache section
 	emitter *invalidation.Emitter // likewise
 }
@@ -111,14 +111,14 @@ func migrate(ctx context.Context, c config.Config, set *schemas.Datasets, log *s
 	return err
 }
 
-// worker makes a worker over r, which is the rig's database or something around it.
-func (b *rig) worker(r consumer.Replica) (*consumer.Worker, error) {
+// worker makes a worker; apply, if not nil, stands between it and the rig's database.
+func (b *rig) worker(apply func(context.Context, *replica.Batch) (replica.Result, error)) (*consumer.Worker, error) {
 	wc := consumer.Config{
-		Group: b.cfg.Kafka.Group, Owner: "bench", Datasets: b.set, Kafka: b.kafka, Replica: r, Topics: b.db, Logger: b.log,
+		Group: b.cfg.Kafka.Group, Owner: "bench", Datasets: b.set, Kafka: b.kafka, Replica: b.db, Apply: apply, Logger: b.log,
 		Consumer: connect.ConsumerConfig(b.cfg),
 	}
 	if b.emitter != nil {
-		wc.Emitter, wc.Lanes, wc.Hashes = b.emitter, b.db.LaneLog(b.cfg.Namespace), b.db
+		wc.Emitter, wc.Lanes = b.emitter, b.db.Lanes(b.cfg.Namespace)
 	}
 	return consumer.New(wc)
 }
@@ -180,7 +180,7 @@ func (b *rig) Close() error {
 			{"DELETE FROM freshet_meta WHERE name = ?", []any{[]byte("dataset:" + b.ds.Name)}},
 			{"DELETE FROM freshet_position WHERE grp = ?", []any{b.cfg.Kafka.Group}},
 		} {
-			if _, err := b.db.DB().ExecContext(ctx, stmt.text, stmt.args...); err != nil {
+			if _, err := b.db.SQL().ExecContext(ctx, stmt.text, stmt.args...); err != nil {
 				errs = append(errs, fmt.Errorf("clean up: %w", err))
 			}
 		}

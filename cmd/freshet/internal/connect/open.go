@@ -88,7 +88,7 @@ func openTables(c config.Config, mc mysql.Config) (*sql.DB, error) {
 }
 
 // Replica opens the replica with its pools of connections.
-func Replica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.MySQL, error) {
+func Replica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.DB, error) {
 	writers := c.Worker.Writers
 	if writers == 0 {
 		writers = kafkalog.DefaultWriters

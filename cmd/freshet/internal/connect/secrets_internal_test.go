@@ -237,7 +237,7 @@ func TestMySQLUsesReplacedCertificates(t *testing.T) {
 	}
 	defer db.Close()
 	try := func(ctx context.Context) error {
-		db.DB().SetMaxIdleConns(0) // each makes a connection
+		db.SQL().SetMaxIdleConns(0) // each makes a connection
 		return db.Ping(ctx)
 	}
 	if err := try(t.Context()); err != nil {

@@ -23,7 +23,6 @@ const (
 
 	sqlLow       = "SELECT `off` FROM freshet_displaced_low WHERE source = ?"
 	sqlRaiseLow  = "INSERT INTO freshet_displaced_low (source, `off`) VALUES (?, ?) ON DUPLICATE KEY UPDATE `off` = GREATEST(`off`, ?)"
-	sqlNow       = "SELECT " + mysql.NowMillis
 	sqlPurgeUpTo = "SELECT `off` FROM freshet_displaced WHERE source = ? AND `off` < ? AND created_at < ? ORDER BY `off` LIMIT ?"
 	sqlPurge     = "DELETE FROM freshet_displaced WHERE source = ? AND `off` <= ? AND created_at < ?"
 	// The newest note before the time stays: it is where the time begins.
@@ -37,42 +36,34 @@ const (
 // purgeChunk is the number of displaced names that one purging transaction looks at.
 const purgeChunk = 1000
 
-// Displaced reads the displaced names of the offsets from … to. It is a statement of its own, so that it sees what a
-// former owner committed.
-func (m *MySQL) Displaced(ctx context.Context, source string, from, to int64) (names []Name, err error) {
-	rows, err := m.db.QueryContext(ctx, sqlDisplaced, []byte(source), from, to)
-	if err != nil {
-		return nil, mysql.Wrap("read displaced names", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
+// LaneLog is what a worker must remember about the lanes of one namespace beyond Redis' memory. It is safe for
+// concurrent use.
+type LaneLog struct {
+	pool *mysql.Pool
+	ns   string
+}
+
+// Displaced returns the displaced names of the offsets from … to. It is a statement of its own, so that it sees what a former
+// owner committed.
+func (l *LaneLog) Displaced(ctx context.Context, source string, from, to int64) ([]Name, error) {
+	var names []Name
+	err := mysql.Each(ctx, l.pool.DB(), "read displaced names", sqlDisplaced, []any{[]byte(source), from, to}, func(scan func(...any) error) error {
 		var n Name
-		var kind []byte
-		if err = rows.Scan(&n.Offset, &kind, &n.Name); err != nil {
-			return nil, mysql.Wrap("read displaced names", "", err)
-		}
+		var kind string
+		err := scan(&n.Offset, &kind, &n.Name)
 		if len(kind) == 1 {
 			n.Kind = kind[0]
 		}
 		names = append(names, n)
-	}
-	return names, mysql.Wrap("read displaced names", "", rows.Err())
+		return err
+	})
+	return names, err
 }
-
-// LaneLog is what a worker must remember about the lanes of one namespace beyond Redis' memory. It is safe for
-// concurrent use.
-type LaneLog struct {
-	m  *MySQL
-	ns string
-}
-
-// LaneLog gives the log of a namespace.
-func (m *MySQL) LaneLog(ns string) *LaneLog { return &LaneLog{m: m, ns: ns} }
 
 // Known reports whether the namespace ever had lanes, as far as their notes were not purged.
 func (l *LaneLog) Known(ctx context.Context) (bool, error) {
 	var n int
-	err := l.m.db.QueryRowContext(ctx, sqlHasLanes, []byte(l.ns)).Scan(&n)
+	err := l.pool.DB().QueryRowContext(ctx, sqlHasLanes, []byte(l.ns)).Scan(&n)
 	return n > 0, mysql.Wrap("read lanes", "", err)
 }
 
@@ -92,13 +83,13 @@ func (l *LaneLog) Start(ctx context.Context, source string, n int, root string, 
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, mysql.Wrap("read lane start", "", err)
 	}
-	if _, err = l.m.db.ExecContext(ctx, sqlAddStart, append(id[:len(id):len(id)], propose)...); err != nil {
+	if _, err = l.pool.DB().ExecContext(ctx, sqlAddStart, append(id[:len(id):len(id)], propose)...); err != nil {
 		return 0, mysql.Wrap("note lane start", "", err)
 	}
-	if _, err = l.m.db.ExecContext(ctx, sqlReplaced, id...); err != nil {
+	if _, err = l.pool.DB().ExecContext(ctx, sqlReplaced, id...); err != nil {
 		return 0, mysql.Wrap("note replaced roots", "", err)
 	}
-	if _, err = l.m.db.ExecContext(ctx, sqlOldRoots, append(lane[:len(lane):len(lane)], keepRoots.Milliseconds(), int64(expireChunk))...); err != nil {
+	if _, err = l.pool.DB().ExecContext(ctx, sqlOldRoots, append(lane[:len(lane):len(lane)], keepRoots.Milliseconds(), int64(expireChunk))...); err != nil {
 		return 0, mysql.Wrap("remove old lane starts", "", err)
 	}
 	start, _, err = l.start(ctx, id)
@@ -106,44 +97,39 @@ func (l *LaneLog) Start(ctx context.Context, source string, n int, root string, 
 }
 
 func (l *LaneLog) start(ctx context.Context, id []any) (start, replaced int64, err error) {
-	err = l.m.db.QueryRowContext(ctx, sqlStart, id...).Scan(&start, &replaced)
+	err = l.pool.DB().QueryRowContext(ctx, sqlStart, id...).Scan(&start, &replaced)
 	return start, replaced, err
 }
 
-// Window gives the first offset of source that was committed to MySQL within the last d, never more than next. History
-// is noted now and then only, so it may give an earlier offset, never a later one.
+// Window returns the first offset of source that was committed to MySQL within the last d, never more than next. History
+// is noted now and then only, so it may return an earlier offset, never a later one.
 func (l *LaneLog) Window(ctx context.Context, source string, d time.Duration, next int64) (int64, error) {
+	const what = "read position history"
 	var off int64
-	err := l.m.db.QueryRowContext(ctx, sqlWindow, []byte(source), d.Milliseconds()).Scan(&off)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = l.m.db.QueryRowContext(ctx, sqlOldest, []byte(source)).Scan(&off)
+	found, err := mysql.One(ctx, l.pool.DB(), what, sqlWindow, []any{[]byte(source), d.Milliseconds()}, &off)
+	if err == nil && !found {
+		found, err = mysql.One(ctx, l.pool.DB(), what, sqlOldest, []any{[]byte(source)}, &off)
 	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return next, nil
-	}
-	if err != nil {
-		return 0, mysql.Wrap("read position history", "", err)
+	if err != nil || !found {
+		return next, err
 	}
 	return min(off, next), nil
 }
 
-// Low gives the highest offset of source whose displaced names may be gone, -1 if none.
+// Low returns the highest offset of source whose displaced names may be gone, -1 if none.
 func (l *LaneLog) Low(ctx context.Context, source string) (int64, error) {
-	var low int64
-	err := l.m.db.QueryRowContext(ctx, sqlLow, []byte(source)).Scan(&low)
-	if errors.Is(err, sql.ErrNoRows) {
-		return -1, nil
-	}
-	return low, mysql.Wrap("read displaced low", "", err)
+	low := int64(-1)
+	_, err := mysql.One(ctx, l.pool.DB(), "read displaced low", sqlLow, []any{[]byte(source)}, &low)
+	return low, err
 }
 
 // Purge removes displaced names of source below offset below and history, both older than keep, a bounded number at a
-// time. Low is raised in the transaction that removes, so nobody can miss a name without knowing. It also notes where the
-// history stands.
+// time. Low is raised in the transaction that removes, so no reader can miss a name without knowing. It also notes how far the
+// history is.
 func (l *LaneLog) Purge(ctx context.Context, source string, below int64, keep time.Duration) error {
 	for {
 		var found int
-		err := l.m.pool.Transact(ctx, "purge displaced names", func(ctx context.Context, w *mysql.Conn) (err error) {
+		err := l.pool.Transact(ctx, "purge displaced names", func(ctx context.Context, w *mysql.Conn) (err error) {
 			found, err = purgeSome(ctx, w, []byte(source), below, keep)
 			return err
 		})
@@ -154,19 +140,21 @@ func (l *LaneLog) Purge(ctx context.Context, source string, below int64, keep ti
 }
 
 func purgeSome(ctx context.Context, w *mysql.Conn, source []byte, below int64, keep time.Duration) (int, error) {
-	var now int64
-	if err := w.QueryRow(ctx, sqlNow, nil, &now); err != nil {
-		return 0, mysql.Wrap("read clock", "", err)
+	now, err := mysql.Now(ctx, w)
+	if err != nil {
+		return 0, err
 	}
 	before := now - keep.Milliseconds()
 	if err := noteEnd(ctx, w, source, now); err != nil {
 		return 0, err
 	}
-	upTo, found, err := purgeEnd(ctx, w, source, below, before)
+	ends, err := mysql.Collect(ctx, w, "read displaced names", sqlPurgeUpTo, []any{source, below, before, int64(purgeChunk)}, func(off *int64) []any { return []any{off} })
 	if err != nil {
 		return 0, err
 	}
+	found := len(ends)
 	if found > 0 {
+		upTo := ends[found-1]
 		if _, err = w.Exec(ctx, sqlRaiseLow, source, upTo, upTo); err != nil {
 			return 0, mysql.Wrap("raise displaced low", "", err)
 		}
@@ -186,8 +174,8 @@ func purgeSome(ctx context.Context, w *mysql.Conn, source []byte, below int64, k
 }
 
 // noteEnd notes that every offset from the position on is committed later than now, which was read before the position.
-// Batches note where they begin, and now and then only. Without the end of the last one, a source that fell quiet would for
-// ever seem to have committed a moment ago what came behind its last note.
+// Batches note where they begin, and now and then only. Without the end of the last one, a source that fell quiet would
+// permanently seem to have committed a moment ago what came behind its last note.
 func noteEnd(ctx context.Context, w *mysql.Conn, source []byte, now int64) error {
 	var next int64
 	err := w.QueryRow(ctx, sqlNextOffset, []any{source}, &next)
@@ -198,20 +186,4 @@ func noteEnd(ctx context.Context, w *mysql.Conn, source []byte, now int64) error
 		_, err = w.Exec(ctx, sqlNoteAt, source, next, now)
 	}
 	return mysql.Wrap("note position", "", err)
-}
-
-// purgeEnd gives the last offset of the next names to purge, and their number.
-func purgeEnd(ctx context.Context, w *mysql.Conn, source []byte, below, before int64) (upTo int64, found int, err error) {
-	rows, err := w.QueryContext(ctx, sqlPurgeUpTo, source, below, before, int64(purgeChunk))
-	if err != nil {
-		return 0, 0, mysql.Wrap("read displaced names", "", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		if err = rows.Scan(&upTo); err != nil {
-			return 0, 0, mysql.Wrap("read displaced names", "", err)
-		}
-		found++
-	}
-	return upTo, found, mysql.Wrap("read displaced names", "", rows.Err())
 }

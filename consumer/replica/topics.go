@@ -2,9 +2,8 @@ package replica
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,47 +39,45 @@ type Topic struct {
 	FlushPending bool
 }
 
-// Topic reads what is remembered of a topic; ok is false if it was never observed.
-func (m *MySQL) Topic(ctx context.Context, topic string) (t Topic, ok bool, err error) {
-	err = m.db.QueryRowContext(ctx, sqlTopic, []byte(topic)).Scan(&t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Topic{}, false, nil
-	}
-	return t, err == nil, mysql.Wrap("read topic", topic, err)
+// Topics remembers the identity of topics, so that a recreated topic is noticed. It is safe for concurrent use.
+type Topics struct{ pool *mysql.Pool }
+
+// Get returns what is remembered of a topic; ok is false if it was never observed.
+func (l *Topics) Get(ctx context.Context, topic string) (t Topic, ok bool, err error) {
+	ok, err = mysql.One(ctx, l.pool.DB(), "read topic "+topic, sqlTopic, []any{[]byte(topic)}, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
+	return t, ok, err
 }
 
-// Topics reads what is remembered of topics, by name. Those that were never observed are absent.
-func (m *MySQL) Topics(ctx context.Context, names []string) (map[string]Topic, error) {
+// Named returns what is remembered of topics, by name. Those that were never observed are absent.
+func (l *Topics) Named(ctx context.Context, names []string) (map[string]Topic, error) {
 	out := make(map[string]Topic, len(names))
-	return out, inChunks(names, keyChunk, func(string) int { return 0 }, func(chunk []string) error {
-		rows, err := m.db.QueryContext(ctx, sqlTopics+strings.Repeat(", ?", len(chunk)-1)+")", asArgs(chunk)...)
-		if err != nil {
-			return mysql.Wrap("read topics", "", err)
-		}
-		defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
-		for rows.Next() {
+	for chunk := range slices.Chunk(names, keyChunk) {
+		text := sqlTopics + strings.Repeat(", ?", len(chunk)-1) + ")"
+		err := mysql.Each(ctx, l.pool.DB(), "read topics", text, mysql.Args(chunk), func(scan func(...any) error) error {
 			var name string
 			var t Topic
-			if err := rows.Scan(&name, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending); err != nil {
-				return mysql.Wrap("read topics", "", err)
-			}
+			err := scan(&name, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
 			out[name] = t
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
-		return mysql.Wrap("read topics", "", rows.Err())
-	})
+	}
+	return out, nil
 }
 
 // Observe notes the topic's id and its number of partitions (the latter only when the id is new). If the id changed,
-// whoever notes it first fences, in the same transaction, every owner of the old ids' sources: they must not commit a
-// batch that nobody could emit any more. pending stays true until Flushed.
+// the first to note it fences, in the same transaction, every owner of the old ids' sources: they must not commit a
+// batch that no worker could emit any more. pending stays true until Flushed.
 //
 // An id that was replaced by another returns ErrRetired: either the caller's view of the cluster is old, or an operator went back
 // to a former cluster. Only an operator can tell, and accepts the id with Accept.
-func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
-	if _, err = m.db.ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
+func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
+	if _, err = l.pool.DB().ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
 		return false, mysql.Wrap("note topic", topic, err)
 	}
-	err = m.pool.Transact(ctx, "observe topic", func(ctx context.Context, w *mysql.Conn) error {
+	err = l.pool.Transact(ctx, "observe topic", func(ctx context.Context, w *mysql.Conn) error {
 		var t Topic
 		err := w.QueryRow(ctx, sqlTopic+" FOR UPDATE", []any{[]byte(topic)}, &t.ID, &t.Partitions, &t.Epoch, &t.FlushPending)
 		if err != nil {
@@ -91,7 +88,7 @@ func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32)
 			return nil
 		}
 		var retired int64
-		if err = w.QueryRow(ctx, sqlRetired, []any{retiredName(topic, id)}, &retired); err != nil {
+		if err = w.QueryRow(ctx, sqlRetired, []any{metaRetired(topic, id)}, &retired); err != nil {
 			return mysql.Wrap("read retired ids of topic", topic, err)
 		}
 		if retired > 0 {
@@ -104,17 +101,17 @@ func (m *MySQL) Observe(ctx context.Context, topic, id string, partitions int32)
 }
 
 // Retired reports whether the topic's id was replaced by another and was not accepted again.
-func (m *MySQL) Retired(ctx context.Context, topic, id string) (bool, error) {
+func (l *Topics) Retired(ctx context.Context, topic, id string) (bool, error) {
 	var n int64
-	err := m.db.QueryRowContext(ctx, sqlRetired, retiredName(topic, id)).Scan(&n)
+	err := l.pool.DB().QueryRowContext(ctx, sqlRetired, metaRetired(topic, id)).Scan(&n)
 	return n > 0, mysql.Wrap("read retired ids of topic", topic, err)
 }
 
 // Accept lets a topic's former id count again, as a new source: the next Observe of it has every lane flushed. accepted is false
 // if the id was not retired.
-func (m *MySQL) Accept(ctx context.Context, topic, id string) (accepted bool, err error) {
-	err = m.pool.Transact(ctx, "accept topic", func(ctx context.Context, w *mysql.Conn) error {
-		n, err := w.Exec(ctx, sqlUnretire, retiredName(topic, id))
+func (l *Topics) Accept(ctx context.Context, topic, id string) (accepted bool, err error) {
+	err = l.pool.Transact(ctx, "accept topic", func(ctx context.Context, w *mysql.Conn) error {
+		n, err := w.Exec(ctx, sqlUnretire, metaRetired(topic, id))
 		accepted = n > 0
 		return mysql.Wrap("accept id of topic", topic, err)
 	})
@@ -122,7 +119,7 @@ func (m *MySQL) Accept(ctx context.Context, topic, id string) (accepted bool, er
 }
 
 func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, partitions int32) error {
-	if _, err := w.Exec(ctx, sqlRetire, retiredName(topic, oldID)); err != nil {
+	if _, err := w.Exec(ctx, sqlRetire, metaRetired(topic, oldID)); err != nil {
 		return mysql.Wrap("retire id of topic", topic, err)
 	}
 	if _, err := w.Exec(ctx, sqlNewTopic, []byte(id), int64(partitions), []byte(topic)); err != nil {
@@ -132,57 +129,39 @@ func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, p
 	return mysql.Wrap("fence sources of topic", topic, err)
 }
 
-func retiredName(topic, id string) []byte { return []byte("retired:" + topic + "/" + id) }
-
 // otherIDs are the bounds of the topic's sources and of those of one id, which the statements leave out. A source is
 // topic, id and partition, joined by '/', and '0' is the byte after '/'.
 func otherIDs(topic, id string) []any {
 	return []any{[]byte(topic + "/"), []byte(topic + "0"), []byte(topic + "/" + id + "/"), []byte(topic + "/" + id + "0")}
 }
 
-// Flushed says that every lane was flushed with hold since the topic got this id, and removes what was kept for sources
+// Flushed notes that every lane was flushed with hold since the topic got this id, and removes what was kept for sources
 // of its former ids that no batch touched for keep. If the topic has yet another id by now, nothing happens.
-func (m *MySQL) Flushed(ctx context.Context, topic, id string, keep time.Duration) error {
-	err := m.pool.Transact(ctx, "note flush of topic", func(ctx context.Context, w *mysql.Conn) error {
+func (l *Topics) Flushed(ctx context.Context, topic, id string, keep time.Duration) error {
+	err := l.pool.Transact(ctx, "note flush of topic", func(ctx context.Context, w *mysql.Conn) error {
 		_, err := w.Exec(ctx, sqlFlushed, []byte(topic), []byte(id))
 		return mysql.Wrap("note flush of topic", topic, err)
 	})
 	if err != nil {
 		return err
 	}
-	t, ok, err := m.Topic(ctx, topic)
+	t, ok, err := l.Get(ctx, topic)
 	if err != nil || !ok || t.ID != id {
 		return err
 	}
-	old, err := m.oldSources(ctx, topic, id, keep)
+	old, err := mysql.Texts(ctx, l.pool.DB(), "read old sources of topic "+topic, sqlOldSource, append(otherIDs(topic, id), keep.Milliseconds())...)
 	if err != nil {
 		return err
 	}
 	for _, source := range old {
-		err = m.pool.Transact(ctx, "remove old source", func(ctx context.Context, w *mysql.Conn) error {
-			return removeSource(ctx, w, source)
+		err = l.pool.Transact(ctx, "remove old source", func(ctx context.Context, w *mysql.Conn) error {
+			return removeSource(ctx, w, []byte(source))
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (m *MySQL) oldSources(ctx context.Context, topic, id string, keep time.Duration) (sources [][]byte, err error) {
-	rows, err := m.db.QueryContext(ctx, sqlOldSource, append(otherIDs(topic, id), keep.Milliseconds())...)
-	if err != nil {
-		return nil, mysql.Wrap("read old sources of topic", topic, err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var source []byte
-		if err = rows.Scan(&source); err != nil {
-			return nil, mysql.Wrap("read old sources of topic", topic, err)
-		}
-		sources = append(sources, source)
-	}
-	return sources, mysql.Wrap("read old sources of topic", topic, rows.Err())
 }
 
 // removeSource deletes the position last: as long as it is there, the rest is found again.
