@@ -20,12 +20,13 @@ func BenchmarkInvalidation(b *testing.B) {
 		b.Helper()
 		n := &Node{clock: logical{seed: maphash.MakeSeed()}, log: slog.New(slog.DiscardHandler)}
 		n.lanes = []*follower{newFollower(n, 0)}
-		c := &Cache[string]{node: n, dataset: &dataset{lanes: make([]agreement, 1)}, prefix: "user:", single: true}
+		k := &core[string]{node: n, dataset: &dataset{lanes: make([]agreement, 1)}, stats: &cacheCounts{}}
+		c := &Cache[string]{core: k, local: &local[string]{core: k, prefix: "user:", single: true}}
 		store, err := otter.New(&otter.Options[string, *entry[string]]{MaximumSize: DefaultMaxEntries})
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.store = store
+		c.local.store = store
 		n.caches.Store(&[]localTier{c})
 		p := &lane.Payload{Source: "s"}
 		for i := range lane.MaxKeys {
@@ -41,7 +42,7 @@ func BenchmarkInvalidation(b *testing.B) {
 	b.Run("absent", func(b *testing.B) {
 		c, p := setup(b)
 		for i := range records {
-			c.store.Set(fmt.Sprintf("other%d", i), &entry[string]{version: 9, plain: true})
+			c.local.store.Set(fmt.Sprintf("other%d", i), &entry[string]{version: 9, plain: true})
 		}
 		b.ReportAllocs()
 		for b.Loop() {
@@ -52,7 +53,7 @@ func BenchmarkInvalidation(b *testing.B) {
 	b.Run("present and newer", func(b *testing.B) {
 		c, p := setup(b)
 		for i := range p.Items {
-			c.store.Set(strconv.Itoa(i), &entry[string]{version: 9, plain: true})
+			c.local.store.Set(strconv.Itoa(i), &entry[string]{version: 9, plain: true})
 		}
 		b.ReportAllocs()
 		for b.Loop() {
@@ -65,7 +66,7 @@ func BenchmarkInvalidation(b *testing.B) {
 		old := make([]entry[string], len(p.Items))
 		for i := range p.Items {
 			old[i].version, old[i].plain = 1, true
-			c.store.Set(strconv.Itoa(i), &old[i])
+			c.local.store.Set(strconv.Itoa(i), &old[i])
 		}
 		b.ReportAllocs()
 		for b.Loop() {

@@ -6,11 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/maypok86/otter/v2"
 
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -60,27 +56,22 @@ type Loaded[V any] struct {
 	began int64 // monotonic, on the node's clock: when the load began; 0 for what was not loaded by this process
 }
 
-// Cache gives records of one dataset, by their keys or by what one derived template makes of them: from this process, from the shared tier, or from the loader. It is safe for
-// concurrent use. Values are shared by all callers: do not change them.
+// Cache returns records of one dataset, by their keys or by what one derived template makes of them: from this process, from
+// the shared tier, or from the loader. It is safe for concurrent use. Values are shared by all callers: do not change them.
 type Cache[V any] struct {
+	*core[V]
+
+	local   *local[V]
+	flights *flights[V]
+}
+
+// core is what the parts of a cache have in common. Nothing of it changes after NewCache.
+type core[V any] struct {
 	cfg     CacheConfig[V]
 	node    *Node
 	dataset *dataset
-	// Every cache key of the cache begins with prefix; single: it is prefix, one value and suffix.
-	prefix, suffix string
-	single         bool
-	mark           string // of its shared entries: see markOf
-	nameOf         func(key string) (string, error)
-	store          *otter.Cache[string, *entry[V]] // by key or by cache key: see entry.plain
-	encoded        atomic.Bool                     // there was an entry that lies under its cache key
-	refreshing     chan struct{}                   // a place for each refresh that may run
-	stats          cacheCounts
-
-	mu      sync.Mutex // guards flights and orphans
-	flights map[string]*flight[V]
-	orphans map[string]string // by name: the token whose lease was not used
-
-	watchers watchers
+	nameOf  func(key string) (string, error)
+	stats   *cacheCounts
 }
 
 // NewCache makes the cache of a dataset; a node has one for each. Errors wrap ErrConfig, or are ErrClosed. Options that
@@ -110,12 +101,15 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 	}
 	prefix, rest, _ := strings.Cut(text, "{")
 	_, suffix, _ := strings.Cut(rest, "}")
-	c := &Cache[V]{
-		cfg: cfg, node: node, dataset: d, nameOf: nameOf, store: store, refreshing: make(chan struct{}, cfg.MaxRefreshes),
-		prefix: prefix, suffix: suffix, single: !strings.Contains(suffix, "{"),
-		mark:    markOf(cfg.Codec.Name(), cfg.Form),
-		flights: map[string]*flight[V]{}, orphans: map[string]string{},
-	}
+	k := &core[V]{cfg: cfg, node: node, dataset: d, nameOf: nameOf, stats: &cacheCounts{
+		now: node.now, log: node.log.With("dataset", cfg.Dataset), derived: cfg.Derived != "",
+		mark: markOf(cfg.Codec.Name(), cfg.Form), loadTimeout: cfg.LoadTimeout,
+	}}
+	lt := &local[V]{core: k, store: store, prefix: prefix, suffix: suffix, single: !strings.Contains(suffix, "{")}
+	ld := &loader[V]{k}
+	fl := &filler[V]{core: k, local: lt, loads: ld, mark: k.stats.mark, orphans: map[string]string{}}
+	fs := &flights[V]{core: k, fills: fl, loads: ld, refreshing: make(chan struct{}, cfg.MaxRefreshes), byName: map[string]*flight[V]{}}
+	c := &Cache[V]{core: k, local: lt, flights: fs}
 	if cfg.LocalOnly {
 		node.rememberRecent()
 	}
@@ -137,7 +131,7 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 	case err != nil:
 		return zero, fmt.Errorf("get record: %w", err)
 	}
-	f, err := c.board(ctx, key, name, demand{within: anyAge})
+	f, err := c.flights.board(ctx, key, name, demand{within: anyAge})
 	if err != nil {
 		return zero, err
 	}
@@ -166,3 +160,9 @@ func (c *Cache[V]) Invalidate(ctx context.Context, keys ...string) (schemas.Toke
 	slices.Sort(names)
 	return c.node.Invalidate(ctx, slices.Compact(names), nil)
 }
+
+// drop is part of localTier.
+func (c *Cache[V]) drop(name string, version int64) { c.local.drop(name, version) }
+
+// held is part of localTier.
+func (c *Cache[V]) held(name string) (Held, bool) { return c.local.held(name) }

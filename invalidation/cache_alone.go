@@ -1,7 +1,6 @@
 package invalidation
 
 import (
-	"context"
 	"hash/maphash"
 	"math/bits"
 
@@ -152,20 +151,4 @@ func (f *flight[V]) alone() answer {
 		a.reply.Floor = lane.PrimaryOnly
 	}
 	return a
-}
-
-// keepAlone keeps what was loaded if nothing that was invalidated lately can have been missed.
-func (c *Cache[V]) keepAlone(ctx context.Context, f *flight[V], l Loaded[V]) (Loaded[V], error) {
-	if l.From != Primary && len(l.Tags) > 0 && f.lane.view.tagged(l.Tags) {
-		c.stats.refused[refusedPrimary].Add(1)
-		var err error
-		if l, err = c.load(ctx, f.key, Primary); err != nil || l.From != Primary {
-			if err == nil {
-				c.blameSource()
-			}
-			return l, err
-		}
-	}
-	c.keep(f, l)
-	return l, nil
 }

@@ -46,10 +46,10 @@ func (c *Cache[V]) GetAtLeast(ctx context.Context, key string, version int64) (V
 	case err != nil:
 		return zero, fmt.Errorf("get record: %w", err)
 	}
-	defer c.watchers.leave(c.watchers.join(name))
+	defer c.local.watchers.leave(c.local.watchers.join(name))
 	for wait := firstLook; ; wait = min(2*wait, c.node.cfg.PollInterval) {
-		told := c.watchers.next(name)
-		f, err := c.board(ctx, key, name, d)
+		told := c.local.watchers.next(name)
+		f, err := c.flights.board(ctx, key, name, d)
 		if err != nil {
 			return zero, notYet(err, wait > firstLook)
 		}
@@ -106,7 +106,7 @@ func (c *Cache[V]) GetWithin(ctx context.Context, key string, maxStaleness time.
 	case err != nil:
 		return zero, fmt.Errorf("get record: %w", err)
 	}
-	f, err := c.board(ctx, key, name, d)
+	f, err := c.flights.board(ctx, key, name, d)
 	if err != nil {
 		return zero, err
 	}

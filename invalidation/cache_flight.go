@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,35 +42,6 @@ type flight[V any] struct {
 	ended    bool // guarded by the cache's mu
 }
 
-// patience returns a channel that is closed once a reader has waited for StaleAfter, and a function that releases it.
-func (c *Cache[V]) patience() (<-chan struct{}, func()) {
-	if c.cfg.StaleAfter == 0 {
-		return nil, func() {}
-	}
-	over := make(chan struct{})
-	t := time.AfterFunc(c.cfg.StaleAfter, func() { close(over) })
-	return over, func() { t.Stop() }
-}
-
-// settle waits for a flight. If it failed, or is not done when impatient is closed, an older entry may serve.
-func (c *Cache[V]) settle(ctx context.Context, f *flight[V], impatient <-chan struct{}) (V, error) {
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-	case <-impatient:
-		if e := c.spare(f); e != nil {
-			return e.answer()
-		}
-	}
-	v, err := f.wait(ctx)
-	if err != nil {
-		if e := c.rescue(f); e != nil {
-			return e.answer()
-		}
-	}
-	return v, err
-}
-
 // wait gives what Get gives.
 func (f *flight[V]) wait(ctx context.Context) (V, error) {
 	var zero V
@@ -91,66 +61,78 @@ func (f *flight[V]) wait(ctx context.Context) (V, error) {
 	return f.value, nil
 }
 
+// flights are the fills that are under way.
+type flights[V any] struct {
+	*core[V]
+
+	fills      *filler[V]
+	loads      *loader[V]
+	refreshing chan struct{} // a place for each refresh that may run
+
+	mu     sync.Mutex // guards byName; a stripe's mutex may be taken under it
+	byName map[string]*flight[V]
+}
+
 // board joins the flight of a key or begins one.
-func (c *Cache[V]) board(ctx context.Context, key, name string, d demand) (*flight[V], error) {
+func (fs *flights[V]) board(ctx context.Context, key, name string, d demand) (*flight[V], error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("get record: %w", context.Cause(ctx))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f := c.boarding(name, d); f != nil {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f := fs.boarding(name, d); f != nil {
 		return f, nil
 	}
-	if !c.node.enter() {
+	if !fs.node.enter() {
 		return nil, ErrClosed
 	}
-	f := c.begin(key, name, d)
-	go c.run(context.WithoutCancel(ctx), f)
+	f := fs.begin(key, name, d)
+	go fs.run(context.WithoutCancel(ctx), f)
 	return f, nil
 }
 
 // boarding gives the flight under way that meets d, or nil; the caller holds mu.
-func (c *Cache[V]) boarding(name string, d demand) *flight[V] {
-	f, ok := c.flights[name]
-	if !ok || f.least < d.least || d.within != anyAge && c.node.now()-f.began > int64(d.within) || !c.joinable(f) {
+func (fs *flights[V]) boarding(name string, d demand) *flight[V] {
+	f, ok := fs.byName[name]
+	if !ok || f.least < d.least || d.within != anyAge && fs.node.now()-f.began > int64(d.within) || !fs.joinable(f) {
 		return nil
 	}
-	c.stats.joined.Add(1)
+	fs.stats.joined.Add(1)
 	return f
 }
 
 // begin makes a flight that others can join; the caller holds mu and sees to it that it ends.
-func (c *Cache[V]) begin(key, name string, d demand) *flight[V] {
-	f := &flight[V]{key: key, name: name, lane: c.node.laneOf(name), began: c.node.now(), least: d.least, done: make(chan struct{})}
-	f.stamp = c.node.clock.now.Load()
-	if c.cfg.LocalOnly {
+func (fs *flights[V]) begin(key, name string, d demand) *flight[V] {
+	f := &flight[V]{key: key, name: name, lane: fs.node.laneOf(name), began: fs.node.now(), least: d.least, done: make(chan struct{})}
+	f.stamp = fs.node.clock.now.Load()
+	if fs.cfg.LocalOnly {
 		f.stamp, f.held = f.lane.view.beginAlone(name)
 	}
-	c.flights[name] = f
+	fs.byName[name] = f
 	return f
 }
 
 // joinable: a flight that began before an invalidation, or before somebody had waited for a write, may bring what was
 // true before it.
-func (c *Cache[V]) joinable(f *flight[V]) bool {
-	s := c.node.clock.stripe(f.name)
+func (fs *flights[V]) joinable(f *flight[V]) bool {
+	s := fs.node.clock.stripe(f.name)
 	s.mu.Lock()
 	at := s.at
 	s.mu.Unlock()
-	return f.stamp >= max(at, c.node.waited.Load(), c.dataset.lanes[f.lane.n].since.Load(), f.lane.view.flushedAt.Load())
+	return f.stamp >= max(at, fs.node.waited.Load(), fs.dataset.lanes[f.lane.n].since.Load(), f.lane.view.flushedAt.Load())
 }
 
-func (c *Cache[V]) run(ctx context.Context, f *flight[V]) {
-	c.within(ctx, []*flight[V]{f}, func(ctx context.Context) { c.carry(ctx, f) })
+func (fs *flights[V]) run(ctx context.Context, f *flight[V]) {
+	fs.within(ctx, []*flight[V]{f}, func(ctx context.Context) { fs.carry(ctx, f) })
 }
 
 // within calls fill with LoadTimeout as its deadline, after which these flights are over even if a loader does not heed its
 // context: they end with an error then, and the node does not wait for it any more. The caller has entered the node.
-func (c *Cache[V]) within(ctx context.Context, flights []*flight[V], fill func(ctx context.Context)) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.LoadTimeout)
+func (fs *flights[V]) within(ctx context.Context, flights []*flight[V], fill func(ctx context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, fs.cfg.LoadTimeout)
 	defer cancel()
-	defer context.AfterFunc(c.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too
-	leave := sync.OnceFunc(c.node.leave)
+	defer context.AfterFunc(fs.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too
+	leave := sync.OnceFunc(fs.node.leave)
 	defer leave()
 	returned := make(chan struct{})
 	defer close(returned)
@@ -162,17 +144,17 @@ func (c *Cache[V]) within(ctx context.Context, flights []*flight[V], fill func(c
 			return
 		case <-t.C:
 		}
-		err := fmt.Errorf("load record: loader did not return within LoadTimeout, which is %s: %w", c.cfg.LoadTimeout, context.DeadlineExceeded)
-		if c.node.ctx.Err() != nil {
+		err := fmt.Errorf("load record: loader did not return within LoadTimeout, which is %s: %w", fs.cfg.LoadTimeout, context.DeadlineExceeded)
+		if fs.node.ctx.Err() != nil {
 			err = ErrClosed
 		}
 		abandoned := false
 		for _, f := range flights {
-			abandoned = c.end(f, Loaded[V]{}, err, "") || abandoned
+			abandoned = fs.end(f, Loaded[V]{}, err, "") || abandoned
 		}
 		if abandoned {
-			c.stats.abandoned.Add(1)
-			c.warn(warnAbandoned, nil)
+			fs.stats.abandoned.Add(1)
+			fs.stats.warn(warnAbandoned, nil)
 		}
 		leave()
 	})()
@@ -180,42 +162,135 @@ func (c *Cache[V]) within(ctx context.Context, flights []*flight[V], fill func(c
 }
 
 // carry fills a flight and ends it, whatever the loader does.
-func (c *Cache[V]) carry(ctx context.Context, f *flight[V]) {
+func (fs *flights[V]) carry(ctx context.Context, f *flight[V]) {
 	var l Loaded[V]
 	err, panicked := errLoaderExit, ""
 	defer func() {
 		if r := recover(); r != nil {
-			panicked = c.panicText(r)
+			panicked = fs.loads.panicText(r)
 		}
-		if !c.end(f, l, err, panicked) && panicked != "" {
-			c.warn(warnPanic, nil) // its readers are gone
+		if !fs.end(f, l, err, panicked) && panicked != "" {
+			fs.stats.warn(warnPanic, nil) // its readers are gone
 		}
 	}()
-	l, err = c.fill(ctx, f)
+	l, err = fs.fills.fill(ctx, f)
 }
 
 // end gives a flight its result, unless it has one.
-func (c *Cache[V]) end(f *flight[V], l Loaded[V], err error, panicked string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (fs *flights[V]) end(f *flight[V], l Loaded[V], err error, panicked string) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	if f.ended {
 		return false
 	}
 	f.ended = true
 	f.value, f.version, f.found, f.err, f.panicked = l.Value, l.Version, l.Found, err, panicked
-	if c.flights[f.name] == f {
-		delete(c.flights, f.name)
+	if fs.byName[f.name] == f {
+		delete(fs.byName, f.name)
 	}
 	close(f.done)
 	return true
 }
 
-func (c *Cache[V]) panicText(r any) string {
-	if p, ok := r.(loaderPanic); ok {
-		return string(p)
+// boardMany joins the flights of these keys and begins those that are missing, together.
+func (fs *flights[V]) boardMany(ctx context.Context, batch []wanted) ([]*flight[V], error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("get records: %w", context.Cause(ctx))
 	}
-	return fmt.Sprintf("loader of dataset %s: %v\n\n%s", c.cfg.Dataset, r, debug.Stack())
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if !fs.node.enter() {
+		return nil, ErrClosed
+	}
+	all, began := make([]*flight[V], 0, len(batch)), make([]*flight[V], 0, len(batch))
+	for _, w := range batch {
+		f := fs.boarding(w.name, demand{within: anyAge})
+		if f == nil {
+			f = fs.begin(w.key, w.name, demand{})
+			began = append(began, f)
+		}
+		all = append(all, f)
+	}
+	if len(began) == 0 {
+		fs.node.leave()
+		return all, nil
+	}
+	go fs.runMany(context.WithoutCancel(ctx), began)
+	return all, nil
 }
 
-// loaderPanic is a text that has everything in it already.
-type loaderPanic string
+func (fs *flights[V]) runMany(ctx context.Context, flights []*flight[V]) {
+	fs.within(ctx, flights, func(ctx context.Context) { fs.fillMany(ctx, flights) })
+}
+
+func (fs *flights[V]) fillMany(ctx context.Context, flights []*flight[V]) {
+	fs.fills.askMany(ctx, flights)
+	var wg sync.WaitGroup
+	if fs.cfg.LoadMany != nil {
+		wg.Go(func() { fs.loads.loadFirst(ctx, flights) }) // a loader that leaves its goroutine leaves this one
+		wg.Wait()
+	}
+	free := make(chan struct{}, parallelLoads)
+	for _, f := range flights {
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			fs.carry(ctx, f)
+		})
+	}
+	wg.Wait()
+}
+
+// refresh begins a fill of an entry that is read often and soon ends, if no other is under way and not too many are. It is
+// a fill like that of a reader, under the same lease and the same guards, only that nobody waits for it.
+func (fs *flights[V]) refresh(ctx context.Context, key string, e *entry[V], now int64) {
+	at := e.early.Load()
+	if now < at || int(e.reads.Add(1)) < fs.cfg.RefreshReads {
+		return
+	}
+	// One reader wins. If the fill fails, half of what is left passes before the next one.
+	if !e.early.CompareAndSwap(at, now+(e.expires-now)/2+1) {
+		return
+	}
+	e.reads.Store(0)
+	select {
+	case fs.refreshing <- struct{}{}:
+	default:
+		fs.stats.refreshesSkipped.Add(1)
+		return
+	}
+	f := fs.embark(key)
+	if f == nil {
+		<-fs.refreshing
+		return
+	}
+	fs.stats.refreshes.Add(1)
+	go fs.runRefresh(context.WithoutCancel(ctx), f)
+}
+
+func (fs *flights[V]) runRefresh(ctx context.Context, f *flight[V]) {
+	defer func() { <-fs.refreshing }()
+	defer func() { // also if the loader leaves its goroutine
+		if f.panicked != "" {
+			fs.stats.warn(warnPanic, nil) // its words may quote a value
+		}
+		if f.panicked != "" || f.err != nil {
+			fs.stats.refreshErrors.Add(1)
+		}
+	}()
+	fs.run(ctx, f)
+}
+
+// embark begins a flight for nobody, or gives nil if the key has one or the node is closed.
+func (fs *flights[V]) embark(key string) *flight[V] {
+	name, err := fs.nameOf(key)
+	if err != nil {
+		return nil
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f, ok := fs.byName[name]; ok && fs.joinable(f) || !fs.node.enter() {
+		return nil
+	}
+	return fs.begin(key, name, demand{})
+}

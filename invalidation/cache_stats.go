@@ -2,6 +2,7 @@ package invalidation
 
 import (
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,7 +69,14 @@ type cacheCounts struct {
 	bypassed [numBypasses]atomic.Int64
 	refused  [numRefusals]atomic.Int64
 	warned   [numWarnings]sync.Once
-	problem  atomic.Pointer[problem]
+	blamed   atomic.Pointer[problem]
+
+	// now is the node's clock, log the node's logger of this dataset.
+	now         func() int64
+	log         *slog.Logger
+	derived     bool
+	mark        string
+	loadTimeout time.Duration
 }
 
 // problem is something that a loader does wrong, and when it did it last.
@@ -81,31 +89,31 @@ type problem struct {
 const problemSpan = time.Minute
 
 // blame notes what the loader does wrong.
-func (c *Cache[V]) blame(text string) {
-	c.stats.problem.Store(&problem{text, c.node.now()})
+func (s *cacheCounts) blame(text string) {
+	s.blamed.Store(&problem{text, s.now()})
 }
 
-func (c *Cache[V]) problem() string {
-	p := c.stats.problem.Load()
-	if p == nil || c.node.now()-p.at > int64(problemSpan) {
+func (s *cacheCounts) problem() string {
+	p := s.blamed.Load()
+	if p == nil || s.now()-p.at > int64(problemSpan) {
 		return ""
 	}
 	return p.text
 }
 
 // blameSource notes that the loader did not read the primary when asked to.
-func (c *Cache[V]) blameSource() {
-	c.blame("its loader was asked for the primary and says that it read elsewhere, so what it returns is not kept; let it read the primary then, and return Loaded.From")
+func (s *cacheCounts) blameSource() {
+	s.blame("its loader was asked for the primary and says that it read elsewhere, so what it returns is not kept; let it read the primary then, and return Loaded.From")
 }
 
 // blameVersion notes that the primary's version is below the floor.
-func (c *Cache[V]) blameVersion(version, floor int64) {
+func (s *cacheCounts) blameVersion(version, floor int64) {
 	switch {
-	case c.cfg.Derived != "": // those have none
+	case s.derived: // those have none
 	case version == 0:
-		c.blame("its loader returns no version, so a record is not kept for a while after each of its changes; read the version with the record (_version of a replica row) and return Loaded.Version")
+		s.blame("its loader returns no version, so a record is not kept for a while after each of its changes; read the version with the record (_version of a replica row) and return Loaded.Version")
 	default:
-		c.blame(fmt.Sprintf("its loader returns version %d from the primary, but version %d of that record was emitted, so it is not kept; let it read the version that events "+
+		s.blame(fmt.Sprintf("its loader returns version %d from the primary, but version %d of that record was emitted, so it is not kept; let it read the version that events "+
 			"carry (_version of a replica row), from the database that they come from", version, floor))
 	}
 }
@@ -148,18 +156,18 @@ type CacheStats struct {
 
 // Stats gives a snapshot.
 func (c *Cache[V]) Stats() CacheStats {
-	s := &c.stats
+	s := c.stats
 	var cost int64
 	if c.cfg.MaxCost > 0 {
-		cost = int64(c.store.WeightedSize())
+		cost = int64(c.local.store.WeightedSize())
 	}
 	return CacheStats{
-		Problem: c.problem(),
+		Problem: s.problem(),
 
 		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), LoadsAbandoned: s.abandoned.Load(), Unreadable: s.foreign.Load(),
 		Refreshes: s.refreshes.Load(), RefreshErrors: s.refreshErrors.Load(), RefreshesSkipped: s.refreshesSkipped.Load(),
 
-		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.store.EstimatedSize(),
+		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.local.store.EstimatedSize(),
 		LocalHits: s.localHits.load(), SharedHits: s.sharedHits.Load(), Loads: s.loads.Load(),
 		PrimaryLoads: s.primaryLoads.Load(), LoadErrors: s.loadErrors.Load(), Joined: s.joined.Load(), Dropped: s.dropped.Load(),
 		Bypasses: counts([]string{"unconfirmed", "no_lane", "new_root", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
@@ -168,16 +176,16 @@ func (c *Cache[V]) Stats() CacheStats {
 }
 
 // warn tells of what a program does wrong, once per kind. err holds no value: a codec's words are not passed on.
-func (c *Cache[V]) warn(what int, err error) {
-	log := c.node.log.With("dataset", c.cfg.Dataset)
-	c.stats.warned[what].Do(func() {
+func (s *cacheCounts) warn(what int, err error) {
+	log := s.log
+	s.warned[what].Do(func() {
 		switch what {
 		case warnEncode:
 			log.Warn("value cannot be encoded; it is not cached")
 		case warnDecode:
 			log.Warn("shared value cannot be decoded; it is loaded")
 		case warnForm:
-			log.Warn("shared entries are of another codec or form and are replaced: programs with other codecs or types use this dataset, or did before an upgrade", "own", c.mark)
+			log.Warn("shared entries are of another codec or form and are replaced: programs with other codecs or types use this dataset, or did before an upgrade", "own", s.mark)
 		case warnLoaded:
 			log.Warn("loaded value cannot be cached", "error", err)
 		case warnPanic:
@@ -185,7 +193,7 @@ func (c *Cache[V]) warn(what int, err error) {
 		case warnType:
 			log.Warn("a shared entry was not a string and is removed: another program writes under Freshet's prefix of this Redis")
 		case warnAbandoned:
-			log.Warn("loader did not return within LoadTimeout and is not waited for; let it end when its context does", "load_timeout", c.cfg.LoadTimeout)
+			log.Warn("loader did not return within LoadTimeout and is not waited for; let it end when its context does", "load_timeout", s.loadTimeout)
 		}
 	})
 }

@@ -198,8 +198,8 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 		n.wg.Go(f.syncs)
 	}
 	n.wg.Go(n.watchClocks)
-	n.wg.Go(n.watchReadiness)
-	n.wg.Go(n.presence)
+	n.wg.Go(readiness{n}.watch)
+	n.wg.Go((&presence{n: n, keys: presenceOf(n.cfg.Namespace)}).run)
 	if err := n.reach(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, err), n.Close())
 	}

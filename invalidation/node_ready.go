@@ -3,11 +3,15 @@ package invalidation
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/invalidation/lane"
 )
 
 const (
@@ -41,22 +45,26 @@ type reason struct{ kind, text string }
 // is safe for concurrent use.
 func (n *Node) NotReady() []string {
 	var out []string
-	for _, r := range n.reasons() {
+	for _, r := range (readiness{n}).reasons() {
 		out = append(out, r.text)
 	}
 	return out
 }
 
-func (n *Node) reasons() []reason {
+// readiness finds out why a node does not cache.
+type readiness struct{ n *Node }
+
+func (rd readiness) reasons() []reason {
+	n := rd.n
 	n.mu.Lock()
 	closed := n.closed
 	n.mu.Unlock()
 	if closed {
 		return []reason{{"closed", "the node is closed"}}
 	}
-	out := n.laneReasons()
+	out := rd.ofLanes()
 	for _, name := range n.names {
-		out = append(out, n.sectionReasons(n.datasets[name])...)
+		out = append(out, rd.ofSection(n.datasets[name])...)
 	}
 	for _, c := range *n.caches.Load() {
 		if s := c.Stats(); s.Problem != "" {
@@ -69,8 +77,9 @@ func (n *Node) reasons() []reason {
 	return out
 }
 
-// laneReasons are those of lanes; lanes with the same one share it.
-func (n *Node) laneReasons() []reason {
+// ofLanes are those of lanes; lanes with the same one share it.
+func (rd readiness) ofLanes() []reason {
+	n := rd.n
 	var out []reason
 	lanes := map[string][]int{}
 	for _, f := range n.lanes {
@@ -145,8 +154,9 @@ func denied(err error) bool {
 		strings.Contains(err.Error(), "ACL failure in script")
 }
 
-// sectionReasons are those of one dataset's cache section, in lanes that exist.
-func (n *Node) sectionReasons(d *dataset) []reason {
+// ofSection are those of one dataset's cache section, in lanes that exist.
+func (rd readiness) ofSection(d *dataset) []reason {
+	n := rd.n
 	var differs, unknown []int
 	for i, f := range n.lanes {
 		a := &d.lanes[i]
@@ -186,8 +196,9 @@ func fixOf(err error) string {
 	return ""
 }
 
-// watchReadiness logs every reason that lasts, once per warnInterval.
-func (n *Node) watchReadiness() {
+// watch logs every reason that lasts, once per warnInterval.
+func (rd readiness) watch() {
+	n := rd.n
 	t := time.NewTicker(min(n.cfg.PollInterval, time.Second))
 	defer t.Stop()
 	seen, warned := map[string]int{}, map[string]time.Time{}
@@ -197,13 +208,13 @@ func (n *Node) watchReadiness() {
 			return
 		case <-t.C:
 		}
-		reasons := n.reasons()
+		reasons := rd.reasons()
 		last := map[string]int{}
 		for _, r := range reasons {
 			last[r.kind] = seen[r.kind] + 1
 		}
-		n.comparePaths(reasons, last)
-		for _, r := range n.reasons() {
+		rd.comparePaths(reasons, last)
+		for _, r := range rd.reasons() {
 			if r.kind != unseenLane && last[r.kind] >= warnAfter && (warned[r.kind].IsZero() || time.Since(warned[r.kind]) >= warnInterval) {
 				warned[r.kind] = time.Now()
 				n.log.Warn("not cached", "reason", r.text)
@@ -220,7 +231,8 @@ func (n *Node) watchReadiness() {
 
 // comparePaths finds out, before a lane's reason is logged and seldom after that, whether the client that Join was given gets
 // through where the node's own connections do not.
-func (n *Node) comparePaths(reasons []reason, looks map[string]int) {
+func (rd readiness) comparePaths(reasons []reason, looks map[string]int) {
+	n := rd.n
 	i := slices.IndexFunc(reasons, func(r reason) bool { return r.kind == unsubscribed || r.kind == unreadLane || r.kind == missingLane })
 	if i < 0 {
 		n.passes.Store(false)
@@ -234,4 +246,57 @@ func (n *Node) comparePaths(reasons []reason, looks map[string]int) {
 	defer cancel()
 	exists, err := n.given.Exists(ctx, n.reader.Keys(0).Meta).Result()
 	n.passes.Store(err == nil && (exists == 1 || kind != missingLane))
+}
+
+// CheckHandler returns a handler that tells a balancer whether the node serves from memory: 204 while NotReady is empty, and
+// 503 with one of its reasons per line otherwise. Give it a path of its own, apart from the service's readiness, and let the
+// balancer use it to prefer nodes only as long as enough of them answer 204: when Redis is away none does, and each of them
+// still answers its requests correctly. The handler is safe for concurrent use, and costs no look at Redis.
+func (n *Node) CheckHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		reasons := n.NotReady()
+		if len(reasons) == 0 {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, strings.Join(reasons, "\n")+"\n") // the balancer looks at the status
+	})
+}
+
+// doubt leaves the lane's keys alone until the next look at it: it was flushed, perhaps for other cache sections, and what is
+// loaded by the node's own could miss what follows.
+func (f *follower) doubt() {
+	f.agreeing.Lock()
+	defer f.agreeing.Unlock()
+	f.doubts.Add(1)
+	for _, d := range f.node.datasets {
+		d.lanes[f.n].agreed.Store(false)
+	}
+	signal(f.now)
+}
+
+// agree compares the lane's cache sections with the node's. What was asked for before the last doubt is no answer to it.
+func (f *follower) agree(st *lane.State, doubts uint64) {
+	f.agreeing.Lock()
+	defer f.agreeing.Unlock()
+	if f.doubts.Load() != doubts {
+		return
+	}
+	for name, d := range f.node.datasets {
+		a := &d.lanes[f.n]
+		got, ok := st.Hashes[name]
+		agreed := ok && got == d.hash
+		a.known.Store(ok)
+		a.differs.Store(ok && !agreed)
+		if agreed == a.agreed.Load() {
+			continue
+		}
+		if agreed {
+			a.since.Store(f.node.clock.now.Add(1)) // keys may have been named otherwise until now
+		}
+		a.agreed.Store(agreed)
+	}
 }
