@@ -84,21 +84,27 @@ func (ms *messages) routes(on huma.API) {
 	}, ms.followMessages)
 }
 
-func (ms *messages) listMessages(ctx context.Context, in *browseInput) (*browseOutput, error) {
-	d, err := ms.answers.dataset(in.Dataset)
+// open checks what a request may see, and finds where its messages are; what names the request in a problem.
+func (ms *messages) open(ctx context.Context, b *Browse, what string) (*looker, []place, error) {
+	d, err := ms.answers.dataset(b.Dataset)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := needContent(ctx, in.Data); err != nil {
-		return nil, err
+	if err := needContent(ctx, b.Data); err != nil {
+		return nil, nil, err
 	}
-	places, err := ms.topics.places(ctx, d, &in.Browse)
+	places, err := ms.topics.places(ctx, d, b)
 	if err != nil {
-		return nil, ms.answers.fail(ctx, "browse topic", err)
+		return nil, nil, ms.answers.fail(ctx, what, err)
 	}
 	look, err := ms.topics.looker(ctx, d)
+	return look, places, ms.answers.fail(ctx, what, err)
+}
+
+func (ms *messages) listMessages(ctx context.Context, in *browseInput) (*browseOutput, error) {
+	look, places, err := ms.open(ctx, &in.Browse, "browse topic")
 	if err != nil {
-		return nil, ms.answers.fail(ctx, "browse topic", err)
+		return nil, err
 	}
 	out := &browseOutput{}
 	out.Body.Items, out.Body.Next = []api.Message{}, map[string]int64{}
@@ -143,20 +149,9 @@ type followInput struct {
 }
 
 func (ms *messages) followMessages(ctx context.Context, in *followInput) (*huma.StreamResponse, error) {
-	d, err := ms.answers.dataset(in.Dataset)
+	look, places, err := ms.open(ctx, &in.Browse, "follow topic")
 	if err != nil {
 		return nil, err
-	}
-	if err := needContent(ctx, in.Data); err != nil {
-		return nil, err
-	}
-	places, err := ms.topics.places(ctx, d, &in.Browse)
-	if err != nil {
-		return nil, ms.answers.fail(ctx, "follow topic", err)
-	}
-	look, err := ms.topics.looker(ctx, d)
-	if err != nil {
-		return nil, ms.answers.fail(ctx, "follow topic", err)
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) { //nolint:contextcheck // the stream's context is its request's
 		r, w := humago.Unwrap(hc)
@@ -167,7 +162,7 @@ func (ms *messages) followMessages(ctx context.Context, in *followInput) (*huma.
 			g.Go(func() error { return ms.followPartition(gctx, look, p, in, st) })
 		}
 		if err := g.Wait(); err != nil && r.Context().Err() == nil {
-			ms.log.Debug("stream of messages ended", "dataset", d.Name, "error", err)
+			ms.log.Debug("stream of messages ended", "dataset", in.Dataset, "error", err)
 		}
 	}}, nil
 }

@@ -71,17 +71,13 @@ func doctorCommand(p *program) *cobra.Command {
 			"a worker and the lane to every node. Each finding has a name and a fix. The exit code is 1 when something is bad.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
-			if err != nil {
-				return err
-			}
-			set, err := connect.Datasets(l.Config)
+			set, c, log, err := p.loadDatasets(cmd)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), doctorTimeout)
 			defer cancel()
-			d := &doctor{cfg: l.Config, log: log, set: set, canary: 15 * time.Second}
+			d := &doctor{cfg: c, log: log, set: set, canary: 15 * time.Second}
 			if noCanary {
 				d.canary = 0
 			}

@@ -126,18 +126,14 @@ func migrateDatasets(p *program) *cobra.Command {
 			"that have it yet would not be told of changes any more.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
-			if err != nil {
-				return err
-			}
-			set, err := connect.Datasets(l.Config)
+			set, c, log, err := p.loadDatasets(cmd)
 			if err != nil {
 				return err
 			}
 			if err := f.check(set); err != nil {
 				return usageError{err}
 			}
-			return runMigrateDatasets(cmd.Context(), p, l.Config, set, f, log)
+			return runMigrateDatasets(cmd.Context(), p, c, set, f, log)
 		},
 	}
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print what would be done and do nothing")

@@ -8,7 +8,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
+	"github.com/freshet/freshet/schemas"
 )
 
 // command builds the tree of subcommands.
@@ -62,6 +64,16 @@ func (p *program) load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error)
 	p.redis.use(log)
 	l.Config.Files().Log(log)
 	return l, log, nil
+}
+
+// loadDatasets is load, with the datasets that the configuration lists.
+func (p *program) loadDatasets(cmd *cobra.Command) (*schemas.Datasets, config.Config, *slog.Logger, error) {
+	l, log, err := p.load(cmd)
+	if err != nil {
+		return nil, config.Config{}, nil, err
+	}
+	set, err := connect.Datasets(l.Config)
+	return set, l.Config, log, err
 }
 
 // printJSON prints v as one line of JSON.

@@ -159,11 +159,7 @@ func schemaDDL(p *program) *cobra.Command {
 		Args: args(cobra.ExactArgs(1)),
 	}
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		l, _, err := p.load(cmd)
-		if err != nil {
-			return err
-		}
-		set, err := connect.Datasets(l.Config)
+		set, _, _, err := p.loadDatasets(cmd)
 		if err != nil {
 			return err
 		}

@@ -30,11 +30,7 @@ func schemaHash(p *program) *cobra.Command {
 		Args: args(cobra.MaximumNArgs(1)),
 	}
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		l, _, err := p.load(cmd)
-		if err != nil {
-			return err
-		}
-		set, err := connect.Datasets(l.Config)
+		set, _, _, err := p.loadDatasets(cmd)
 		if err != nil {
 			return err
 		}
