@@ -314,7 +314,7 @@ func TestClusterSendsOnce(t *testing.T) {
 	_, err = r.emitter.Emit(t.Context(), 0, r.roots[0], 0, lane.Emission{Source: userSource, Items: []lane.Item{{Key: "user:1", Version: 1}}})
 	took := time.Since(began)
 	c.Nodes[owner].Cont(t)
-	if err == nil || took > 3500*time.Millisecond {
+	if err == nil || took >= 4*time.Second { // two tries take at least that
 		t.Errorf("emit to a master that stands still: %v after %s; want one try of two seconds", err, took)
 	}
 	if got := r.emitter.Stats(); got.Errors != before.Errors+1 {
