@@ -281,7 +281,7 @@ func (r *rig) throw(ctx context.Context, route, first, second, query, body strin
 	return res.StatusCode
 }
 
-// endless says whether a route's good answers have no end.
+// endless reports whether a route's good answers have no end.
 func endless(route string) bool {
 	return strings.HasSuffix(route, "/follow") || route == "GET /v1/invalidations"
 }

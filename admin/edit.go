@@ -81,7 +81,7 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 	return out, nil
 }
 
-var errLetterClosed = huma.Error409Conflict("the letter is not open any more; GET /v1/deadletters/{id} says what became of it")
+var errLetterClosed = huma.Error409Conflict("the letter is not open any more; GET /v1/deadletters/{id} reports what became of it")
 
 func (ls *letters) edit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event, out *editOutput) (replica.Outcome, error) {
 	if out.Body.DryRun {

@@ -84,7 +84,7 @@ func TestEveryRouteByRole(t *testing.T) {
 	for _, route := range append(routes, "GET /metrics", "GET /openapi.json") {
 		roles, ok := mayUse[route]
 		if !ok {
-			t.Errorf("%s: nobody said who may use it", route)
+			t.Errorf("%s: no one said who may use it", route)
 			continue
 		}
 		method, path, _ := strings.Cut(route, " ")
@@ -157,7 +157,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("guessing tokens: %v", wrong)
 	}
 	if got := r.do("admin", "GET", "/v1/datasets", nil).status; got != 200 {
-		t.Errorf("another token while somebody guesses: got %d", got)
+		t.Errorf("another token while someone guesses: got %d", got)
 	}
 }
 

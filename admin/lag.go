@@ -203,7 +203,7 @@ func owners(p *api.Partition, workers []api.WorkerState) {
 			}
 			p.Owner, p.Alive, p.Error = w.Owner, w.Alive, wp.Error
 			if wp.Stopped && p.Error == "" {
-				p.Error = "the partition stands still; /readyz of its worker says why"
+				p.Error = "the partition is stopped; /readyz of its worker reports why"
 			}
 		}
 	}

@@ -204,10 +204,10 @@ func (ls *letters) letter(ctx context.Context, id string, content bool) (*replic
 	return nil, huma.Error404NotFound("there is no such letter")
 }
 
-// dry says whether a request is a dry run: it is unless it says false.
+// dry reports whether a request is a dry run: it is unless it says false.
 func dry(v *bool) bool { return v == nil || *v }
 
-// chosen gives the choice of the open letters that a request means, and how many those are.
+// chosen returns the choice of the open letters that a request means, and how many those are.
 func (ls *letters) chosen(ctx context.Context, c *api.LetterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
 	gate.Note(ctx, "reason", c.Reason)
 	gate.Note(ctx, "filter", c.LetterFilter)

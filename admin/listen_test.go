@@ -155,7 +155,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// Connections that ask nothing, and clients that do not read their answers, keep nobody from the probes.
+// Connections that ask nothing, and clients that do not read their answers, do not block the probes.
 func TestProbesAnswerBesideAbuse(t *testing.T) {
 	r := newRig(t, func(c *admin.Config) { c.Listen = "127.0.0.1:0" })
 	address, _ := r.run()

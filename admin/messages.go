@@ -54,8 +54,8 @@ type browseInput struct {
 type browseOutput struct {
 	Body struct {
 		Items []api.Message `json:"items"`
-		// Next is where each partition goes on.
-		Next map[string]int64 `json:"next" doc:"partition → offset to go on from"`
+		// Next is where each partition continues.
+		Next map[string]int64 `json:"next" doc:"partition → offset to continue from"`
 	}
 }
 

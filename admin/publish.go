@@ -103,8 +103,8 @@ func (pb *publisher) publishEvents(ctx context.Context, in *eventsInput) (*publi
 	return out, nil
 }
 
-func malformed(problem, mend string) error {
-	return &schemas.FieldError{Field: "request", Problem: problem, Mend: mend, Reason: schemas.ReasonMalformed}
+func malformed(problem, fix string) error {
+	return &schemas.FieldError{Field: "request", Problem: problem, Fix: fix, Reason: schemas.ReasonMalformed}
 }
 
 func (pb *publisher) readEvents(in *eventsInput) ([]schemas.Event, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// bad says which of the letters of a test break the schema still.
+// bad reports which of the letters of a test break the schema still.
 func bad(i int) bool { return i%10 == 0 }
 
 // letters makes n open letters of the keys k0 …, version 5, over two partitions: the even ones in the first.

@@ -34,7 +34,7 @@ func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *rep
 	case refused.Loss && spec.AcceptLoss:
 		return nil // the operator accepts it
 	}
-	return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Mend)
+	return huma.Error409Conflict("the table cannot be rebuilt: " + refused.Problem + "; " + refused.Fix)
 }
 
 // mayRedrive refuses what does not choose letters, and what chooses nothing else.

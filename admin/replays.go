@@ -116,7 +116,7 @@ type replayRequest struct {
 	LetterReason     string   `json:"letter_reason,omitempty" maxLength:"32" doc:"with redrive: only letters for this reason, such as refused or schema"`
 	Errno            uint16   `json:"errno,omitempty" maximum:"65535" doc:"with redrive: only letters of refusals with this MySQL error number"`
 	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
-	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the former table; else it is kept under another name"`
+	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the previous table; else it is kept under another name"`
 	AcceptLoss       bool     `json:"accept_loss,omitempty" doc:"with rebuild: swap although rows are newer than what the topic holds of them, or not in it; a dry run counts them"`
 	Rate             int      `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000"`
 	InvalidationRate int      `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own"`
@@ -301,7 +301,7 @@ func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []repl
 	return rp.showReplay(ctx, &in.ReplayID)
 }
 
-// cannotBecome says why a replay does not get another state.
+// cannotBecome reports why a replay does not get another state.
 func (rp *replays) cannotBecome(ctx context.Context, id string, from []replica.JobState, to replica.JobState) error {
 	j, err := rp.job(ctx, id)
 	if err != nil {

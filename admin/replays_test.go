@@ -55,7 +55,7 @@ func (r *rig) rows() map[string]int64 {
 	return out
 }
 
-// deadJobs is a job log whose owner dies without a word.
+// deadJobs is a job log whose owner dies silently.
 type deadJobs struct{ *replica.Jobs }
 
 func (deadJobs) Leave(context.Context, string, string) error { return nil }
@@ -244,7 +244,7 @@ func TestReplayIsStoppedLimitedAndStartedOnce(t *testing.T) {
 	}
 	limits(409, map[string]int{"rate": 1})
 	if a := r.want(200, "operator", "GET", "/v1/audit", nil); !strings.Contains(string(a.body), "none of this choice came before") {
-		t.Errorf("the audit log does not say that nobody counted first: %s", a.body)
+		t.Errorf("the audit log does not say that no one counted first: %s", a.body)
 	}
 	var history struct{ Items []api.Replay }
 	r.want(200, "viewer", "GET", "/v1/replays", nil).into(t, &history)
@@ -290,7 +290,7 @@ func TestReplayGoesOnElsewhere(t *testing.T) {
 	}
 }
 
-// pausesAtEnd is a job log in which somebody pauses the replay right before its owner ends it.
+// pausesAtEnd is a job log in which someone pauses the replay right before its owner ends it.
 type pausesAtEnd struct {
 	*replica.Jobs
 	t *testing.T
@@ -303,7 +303,7 @@ func (l pausesAtEnd) End(ctx context.Context, id, owner string, state replica.Jo
 	return l.Jobs.End(ctx, id, owner, state, problem)
 }
 
-// A replay that is paused after its last batch is paused: nobody runs it, and it can go on to its end.
+// A replay that is paused after its last batch is paused: no process runs it, and it can continue to its end.
 func TestReplayPausedAtItsEnd(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, 1)
@@ -326,7 +326,7 @@ func TestReplayPausedAtItsEnd(t *testing.T) {
 	})
 }
 
-// A paused replay whose owner died is run by nobody once the lease is over.
+// A paused replay whose owner died has no owner once the lease is over.
 func TestPausedReplayOfADeadOwner(t *testing.T) {
 	r := newRig(t, nil)
 	r.publish(1, 1)

@@ -45,7 +45,7 @@ var ErrConfig = errors.New("configuration of the admin API")
 
 // Producer appends to Kafka. *producer.Producer has it.
 type Producer interface {
-	// Check gives events as Publish would send them, with their ids; errors wrap schemas.ErrInvalid.
+	// Check returns events as Publish would send them, with their ids; errors wrap schemas.ErrInvalid.
 	Check(events ...schemas.Event) ([]schemas.Event, error)
 	// Publish checks and appends all events; errors that wrap schemas.ErrInvalid are the caller's fault.
 	Publish(ctx context.Context, events ...schemas.Event) (schemas.Token, error)
@@ -65,7 +65,7 @@ type Config struct {
 	Rate float64
 	// PublishRate is how many requests a second that publish events or invalidations one token gets; 0 means DefaultPublishRate.
 	PublishRate float64
-	// Drain is how long the server goes on, unready, before it closes; 0 means DefaultDrain, negative: not at all.
+	// Drain is how long the server continues, unready, before it closes; 0 means DefaultDrain, negative: not at all.
 	Drain time.Duration
 
 	// Datasets are what is shown and published.
@@ -195,7 +195,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Attach gives the server its Config.Replica when that was not there yet. Until then what needs it is answered with 503.
+// Attach returns the server its Config.Replica when that was not there yet. Until then what needs it is answered with 503.
 func (s *Server) Attach(db *replica.DB) error {
 	if db == nil || s.attached.Load() {
 		return fmt.Errorf("%w: a Replica is attached once, and it is not nil", ErrConfig)

@@ -48,7 +48,7 @@ func (r *rig) followStale(t *testing.T, lastID string) *staleClient {
 	return c
 }
 
-// next gives the next event that is wanted: with proofs, or without.
+// next returns the next event that is wanted: with proofs, or without.
 func (c *staleClient) next(proofs bool) (e sse, s api.Stale) {
 	c.t.Helper()
 	for c.in.Scan() {
@@ -138,7 +138,7 @@ func (w *laneWriter) emit(names ...string) {
 	}
 }
 
-// ofLane gives n names that all lie in one lane.
+// ofLane returns n names that all belong to one lane.
 func (w *laneWriter) ofLane(lane, n int) (out []string) {
 	for i := 0; len(out) < n; i++ {
 		if name := fmt.Sprintf("item:%d", i); w.lanes.Of(name) == lane {
@@ -169,7 +169,7 @@ func TestInvalidationsAreFollowedWithoutGaps(t *testing.T) {
 	c.wantStale(one[1])
 	c.end()
 
-	// A lane whose history is gone is flushed, the other goes on.
+	// A lane whose history is gone is flushed, the other continues.
 	w.emit(zero[4], zero[5], one[2])
 	rdb := r.redis.Client(t)
 	must(t, rdb.XTrimMaxLen(t.Context(), w.lanes.Keys(0).Stream, 1).Err())

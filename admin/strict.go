@@ -133,7 +133,7 @@ func join(at, name string) string {
 	return at + "." + name
 }
 
-// membersOf gives the members of a struct's JSON object; nil for what is none, or reads itself.
+// membersOf returns the members of a struct's JSON object; nil for what is none, or reads itself.
 func membersOf(t reflect.Type) map[string]reflect.Type {
 	if t == nil || t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return nil

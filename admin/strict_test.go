@@ -10,7 +10,7 @@ import (
 )
 
 // A body whose readers could see different requests is refused by every route that takes one: members spelt in another
-// way, members that occur twice, and members that nobody knows.
+// way, members that occur twice, and members that it is not known.
 func TestBodiesAreReadStrictly(t *testing.T) {
 	r := newRig(t, nil)
 	r.letters(4)

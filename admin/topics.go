@@ -81,7 +81,7 @@ func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) 
 
 func text(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
 
-// jsonOf gives b if it is JSON, else b as a JSON string.
+// jsonOf returns b if it is JSON, else b as a JSON string.
 func jsonOf(b []byte) json.RawMessage {
 	if len(b) == 0 {
 		return nil
@@ -132,7 +132,7 @@ type place struct {
 	from, until int64
 }
 
-// topicFrom gives a dataset's topic, the ends of its partitions, and where each begins for a reader that says from.
+// topicFrom returns a dataset's topic, the ends of its partitions, and where each begins for a reader that says from.
 func (tr *topicReader) topicFrom(ctx context.Context, d *schemas.Dataset, from string) (info kafkalog.TopicInfo, ends map[int32]kafkalog.Offsets, at map[int32]int64, err error) {
 	if info, err = tr.kafka.Topic(ctx, d.Topic); err != nil {
 		return info, nil, nil, err
@@ -170,7 +170,7 @@ func (tr *topicReader) places(ctx context.Context, d *schemas.Dataset, b *Browse
 	return out, nil
 }
 
-// resolve gives the offset that a text means in each partition; field names the text in the refusal.
+// resolve returns the offset that a text means in each partition; field names the text in the refusal.
 func (tr *topicReader) resolve(ctx context.Context, topic, field, from string, ends map[int32]kafkalog.Offsets) (map[int32]int64, error) {
 	out := map[int32]int64{}
 	back, isBack := strings.CutPrefix(from, "end-")

@@ -52,7 +52,7 @@ func verdict(r *api.Record) (text string, fresh bool) {
 	return agreed(r, row), true
 }
 
-// ahead gives the newest copy that is served and newer than the row; version 0 if there is none.
+// ahead returns the newest copy that is served and newer than the row; version 0 if there is none.
 func ahead(r *api.Record, row int64) (who string, version int64) {
 	if s := r.Shared; s != nil && s.State == "value" && s.Valid && s.Version > row {
 		who, version = "The shared entry has", s.Version

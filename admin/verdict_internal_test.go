@@ -23,7 +23,7 @@ func TestVerdictNamesTheWorst(t *testing.T) {
 	}{
 		{"nothing", "No copy of this record exists", true, api.Record{}},
 		{"all agree", "Every copy has version 2: the replica row, a shared entry, 1 of 1 nodes", true, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(2, true), Nodes: node(2, true)}},
-		{"old copies that nobody serves", "Every copy has version 2: the replica row, no shared entry, 0 of 1 nodes", true, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(1, false), Nodes: node(1, false)}},
+		{"old copies that no one serves", "Every copy has version 2: the replica row, no shared entry, 0 of 1 nodes", true, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(1, false), Nodes: node(1, false)}},
 		{"deleted", "deleted at version 3", true, api.Record{Row: &api.RowSide{Version: 3, Deleted: true}}},
 		{"old shared entry", "The shared entry has version 1 while the replica has 2", false, api.Record{Row: &api.RowSide{Version: 2}, Shared: value(1, true)}},
 		{"old node", "Node n1 serves version 1 while the replica has 2", false, api.Record{Row: &api.RowSide{Version: 2}, Nodes: node(1, true)}},

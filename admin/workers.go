@@ -83,7 +83,7 @@ func announce(ctx context.Context, db *sql.DB, st api.WorkerState, purge bool) e
 	return nil
 }
 
-// Workers gives what workers said of themselves, dead ones too.
+// Workers returns what workers said of themselves, dead ones too.
 func Workers(ctx context.Context, db *sql.DB) (out []api.WorkerState, err error) {
 	rows, err := db.QueryContext(ctx, sqlWorkers)
 	if err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// A dataset whose table cannot be written stands aside and continues by itself when it can; with a single writer the
+// A dataset whose table cannot be written is paused and continues by itself when it can; with a single writer the
 // others flow meanwhile.
 func TestBrokenTableStandsAside(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ name, spoil, mend, reason string }{
+	for _, c := range []struct{ name, spoil, fix, reason string }{
 		{"a column is missing", "ALTER TABLE items DROP COLUMN n", "ALTER TABLE items ADD COLUMN n BIGINT NULL", "mysql error 1054"},
 		{"the table is missing", "RENAME TABLE items TO away", "RENAME TABLE away TO items", "mysql error 1146"},
 		{
@@ -41,7 +41,7 @@ func TestBrokenTableStandsAside(t *testing.T) {
 			if n := b.count("freshet_dead_letter"); n != 0 {
 				t.Errorf("%d dead letters of a fault that is no event's", n)
 			}
-			b.exec(c.mend)
+			b.exec(c.fix)
 			b.awaitRow("items", "k1", 2)
 			b.awaitDone("items")
 			awaitReady(t, w)

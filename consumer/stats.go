@@ -192,7 +192,7 @@ func (w *Worker) NotReady() []string {
 
 // whyLost is the sentence of readiness about a partition whose records are gone.
 func whyLost(p kafkalog.PartitionStats) string {
-	const mend = "publish the dataset again from its source, and continue with `freshet partitions restart %s/%d --at first`"
+	const fix = "publish the dataset again from its source, and continue with `freshet partitions restart %s/%d --at first`"
 	why := "Kafka no longer has records that were never read"
 	var loss *kafkalog.LossError
 	if errors.As(p.LastError, &loss) {
@@ -202,5 +202,5 @@ func whyLost(p kafkalog.PartitionStats) string {
 			why = fmt.Sprintf("the log ends at offset %d, before offset %d that was read already: Kafka lost acknowledged records", l.Last, l.Next)
 		}
 	}
-	return fmt.Sprintf("%s/%d is stopped: %s; "+mend, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
+	return fmt.Sprintf("%s/%d is stopped: %s; "+fix, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
 }

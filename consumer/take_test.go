@@ -65,7 +65,7 @@ func (b *bed) fence(source string) (fence int64) {
 	return fence
 }
 
-// split gives a dataset's topic more partitions.
+// split returns a dataset's topic more partitions.
 func (b *bed) split(dataset string, partitions int32) {
 	b.t.Helper()
 	req := kmsg.NewPtrCreatePartitionsRequest()

@@ -13,7 +13,7 @@ import (
 
 // BenchmarkHit compares a local hit, with all that makes it safe, with the bare store that it is built on, and with that
 // store and one look at the clock: less is not to be had, since an entry is served only while its lane's proof is young, and
-// nothing but the clock knows how long a process stood still. All look up the same keys; x-bare is what the guarantees cost.
+// nothing but the clock knows how long a process was stopped. All look up the same keys; x-bare is what the guarantees cost.
 func BenchmarkHit(b *testing.B) {
 	const records = 1024
 	r := withLane(b)

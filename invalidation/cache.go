@@ -27,7 +27,7 @@ const (
 // ErrNotFound: the record does not exist, or was deleted.
 var ErrNotFound = errors.New("record not found")
 
-// Source says where a loader reads, or has read.
+// Source is where a loader reads, or has read.
 type Source uint8
 
 const (
@@ -49,7 +49,7 @@ type Loaded[V any] struct {
 	// Tags of the entry, at most eight: an invalidation of any of them makes the entry stale. A dataset's cache.common is one
 	// of the eight and is added by the cache.
 	Tags []string
-	// From says what was really read; a loader with several sources returns what it used, one that reads nothing but the
+	// From is what was really read; a loader with several sources returns what it used, one that reads nothing but the
 	// primary returns Primary always.
 	From Source
 
@@ -119,7 +119,7 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 	return c, nil
 }
 
-// Get gives the record with that key (Dataset.FormatKey), never staler than the node's MaxStaleness as long as Redis
+// Get returns the record with that key (Dataset.FormatKey), never staler than the node's MaxStaleness as long as Redis
 // loses nothing. Errors: ErrNotFound; ErrClosed; one that wraps schemas.ErrInvalid for a key that cannot be; the
 // loader's, wrapped; ctx's. Redis being away is no error.
 func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {

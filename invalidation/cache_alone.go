@@ -7,7 +7,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// This file stands in for the shared tier where there is none. There, a floor and a tag's stamp keep a load that read a
+// This file replaces the shared tier where there is none. There, a floor and a tag's stamp keep a load that read a
 // lagging source from being kept; here a node remembers itself what was invalidated lately, and loads that from the primary.
 
 // recentBits is the size of one generation over all lanes. At four bits a name, 300 000 names give about 0.4 % of others that look
@@ -115,7 +115,7 @@ func (v *view) note(p *lane.Payload) {
 	}
 }
 
-// beginAlone gives the logical time before or after the whole of any message that is being applied, and whether a load of
+// beginAlone returns the logical time before or after the whole of any message that is being applied, and whether a load of
 // name that begins now must read the primary.
 func (v *view) beginAlone(name string) (stamp int64, held bool) {
 	v.mu.Lock()
@@ -127,7 +127,7 @@ func (v *view) beginAlone(name string) (stamp int64, held bool) {
 	return v.clock.now.Load(), held
 }
 
-// tagged says whether one of these tags was invalidated lately.
+// tagged reports whether one of these tags was invalidated lately.
 func (v *view) tagged(tags []string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

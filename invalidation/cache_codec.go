@@ -81,7 +81,7 @@ type JSON[V any] struct{}
 // Name is json.
 func (JSON[V]) Name() string { return unmarked }
 
-// Encode gives v as JSON.
+// Encode returns v as JSON.
 func (JSON[V]) Encode(v V) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -104,10 +104,10 @@ type Raw struct{}
 // Name is raw.
 func (Raw) Name() string { return "raw" }
 
-// Encode gives v itself.
+// Encode returns v itself.
 func (Raw) Encode(v []byte) ([]byte, error) { return v, nil }
 
-// Decode gives a copy of data.
+// Decode returns a copy of data.
 func (Raw) Decode(data []byte) ([]byte, error) { return bytes.Clone(data), nil }
 
 var (

@@ -30,9 +30,9 @@ type CacheConfig[V any] struct {
 	// answer lacks is a record that does not exist where it was told to read; if it cannot read there, it fails. Its error
 	// goes to the readers of all these keys.
 	LoadMany func(ctx context.Context, keys []string, from Source) (map[string]Loaded[V], error)
-	// OnLoad is told of every call of Load and LoadMany once it has returned, refreshes included: how long it took, from
+	// OnLoad is notified of every call of Load and LoadMany once it has returned, refreshes included: how long it took, from
 	// where, and its error, for a histogram of any metrics library. Stats counts everything else. It runs where the loader
-	// ran, with no lock held and several at a time; the readers of the record wait for it, so it must not block. nil: nobody is
+	// ran, with no lock held and several at a time; the readers of the record wait for it, so it must not block. nil: no one is
 	// told, at no cost.
 	OnLoad func(LoadInfo)
 	// MaxEntries bounds the local tier; 0 means DefaultMaxEntries, with Cost no bound.
@@ -49,12 +49,12 @@ type CacheConfig[V any] struct {
 	LocalOnly bool
 	// TTL of shared entries; 0 means DefaultTTL. Not with LocalOnly.
 	TTL time.Duration
-	// LocalTTL of local entries; 0 means TTL. What is too old or stale occupies memory until it is evicted or filled anew.
+	// LocalTTL of local entries; 0 means TTL. What is too old or stale occupies memory until it is evicted or filled again.
 	LocalTTL time.Duration
 	// Jitter is the part of both TTLs that is left to chance, so that entries made together do not end together: below 1.
 	// 0 means DefaultJitter; negative: none.
 	Jitter float64
-	// RefreshAhead is how long before the end of its LocalTTL an entry that is read often is filled anew in the background,
+	// RefreshAhead is how long before the end of its LocalTTL an entry that is read often is filled again in the background,
 	// so that its readers do not wait. Below the shortest LocalTTL that Jitter leaves. 0: never.
 	RefreshAhead time.Duration
 	// RefreshReads is how many reads within RefreshAhead make an entry one that is read often; 0 means
@@ -92,9 +92,9 @@ func (cfg *CacheConfig[V]) check(node *Node) error {
 	share := max(cmp.Or(cfg.LocalTTL, cmp.Or(cfg.TTL, DefaultTTL)), 0)
 	share -= time.Duration(float64(share) * max(cmp.Or(cfg.Jitter, DefaultJitter), 0))
 	for _, r := range []struct {
-		broken      bool
-		field       string
-		value, mend any
+		broken     bool
+		field      string
+		value, fix any
 	}{
 		{cfg.Load == nil, "Load", "nil", "a cache needs a loader"},
 		{cfg.MaxEntries < 0, "MaxEntries", cfg.MaxEntries, "it must not be negative"},
@@ -136,7 +136,7 @@ func (cfg *CacheConfig[V]) check(node *Node) error {
 		},
 	} {
 		if r.broken {
-			return fmt.Errorf("%w: %s of the cache of dataset %s is %v; %s", ErrConfig, r.field, cfg.Dataset, r.value, r.mend)
+			return fmt.Errorf("%w: %s of the cache of dataset %s is %v; %s", ErrConfig, r.field, cfg.Dataset, r.value, r.fix)
 		}
 	}
 	return nil

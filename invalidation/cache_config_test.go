@@ -24,7 +24,7 @@ func TestOptionsThatExcludeEachOther(t *testing.T) {
 	for _, tc := range []struct {
 		field, other string
 		cfg          config
-		mended       config
+		fixed        config
 	}{
 		{"Cost", "MaxCost", config{Cost: size}, config{Cost: size, MaxCost: 1 << 20}},
 		{"MaxCost", "Cost", config{MaxCost: 1 << 20}, config{MaxEntries: 1 << 10}},
@@ -52,11 +52,11 @@ func TestOptionsThatExcludeEachOther(t *testing.T) {
 			!strings.Contains(err.Error(), tc.other) {
 			t.Errorf("%s and %s: %v, want an error that names both", tc.field, tc.other, err)
 		}
-		// The mended one must do. A node has one cache of each, so each try has its own.
+		// The fixed one must do. A node has one cache of each, so each try has its own.
 		one := withLane(t).join(invalidation.Config{LeaseTTL: 3 * time.Second})
-		tc.mended.Dataset, tc.mended.Load = "users", load
-		if _, err := invalidation.NewCache(one, tc.mended); err != nil {
-			t.Errorf("%s and %s, mended: %v", tc.field, tc.other, err)
+		tc.fixed.Dataset, tc.fixed.Load = "users", load
+		if _, err := invalidation.NewCache(one, tc.fixed); err != nil {
+			t.Errorf("%s and %s, fixed: %v", tc.field, tc.other, err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ var (
 // invalidation itself wakes it at once, if it comes here.
 const firstLook = 20 * time.Millisecond
 
-// GetAtLeast gives the record with that key in this version or a greater one: from this process or the shared tier if
+// GetAtLeast returns the record with that key in this version or a greater one: from this process or the shared tier if
 // they have it, else from the primary, else it waits until the version is there. Give ctx a deadline: what never comes is
 // waited for until then, and the error wraps ErrNotYetVisible and ctx's. A record whose deletion has such a version is
 // ErrNotFound; a loader that knows no versions, or finds no row, never shows one.
@@ -123,12 +123,12 @@ func (e *entry[V]) answer() (V, error) {
 
 // watchers are the readers that wait for an invalidation of a cache key.
 type watchers struct {
-	some  atomic.Int64 // len(named), so that invalidations need no lock when nobody waits
+	some  atomic.Int64 // len(named), so that invalidations need no lock when no one waits
 	mu    sync.Mutex   // guards named; taken with a stripe locked, so nothing is locked under it
 	named map[string]*watch
 }
 
-// watch is one cache key that somebody waits for.
+// watch is one cache key that someone waits for.
 type watch struct {
 	readers int
 	told    chan struct{} // closed at the next invalidation

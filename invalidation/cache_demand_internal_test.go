@@ -5,7 +5,7 @@ import "testing"
 func TestWatchersAreAllWoken(t *testing.T) {
 	t.Parallel()
 	var w watchers
-	w.tell("a") // nobody
+	w.tell("a") // no one
 	w.join("a")
 	w.join("a")
 	first, second := w.next("a"), w.next("a")

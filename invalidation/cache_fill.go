@@ -68,7 +68,7 @@ func (fl *filler[V]) answered(f *flight[V], token string, r lane.GetReply, err e
 		signal(f.lane.now)
 		a.bypass = bypassNoLane
 	case r.Status == lane.GetLease && r.Root != f.lane.view.rootNow():
-		// The lane was made anew or flushed since this node last looked, perhaps for other cache sections: what it loads
+		// The lane was recreated or flushed since this node last looked, perhaps for other cache sections: what it loads
 		// could bear another record's name, or lack a tag. The lease is used once the node has looked.
 		signal(f.lane.now)
 		fl.orphan(f.name, token)
@@ -82,7 +82,7 @@ func (fl *filler[V]) answered(f *flight[V], token string, r lane.GetReply, err e
 	return a
 }
 
-// passed says why the shared tier is not asked, or noBypass.
+// passed reports why the shared tier is not asked, or noBypass.
 func (fl *filler[V]) passed(f *flight[V]) int {
 	switch {
 	case !f.lane.view.exists.Load():
@@ -313,7 +313,7 @@ func (fl *filler[V]) unguarded(ctx context.Context, f *flight[V], why int, floor
 	return l, err
 }
 
-// encode gives a value's shared form; nothing at all for an absent record.
+// encode returns a value's shared form; nothing at all for an absent record.
 func (fl *filler[V]) encode(l Loaded[V]) ([]byte, error) {
 	if !l.Found {
 		return nil, nil

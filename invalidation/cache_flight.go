@@ -21,7 +21,7 @@ type flight[V any] struct {
 	lane      *follower
 	stamp     int64 // logical time before anything was read
 	began     int64 // monotonic, on the node's clock
-	least     int64 // the version that somebody wants: less is asked of the primary
+	least     int64 // the version that someone wants: less is asked of the primary
 	discarded bool  // what was stored under the key was of a wrong type and is removed
 	held      bool  // without a shared tier: the key was invalidated within the hold, so only the primary will do
 	done      chan struct{}
@@ -42,7 +42,7 @@ type flight[V any] struct {
 	ended    bool // guarded by the cache's mu
 }
 
-// wait gives what Get gives.
+// wait returns what Get gives.
 func (f *flight[V]) wait(ctx context.Context) (V, error) {
 	var zero V
 	select {
@@ -52,7 +52,7 @@ func (f *flight[V]) wait(ctx context.Context) (V, error) {
 	}
 	switch {
 	case f.panicked != "":
-		panic(f.panicked) // in the caller's goroutine, where somebody may expect it
+		panic(f.panicked) // in the caller's goroutine, where someone may expect it
 	case f.err != nil:
 		return zero, f.err
 	case !f.found:
@@ -91,7 +91,7 @@ func (fs *flights[V]) board(ctx context.Context, key, name string, d demand) (*f
 	return f, nil
 }
 
-// boarding gives the flight under way that meets d, or nil; the caller holds mu.
+// boarding returns the flight under way that meets d, or nil; the caller holds mu.
 func (fs *flights[V]) boarding(name string, d demand) *flight[V] {
 	f, ok := fs.byName[name]
 	if !ok || f.least < d.least || d.within != anyAge && fs.node.now()-f.began > int64(d.within) || !fs.joinable(f) {
@@ -112,7 +112,7 @@ func (fs *flights[V]) begin(key, name string, d demand) *flight[V] {
 	return f
 }
 
-// joinable: a flight that began before an invalidation, or before somebody had waited for a write, may bring what was
+// joinable: a flight that began before an invalidation, or before someone had waited for a write, may bring what was
 // true before it.
 func (fs *flights[V]) joinable(f *flight[V]) bool {
 	s := fs.node.clock.stripe(f.name)
@@ -176,7 +176,7 @@ func (fs *flights[V]) carry(ctx context.Context, f *flight[V]) {
 	l, err = fs.fills.fill(ctx, f)
 }
 
-// end gives a flight its result, unless it has one.
+// end returns a flight its result, unless it has one.
 func (fs *flights[V]) end(f *flight[V], l Loaded[V], err error, panicked string) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -242,7 +242,7 @@ func (fs *flights[V]) fillMany(ctx context.Context, flights []*flight[V]) {
 }
 
 // refresh begins a fill of an entry that is read often and soon ends, if no other is under way and not too many are. It is
-// a fill like that of a reader, under the same lease and the same guards, only that nobody waits for it.
+// a fill like that of a reader, under the same lease and the same guards, only that no one waits for it.
 func (fs *flights[V]) refresh(ctx context.Context, key string, e *entry[V], now int64) {
 	at := e.early.Load()
 	if now < at || int(e.reads.Add(1)) < fs.cfg.RefreshReads {
@@ -281,7 +281,7 @@ func (fs *flights[V]) runRefresh(ctx context.Context, f *flight[V]) {
 	fs.run(ctx, f)
 }
 
-// embark begins a flight for nobody, or gives nil if the key has one or the node is closed.
+// embark begins a flight for no one, or returns nil if the key has one or the node is closed.
 func (fs *flights[V]) embark(key string) *flight[V] {
 	name, err := fs.nameOf(key)
 	if err != nil {

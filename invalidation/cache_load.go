@@ -28,7 +28,7 @@ type LoadInfo struct {
 // loader calls a cache's loaders.
 type loader[V any] struct{ *core[V] }
 
-// loading calls a loader, and tells of it whatever becomes of it.
+// loading calls a loader, and reports it whatever becomes of it.
 func (ld *loader[V]) loading(from Source, keys int, call func() error) error {
 	if ld.cfg.OnLoad == nil {
 		return call()
@@ -58,12 +58,12 @@ func (ld *loader[V]) loadAtLeast(ctx context.Context, f *flight[V], floor int64)
 	return ld.load(ctx, f.key, Primary)
 }
 
-// primaryOnly says whether a load under that floor has to read the primary.
+// primaryOnly reports whether a load under that floor has to read the primary.
 func (ld *loader[V]) primaryOnly(floor int64) bool {
 	return floor == lane.PrimaryOnly || ld.node.cfg.Hold < 0
 }
 
-// first is a flight's first load, which GetMany may have made already. One that read elsewhere than it should now is made anew.
+// first is a flight's first load, which GetMany may have made already. One that read elsewhere than it should now is recreated.
 func (ld *loader[V]) first(ctx context.Context, f *flight[V], from Source) (Loaded[V], error) {
 	p := f.loaded
 	f.loaded = nil

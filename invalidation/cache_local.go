@@ -15,8 +15,8 @@ type entry[V any] struct {
 	value   V
 	version int64
 	found   bool
-	// plain: it lies in the store under its key, and else under its cache key. Nothing that lies there is served as the
-	// other kind, so a key that reads like somebody's cache key only costs that one its place.
+	// plain: it is in the store under its key, and else under its cache key. Nothing that lies there is served as the
+	// other kind, so a key that reads like someone's cache key only costs that one its place.
 	plain   bool
 	cost    uint32
 	tags    []string
@@ -30,7 +30,7 @@ type entry[V any] struct {
 	early atomic.Int64
 	reads atomic.Int32 // since early, about
 	// dead: its key was invalidated. It is marked and not removed, which is several times cheaper; the store evicts it
-	// early, since nobody reads it, or the next fill replaces it.
+	// early, since nothing reads it, or the next fill replaces it.
 	dead atomic.Bool
 }
 
@@ -55,7 +55,7 @@ type local[V any] struct {
 	watchers       watchers
 }
 
-// good says whether e may be served at now.
+// good reports whether e may be served at now.
 func (lt *local[V]) good(e *entry[V], now int64) bool {
 	return now < e.expires && (e.lane.fresh(now) && lt.usable(e) || lt.bounded(e, now))
 }
@@ -75,13 +75,13 @@ func (lt *local[V]) bounded(e *entry[V], now int64) bool {
 	return e.stamp >= lt.node.waited.Load()
 }
 
-// usable says whether nothing is known that made e stale.
+// usable reports whether nothing is known that made e stale.
 func (lt *local[V]) usable(e *entry[V]) bool {
 	agreed := &lt.dataset.lanes[e.lane.n]
 	return !e.dead.Load() && agreed.agreed.Load() && e.stamp >= agreed.since.Load() && e.lane.view.holds(e.stamp, e.tags)
 }
 
-// isPlain says whether the entry of key lies in the store under key.
+// isPlain reports whether the entry of key is in the store under key.
 func (lt *local[V]) isPlain(key, name string) bool {
 	middle, ok := lt.middle(name)
 	return ok && middle == key
@@ -96,7 +96,7 @@ func (lt *local[V]) middle(name string) (string, bool) {
 	return name[len(lt.prefix) : len(name)-len(lt.suffix)], true
 }
 
-// stored gives the entry of a cache key without the store taking it for a read.
+// stored returns the entry of a cache key without the store taking it for a read.
 func (lt *local[V]) stored(name string) (*entry[V], bool) {
 	if middle, ok := lt.middle(name); ok {
 		if e, ok := lt.store.GetEntryQuietly(middle); ok && e.Value.plain {

@@ -14,7 +14,7 @@ const (
 	parallelLoads = 16
 )
 
-// look gives the entry of this process that meets d, or nil and the cache key. Most keys are in their cache key as they
+// look returns the entry of this process that meets d, or nil and the cache key. Most keys are in their cache key as they
 // are: those find their entry without making it.
 func (c *Cache[V]) look(ctx context.Context, key string, d demand) (*entry[V], string, error) {
 	e, ok := c.local.store.GetIfPresent(key)
@@ -31,7 +31,7 @@ func (c *Cache[V]) look(ctx context.Context, key string, d demand) (*entry[V], s
 	return nil, name, nil
 }
 
-// serves says whether e may be given to who demands d, and counts that it is.
+// serves reports whether e may be given to who demands d, and counts that it is.
 func (c *Cache[V]) serves(ctx context.Context, key string, e *entry[V], d demand) bool {
 	now := c.node.now()
 	if !c.local.good(e, now) || e.version < d.least || d.within != anyAge && now-max(e.lane.view.confirm.Load(), e.proved) > int64(d.within) {
@@ -73,7 +73,7 @@ func (c *Cache[V]) settle(ctx context.Context, f *flight[V], impatient <-chan st
 	return v, err
 }
 
-// rescue gives the entry that may be served instead of f's error: one that nothing is known to have made stale, neither to
+// rescue returns the entry that may be served instead of f's error: one that nothing is known to have made stale, neither to
 // this node nor to the shared tier if it answered, and that is not further past its TTL, nor its lane longer without proof,
 // than StaleIfError.
 func (c *Cache[V]) rescue(f *flight[V]) *entry[V] {
@@ -88,7 +88,7 @@ func (c *Cache[V]) rescue(f *flight[V]) *entry[V] {
 	return c.local.spare(f)
 }
 
-// Peek gives what Get would serve from this process's memory just now, and false if Get would have to ask elsewhere. It
+// Peek returns what Get would serve from this process's memory just now, and false if Get would have to ask elsewhere. It
 // loads nothing and counts nothing. A record that is known not to exist has Found false.
 func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 	name, err := c.nameOf(key)
@@ -102,11 +102,11 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 	return Loaded[V]{Value: e.value, Version: e.version, Found: e.found, Tags: e.tags}, true
 }
 
-// GetMany gives the records with these keys, as Get does for each: those of this process at once, the others in batches of
+// GetMany returns the records with these keys, as Get does for each: those of this process at once, the others in batches of
 // MaxBatch, each with one round trip to the shared tier and, with CacheConfig.LoadMany, one or two loads. Records that do
 // not exist are missing in the answer, and a repeated key is read once. It is no snapshot: records may be of different moments.
 //
-// A key that cannot be gives an error that wraps schemas.ErrInvalid, and nothing is read. Any other error comes with what could
+// A key that cannot be returns an error that wraps schemas.ErrInvalid, and nothing is read. Any other error comes with what could
 // be had all the same; it wraps the first of the keys' errors and tells how many failed. If ctx ends or the node closes, nothing further is asked.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	got := make(map[string]V, len(keys))

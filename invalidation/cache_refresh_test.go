@@ -32,7 +32,7 @@ func TestRefreshAheadOfTheEnd(t *testing.T) {
 	wantGet(t, c, "1", "1@1") // the third
 	eventually(t, "refreshed", func() bool { return c.Stats().Loads == 2 })
 	if s := c.Stats(); s.Refreshes != 1 || s.LocalHits != 3 {
-		t.Errorf("%d refreshes, %d local hits, want 1 and 3: nobody waits", s.Refreshes, s.LocalHits)
+		t.Errorf("%d refreshes, %d local hits, want 1 and 3: no one waits", s.Refreshes, s.LocalHits)
 	}
 }
 
@@ -75,7 +75,7 @@ func TestRefreshesAreFewAndPutNothingStaleBack(t *testing.T) {
 		for range 100 {
 			wantGet(t, c, "1", "1@1")
 		}
-		<-g.read // version 1, and now it stands still
+		<-g.read // version 1, and now it is stopped
 		wantGet(t, c, "2", "2@1")
 		if s := c.Stats(); s.Refreshes != 1 || s.RefreshesSkipped != 1 {
 			t.Errorf("%d refreshes, %d skipped, want one of each", s.Refreshes, s.RefreshesSkipped)

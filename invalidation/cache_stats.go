@@ -103,7 +103,7 @@ func (s *cacheCounts) problem() string {
 
 // blameSource notes that the loader did not read the primary when asked to.
 func (s *cacheCounts) blameSource() {
-	s.blame("its loader was asked for the primary and says that it read elsewhere, so what it returns is not kept; let it read the primary then, and return Loaded.From")
+	s.blame("its loader was asked for the primary and reports that it read elsewhere, so what it returns is not kept; let it read the primary then, and return Loaded.From")
 }
 
 // blameVersion notes that the primary's version is below the floor.
@@ -154,7 +154,7 @@ type CacheStats struct {
 	Refusals map[string]int64
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (c *Cache[V]) Stats() CacheStats {
 	s := c.stats
 	var cost int64
@@ -175,7 +175,7 @@ func (c *Cache[V]) Stats() CacheStats {
 	}
 }
 
-// warn tells of what a program does wrong, once per kind. err holds no value: a codec's words are not passed on.
+// warn reports what a program does wrong, once per kind. err holds no value: a codec's words are not passed on.
 func (s *cacheCounts) warn(what int, err error) {
 	log := s.log
 	s.warned[what].Do(func() {

@@ -164,7 +164,7 @@ func TestCacheTags(t *testing.T) {
 	wantGet(t, a, "42", "42@1")
 	wantGet(t, b, "42", "42@1")
 	r.db.change("42", false)
-	wantGet(t, a, "42", "42@1") // nobody told
+	wantGet(t, a, "42", "42@1") // no one told
 	r.emit(nil, "team:2")
 	r.current(n)
 	wantGet(t, a, "42", "42@2")
@@ -212,7 +212,7 @@ func sharesOneLoad(t *testing.T, r *rig) {
 	}
 }
 
-// Another node holds the lease: wait a little for its value, but not for ever.
+// Another node holds the lease: wait a little for its value, but not permanently.
 func TestCacheBusy(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -264,7 +264,7 @@ func TestCacheBusyHeedsFloor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rep, err := s.Get(t.Context(), "user:42", "somebody else"); err != nil || rep.Status != lane.GetLease {
+	if rep, err := s.Get(t.Context(), "user:42", "another process"); err != nil || rep.Status != lane.GetLease {
 		t.Fatalf("lease: %+v, %v", rep, err)
 	}
 	c := r.cacheOf(r.join(invalidation.Config{}), invalidation.CacheConfig[string]{Load: r.db.load, BusyWait: -1})
@@ -446,7 +446,7 @@ func TestCacheKeepsWhatIsNewer(t *testing.T) {
 	}
 }
 
-// The node has not heard of the change yet; that the shared tier refused the value is enough.
+// The node has not learned of the change yet; that the shared tier refused the value is enough.
 func TestCacheKeepsNothingThatWasRefused(t *testing.T) {
 	t.Parallel()
 	r := withLane(t)
@@ -468,7 +468,7 @@ func TestCacheKeepsNothingThatWasRefused(t *testing.T) {
 	wantGet(t, c, "42", "42@2")
 }
 
-// A worker gave the lane other cache sections, and the node has not heard of it: what it loads may bear another record's
+// A worker gave the lane other cache sections, and the node has not learned of it: what it loads may bear another record's
 // name by now, or lack a tag, and must not be shared under the new root.
 func TestCacheSharesNothingUnderARootItDoesNotKnow(t *testing.T) {
 	t.Parallel()
@@ -504,7 +504,7 @@ func TestCacheSharesNothingUnderARootItDoesNotKnow(t *testing.T) {
 }
 
 // A flush may be for other cache sections. Until the node has looked which, it keeps nothing, also where it needs no Redis
-// for it: it would not hear of changes under the names that it has.
+// for it: it would not learn of changes under the names that it has.
 func TestCacheKeepsNothingAfterAFlushBeforeALook(t *testing.T) {
 	t.Parallel()
 	r := withLane(t)

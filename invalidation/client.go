@@ -19,7 +19,7 @@ var ErrNotBuilt = errors.New("not built yet")
 // dialTimeout bounds one attempt to connect: a lane that is away must be noticed before anything is stale.
 const dialTimeout = time.Second
 
-// slotsInterval is how old a cluster's map of slots may be. Redirections and failures read it anew at once.
+// slotsInterval is how old a cluster's map of slots may be. Redirections and failures read it again at once.
 const slotsInterval = 10 * time.Second
 
 // checkClient refuses a client that lanes cannot work over: a sync or a shared entry that is read from a replica would
@@ -47,7 +47,7 @@ func checkClient(rdb redis.UniversalClient) error {
 	return errors.New("no Redis client given: pass a *redis.Client or a *redis.ClusterClient")
 }
 
-// clientRole says what one of our own clients is for.
+// clientRole is what one of our own clients is for.
 type clientRole struct {
 	// name is a part of the connection's name in CLIENT LIST: freshet-<name>-<id>.
 	name string
@@ -60,7 +60,7 @@ type clientRole struct {
 }
 
 // dedicated makes a client to the same Redis as c, which checkClient accepted, with the settings that a role needs. What
-// the service set for the way there (TLS, user, dialer, database, Sentinels) is kept; c itself is left as it is. The
+// the service set for the way there (TLS, user, dialer, database, Sentinels) is kept; c itself is left unchanged. The
 // caller closes it. A client behind Sentinel has a dialer that asks the Sentinels, and the copy dials by it too.
 func dedicated(c redis.UniversalClient, r clientRole) redis.UniversalClient {
 	if cluster, ok := c.(*redis.ClusterClient); ok {
@@ -83,7 +83,7 @@ func dedicated(c redis.UniversalClient, r clientRole) redis.UniversalClient {
 	return redis.NewClient(&o)
 }
 
-// settle gives o what the role needs.
+// settle returns o what the role needs.
 func (r clientRole) settle(o *redis.Options) {
 	if dial := o.Dialer; dial != nil {
 		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 // Readers, writers, links that lose messages, a source that lags, roots that change: a reader that waits for a write
-// never sees less, and when writes stop every node gives the last version of everything.
+// never sees less, and when writes stop every node returns the last version of everything.
 func TestNodesConverge(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartRedis(t, testenv.RedisOptions{})

@@ -92,7 +92,7 @@ func TestDerivedCacheRefuses(t *testing.T) {
 	}
 }
 
-// Where every load reads the primary, nothing is held back after an invalidation, and nothing but the primary is asked.
+// Where every load reads the primary, nothing is delayed after an invalidation, and nothing but the primary is asked.
 func TestNoHold(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)

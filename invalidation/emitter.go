@@ -19,7 +19,7 @@ const (
 	emitPool    = 8
 )
 
-// EmitterConfig says where a worker emits. The zero value of every field but Namespace works.
+// EmitterConfig states where a worker emits. The zero value of every field but Namespace works.
 type EmitterConfig struct {
 	// Namespace of the lanes: 1 to 32 of a-z, 0-9, dot, underscore, hyphen; required.
 	Namespace string
@@ -233,7 +233,7 @@ func (e *Emitter) inRange(n int) error {
 	return nil
 }
 
-// Stats gives the counts so far.
+// Stats returns the counts so far.
 func (e *Emitter) Stats() EmitterStats {
 	return EmitterStats{
 		Scripts: e.emits.Load(), Watermarks: e.watermarks.Load(), Items: e.items.Load(), Tags: e.tags.Load(),

@@ -16,7 +16,7 @@ import (
 
 // BenchmarkEmit invalidates the same 100 keys in four ways in turn, so that the ratios mean something on a busy machine:
 // one emission, one in a namespace without hold, an emission per key, and what a service without Freshet does, DEL and
-// PUBLISH per key. Each key has a value of 400 bytes. server-µs is what Redis says that it spent
+// PUBLISH per key. Each key has a value of 400 bytes. server-µs is what Redis reports that it spent
 // in the commands themselves (INFO commandstats), server-cpu-µs what it computed in all, reading and answering included.
 func BenchmarkEmit(b *testing.B) {
 	srv := testenv.StartRedis(b, testenv.RedisOptions{})

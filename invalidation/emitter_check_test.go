@@ -75,7 +75,7 @@ func TestEmitterCheck(t *testing.T) {
 			t.Errorf("%s: got %v, log %q", policy, err, log.String())
 		}
 		if err != nil && !strings.Contains(err.Error(), "noeviction") {
-			t.Errorf("%s: no mend in %q", policy, err)
+			t.Errorf("%s: no fix in %q", policy, err)
 		}
 	}
 	skip := newEmitter(t, rdb, invalidation.EmitterConfig{Namespace: "check", SkipServerCheck: true})

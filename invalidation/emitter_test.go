@@ -20,7 +20,7 @@ import (
 
 var _ consumer.Emitter = (*invalidation.Emitter)(nil)
 
-// newEmitter gives an Emitter that is closed when the test ends.
+// newEmitter returns an Emitter that is closed when the test ends.
 func newEmitter(t testing.TB, rdb redis.UniversalClient, cfg invalidation.EmitterConfig) *invalidation.Emitter {
 	t.Helper()
 	e, err := invalidation.NewEmitter(rdb, cfg)

@@ -139,7 +139,7 @@ func (f *Foreign) Run(ctx context.Context) error {
 	}
 }
 
-// next gives the names that are due, or how long to wait for some.
+// next returns the names that are due, or how long to wait for some.
 func (f *Foreign) next() ([]string, time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -155,7 +155,7 @@ func (f *Foreign) next() ([]string, time.Duration) {
 	return b.names, 0
 }
 
-// Stats gives the counts so far.
+// Stats returns the counts so far.
 func (f *Foreign) Stats() ForeignStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -27,7 +27,7 @@ import (
 // nodeVar makes this test binary a node; its value is a nodeConfig as JSON.
 const nodeVar = "FRESHET_TEST_NODE"
 
-// nodeConfig says what a node in a process of its own follows and reads.
+// nodeConfig states what a node in a process of its own follows and reads.
 type nodeConfig struct {
 	Redis, Namespace   string
 	Keys               []string
@@ -136,8 +136,8 @@ func (r *rig) startNode(c nodeConfig, got func(report)) *testenv.Process {
 	return p
 }
 
-// A node's process stands still while everything that it holds changes and the lane is trimmed behind it. Not one read
-// that begins after it goes on is older than the bound. It forgets what it cannot prove, once: where the kernel kept all
+// A node's process is stopped while everything that it holds changes and the lane is trimmed behind it. Not one read
+// that begins after it continues is older than the bound. It forgets what it cannot prove, once: where the kernel kept all
 // messages for it, nothing is unproved.
 func TestNodeProcessStandsStill(t *testing.T) {
 	t.Parallel()

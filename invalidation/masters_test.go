@@ -98,7 +98,7 @@ func TestRedisCluster(t *testing.T) {
 	}
 }
 
-// laggingReplicaTakesOver lets the replica of lane 0's master stand still with what it knows while the master goes on, and
+// laggingReplicaTakesOver stops the replica of lane 0's master with what it knows while the master continues, and
 // then take over. The old master comes back as its replica.
 func (r *rig) laggingReplicaTakesOver(c *testenv.RedisCluster, keys []string) {
 	t := r.t
@@ -124,7 +124,7 @@ func (r *rig) laggingReplicaTakesOver(c *testenv.RedisCluster, keys []string) {
 	c.Nodes[owner].InSync(t)
 }
 
-// recovers tells of everything again, as a worker does that finds its lanes lost, and wants the node to be as before.
+// recovers emits everything again, as a worker does that finds its lanes lost, and wants the node to be as before.
 func (r *rig) recovers(n *invalidation.Node, u *invalidation.Cache[string], keys []string) {
 	r.t.Helper()
 	for _, k := range keys {
@@ -146,7 +146,7 @@ func (r *rig) recovers(n *invalidation.Node, u *invalidation.Cache[string], keys
 }
 
 // A lane's slot moves to another master, key by key, while a worker emits and nodes read: emits wait, no read is older
-// than the bound, and nodes go on without a flush.
+// than the bound, and nodes continue without a flush.
 func TestLaneMovesToAnotherMaster(t *testing.T) {
 	t.Parallel()
 	c := testenv.StartRedisCluster(t, testenv.RedisOptions{})
@@ -206,7 +206,7 @@ func TestLaneMovesToAnotherMaster(t *testing.T) {
 	t.Logf("%d emits had to be sent again", waited.Load())
 }
 
-// emitUntilDone sends the same call until it is answered, as a worker does, and says how often it was not.
+// emitUntilDone sends the same call until it is answered, as a worker does, and reports how often it was not.
 func (r *rig) emitUntilDone(it lane.Item) (failed int64) {
 	r.t.Helper()
 	r.mu.Lock()
@@ -225,7 +225,7 @@ func (r *rig) emitUntilDone(it lane.Item) (failed int64) {
 	return failed
 }
 
-// The Sentinels replace a master that died; node, worker and caches go on with the new one.
+// The Sentinels replace a master that died; node, worker and caches continue with the new one.
 func TestRedisSentinel(t *testing.T) {
 	t.Parallel()
 	s := testenv.StartSentinel(t, testenv.RedisOptions{})
@@ -265,7 +265,7 @@ func TestRedisSentinel(t *testing.T) {
 		testenv.Eventually(t, failoverLimit, r.again)
 		r.recovers(n, u, keys)
 
-		// The old master comes back as it was; nobody believes it.
+		// The old master comes back as it was; no one believes it.
 		master.Restart(t)
 		r.change(keys[0])
 		r.current(n)
@@ -315,7 +315,7 @@ func TestClusterSendsOnce(t *testing.T) {
 	took := time.Since(began)
 	c.Nodes[owner].Cont(t)
 	if err == nil || took >= 4*time.Second { // two tries take at least that
-		t.Errorf("emit to a master that stands still: %v after %s; want one try of two seconds", err, took)
+		t.Errorf("emit to a master that is stopped: %v after %s; want one try of two seconds", err, took)
 	}
 	if got := r.emitter.Stats(); got.Errors != before.Errors+1 {
 		t.Errorf("%d errors, want one", got.Errors-before.Errors)

@@ -136,11 +136,11 @@ type Node struct {
 type localTier interface {
 	// drop removes the entry of a cache key unless it is as new as version; 0 always removes.
 	drop(name string, version int64)
-	// title says what it caches; a node has one cache of each.
+	// title reports what it caches; a node has one cache of each.
 	title() string
-	// held gives the local entry of a cache key, without its value.
+	// held returns the local entry of a cache key, without its value.
 	held(name string) (Held, bool)
-	// Stats gives a snapshot.
+	// Stats returns a snapshot.
 	Stats() CacheStats
 }
 
@@ -163,7 +163,7 @@ type agreement struct {
 }
 
 // Join makes a node and begins to follow the lanes. It returns once each lane was looked at, or after Config.JoinWait: a
-// node whose lane or Redis is missing works all the same, its caches ask their loaders, and it goes on trying (Stats says
+// node whose lane or Redis is missing works all the same, its caches ask their loaders, and it continues trying (Stats says
 // so). ctx bounds the joining only; the node lives until Close.
 //
 // rdb is a *redis.Client of a single Redis or behind Sentinel (redis.NewFailoverClient), or a *redis.ClusterClient that

@@ -32,7 +32,7 @@ func BenchmarkFleet(b *testing.B) {
 	})
 }
 
-// fleet gives the CPU time of this process for each message.
+// fleet returns the CPU time of this process for each message.
 func fleet(b *testing.B, nodes int) time.Duration {
 	b.Helper()
 	r := newRig(b, testenv.StartRedis(b, testenv.RedisOptions{}))

@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// clockInterval is how often the clocks are compared, maxDrift how far they may part in that time. They part when the
-	// machine was suspended: the monotonic clock stood still, and what was confirmed is older than it looks.
+	// machine was suspended: the monotonic clock was stopped, and what was confirmed is older than it looks.
 	clockInterval = 100 * time.Millisecond
 	maxDrift      = 2 * time.Second
 )

@@ -31,7 +31,7 @@ const (
 	maxCatchUp = 10_000
 )
 
-// ErrLoads comes, wrapped, from Join when Config.Hold says that every load reads the primary and the workers say otherwise,
+// ErrLoads comes, wrapped, from Join when Config.Hold reports that every load reads the primary and the workers say otherwise,
 // or the other way round.
 var ErrLoads = errors.New("node and namespace disagree about what loads read")
 
@@ -78,10 +78,10 @@ func newFollower(node *Node, n int) *follower {
 	}
 }
 
-// laneOf gives the follower of a cache key's lane.
+// laneOf returns the follower of a cache key's lane.
 func (n *Node) laneOf(name string) *follower { return n.lanes[lane.Of(name, len(n.lanes))] }
 
-// fresh says whether local entries of this lane may be served at now.
+// fresh reports whether local entries of this lane may be served at now.
 func (f *follower) fresh(now int64) bool {
 	c := f.view.confirm.Load()
 	return c != 0 && now-c <= int64(f.node.cfg.MaxStaleness)
@@ -182,7 +182,7 @@ func (f *follower) resubscribe() {
 	}
 }
 
-// subscription receives until the link fails or is silent; confirmed says whether it ever worked. Nothing in it blocks
+// subscription receives until the link fails or is silent; confirmed reports whether it ever worked. Nothing in it blocks
 // but the receiving: an invalidation is applied where it arrives.
 func (f *follower) subscription() (confirmed bool) {
 	ctx := f.node.ctx
@@ -278,7 +278,7 @@ func (f *follower) syncs() {
 }
 
 // silence counts syncs in a row that found entries while the subscription brought nothing since before the sync: such a
-// subscription is made anew, however well it answers pings. A slot that moved leaves one behind.
+// subscription is recreated, however well it answers pings. A slot that moved leaves one behind.
 func (f *follower) silence(before int, pushed, caught int64) int {
 	switch {
 	case caught == 0:

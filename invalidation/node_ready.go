@@ -185,7 +185,7 @@ func (rd readiness) ofSection(d *dataset) []reason {
 func fixOf(err error) string {
 	switch {
 	case denied(err):
-		return "; " + mendACL
+		return "; " + fixACL
 	case redis.IsAuthError(err):
 		return "; correct the user name and the password of the Redis client"
 	case redis.IsReadOnlyError(err):

@@ -28,7 +28,7 @@ type LaneStats struct {
 	Live, Fresh bool
 	// Last is the newest entry that the node knows, "" for none.
 	Last string
-	// ConfirmAge says how long ago the node last knew to have everything; -1 for never.
+	// ConfirmAge is how long ago the node last knew to have everything; -1 for never.
 	ConfirmAge time.Duration
 	// Entries and Items count what was applied, Gaps the messages that did not follow what was known, CaughtUp the
 	// entries that were read from the stream instead.
@@ -37,7 +37,7 @@ type LaneStats struct {
 	Flushes map[string]int64
 }
 
-// Stats gives a snapshot.
+// Stats returns a snapshot.
 func (n *Node) Stats() NodeStats {
 	s := NodeStats{ID: n.cfg.ID, Namespace: n.cfg.Namespace, ClockJumps: n.jumps.Load(), Waiting: n.waits.len()}
 	for _, name := range n.names {

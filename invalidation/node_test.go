@@ -124,7 +124,7 @@ func TestNodeWithoutLane(t *testing.T) {
 	}
 }
 
-// What a node holds does not outlive the loss of the lane: nobody knows what happened since.
+// What a node holds does not outlive the loss of the lane: it is not known what happened since.
 func TestNodeLosesLane(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(ctx context.Context, r *rig) error{
@@ -146,7 +146,7 @@ func TestNodeLosesLane(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "loss noticed", func() bool { return !n.Stats().Lanes[0].Exists })
-			r.db.change("1", false) // nothing can tell of it
+			r.db.change("1", false) // nothing can report it
 			wantGet(t, cache, "1", "1@2")
 			r.db.change("1", false)
 			r.setRoot(nil)
@@ -190,7 +190,7 @@ func TestNodeFlushesWhenItCannotProve(t *testing.T) {
 			r.change("2")
 			check(t, r.rdb.XTrimMaxLen(context.Background(), lane.KeysOf(r.ns, 0).Stream, 1).Err())
 		}},
-		{"lane made anew", "mismatch", func(t *testing.T, r *rig) {
+		{"lane recreated", "mismatch", func(t *testing.T, r *rig) {
 			k := lane.KeysOf(r.ns, 0)
 			check(t, r.rdb.Del(context.Background(), k.Stream, k.Meta).Err())
 			r.db.change("1", false)

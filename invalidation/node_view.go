@@ -56,7 +56,7 @@ const numRecent = 64
 // maxViewTags bounds the tags that a view remembers one by one.
 const maxViewTags = 65_536
 
-// flushReason says why everything of a lane was forgotten.
+// flushReason is why everything of a lane was forgotten.
 type flushReason uint8
 
 const (
@@ -92,7 +92,7 @@ type view struct {
 	advanced uint64           // how many entries the chain grew by since the start
 	adopted  uint64           // advanced at the last adopt: older entries of recent belong to another chain
 	pos      map[string]int64 // per source: all invalidations up to this offset were applied
-	wake     chan struct{}    // closed when pos moves; nil when nobody waits
+	wake     chan struct{}    // closed when pos moves; nil when no one waits
 	looks    int64            // of readers that wait
 	jumps    int              // how often the clocks disagreed
 	lately   *recent          // for caches without a shared tier; nil: there is none
@@ -107,7 +107,7 @@ func newView(clock *logical, drop func(string, int64)) *view {
 	return v
 }
 
-// holds says whether an entry whose fill began at stamp, with these tags, is still good.
+// holds reports whether an entry whose fill began at stamp, with these tags, is still good.
 func (v *view) holds(stamp int64, tags []string) bool {
 	if stamp < v.flushedAt.Load() {
 		return false
@@ -129,7 +129,7 @@ func (v *view) holds(stamp int64, tags []string) bool {
 	return true
 }
 
-// message applies what one entry says, however it came, and says whether the view is still complete: false asks for a
+// message applies what one entry says, however it came, and reports whether the view is still complete: false asks for a
 // sync. prev is the entry before. Also an old, repeated or disordered entry is applied: that never does harm.
 func (v *view) message(prev, id entryID, p *lane.Payload, unread bool) bool {
 	v.mu.Lock()
@@ -197,7 +197,7 @@ func (v *view) flush(now int64, why flushReason) {
 	}
 }
 
-// forgetLocal makes every entry void because somebody asked for it.
+// forgetLocal makes every entry void because someone asked for it.
 func (v *view) forgetLocal() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -220,7 +220,7 @@ func (v *view) advance(id entryID, p *lane.Payload) {
 	v.wakeAll()
 }
 
-// knows says whether the chain went through id after it had grown by since.
+// knows reports whether the chain went through id after it had grown by since.
 func (v *view) knows(id entryID, since uint64) bool {
 	from := max(since, v.adopted)
 	if v.advanced > numRecent {
@@ -250,7 +250,7 @@ func (v *view) probe(now int64) probe {
 
 // settle compares the lane's state, asked for after p, with the view. If the chain ended at the lane's head at some
 // moment since then, nothing up to p.sent is missing: that is confirmed and settle is true. Otherwise the entries after
-// the view's last one are wanted, or, when there is none to go on from or the lane is missing, all is forgotten here.
+// the view's last one are wanted, or, when there is none to continue from or the lane is missing, all is forgotten here.
 func (v *view) settle(p probe, st *lane.State) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -347,7 +347,7 @@ func (v *view) suspect() {
 	v.confirm.Store(0)
 }
 
-// reached says whether all invalidations of source up to offset were applied, and whether anything is known of source.
+// reached reports whether all invalidations of source up to offset were applied, and whether anything is known of source.
 // The channel is closed when that may have changed.
 func (v *view) reached(source string, offset int64) (done, known bool, changed <-chan struct{}) {
 	v.mu.Lock()

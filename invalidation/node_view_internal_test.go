@@ -40,7 +40,7 @@ func (l *laneModel) state() lane.State {
 	return lane.State{Exists: true, Root: l.root, Last: l.last.String(), Watermarks: map[string]int64{"s": l.wm["s"]}}
 }
 
-// world is a lane, the truth that it tells of, a node's view, and the messages under way.
+// world is a lane, the truth that it reports, a node's view, and the messages under way.
 type world struct {
 	lane   laneModel
 	older  []laneModel // what the lane may fall back to

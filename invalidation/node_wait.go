@@ -13,10 +13,10 @@ import (
 
 // Errors of WaitFor.
 var (
-	// ErrNoCache: the token is of a topic whose dataset has no cache section, so no lane will ever tell of it.
+	// ErrNoCache: the token is of a topic whose dataset has no cache section, so no lane will ever report it.
 	ErrNoCache = errors.New("dataset of the token has no cache section: there is nothing to wait for")
-	// ErrTokenGone: the token is of a topic that was deleted and made anew since.
-	ErrTokenGone = errors.New("topic of the token was made anew; the token means nothing any more")
+	// ErrTokenGone: the token is of a topic that was deleted and recreated since.
+	ErrTokenGone = errors.New("topic of the token was recreated; the token means nothing any more")
 )
 
 const (
@@ -99,7 +99,7 @@ func (w *waits) len() int {
 }
 
 // WaitFor returns once this node has seen the invalidations of everything that the token names: a Get that begins
-// afterwards reflects that write, whichever tier answers. It gives nil, ErrNoCache, ErrTokenGone, ErrClosed or ctx's
+// afterwards reflects that write, whichever tier answers. It returns nil, ErrNoCache, ErrTokenGone, ErrClosed or ctx's
 // error; give ctx a deadline, since the worker may be far behind.
 //
 // The caches see to the loads: a load that the shared tier checks has the invalidation's floor, or is refused unless it
@@ -270,7 +270,7 @@ func (n *Node) waitedNow() {
 	n.waited.Store(n.clock.now.Add(1))
 }
 
-// waitedLately says whether somebody may rely on having waited: then a load that no floor guards reads the primary.
+// waitedLately reports whether someone may rely on having waited: then a load that no floor guards reads the primary.
 func (n *Node) waitedLately() bool {
 	at := n.waitedAt.Load()
 	return at != 0 && n.now()-at <= int64(max(n.cfg.Hold, DefaultHold))

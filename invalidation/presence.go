@@ -18,7 +18,7 @@ import (
 )
 
 // Presence: every node writes what it knows of itself under a key that lives PresenceTTL, and answers what it is asked
-// over a channel. Whoever operates Freshet sees all nodes of a namespace this way; nothing that nodes serve depends on it.
+// over a channel. An operator sees all nodes of a namespace this way; nothing that nodes serve depends on it.
 const (
 	// PresenceInterval is how often a node writes its state.
 	PresenceInterval = 3 * time.Second
@@ -62,7 +62,7 @@ type NodeState struct {
 	Written time.Time
 }
 
-// Nodes gives the nodes of a namespace that were alive within PresenceTTL, by id.
+// Nodes returns the nodes of a namespace that were alive within PresenceTTL, by id.
 func Nodes(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]NodeState, error) {
 	k := presenceOf(namespace)
 	ids, err := rdb.SMembers(ctx, k.ids).Result()

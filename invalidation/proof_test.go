@@ -13,7 +13,7 @@ import (
 	"github.com/freshet/freshet/invalidation"
 )
 
-// proof knows when each version was told, and says which reads were older than a node may ever be.
+// proof knows when each version was told, and reports which reads were older than a node may ever be.
 type proof struct {
 	bound time.Duration
 
@@ -43,7 +43,7 @@ func (p *proof) judge(key, value string, began time.Time) {
 	_, text, _ := strings.Cut(value, "@")
 	version, err := strconv.Atoi(text)
 	if err != nil {
-		p.bad = append(p.bad, fmt.Sprintf("a value that nobody wrote: %q", value))
+		p.bad = append(p.bad, fmt.Sprintf("a value that no one wrote: %q", value))
 		return
 	}
 	if told := p.told[key]; len(told) > version && began.Sub(told[version]) > p.bound {

@@ -75,7 +75,7 @@ func (tunnel) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	return next
 }
 
-// Whatever keeps a node from caching is said once in its log with what to do about it, and in NotReady; whoever looks at all nodes sees it
+// Whatever keeps a node from caching is said once in its log with what to do about it, and in NotReady; the list of all nodes has it
 // as well, if the node can tell them.
 func TestNodeSaysWhyItDoesNotCache(t *testing.T) {
 	t.Parallel()

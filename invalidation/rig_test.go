@@ -136,7 +136,7 @@ func (r *rig) setRootOf(n int, hashes map[string]string, hold time.Duration) {
 	r.roots[n] = rep.Root
 }
 
-// emit tells of one offset: each lane of its own keys, all lanes of the tags.
+// emit reports one offset: each lane of its own keys, all lanes of the tags.
 func (r *rig) emit(items []lane.Item, tags ...string) int64 {
 	r.t.Helper()
 	r.mu.Lock()
@@ -366,7 +366,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 }
 
-// reemit tells of every record again, as a worker does after a flush without hold.
+// reemit reports every record again, as a worker does after a flush without hold.
 func (r *rig) reemit() {
 	r.t.Helper()
 	var items []lane.Item

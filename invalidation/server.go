@@ -34,7 +34,7 @@ func masterFitness(ctx context.Context, c redis.Cmdable, sharded bool, log *slog
 	for _, section := range []string{"server", "memory", "replication", "persistence"} { // one by one: several at once need Redis 7
 		text, err := c.Info(ctx, section).Result()
 		if redis.IsPermissionError(err) {
-			return fmt.Errorf("read INFO %s of Redis: %w: %w: %s", section, err, ErrUnfit, mendACL)
+			return fmt.Errorf("read INFO %s of Redis: %w: %w: %s", section, err, ErrUnfit, fixACL)
 		}
 		if err != nil {
 			return fmt.Errorf("read INFO %s of Redis: %w", section, err)
@@ -64,11 +64,11 @@ func masterFitness(ctx context.Context, c redis.Cmdable, sharded bool, log *slog
 	return nil
 }
 
-// mendACL is what a Redis user must be allowed.
-const mendACL = "let the Redis user do this: ACL SETUSER <user> ~{fr:* &{fr:* -@all +@read +@write +@connection +eval +evalsha +script|load +publish +subscribe" +
+// fixACL is what a Redis user must be allowed.
+const fixACL = "let the Redis user do this: ACL SETUSER <user> ~{fr:* &{fr:* -@all +@read +@write +@connection +eval +evalsha +script|load +publish +subscribe" +
 	" +time -@dangerous -@admin +info; with Redis Cluster (7 and newer) also: +spublish +ssubscribe +cluster|slots +cluster|shards"
 
-// permitted tries every command that the lanes' scripts and the nodes use, under names of the namespace that nobody reads.
+// permitted tries every command that the lanes' scripts and the nodes use, under names of the namespace that nothing reads.
 func permitted(ctx context.Context, rdb redis.UniversalClient, namespace string) error {
 	const ttl = time.Second
 	key := "{fr:" + namespace + ":probe}:"
@@ -107,7 +107,7 @@ func permitted(ctx context.Context, rdb redis.UniversalClient, namespace string)
 	}
 	switch {
 	case len(refused) > 0:
-		return fmt.Errorf("redis refuses %s: %w: %s", strings.Join(refused, ", "), ErrUnfit, mendACL)
+		return fmt.Errorf("redis refuses %s: %w: %s", strings.Join(refused, ", "), ErrUnfit, fixACL)
 	case err != nil && !errors.Is(err, redis.Nil):
 		return fmt.Errorf("try the commands of the lanes: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// After a failover behind one address, connections to the former master may live on. It is a replica now, which answers reads: what it holds
+// After a failover behind one address, connections to the previous master may live on. It is a replica now, which answers reads: what it holds
 // must enter neither an answer nor the local tier, although the lane is confirmed at the new master.
 func TestHitsOfDemotedMasterAreRefused(t *testing.T) {
 	t.Parallel()

@@ -88,7 +88,7 @@ func TestWaitersShareWhatTheyAsk(t *testing.T) {
 	cancel()
 	wg.Wait()
 
-	// That the topic was deleted and made anew is still found out, by each of them.
+	// That the topic was deleted and recreated is still found out, by each of them.
 	for range 10 {
 		wg.Go(func() {
 			if err := n.WaitFor(t.Context(), schemas.NewToken("freshet.users/YW5vdGhlci10b3BpYw/0", 0)); !errors.Is(err, invalidation.ErrTokenGone) {

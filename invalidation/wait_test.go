@@ -35,7 +35,7 @@ func TestWaitFor(t *testing.T) {
 	}
 	wantGet(t, cache, "1", "1@2")
 
-	// Offsets without items move the lane's watermark only; no message tells of them.
+	// Offsets without items move the lane's watermark only; no message reports them.
 	go func() {
 		waiting <- n.WaitFor(t.Context(), schemas.NewToken(userSource, 2).Merge(schemas.NewToken(userSource, 0)))
 	}()
@@ -44,9 +44,9 @@ func TestWaitFor(t *testing.T) {
 	if err := testenv.Await(t, waiting); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "nobody waits", func() bool { return n.Stats().Waiting == 0 })
+	eventually(t, "no one waits", func() bool { return n.Stats().Waiting == 0 })
 	check(t, n.WaitFor(t.Context(), schemas.Token{}))
-	// The syncs were for the waiters; with nobody waiting there are none.
+	// The syncs were for the waiters; with no one waiting there are none.
 	if s := n.Stats().Syncs; s > 500 {
 		t.Errorf("%d syncs for two waits", s)
 	}
@@ -70,7 +70,7 @@ func TestWaitForGivesUp(t *testing.T) {
 		t.Errorf("a topic of no dataset: %v", err)
 	}
 	if err := n.WaitFor(t.Context(), schemas.NewToken(other, 0)); !errors.Is(err, invalidation.ErrTokenGone) {
-		t.Errorf("a topic that was made anew: %v", err)
+		t.Errorf("a topic that was recreated: %v", err)
 	}
 	quiet := "freshet.users/dG9waWMtb25l/7"
 	ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -104,7 +104,7 @@ func TestWaitForBindsLoads(t *testing.T) {
 			t.Fatalf("lease: %+v, %v", rep, err)
 		}
 	}
-	busy("somebody else") // before the write: without a floor
+	busy("another process") // before the write: without a floor
 	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, BusyWait: -1})
 	if _, err := c.Get(t.Context(), "2"); !errors.Is(err, invalidation.ErrNotFound) {
 		t.Errorf("Get gave %v, want ErrNotFound", err)

@@ -79,22 +79,22 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 	switch {
 	case ev.Dataset == "":
 		return checked{}, &schemas.FieldError{
-			Field: "dataset", Problem: "is missing", Mend: "name the dataset of the record", Reason: schemas.ReasonDataset,
+			Field: "dataset", Problem: "is missing", Fix: "name the dataset of the record", Reason: schemas.ReasonDataset,
 		}
 	case !ok:
 		return checked{}, &schemas.FieldError{
-			Field: "dataset", Problem: "is not declared", Mend: "add its declaration to the datasets that the producer loads",
+			Field: "dataset", Problem: "is not declared", Fix: "add its declaration to the datasets that the producer loads",
 			Reason: schemas.ReasonDataset,
 		}
 	case d.Format != schemas.FormatCloudEvents:
 		return checked{}, &schemas.FieldError{
 			Field: "dataset", Problem: "has the format " + string(d.Format) + ", which other tools write",
-			Mend: "change the row in its database", Reason: schemas.ReasonDataset,
+			Fix: "change the row in its database", Reason: schemas.ReasonDataset,
 		}
 	case d.Version.Kind == schemas.VersionOffset:
 		return checked{}, &schemas.FieldError{
 			Field: "dataset", Problem: "takes its versions from positions in the topic, so that a publisher knows none",
-			Mend: "declare version: event, or write the topic with other tools", Reason: schemas.ReasonDataset,
+			Fix: "declare version: event, or write the topic with other tools", Reason: schemas.ReasonDataset,
 		}
 	}
 	if ev.ID == "" {
@@ -117,7 +117,7 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 	}
 	if rec.Size() > schemas.MaxRecordBytes {
 		return checked{}, &schemas.FieldError{
-			Field: "data", Problem: "makes a record above 1,000,000 bytes", Mend: "keep large parts elsewhere and publish a reference",
+			Field: "data", Problem: "makes a record above 1,000,000 bytes", Fix: "keep large parts elsewhere and publish a reference",
 			Reason: schemas.ReasonTooLarge,
 		}
 	}

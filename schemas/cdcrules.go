@@ -17,7 +17,7 @@ type CDCRules struct {
 	// IgnoreTruncates: the table's being emptied or dropped is counted and nothing more (truncates: ignore); else the
 	// dataset pauses.
 	IgnoreTruncates bool
-	// PartitionedByTable: all rows of the table lie in one partition (partition_by: table); else the record's key chooses
+	// PartitionedByTable: all rows of the table are in one partition (partition_by: table); else the record's key chooses
 	// it.
 	PartitionedByTable bool
 	// Columns is property → the column's type in the captured database, for what a record does not tell.

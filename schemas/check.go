@@ -16,7 +16,7 @@ import (
 // maxAttributeBytes bounds the attributes of an event that are free text.
 const maxAttributeBytes = 1024
 
-// Check is the one check of an event, used by publishers and workers alike: bounds, key, schema. It gives the row that
+// Check is the one check of an event, used by publishers and workers alike: bounds, key, schema. It returns the row that
 // the replica table wants. Errors are FieldErrors. An event that passes publishes and decodes to one that passes.
 //
 // A delete may carry data; only its key properties are looked at.
@@ -35,7 +35,7 @@ func (d *Dataset) Check(ev *Event) (Row, error) {
 	}
 	if len(ev.Data) == 0 {
 		return Row{}, &FieldError{
-			Field: "data", Problem: "is missing", Mend: "an upsert carries the record's full state", Reason: ReasonMalformed,
+			Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed,
 		}
 	}
 	c := checker{dataset: d, rules: d.compiled.rules, deletes: ev.Op == Delete, row: &row}
@@ -57,24 +57,24 @@ func (d *Dataset) Check(ev *Event) (Row, error) {
 func (d *Dataset) checkAttributes(ev *Event) error {
 	switch {
 	case ev.Dataset != d.Name:
-		return &FieldError{Field: "dataset", Problem: "is not " + d.Name, Mend: "one topic has one dataset", Reason: ReasonDataset}
+		return &FieldError{Field: "dataset", Problem: "is not " + d.Name, Fix: "one topic has one dataset", Reason: ReasonDataset}
 	case ev.Op != Upsert && ev.Op != Delete:
 		return &FieldError{Field: "op", Problem: "is neither upsert nor delete", Reason: ReasonMalformed}
 	case ev.Version < MinVersion || ev.Version > MaxVersion:
 		return &FieldError{
-			Field: "version", Problem: "is missing or outside 1 … 2^53-2", Mend: "give a version that grows with each change of the record",
+			Field: "version", Problem: "is missing or outside 1 … 2^53-2", Fix: "give a version that grows with each change of the record",
 			Reason: ReasonVersion,
 		}
 	case len(ev.Key)+len(ev.Data) > MaxRecordBytes:
 		return tooLarge("data")
 	case (ev.Type == TypeUpsert && ev.Op != Upsert) || (ev.Type == TypeDelete && ev.Op != Delete):
-		return &FieldError{Field: "type", Problem: "contradicts the op", Mend: "leave it empty", Reason: ReasonMalformed}
+		return &FieldError{Field: "type", Problem: "contradicts the op", Fix: "leave it empty", Reason: ReasonMalformed}
 	}
 	for i, s := range [...]string{ev.ID, ev.Source, ev.Type, ev.DataSchema, ev.TraceParent, ev.TraceState} {
 		if !isAttribute(s) {
 			name := [...]string{"id", "source", "type", "dataschema", "traceparent", "tracestate"}[i]
 			return &FieldError{
-				Field: name, Problem: "is longer than 1024 bytes, or no clean UTF-8", Mend: "shorten it; it holds no control characters",
+				Field: name, Problem: "is longer than 1024 bytes, or no clean UTF-8", Fix: "shorten it; it holds no control characters",
 				Reason: ReasonMalformed,
 			}
 		}
@@ -102,7 +102,7 @@ func isAttribute(s string) bool {
 
 func tooLarge(field string) error {
 	return &FieldError{
-		Field: field, Problem: "makes a record above 1,000,000 bytes", Mend: "keep large parts elsewhere and publish a reference",
+		Field: field, Problem: "makes a record above 1,000,000 bytes", Fix: "keep large parts elsewhere and publish a reference",
 		Reason: ReasonTooLarge,
 	}
 }
@@ -317,7 +317,7 @@ func columnValue(rule *propertyRule, v *jsontext.Value) (out any, problem string
 	return v.Text, ""
 }
 
-// columnInteger gives the exact int64 or uint64, also of 1.0 and 1e3.
+// columnInteger returns the exact int64 or uint64, also of 1.0 and 1e3.
 func columnInteger(p *Property, v *jsontext.Value) (any, bool) {
 	literal := v.Text
 	if !v.Plain || literal == "-0" {
@@ -355,8 +355,8 @@ func isDecimal(s string, precision, scale int) bool {
 }
 
 // refuse names a property of the data.
-func (c *checker) refuse(name string, reason Reason, problem, mend string) error {
-	return &FieldError{Field: "data/" + nameForError(name), Problem: problem, Mend: mend, Reason: reason}
+func (c *checker) refuse(name string, reason Reason, problem, fix string) error {
+	return &FieldError{Field: "data/" + nameForError(name), Problem: problem, Fix: fix, Reason: reason}
 }
 
 // nameForError keeps out of error texts whatever does not look like the name of a property: maps keyed by people's data

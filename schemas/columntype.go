@@ -19,7 +19,7 @@ type ColumnType struct {
 	Labels []string
 }
 
-// typeBase gives the Base of a type, "" if it is unknown.
+// typeBase returns the Base of a type, "" if it is unknown.
 func typeBase(name string) string {
 	switch name {
 	case "tinyint", "smallint", "mediumint", "int", "bigint", "bit", "year", "decimal", "float", "double", "date", "datetime",
@@ -151,7 +151,7 @@ func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 	}
 }
 
-// IsInteger says whether it is one of the integer types.
+// IsInteger reports whether it is one of the integer types.
 func (t ColumnType) IsInteger() bool {
 	switch t.Base {
 	case "tinyint", "smallint", "mediumint", "int", "bigint":
@@ -169,7 +169,7 @@ func (t ColumnType) IsText() bool {
 	return false
 }
 
-// IsBinary says whether its values are bytes rather than text.
+// IsBinary reports whether its values are bytes rather than text.
 func (t ColumnType) IsBinary() bool {
 	switch t.Base {
 	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring", "polygon",
@@ -179,7 +179,7 @@ func (t ColumnType) IsBinary() bool {
 	return false
 }
 
-// fits says whether a property of that kind can hold the type's values.
+// fits reports whether a property of that kind can hold the type's values.
 func (t ColumnType) fits(k Kind) bool {
 	switch k {
 	case KindString:

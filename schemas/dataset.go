@@ -1,6 +1,6 @@
 package schemas
 
-// Format says how records of a dataset's topic are written.
+// Format is how records of a dataset's topic are written.
 type Format string
 
 // The formats.
@@ -12,7 +12,7 @@ const (
 	FormatMaxwell      Format = "maxwell"
 )
 
-// VersionRule says where a dataset's versions come from.
+// VersionRule is where a dataset's versions come from.
 type VersionRule struct {
 	// Kind is VersionEvent, VersionOffset or VersionColumn.
 	Kind VersionKind

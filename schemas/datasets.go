@@ -29,8 +29,8 @@ type compiled struct {
 }
 
 // LoadDatasets reads every *.yaml and *.yml in the root of fsys, and the JSON Schemas that they name. It reads them all
-// and reports everything that it found; errors name file, line and mend and wrap ErrInvalid (only a folder that cannot be
-// read gives fsys's own error). Nothing but fsys is read: a schema may refer to files in it, never to the network.
+// and reports everything that it found; errors name file, line and fix and wrap ErrInvalid (only a folder that cannot be
+// read returns fsys's own error). Nothing but fsys is read: a schema may refer to files in it, never to the network.
 func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
@@ -54,7 +54,7 @@ func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 	errs = append(errs, findClashes(decls)...)
 	if len(decls) == 0 && len(errs) == 0 {
 		errs = append(errs, &FieldError{
-			Field: ".", Problem: "holds no dataset", Mend: "put one .yaml file per dataset into this folder",
+			Field: ".", Problem: "holds no dataset", Fix: "put one .yaml file per dataset into this folder",
 		})
 	}
 	if len(errs) > 0 {
@@ -79,13 +79,13 @@ func (s *Datasets) Get(name string) (*Dataset, bool) {
 	return d, ok
 }
 
-// ByTopic gives the dataset whose topic it is.
+// ByTopic returns the dataset whose topic it is.
 func (s *Datasets) ByTopic(topic string) (*Dataset, bool) {
 	d, ok := s.byTopic[topic]
 	return d, ok
 }
 
-// All gives the datasets, sorted by name.
+// All returns the datasets, sorted by name.
 func (s *Datasets) All() []*Dataset { return slices.Clone(s.list) }
 
 // Len is the number of datasets.
@@ -111,7 +111,7 @@ func findClashes(decls []*declaration) []error {
 		for _, a := range decls[:i] {
 			clash := func(field, what string) {
 				errs = append(errs, &FieldError{
-					Field: b.at(field), Problem: what + " " + a.dataset.File, Mend: "give each dataset its own",
+					Field: b.at(field), Problem: what + " " + a.dataset.File, Fix: "give each dataset its own",
 				})
 			}
 			if a.dataset.Name == b.dataset.Name {

@@ -112,7 +112,7 @@ func (d *declaration) readVersion(n *yaml.Node, ds *Dataset) {
 	if n == nil {
 		return
 	}
-	const mend = "write event, offset, or {column: name}"
+	const fix = "write event, offset, or {column: name}"
 	switch v, isText := textOf(n); {
 	case isText && (v == "event" || v == "offset"):
 		ds.Version.Kind = VersionKind(v)
@@ -121,10 +121,10 @@ func (d *declaration) readVersion(n *yaml.Node, ds *Dataset) {
 		ds.Version = VersionRule{Kind: VersionColumn, Column: s.text("column")}
 		s.done("column")
 		if ds.Version.Column == "" {
-			d.fail(n.Line, "version", "names no column", mend)
+			d.fail(n.Line, "version", "names no column", fix)
 		}
 	default:
-		d.fail(n.Line, "version", "is no known rule", mend)
+		d.fail(n.Line, "version", "is no known rule", fix)
 	}
 	if ds.Version.Kind == VersionEvent && ds.Format != FormatCloudEvents {
 		d.fail(n.Line, "version", "is event, which "+string(ds.Format)+" does not carry", "write offset, or {column: name}")

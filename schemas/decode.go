@@ -31,7 +31,7 @@ func (d *Dataset) DecodeInto(ev *Event, rec *Record) error {
 	}
 	if d.Format != FormatCloudEvents {
 		return &FieldError{
-			Field: "format", Problem: string(d.Format) + " is no CloudEvents", Mend: "read it with package schemas/cdc",
+			Field: "format", Problem: string(d.Format) + " is no CloudEvents", Fix: "read it with package schemas/cdc",
 			Reason: ReasonMalformed,
 		}
 	}
@@ -70,12 +70,12 @@ func (d *Dataset) readBinary(ev *Event, a *attributes, rec *Record) error {
 			return nil
 		}
 		return &FieldError{
-			Field: "ce_sequence", Problem: "is missing from a tombstone", Mend: "write tombstones with the headers of their delete",
+			Field: "ce_sequence", Problem: "is missing from a tombstone", Fix: "write tombstones with the headers of their delete",
 			Reason: ReasonVersion,
 		}
 	}
 	if rec.Value != nil && a.contentType != "" && !isJSON(a.contentType) {
-		return &FieldError{Field: "content-type", Problem: "is not JSON", Mend: "write the data as application/json", Reason: ReasonMalformed}
+		return &FieldError{Field: "content-type", Problem: "is not JSON", Fix: "write the data as application/json", Reason: ReasonMalformed}
 	}
 	err := d.fill(ev, a, rec.Key, rec.Value)
 	if a.specVersion == "" && a.id == "" && a.source == "" && a.typ == "" {
@@ -123,7 +123,7 @@ func (a *attributes) readHeaders(headers []Header) error {
 	return nil
 }
 
-// header gives the attribute that a header carries, nil if it is not ours. Names are compared without case.
+// header returns the attribute that a header carries, nil if it is not ours. Names are compared without case.
 func (a *attributes) header(name string) *string {
 	if len(name) > len("ce_specversion") {
 		if strings.EqualFold(name, "ce_partitionkey") {
@@ -168,7 +168,7 @@ func (a *attributes) header(name string) *string {
 	return nil
 }
 
-// isStructured says whether the content type announces a whole CloudEvent as the value.
+// isStructured reports whether the content type announces a whole CloudEvent as the value.
 func isStructured(contentType string) (bool, error) {
 	const prefix = "application/cloudevents"
 	if len(contentType) < len(prefix) || !strings.EqualFold(contentType[:len(prefix)], prefix) {
@@ -179,7 +179,7 @@ func isStructured(contentType string) (bool, error) {
 		return true, nil
 	}
 	return false, &FieldError{
-		Field: "content-type", Problem: "is a form of CloudEvents that Kafka does not carry", Mend: "write application/cloudevents+json",
+		Field: "content-type", Problem: "is a form of CloudEvents that Kafka does not carry", Fix: "write application/cloudevents+json",
 		Reason: ReasonMalformed,
 	}
 }
@@ -203,9 +203,9 @@ func (d *Dataset) fill(ev *Event, a *attributes, key, data []byte) error {
 		ev.Op = Delete
 	}
 	var problem error
-	note := func(field, what, mend string, reason Reason) {
+	note := func(field, what, fix string, reason Reason) {
 		if problem == nil {
-			problem = &FieldError{Field: field, Problem: what, Mend: mend, Reason: reason}
+			problem = &FieldError{Field: field, Problem: what, Fix: fix, Reason: reason}
 		}
 	}
 	switch {
@@ -234,7 +234,7 @@ func (d *Dataset) fill(ev *Event, a *attributes, key, data []byte) error {
 }
 
 // fillKey: the record's key chooses the partition, so order needs it to be the event's key.
-func (d *Dataset) fillKey(ev *Event, a *attributes, key []byte, note func(field, what, mend string, reason Reason)) {
+func (d *Dataset) fillKey(ev *Event, a *attributes, key []byte, note func(field, what, fix string, reason Reason)) {
 	if a.hasPartitionKey && string(key) == a.partitionKey {
 		ev.Key = a.partitionKey
 	} else {

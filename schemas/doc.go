@@ -15,7 +15,7 @@
 //	cache:
 //	  key: "user:{id}"
 //
-// LoadDatasets reads a folder of them and refuses whatever it does not understand, with file, line and mend:
+// LoadDatasets reads a folder of them and refuses whatever it does not understand, with file, line and fix:
 //
 //	datasets, err := schemas.LoadDatasets(os.DirFS("datasets"))
 //	users, ok := datasets.Get("users")
@@ -34,7 +34,7 @@
 //	record, err := users.Encode(&event)
 //	events, err := users.Decode(record)
 //
-// Refusals are FieldErrors: field, problem, mend and Reason, never a value.
+// Refusals are FieldErrors: field, problem, fix and Reason, never a value.
 //
 // A schema's keywords type, required, additionalProperties (as a boolean), minLength, maxLength, pattern, enum, const (of
 // texts, booleans and null), minimum, maximum, their exclusive forms, and the formats date-time and date are checked in
@@ -48,6 +48,6 @@
 //
 // # Tokens
 //
-// A Token says which offsets a reader must have seen. A publish returns one; tokens merge, travel as text, and a node
+// A Token lists the offsets that a reader must have seen. A publish returns one; tokens merge, travel as text, and a node
 // waits for them.
 package schemas

@@ -35,9 +35,9 @@ func (r *Record) Size() int {
 func (d *Dataset) Encode(ev *Event) (Record, error) {
 	switch {
 	case ev.ID == "":
-		return Record{}, &FieldError{Field: "id", Problem: "is missing", Mend: "give a UUIDv7", Reason: ReasonMalformed}
+		return Record{}, &FieldError{Field: "id", Problem: "is missing", Fix: "give a UUIDv7", Reason: ReasonMalformed}
 	case ev.Source == "":
-		return Record{}, &FieldError{Field: "source", Problem: "is missing", Mend: "give a URI reference such as //shop/db", Reason: ReasonMalformed}
+		return Record{}, &FieldError{Field: "source", Problem: "is missing", Fix: "give a URI reference such as //shop/db", Reason: ReasonMalformed}
 	case ev.Version < MinVersion || ev.Version > MaxVersion:
 		return Record{}, &FieldError{Field: "version", Problem: "is missing or outside 1 … 2^53-2", Reason: ReasonVersion}
 	}
@@ -60,7 +60,7 @@ func (d *Dataset) Encode(ev *Event) (Record, error) {
 	}
 	if ev.Op == Upsert && rec.Value == nil {
 		// A nil value would read back as a delete.
-		return Record{}, &FieldError{Field: "data", Problem: "is missing", Mend: "an upsert carries the record's full state", Reason: ReasonMalformed}
+		return Record{}, &FieldError{Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed}
 	}
 	w := headerWriter{
 		// The greatest of all: every attribute, the time, the version, and the traces twice.

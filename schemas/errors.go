@@ -25,28 +25,28 @@ const (
 	ReasonDataset Reason = "dataset"
 	// ReasonTooLarge: key, value and headers together exceed MaxRecordBytes.
 	ReasonTooLarge Reason = "too_large"
-	// ReasonRefused: the replica table refused the row; the letter's errno says why.
+	// ReasonRefused: the replica table refused the row; the letter's errno reports why.
 	ReasonRefused Reason = "refused"
 )
 
-// FieldError names the field that is wrong, what is wrong with it, and how to mend it. It holds neither payload nor key
+// FieldError names the field that is wrong, what is wrong with it, and how to fix it. It holds neither payload nor key
 // values. errors.Is(err, ErrInvalid) holds for it.
 type FieldError struct {
 	// Field is the attribute, property path or declaration field, such as "version" or "data/email".
 	Field string
-	// Problem says what is wrong, without the value.
+	// Problem is what is wrong, without the value.
 	Problem string
-	// Mend says what to do; may be empty.
-	Mend string
+	// Fix is what to do; may be empty.
+	Fix string
 	// Reason classes the refusal.
 	Reason Reason
 }
 
-// Error gives "field: problem; mend".
+// Error returns "field: problem; fix".
 func (e *FieldError) Error() string {
 	s := e.Field + ": " + e.Problem
-	if e.Mend != "" {
-		s += "; " + e.Mend
+	if e.Fix != "" {
+		s += "; " + e.Fix
 	}
 	return s
 }
@@ -54,7 +54,7 @@ func (e *FieldError) Error() string {
 // Is makes a FieldError an ErrInvalid.
 func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
 
-// ReasonOf gives the Reason of the first FieldError in err's chain, or ReasonMalformed.
+// ReasonOf returns the Reason of the first FieldError in err's chain, or ReasonMalformed.
 func ReasonOf(err error) Reason {
 	var fe *FieldError
 	if errors.As(err, &fe) && fe.Reason != "" {

@@ -2,17 +2,17 @@ package schemas
 
 import "time"
 
-// Op says what happened to a record.
+// Op is what happened to a record.
 type Op uint8
 
 const (
 	// Upsert carries the full new state of a record, which exists from now on.
 	Upsert Op = iota + 1
-	// Delete says that the record is gone.
+	// Delete reports that the record is gone.
 	Delete
 )
 
-// String gives "upsert" or "delete".
+// String returns "upsert" or "delete".
 func (o Op) String() string {
 	switch o {
 	case Upsert:
@@ -60,7 +60,7 @@ type Event struct {
 	DataSchema string
 	// Data is the record's full state as a JSON object. An upsert needs it; a delete may carry the key properties.
 	Data []byte
-	// Replaces is the id of the event that this one stands in for, because that one could not be applied; optional.
+	// Replaces is the id of the event that this one replaces, because that one could not be applied; optional.
 	Replaces string
 	// TraceParent and TraceState carry a W3C trace context; optional.
 	TraceParent, TraceState string

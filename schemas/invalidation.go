@@ -56,12 +56,12 @@ type namedList struct {
 	list  *[]string
 }
 
-// listsOf gives v's lists with their names.
+// listsOf returns v's lists with their names.
 func listsOf(v *Invalidation) []namedList {
 	return []namedList{{"names", &v.Names}, {"tags", &v.Tags}, {"foreign", &v.Foreign}}
 }
 
-// nameProblem says why a text can be no key or tag, "" if it can. Control characters would break a tag list and a frame;
+// nameProblem reports why a text can be no key or tag, "" if it can. Control characters would break a tag list and a frame;
 // a raw name, of another application's key, goes into neither.
 func nameProblem(s string, raw bool) string {
 	switch {
@@ -80,7 +80,7 @@ func nameProblem(s string, raw bool) string {
 	return ""
 }
 
-// Split gives v in parts that Check and Encode accept as far as their size goes, in order.
+// Split returns v in parts that Check and Encode accept as far as their size goes, in order.
 func (v Invalidation) Split() []Invalidation {
 	var out []Invalidation
 	var part Invalidation
@@ -198,6 +198,6 @@ func ParseInvalidation(data []byte) (Invalidation, error) {
 	return v, nil
 }
 
-func invalidationError(field, problem, mend string) error {
-	return &FieldError{Field: field, Problem: problem, Mend: mend, Reason: ReasonMalformed}
+func invalidationError(field, problem, fix string) error {
+	return &FieldError{Field: field, Problem: problem, Fix: fix, Reason: ReasonMalformed}
 }

@@ -175,7 +175,7 @@ func decodeComponent(text string) (string, bool) {
 	return string(buf), true
 }
 
-// checkComponent gives the problem of one component's text, "" if there is none.
+// checkComponent returns the problem of one component's text, "" if there is none.
 func checkComponent(p *Property, text string) string {
 	switch p.Kind {
 	case KindInteger:
@@ -210,7 +210,7 @@ func isCanonicalInteger(p *Property, text string) bool {
 	return err == nil
 }
 
-// keyValue gives the column value of a component that checkComponent accepted.
+// keyValue returns the column value of a component that checkComponent accepted.
 func keyValue(p *Property, text string) any {
 	switch p.Kind {
 	case KindInteger:
@@ -284,6 +284,6 @@ func integerText(v any) (string, bool) {
 	return "", false
 }
 
-func keyError(problem, mend string) error {
-	return &FieldError{Field: "key", Problem: problem, Mend: mend, Reason: ReasonKey}
+func keyError(problem, fix string) error {
+	return &FieldError{Field: "key", Problem: problem, Fix: fix, Reason: ReasonKey}
 }

@@ -21,7 +21,7 @@ func folder(files map[string]string) fstest.MapFS {
 	return fsys
 }
 
-// load gives the one dataset of these files.
+// load returns the one dataset of these files.
 func load(t testing.TB, declaration, schema string) *schemas.Dataset {
 	t.Helper()
 	set, err := schemas.LoadDatasets(folder(map[string]string{"d.yaml": declaration, "s.json": schema}))

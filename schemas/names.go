@@ -51,13 +51,13 @@ func (d *Dataset) CacheNames() map[string]map[string]string {
 	return all
 }
 
-// HasNames says whether the cache section has any derived key, tag or foreign key.
+// HasNames reports whether the cache section has any derived key, tag or foreign key.
 func (d *Dataset) HasNames() bool {
 	return len(d.compiled.derived)+len(d.compiled.tags)+len(d.compiled.external) > 0
 }
 
 // NameColumns are the positions in Replica.Columns of the columns that Names needs beside the key. Without any, all states
-// of a record have the same names, and nobody needs to look at the old one.
+// of a record have the same names, and nothing needs to look at the old one.
 func (d *Dataset) NameColumns() []int { return slices.Clone(d.compiled.nameColumns) }
 
 // Derived is one template of derived keys, as a way to look records up: users by email, for instance.
@@ -66,7 +66,7 @@ type Derived struct {
 	t    template // bound to positions in form
 }
 
-// Derived gives the derived template with that text, as the declaration has it.
+// Derived returns the derived template with that text, as the declaration has it.
 func (d *Dataset) Derived(text string) (*Derived, error) {
 	t, err := findTemplate("cache.derived", d.compiled.derived, text)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d *Dataset) Tag(text string, values ...any) (string, error) {
 		return "", err
 	}
 	if len(values) != len(t.fields) {
-		return "", &FieldError{Field: "cache.tags", Problem: "template " + text + " has another number of properties", Mend: "give " + strings.Join(t.names, ", ")}
+		return "", &FieldError{Field: "cache.tags", Problem: "template " + text + " has another number of properties", Fix: "give " + strings.Join(t.names, ", ")}
 	}
 	all := make([]any, len(d.Replica.Columns))
 	for i, f := range t.fields {
@@ -132,7 +132,7 @@ func findTemplate(field string, list []*template, text string) (*template, error
 			return t, nil
 		}
 	}
-	return nil, &FieldError{Field: field, Problem: "has no template " + text, Mend: "name one of the declaration's"}
+	return nil, &FieldError{Field: field, Problem: "has no template " + text, Fix: "name one of the declaration's"}
 }
 
 // bindNames binds the templates to columns.
@@ -183,7 +183,7 @@ func (t *template) plain(values []any) (string, bool) {
 	return b.String(), true
 }
 
-// texts gives the text of each placeholder.
+// texts returns the text of each placeholder.
 func (t *template) texts(values []any) ([]string, bool) {
 	texts := make([]string, len(t.fields))
 	for i, f := range t.fields {

@@ -11,11 +11,11 @@ const (
 )
 
 // PositionVersion is the version of a record in a dataset whose versions are positions (version: offset). The epoch counts
-// how often the topic was made anew, so that a new topic's versions are above the old one's. Errors are FieldErrors.
+// how often the topic was recreated, so that a new topic's versions are above the old one's. Errors are FieldErrors.
 func PositionVersion(epoch, offset int64) (int64, error) {
 	if epoch < 0 || epoch > maxEpoch || offset < 0 || offset > maxPosition {
 		return 0, &FieldError{
-			Field: "version", Problem: "cannot be made of a position so far on", Mend: "use a version column",
+			Field: "version", Problem: "cannot be made of a position so far on", Fix: "use a version column",
 			Reason: ReasonVersion,
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // propertyProblem is a property that Freshet cannot store, and what to do about it.
-type propertyProblem struct{ name, problem, mend string }
+type propertyProblem struct{ name, problem, fix string }
 
 // readProperties derives the Property list, sorted by name, from the properties of a schema's root.
 func readProperties(root map[string]any) ([]Property, []propertyProblem) {
@@ -18,9 +18,9 @@ func readProperties(root map[string]any) ([]Property, []propertyProblem) {
 	var list []Property
 	var problems []propertyProblem
 	for _, name := range slices.Sorted(maps.Keys(declared)) {
-		p, problem, mend := readProperty(name, declared[name])
+		p, problem, fix := readProperty(name, declared[name])
 		if problem != "" {
-			problems = append(problems, propertyProblem{name, problem, mend})
+			problems = append(problems, propertyProblem{name, problem, fix})
 			continue
 		}
 		list = append(list, p)
@@ -28,7 +28,7 @@ func readProperties(root map[string]any) ([]Property, []propertyProblem) {
 	return list, problems
 }
 
-func readProperty(name string, declared any) (p Property, problem, mend string) {
+func readProperty(name string, declared any) (p Property, problem, fix string) {
 	p.Name = name
 	decl, ok := declared.(map[string]any)
 	if !ok {
@@ -81,7 +81,7 @@ func typeNames(v any) []string {
 	return names
 }
 
-func readString(p Property, decl map[string]any) (_ Property, problem, mend string) {
+func readString(p Property, decl map[string]any) (_ Property, problem, fix string) {
 	format, _ := decl["format"].(string)
 	switch decimal, isDecimal := decl["x-decimal"]; {
 	case isDecimal:

@@ -75,7 +75,7 @@ func newRules(root map[string]any, compiled *jsonschema.Schema, props []Property
 	return r
 }
 
-// readRoot says whether the root's keywords are all known here.
+// readRoot reports whether the root's keywords are all known here.
 func (r *rules) readRoot(root map[string]any) bool {
 	known := true
 	for keyword, v := range root {
@@ -104,7 +104,7 @@ func (r *rules) readRoot(root map[string]any) bool {
 	return known
 }
 
-// isAnnotation says whether a keyword never refuses anything.
+// isAnnotation reports whether a keyword never refuses anything.
 func isAnnotation(keyword string) bool {
 	switch keyword {
 	case "title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly":
@@ -113,7 +113,7 @@ func isAnnotation(keyword string) bool {
 	return strings.HasPrefix(keyword, "x-")
 }
 
-// read prepares a property's keywords and says whether it knew them all.
+// read prepares a property's keywords and reports whether it knew them all.
 func (r *propertyRule) read(decl map[string]any) bool {
 	known := true
 	for keyword, v := range decl {
@@ -212,7 +212,7 @@ func (r *propertyRule) limit(keyword string, v any) bool {
 	return true
 }
 
-// check gives the keyword that the value breaks, "" if none.
+// check returns the keyword that the value breaks, "" if none.
 func (r *propertyRule) check(v *jsontext.Value) string {
 	if r.schema != nil {
 		return "" // the caller asks jsonschema, which needs the tree
@@ -275,7 +275,7 @@ func (r *propertyRule) allowed(v *jsontext.Value) bool {
 	return false
 }
 
-// isWhole says whether a number with a fraction or exponent is an integer all the same (1.0, 1e3).
+// isWhole reports whether a number with a fraction or exponent is an integer all the same (1.0, 1e3).
 func isWhole(literal string) bool {
 	r, ok := new(big.Rat).SetString(literal)
 	return ok && r.IsInt()

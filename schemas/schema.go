@@ -22,7 +22,7 @@ func LoadSchema(fsys fs.FS, file string) (*Schema, error) {
 	return &Schema{root: doc.root, props: doc.props}, nil
 }
 
-// Schema gives the JSON Schema of the dataset's records.
+// Schema returns the JSON Schema of the dataset's records.
 func (d *Dataset) Schema() *Schema { return d.schema }
 
 // Document is the parsed schema: map[string]any, []any, string, json.Number, bool and nil. It must not be changed.

@@ -69,7 +69,7 @@ func (d *declaration) loadSchema(fsys fs.FS, file string, line int) *schemaDoc {
 	var problems []propertyProblem
 	doc.props, problems = readProperties(doc.root)
 	for _, p := range problems {
-		d.failSchema(file, lines["properties/"+p.name], "properties/"+p.name, p.problem, p.mend)
+		d.failSchema(file, lines["properties/"+p.name], "properties/"+p.name, p.problem, p.fix)
 	}
 	if len(doc.props) == 0 && len(problems) == 0 {
 		d.failSchema(file, 1, "properties", "are missing", "declare the record's properties")
@@ -78,9 +78,9 @@ func (d *declaration) loadSchema(fsys fs.FS, file string, line int) *schemaDoc {
 }
 
 // failSchema notes a problem of the schema's file rather than the declaration's.
-func (d *declaration) failSchema(file string, line int, field, problem, mend string) {
+func (d *declaration) failSchema(file string, line int, field, problem, fix string) {
 	in := declaration{file: file}
-	in.fail(line, field, problem, mend)
+	in.fail(line, field, problem, fix)
 	d.errs = append(d.errs, in.errs...)
 }
 

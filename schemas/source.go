@@ -24,7 +24,7 @@ func SourceName(topic, topicID string, partition int32) string {
 func ParseSource(s string) (topic, topicID string, partition int32, err error) {
 	refuse := func(problem string) (string, string, int32, error) {
 		return "", "", 0, &FieldError{
-			Field: "source", Problem: problem, Mend: "a source is <topic>/<topic id>/<partition>", Reason: ReasonMalformed,
+			Field: "source", Problem: problem, Fix: "a source is <topic>/<topic id>/<partition>", Reason: ReasonMalformed,
 		}
 	}
 	if len(s) > MaxSourceBytes {

@@ -81,7 +81,7 @@ func (a *attributes) readAttribute(p *jsontext.Parser, name string) error {
 	return nil
 }
 
-// member gives the attribute of a member's name, nil if it is not ours.
+// member returns the attribute of a member's name, nil if it is not ours.
 func (a *attributes) member(name string) *string {
 	switch name {
 	case "datacontenttype":
@@ -97,5 +97,5 @@ func (a *attributes) member(name string) *string {
 }
 
 func structuredError(field, problem string) error {
-	return &FieldError{Field: field, Problem: problem, Mend: "write CloudEvents 1.0 in the JSON format", Reason: ReasonMalformed}
+	return &FieldError{Field: field, Problem: problem, Fix: "write CloudEvents 1.0 in the JSON format", Reason: ReasonMalformed}
 }

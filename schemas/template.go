@@ -10,7 +10,7 @@ import (
 // MaxNameBytes is the greatest length of a cache key, a tag or a foreign key.
 const MaxNameBytes = 512
 
-// hashMark stands before the hash of a name that was too long. No encoded value contains it, so nobody can choose a key
+// hashMark stands before the hash of a name that was too long. No encoded value contains it, so no one can choose a key
 // whose name equals another key's hash.
 const hashMark = "%."
 
@@ -113,7 +113,7 @@ func appendPercent(buf []byte, s string, special func(byte) bool) []byte {
 	return buf
 }
 
-// overlaps says whether the two templates could give one record of each the same name. It may say so of two that could
+// overlaps reports whether the two templates could give one record of each the same name. It may say so of two that could
 // not; it never misses one.
 func (t *template) overlaps(o *template) bool {
 	a, b := t.parts(), o.parts()
@@ -172,7 +172,7 @@ func (p part) meets(o part) bool {
 		(strings.HasSuffix(p.after, o.after) || strings.HasSuffix(o.after, p.after))
 }
 
-// isTextOf says whether a value of that kind could have the text.
+// isTextOf reports whether a value of that kind could have the text.
 func isTextOf(kind Kind, text string) bool {
 	switch kind {
 	case KindInteger:

@@ -17,7 +17,7 @@ const (
 	maxTokenOffset = int64(1)<<53 - 1
 )
 
-// Token says which offsets a reader must have seen; it is merged by the greater offset per source. The zero value is
+// Token lists the offsets that a reader must have seen; it is merged by the greater offset per source. The zero value is
 // empty and useful. A Token is immutable.
 type Token struct{ offsets map[string]int64 }
 
@@ -30,7 +30,7 @@ func NewToken(source string, offset int64) Token {
 	return Token{offsets: map[string]int64{source: offset}}
 }
 
-// Merge gives the token that waits for both.
+// Merge returns the token that waits for both.
 func (t Token) Merge(o Token) Token {
 	switch {
 	case len(o.offsets) == 0:
@@ -50,7 +50,7 @@ func (t Token) Merge(o Token) Token {
 // Offsets is a copy of source → offset.
 func (t Token) Offsets() map[string]int64 { return maps.Clone(t.offsets) }
 
-// IsZero says whether the token waits for nothing.
+// IsZero reports whether the token waits for nothing.
 func (t Token) IsZero() bool { return len(t.offsets) == 0 }
 
 // String is the token's text form: base64url of {"v":1,"s":{source:offset}}, sources in order, so that equal tokens have
@@ -122,7 +122,7 @@ func ParseToken(s string) (Token, error) {
 
 func tokenError(problem string) error {
 	return &FieldError{
-		Field: "token", Problem: problem, Mend: "pass the token as the publish returned it", Reason: ReasonMalformed,
+		Field: "token", Problem: problem, Fix: "pass the token as the publish returned it", Reason: ReasonMalformed,
 	}
 }
 

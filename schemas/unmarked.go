@@ -5,7 +5,7 @@ package schemas
 func unmarked(value []byte) error {
 	e := &FieldError{
 		Field: "ce_specversion", Problem: "is missing, as are all CloudEvents headers", Reason: ReasonMalformed,
-		Mend: "publish with Freshet's client package or with CloudEvents headers, or declare the format of the tool that writes the topic",
+		Fix: "publish with Freshet's client package or with CloudEvents headers, or declare the format of the tool that writes the topic",
 	}
 	text := string(value)
 	if framed(text) {
@@ -30,7 +30,7 @@ func unmarked(value []byte) error {
 	switch {
 	case has("specversion"):
 		e.Problem = "is missing from the headers, and the value is a CloudEvent in JSON"
-		e.Mend = "write the header content-type: application/cloudevents+json"
+		e.Fix = "write the header content-type: application/cloudevents+json"
 	case has("isDdl"), has("mysqlType"):
 		format = FormatCanal
 	case has("op", "source"), has("schema", "payload"):
@@ -42,7 +42,7 @@ func unmarked(value []byte) error {
 	}
 	if format != "" {
 		e.Problem = "is missing, and the value has the members of the format " + string(format)
-		e.Mend = "declare format: " + string(format) + " in the dataset"
+		e.Fix = "declare format: " + string(format) + " in the dataset"
 	}
 	return e
 }

@@ -92,7 +92,7 @@ func framed(text string) bool { return len(text) > 5 && text[0] == 0 }
 func frameError() error {
 	return &FieldError{
 		Field: "data", Problem: "begins with the frame of a schema registry (a zero byte and a schema id), not with JSON", Reason: ReasonMalformed,
-		Mend: "let the producer write plain JSON: org.apache.kafka.connect.json.JsonConverter, or a JSON serializer without the registry",
+		Fix: "let the producer write plain JSON: org.apache.kafka.connect.json.JsonConverter, or a JSON serializer without the registry",
 	}
 }
 

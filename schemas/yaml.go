@@ -21,7 +21,7 @@ type section struct {
 }
 
 // fail notes a problem at a line of the declaration.
-func (d *declaration) fail(line int, field, problem, mend string) {
+func (d *declaration) fail(line int, field, problem, fix string) {
 	place := d.file
 	if line > 0 {
 		place += ":" + strconv.Itoa(line)
@@ -29,10 +29,10 @@ func (d *declaration) fail(line int, field, problem, mend string) {
 	if field != "" {
 		place += ": " + field
 	}
-	d.errs = append(d.errs, &FieldError{Field: place, Problem: problem, Mend: mend})
+	d.errs = append(d.errs, &FieldError{Field: place, Problem: problem, Fix: fix})
 }
 
-// at gives "file:line: field" for a field that was read before.
+// at returns "file:line: field" for a field that was read before.
 func (d *declaration) at(field string) string {
 	line, ok := d.lines[field]
 	if !ok {
@@ -108,7 +108,7 @@ func (s *section) text(name string) string {
 	return v
 }
 
-// textOf gives a scalar that YAML does not read as null, boolean or number.
+// textOf returns a scalar that YAML does not read as null, boolean or number.
 func textOf(n *yaml.Node) (string, bool) {
 	return n.Value, n.Kind == yaml.ScalarNode && n.Tag == "!!str"
 }
@@ -150,7 +150,7 @@ func (s *section) choice(name string, words ...string) string {
 	return words[0]
 }
 
-// done refuses every field that nobody took.
+// done refuses every field that no one took.
 func (s *section) done(known ...string) {
 	for _, name := range s.order {
 		if _, left := s.fields[name]; left {

@@ -75,7 +75,7 @@ type LetterGroup struct {
 	Last    time.Time `json:"last"`
 }
 
-// Edit says what became, or would become, of a letter that is edited.
+// Edit reports what became, or would become, of a letter that is edited.
 type Edit struct {
 	DryRun  bool   `json:"dry_run"`
 	ID      string `json:"id"`
@@ -89,7 +89,7 @@ type Edit struct {
 	Detail   string        `json:"detail,omitempty"`
 }
 
-// Redrive says what became, or would become, of letters.
+// Redrive reports what became, or would become, of letters.
 type Redrive struct {
 	DryRun   bool             `json:"dry_run"`
 	Outcomes map[string]int64 `json:"outcomes" doc:"applied, stale, invalid, unfit, closed"`
@@ -110,7 +110,7 @@ type RedriveSample struct {
 	Detail  string `json:"detail,omitempty"`
 }
 
-// Discard says how many letters were, or would be, given up.
+// Discard reports how many letters were, or would be, given up.
 type Discard struct {
 	DryRun  bool  `json:"dry_run"`
 	Letters int64 `json:"letters"`

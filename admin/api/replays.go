@@ -10,7 +10,7 @@ type Replay struct {
 	Actor   string  `json:"actor"`
 	Owner   string  `json:"owner,omitempty" doc:"the process that runs it"`
 	Problem string  `json:"problem,omitempty"`
-	// Takeovers counts how often another process had to go on with it.
+	// Takeovers counts how often another process had to continue with it.
 	Takeovers        int          `json:"takeovers"`
 	Rate             int          `json:"rate,omitempty"`
 	InvalidationRate int          `json:"invalidation_rate,omitempty"`

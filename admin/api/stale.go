@@ -17,7 +17,7 @@ type StaleName struct {
 	Version int64  `json:"version,omitempty" doc:"an entry in at least this version may stay; absent: none may"`
 }
 
-// StaleProof says how complete the stream is.
+// StaleProof reports how complete the stream is.
 type StaleProof struct {
 	Age float64 `json:"age_seconds" doc:"everything that became stale up to so long ago was told"`
 }

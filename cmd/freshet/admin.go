@@ -84,7 +84,7 @@ func tokenCommand(p *program) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "who will bear it; it stands in the audit log")
+	cmd.Flags().StringVar(&name, "name", "", "who will bear it; it is listed in the audit log")
 	cmd.Flags().StringVar(&role, "role", "viewer", "viewer, operator, admin, publisher or follower")
 	return cmd
 }

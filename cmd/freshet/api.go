@@ -67,11 +67,11 @@ func (a *apiClient) send(ctx context.Context, method, path string, body any, hea
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
-		mend := "start it with `freshet admin` or `freshet serve`, or set client.url"
+		fix := "start it with `freshet admin` or `freshet serve`, or set client.url"
 		if a.base.Scheme == "https" {
-			mend += ", client.ca_file and, where it asks for certificates, client.cert_file and client.key_file"
+			fix += ", client.ca_file and, where it asks for certificates, client.cert_file and client.key_file"
 		}
-		return nil, fmt.Errorf("reach the admin API at %s: %w; %s", a.base.Host, err, mend)
+		return nil, fmt.Errorf("reach the admin API at %s: %w; %s", a.base.Host, err, fix)
 	}
 	if res.StatusCode >= http.StatusBadRequest {
 		defer res.Body.Close()

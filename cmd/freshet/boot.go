@@ -84,7 +84,7 @@ func (b *boot) done(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if waited := time.Since(b.waits[what].since); waited > time.Second {
-		b.log.Info("going on", "after", what, "waited", waited.Round(time.Millisecond))
+		b.log.Info("continuing", "after", what, "waited", waited.Round(time.Millisecond))
 	}
 	delete(b.waits, what)
 }

@@ -19,7 +19,7 @@ import (
 func datasetsCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "datasets",
-		Short: "List datasets, and set one aside or let it go on",
+		Short: "List datasets, and set one aside or let it continue",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usageError{fmt.Errorf("say what: %s list, pause or resume", cmd.CommandPath())}
@@ -72,7 +72,7 @@ func datasetsPause(p *program) *cobra.Command {
 func datasetsResume(p *program) *cobra.Command {
 	var ignore time.Duration
 	cmd := datasetsChange(p, &cobra.Command{
-		Use: "resume DATASET", Short: "Let a paused dataset go on; workers notice within seconds",
+		Use: "resume DATASET", Short: "Let a paused dataset continue; workers notice within seconds",
 	}, "resume", "by hand", func(body map[string]any) {
 		if ignore > 0 {
 			body["ignore_storms_seconds"] = int64(ignore / time.Second)

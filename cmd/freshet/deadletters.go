@@ -80,7 +80,7 @@ func (f *letterFlags) check() error {
 	return nil
 }
 
-// query gives the filter as the API takes it in a path: its members have the same names there as in a body.
+// query returns the filter as the API takes it in a path: its members have the same names there as in a body.
 func (f *letterFlags) query() (url.Values, error) {
 	text, err := json.Marshal(f.LetterFilter)
 	if err != nil {

@@ -31,7 +31,7 @@ type Finding struct {
 	// Where names the dataset, topic, lane or node.
 	Where   string `json:"where,omitempty"`
 	Problem string `json:"problem"`
-	Mend    string `json:"mend"`
+	Fix     string `json:"fix"`
 }
 
 // doctor looks at every hop.
@@ -46,12 +46,12 @@ type doctor struct {
 	findings []Finding
 }
 
-func (d *doctor) bad(name, where, mend, problem string, args ...any) {
-	d.findings = append(d.findings, Finding{Name: name, Bad: true, Where: where, Problem: fmt.Sprintf(problem, args...), Mend: mend})
+func (d *doctor) bad(name, where, fix, problem string, args ...any) {
+	d.findings = append(d.findings, Finding{Name: name, Bad: true, Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 }
 
-func (d *doctor) note(name, where, mend, problem string, args ...any) {
-	d.findings = append(d.findings, Finding{Name: name, Where: where, Problem: fmt.Sprintf(problem, args...), Mend: mend})
+func (d *doctor) note(name, where, fix, problem string, args ...any) {
+	d.findings = append(d.findings, Finding{Name: name, Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 }
 
 const (
@@ -114,7 +114,7 @@ func printFindings(p *program, findings []Finding) error {
 			if f.Bad {
 				mark = "BAD "
 			}
-			fmt.Fprintf(p.out, "%s %s: %s\n     fix: %s\n", mark, strings.TrimSpace(f.Name+" "+f.Where), f.Problem, f.Mend)
+			fmt.Fprintf(p.out, "%s %s: %s\n     fix: %s\n", mark, strings.TrimSpace(f.Name+" "+f.Where), f.Problem, f.Fix)
 		}
 		if !bad {
 			fmt.Fprintln(p.out, "everything that was looked at works")
@@ -201,11 +201,11 @@ func (d *doctor) examineTopic(ctx context.Context, topic string) {
 		if topic == schemas.InvalidationTopic(d.cfg.Namespace) && w.Setting == "retention.ms" {
 			continue // it is to be trimmed
 		}
-		d.note("topic-settings", topic, w.Mend, "%s=%s: %s", w.Setting, w.Value, w.Problem)
+		d.note("topic-settings", topic, w.Fix, "%s=%s: %s", w.Setting, w.Value, w.Problem)
 	}
 }
 
-// examineTransactions reports open transactions that nobody has written to for a while: every reader waits at their first record.
+// examineTransactions reports open transactions that no one has written to for a while: every reader waits at their first record.
 func (d *doctor) examineTransactions(ctx context.Context, topic string) {
 	open, err := d.kafka.OpenTransactions(ctx, topic)
 	if err != nil {
@@ -234,7 +234,7 @@ func (d *doctor) examineMySQL(ctx context.Context) {
 		return
 	}
 	for _, b := range broken {
-		d.bad("table-differs", b.Dataset, b.Mend, "%s", b.Problem)
+		d.bad("table-differs", b.Dataset, b.Fix, "%s", b.Problem)
 	}
 	hashes, err := db.Declarations.Hashes(ctx)
 	if err != nil {

@@ -90,7 +90,7 @@ func (d *doctor) examineCopies(st *report.Stats) {
 		if s.Ahead {
 			finding = "entry-ahead"
 		}
-		d.bad(finding, s.Dataset+" "+s.Key, staleMend(s), "%s", staleText(s))
+		d.bad(finding, s.Dataset+" "+s.Key, staleFix(s), "%s", staleText(s))
 	}
 }
 
@@ -154,7 +154,7 @@ func (d *doctor) examineNodes(ctx context.Context) {
 	}
 }
 
-// sendCanary invalidates a name that nobody uses: it goes from Kafka through a worker into a lane and to every node.
+// sendCanary invalidates a name that no one uses: it goes from Kafka through a worker into a lane and to every node.
 func (d *doctor) sendCanary(ctx context.Context) {
 	p, err := openPublisher(d.cfg, d.log)
 	if err != nil {

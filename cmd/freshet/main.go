@@ -50,7 +50,7 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// run returns the exit code: 0 done, 1 failed, 2 wrong usage. An error is one line that says what to do.
+// run returns the exit code: 0 done, 1 failed, 2 wrong usage. An error is one line that reports what to do.
 func run(ctx context.Context, args []string, p program) int {
 	root := p.command() //nolint:contextcheck // cobra hands ctx to the commands
 	root.SetArgs(args)

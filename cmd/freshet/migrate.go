@@ -234,7 +234,7 @@ func runMigrateDatasets(ctx context.Context, p *program, c config.Config, set *s
 	}
 	if !f.dryRun {
 		if err := ddl.Execute(ctx, db); err != nil {
-			return fmt.Errorf("%w; the statements before it are done, call it again to go on", err)
+			return fmt.Errorf("%w; the statements before it are done, call it again to continue", err)
 		}
 		if err := topics.create(ctx); err != nil {
 			return err

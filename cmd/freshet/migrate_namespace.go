@@ -19,8 +19,8 @@ func migrateNamespace(p *program) *cobra.Command {
 		Use:   "namespace",
 		Short: "Move the database to the configured namespace and consumer group",
 		Long: "A database belongs to one namespace and one consumer group, and workers of another are refused. This command moves it, also\n" +
-			"a copy of another deployment's database, which gets an identity of its own. Workers of the former namespace are fenced.\n" +
-			"Nothing invalidates the entries of the former namespace any more: stop its nodes first, or let their TTL end.",
+			"a copy of another deployment's database, which gets an identity of its own. Workers of the previous namespace are fenced.\n" +
+			"Nothing invalidates the entries of the previous namespace any more: stop its nodes first, or let their TTL end.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, log, err := p.load(cmd)

@@ -62,7 +62,7 @@ func planTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f d
 			if spec.Config["cleanup.policy"] == "delete" && w.Setting == "retention.ms" {
 				continue // it is to be trimmed
 			}
-			plan.notes = append(plan.notes, fmt.Sprintf("topic %s: %s=%s: %s; %s", spec.Name, w.Setting, w.Value, w.Problem, w.Mend))
+			plan.notes = append(plan.notes, fmt.Sprintf("topic %s: %s=%s: %s; %s", spec.Name, w.Setting, w.Value, w.Problem, w.Fix))
 		}
 	}
 	return plan, nil

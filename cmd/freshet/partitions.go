@@ -49,11 +49,11 @@ func partitionsRestart(p *program) *cobra.Command {
 	var at, who string
 	cmd := &cobra.Command{
 		Use:   "restart TOPIC/PARTITION",
-		Short: "Say where a partition goes on whose records were lost, or whose next batch cannot be read",
-		Long: "A partition stands still, and readiness says so, when Kafka deleted records that were never read, when the log was cut\n" +
+		Short: "Say where a partition continues whose records were lost, or whose next batch cannot be read",
+		Long: "A partition is stopped, and readiness says so, when Kafka deleted records that were never read, when the log was cut\n" +
 			"behind what was read, or when a batch cannot be read. First publish again from the source what may be missing: what the\n" +
-			"lost records said is in no replica. Then this command notes where to go on; the worker that owns the partition flushes\n" +
-			"every lane and goes on there within seconds. A partition that is not stopped is left alone, and the exit code is 1.",
+			"lost records said is in no replica. Then this command notes where to continue; the worker that owns the partition flushes\n" +
+			"every lane and continues there within seconds. A partition that is not stopped is left alone, and the exit code is 1.",
 		Args: args(cobra.ExactArgs(1)),
 	}
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
@@ -116,7 +116,7 @@ func flowing(workers []api.WorkerState, name string) (owner api.WorkerState, ok 
 	return owner, ok
 }
 
-// findRestart learns where the partition stands and where it shall go on.
+// findRestart learns where the partition stands and where it shall continue.
 func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.DB, name, at string) (r restartReport, err error) {
 	topic, number, ok := strings.Cut(name, "/")
 	id, perr := strconv.ParseInt(number, 10, 32)
@@ -158,5 +158,5 @@ func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.DB, na
 func whoami() string {
 	host, _ := os.Hostname()
 	parts := slices.DeleteFunc([]string{cmp.Or(os.Getenv("USER"), os.Getenv("LOGNAME")), host}, func(s string) bool { return s == "" })
-	return cmp.Or(strings.Join(parts, "@"), "somebody")
+	return cmp.Or(strings.Join(parts, "@"), "an operator")
 }

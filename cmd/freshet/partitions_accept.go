@@ -22,7 +22,7 @@ func partitionsAccept(p *program) *cobra.Command {
 		Use:   "accept TOPIC",
 		Short: "Let a topic be read again under an id that another one had replaced",
 		Long: "A dataset is paused when its topic has an id that it had before and that another one replaced, as after going back to a\n" +
-			"former Kafka cluster. This command accepts the topic as the cluster has it now. The worker then reads it like a recreated\n" +
+			"previous Kafka cluster. This command accepts the topic as the cluster has it now. The worker then reads it like a recreated\n" +
 			"topic: it flushes every lane and continues at the position that it had under that id, or at the log's start if that is\n" +
 			"no longer known. Rows are never set back: the greater version wins.",
 		Args: args(cobra.ExactArgs(1)),

@@ -31,7 +31,7 @@ Many, one JSON object a line, from a file or standard input:
 
 Members of a line: dataset (or the argument), version, op (upsert, the default, or delete), data (the full state), key
 (default: the key properties of data), id, source, time (RFC 3339). A line that is refused is named with its number and
-the rest goes on; the exit code is then 1.`
+the rest continues; the exit code is then 1.`
 
 // publishFlags are the flags of one publish command.
 type publishFlags struct {

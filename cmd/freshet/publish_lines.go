@@ -79,7 +79,7 @@ func (r *lineRun) publish(ctx context.Context, in io.Reader) error {
 	}
 }
 
-// one publishes a line. It gives an error only when going on makes no sense.
+// one publishes a line. It returns an error only when continuing makes no sense.
 func (r *lineRun) one(ctx context.Context, n int, text []byte, tooLong bool) error {
 	if tooLong {
 		r.refuse(n, fmt.Errorf("line is longer than %d bytes; an event is at most %d", maxLine, schemas.MaxRecordBytes))
@@ -194,7 +194,7 @@ func (s summary) line() string {
 		s.Published, s.Lines, s.Seconds, s.PerSecond, s.Refused, s.Failed)
 }
 
-// readLine gives the next line without its end. A line above maxLine is skipped and reported.
+// readLine returns the next line without its end. A line above maxLine is skipped and reported.
 func readLine(br *bufio.Reader) (text []byte, tooLong bool, err error) {
 	for {
 		part, err := br.ReadSlice('\n')
@@ -216,17 +216,17 @@ func (p *publisher) parse(text []byte, dataset string) (schemas.Event, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&l); err != nil {
-		return schemas.Event{}, &schemas.FieldError{Field: "line", Problem: jsonProblem(err), Mend: `write one object such as {"dataset":"users","version":7,"data":{…}}`, Reason: schemas.ReasonMalformed}
+		return schemas.Event{}, &schemas.FieldError{Field: "line", Problem: jsonProblem(err), Fix: `write one object such as {"dataset":"users","version":7,"data":{…}}`, Reason: schemas.ReasonMalformed}
 	}
 	if dec.More() {
-		return schemas.Event{}, &schemas.FieldError{Field: "line", Problem: "has more than one JSON value", Mend: "write one event a line", Reason: schemas.ReasonMalformed}
+		return schemas.Event{}, &schemas.FieldError{Field: "line", Problem: "has more than one JSON value", Fix: "write one event a line", Reason: schemas.ReasonMalformed}
 	}
 	if l.Dataset == "" {
 		l.Dataset = dataset
 	}
 	d, ok := p.datasets.Get(l.Dataset)
 	if !ok {
-		return schemas.Event{}, &schemas.FieldError{Field: "dataset", Problem: "is not declared", Mend: "declared are: " + p.names(), Reason: schemas.ReasonDataset}
+		return schemas.Event{}, &schemas.FieldError{Field: "dataset", Problem: "is not declared", Fix: "declared are: " + p.names(), Reason: schemas.ReasonDataset}
 	}
 	ev := schemas.Event{ID: l.ID, Source: l.Source, Dataset: l.Dataset, Version: l.Version, Time: l.Time, Data: l.Data}
 	switch strings.ToLower(l.Op) {
@@ -235,7 +235,7 @@ func (p *publisher) parse(text []byte, dataset string) (schemas.Event, error) {
 	case "delete":
 		ev.Op = schemas.Delete
 	default:
-		return schemas.Event{}, &schemas.FieldError{Field: "op", Problem: "is unknown", Mend: "use upsert or delete", Reason: schemas.ReasonMalformed}
+		return schemas.Event{}, &schemas.FieldError{Field: "op", Problem: "is unknown", Fix: "use upsert or delete", Reason: schemas.ReasonMalformed}
 	}
 	if l.Key != nil {
 		ev.Key = *l.Key
@@ -250,14 +250,14 @@ func (p *publisher) parse(text []byte, dataset string) (schemas.Event, error) {
 func keyOf(d *schemas.Dataset, data []byte) (string, error) {
 	var props map[string]json.RawMessage
 	if err := json.Unmarshal(data, &props); err != nil {
-		return "", &schemas.FieldError{Field: "key", Problem: "is absent and data is no object to take it from", Mend: "give key or data", Reason: schemas.ReasonKey}
+		return "", &schemas.FieldError{Field: "key", Problem: "is absent and data is no object to take it from", Fix: "give key or data", Reason: schemas.ReasonKey}
 	}
 	values := make([]any, len(d.Key))
 	for i, name := range d.Key {
 		dec := json.NewDecoder(bytes.NewReader(props[name]))
 		dec.UseNumber()
 		if err := dec.Decode(&values[i]); err != nil || values[i] == nil {
-			return "", &schemas.FieldError{Field: "data/" + name, Problem: "is absent and the key needs it", Mend: "give key or the key property", Reason: schemas.ReasonKey}
+			return "", &schemas.FieldError{Field: "data/" + name, Problem: "is absent and the key needs it", Fix: "give key or the key property", Reason: schemas.ReasonKey}
 		}
 	}
 	return d.FormatKey(values...)

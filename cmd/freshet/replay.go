@@ -32,7 +32,7 @@ func replayCommand(p *program) *cobra.Command {
 	cmd.AddCommand(replayOne(p, "watch", "Follow a replay until it ends", func(ctx context.Context, a *apiClient, id, _ string) error {
 		return watchReplay(ctx, p, a, id)
 	}))
-	for verb, short := range map[string]string{"pause": "Set a replay aside", "resume": "Let a paused replay go on", "cancel": "End a replay; what it applied stays"} {
+	for verb, short := range map[string]string{"pause": "Set a replay aside", "resume": "Let a paused replay continue", "cancel": "End a replay; what it applied stays"} {
 		cmd.AddCommand(replayOne(p, verb, short, func(ctx context.Context, a *apiClient, id, reason string) error {
 			var r api.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+id+"/"+verb, map[string]string{"reason": reason}, &r)
@@ -66,7 +66,7 @@ func replayLimit(p *program) *cobra.Command {
 				}
 			}
 			if len(body) == 0 {
-				return usageError{errors.New("give --rate, --invalidation-rate or both; what is not given stays as it is")}
+				return usageError{errors.New("give --rate, --invalidation-rate or both; what is not given stays unchanged")}
 			}
 			var r api.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+url.PathEscape(args[0])+"/limits", body, &r)
@@ -90,14 +90,14 @@ func replayStart(p *program) *cobra.Command {
 			"With --action redrive the dataset's open dead letters are applied, under the versions that they keep; --key, --prefix, --op,\n" +
 			"--letter-reason and --errno choose among them.\n\n" +
 			"With --rebuild the whole topic is read into a new table, which then takes the place of the dataset's one: for a table that\n" +
-			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic goes on meanwhile. A rebuild that\n" +
+			"was changed by hand, whose rows have versions that the guards would not go below. Live traffic continues meanwhile. A rebuild that\n" +
 			"would take rows back or drop some is refused without --accept-loss; its dry run counts them.",
 		Args: args(cobra.ExactArgs(1)),
 	}
 	fs := cmd.Flags()
 	action := fs.String("action", "apply", "apply, invalidate, apply+invalidate, redrive (open dead letters instead of the topic), or rebuild")
 	fs.BoolVar(&rebuild, "rebuild", false, "the same as --action rebuild")
-	fs.BoolVar(&dropOld, "drop-old", false, "with --rebuild: drop the former table instead of keeping it under another name")
+	fs.BoolVar(&dropOld, "drop-old", false, "with --rebuild: drop the previous table instead of keeping it under another name")
 	fs.BoolVar(&acceptLoss, "accept-loss", false, "with --rebuild: swap although rows are newer than what the topic holds of them, or not in it")
 	from := fs.String("from", "start", "start, end-N, an offset, or a time (RFC 3339)")
 	until := fs.String("until", "end", "end, an offset, or a time (RFC 3339)")

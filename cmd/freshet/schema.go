@@ -102,7 +102,7 @@ func isFolder(name string) (bool, error) {
 		return false, fmt.Errorf("look at %s: %w", name, err)
 	}
 	if ext := filepath.Ext(name); !info.IsDir() && (ext == ".yaml" || ext == ".yml") {
-		return false, usageError{fmt.Errorf("%s is a declaration; give the folder that it lies in, or its JSON Schema", name)}
+		return false, usageError{fmt.Errorf("%s is a declaration; give the folder that it is stored in, or its JSON Schema", name)}
 	}
 	return info.IsDir(), nil
 }

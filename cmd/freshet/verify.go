@@ -128,7 +128,7 @@ func printReport(p *program, r *consistency.Report) error {
 		}
 	} else {
 		for _, s := range slices.Concat(r.Stale, r.Ahead) {
-			fmt.Fprintln(p.out, staleText(s)+"; "+staleMend(s))
+			fmt.Fprintln(p.out, staleText(s)+"; "+staleFix(s))
 		}
 		fmt.Fprintf(p.out, "%d records, %d copies of them: %d stale, %d ahead of the replica, %d waiting for a worker\n", r.Records, r.Copies, len(r.Stale), len(r.Ahead), r.Waiting)
 	}
@@ -149,7 +149,7 @@ func staleText(s report.Stale) string {
 	return fmt.Sprintf("%s %s: %s has version %d, the replica has had %d since %s", s.Dataset, s.Key, what, s.Version, s.Replica, s.Since.Format("15:04:05Z07:00"))
 }
 
-func staleMend(s report.Stale) string {
+func staleFix(s report.Stale) string {
 	if s.Ahead {
 		return fmt.Sprintf("return the row's _version from the loader, or 0 if it cannot know it (or wait, if freshet lag shows a worker that is behind), then freshet inspect %s %s --invalidate --reason '...'", s.Dataset, s.Key)
 	}

@@ -280,7 +280,7 @@ func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*inval
 	return e, nil
 }
 
-// state is what a worker says of itself to whoever looks at all of them.
+// state is what a worker says of itself to the process that looks at all of them.
 func (p *workerProcess) state(owner, address string, w *consumer.Worker, sampler *consistency.Sampler) api.WorkerState {
 	st := api.WorkerState{Owner: owner, Version: release(), Began: p.began, Address: address, NotReady: p.notReady()}
 	if sampler != nil {

@@ -70,8 +70,8 @@ type RebuildTopics interface {
 // CheckRebuild returns a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
 // other error is a fault of the infrastructure.
 func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, notes TopicNotes, tables TableChecker) error {
-	refuse := func(mend, problem string, args ...any) error {
-		return &replica.DatasetError{Dataset: d.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend}
+	refuse := func(fix, problem string, args ...any) error {
+		return &replica.DatasetError{Dataset: d.Name, Problem: fmt.Sprintf(problem, args...), Fix: fix}
 	}
 	info, err := topics.Topic(ctx, d.Topic)
 	if err != nil {
@@ -103,7 +103,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 		}
 		// Compaction alone leaves the first offset at 0.
 		return &replica.DatasetError{
-			Dataset: d.Name, Loss: true, Mend: fill + "; or accept the loss (accept_loss, --accept-loss)",
+			Dataset: d.Name, Loss: true, Fix: fill + "; or accept the loss (accept_loss, --accept-loss)",
 			Problem: fmt.Sprintf("topic %s does not hold every record: partition %d begins at offset %d, and what came before is deleted", d.Topic, n, o.First),
 		}
 	}

@@ -58,7 +58,7 @@ func (d *difference) String() string {
 func (d *difference) refusal(ds *schemas.Dataset) error {
 	return &replica.DatasetError{
 		Dataset: ds.Name, Loss: true, Problem: d.String() + ": a rebuild would take the first back and drop the others",
-		Mend: "publish the current state of these records, or start the rebuild again with accept_loss (--accept-loss)",
+		Fix: "publish the current state of these records, or start the rebuild again with accept_loss (--accept-loss)",
 	}
 }
 
@@ -113,7 +113,7 @@ func incomparable(ds *schemas.Dataset, err error) error {
 	if number, ok := mysql.Errno(err); ok && number == 1054 {
 		return &replica.DatasetError{
 			Dataset: ds.Name, Errno: number, Loss: true, Problem: "table " + ds.Replica.Table + " cannot be compared with the topic, since it lacks columns",
-			Mend: "run freshet migrate datasets, or start the rebuild again with accept_loss (--accept-loss)",
+			Fix: "run freshet migrate datasets, or start the rebuild again with accept_loss (--accept-loss)",
 		}
 	}
 	return err

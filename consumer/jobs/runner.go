@@ -40,7 +40,7 @@ type JobLog interface {
 	Claim(ctx context.Context, owner string, lease time.Duration) (replica.Job, error)
 	// Extend keeps the lease. Errors: replica.ErrJobMoved.
 	Extend(ctx context.Context, id, owner string, lease time.Duration) error
-	// Leave gives the lease back.
+	// Leave ends the lease early.
 	Leave(ctx context.Context, id, owner string) error
 	// End ends a replay as its owner. Errors: replica.ErrJobMoved.
 	End(ctx context.Context, id, owner string, state replica.JobState, problem string) error

@@ -15,7 +15,7 @@ import (
 const (
 
 	// GREATEST, and no upper bound on next_offset: redelivered batches lie below it and must pass. A position below the
-	// batch must not move, or what lies in between would never be read again.
+	// batch must not move, or what lies between would never be read again.
 	sqlMove     = "UPDATE freshet_position SET next_offset = GREATEST(next_offset, ?), touched_at = " + mysql.NowMillis + " WHERE source = ? AND fence = ? AND next_offset >= ?"
 	sqlPosition = "SELECT next_offset FROM freshet_position WHERE source = ? AND fence = ? FOR UPDATE"
 	sqlNote     = "INSERT INTO freshet_position_history (source, `off`, committed_at) VALUES (?, ?, " + mysql.NowMillis + ") ON DUPLICATE KEY UPDATE source = source"
@@ -282,7 +282,7 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 			return &DatasetError{
 				Dataset: t.ds.Name, Errno: number,
 				Problem: "the server refuses the statement on its table with " + mysql.ErrnoText(number),
-				Mend:    "run freshet migrate datasets, or with --dry-run to see what differs",
+				Fix:     "run freshet migrate datasets, or with --dry-run to see what differs",
 			}
 		case mysql.Classify(err) == mysql.ClassUnknown:
 			err = r.doubt(ctx, t, into, chunk, err, done)
@@ -291,7 +291,7 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 		case n == 1:
 			err = r.refuse(ctx, t, chunk[0], err, done)
 		default:
-			// The failed statement undid itself only, so the transaction goes on with its halves.
+			// The failed statement undid itself only, so the transaction continues with its halves.
 			r.m.stats.bisects.Add(1)
 			if err = r.put(ctx, t, chunk[:n/2], done); err == nil {
 				err = r.put(ctx, t, chunk[n/2:], done)

@@ -91,7 +91,7 @@ func (l *Bindings) Get(ctx context.Context) (b Binding, err error) {
 }
 
 // Move moves the database to another namespace and group, under a new identity, and fences every worker. Its own lanes
-// begin again there; entries of the former namespace are not invalidated any more.
+// begin again there; entries of the previous namespace are not invalidated any more.
 func (l *Bindings) Move(ctx context.Context, namespace, group string) error {
 	return l.pool.Transact(ctx, "move database", func(ctx context.Context, w *mysql.Conn) error {
 		for name, value := range map[string]string{metaDatabase: rand.Text(), metaNamespace: namespace} {

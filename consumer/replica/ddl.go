@@ -20,7 +20,7 @@ const purgeIndex = "freshet_deleted_at"
 type Statement struct {
 	Dataset string
 	SQL     string
-	// Note says why.
+	// Note is why.
 	Note string
 
 	table    *schemas.Dataset // whose table it changes; nil for a registration
@@ -40,7 +40,7 @@ func (s Statement) String() string {
 type DDL struct {
 	// Statements only add tables, columns and length, and drop an index of an earlier release.
 	Statements []Statement
-	// Problems are what additive statements cannot mend; a dataset with one has no Statements.
+	// Problems are what additive statements cannot fix; a dataset with one has no Statements.
 	Problems []*DatasetError
 }
 
@@ -135,7 +135,7 @@ func LiveView(ds *schemas.Dataset) string {
 
 // Plan compares datasets with the database and gives what is missing, without changing anything. Freshet's own tables
 // must be there already. A cache section that the database knows and the declaration lacks is a problem, unless dropCache
-// names the dataset: somebody says that no node caches it any more.
+// names the dataset: someone reports that no node caches it any more.
 func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCache ...string) (*DDL, error) {
 	dialect, err := mysql.DetectDialect(ctx, db)
 	if err != nil {
@@ -176,17 +176,17 @@ func planTable(ds *schemas.Dataset, d mysql.Dialect, f *found) ([]Statement, []*
 	if !f.exists {
 		if n := PageBytes(ds, d); n > MaxPageBytes {
 			return nil, []*DatasetError{{
-				Dataset: ds.Name, Mend: "declare fewer properties, or keep some together in one object",
+				Dataset: ds.Name, Fix: "declare fewer properties, or keep some together in one object",
 				Problem: fmt.Sprintf("the row is too large: its columns take %d bytes of a page, and InnoDB's limit is %d", n, MaxPageBytes),
 			}}
 		}
 		return []Statement{{Dataset: ds.Name, table: ds, SQL: CreateTable(ds, d), Note: "the table does not exist"}}, nil
 	}
 	var changes []string
-	mended := *f
-	mended.columns = make(map[string]foundColumn, len(f.columns))
+	fixed := *f
+	fixed.columns = make(map[string]foundColumn, len(f.columns))
 	for name, c := range f.columns {
-		mended.columns[name] = c
+		fixed.columns[name] = c
 	}
 	for _, w := range wanted(ds, d) {
 		name := strings.ToLower(w.name)
@@ -194,18 +194,18 @@ func planTable(ds *schemas.Dataset, d mysql.Dialect, f *found) ([]Statement, []*
 		switch {
 		case !ok && w.null:
 			changes = append(changes, "ADD COLUMN "+w.definition())
-			mended.columns[name] = w.asFound()
+			fixed.columns[name] = w.asFound()
 		case ok && w.fits(c) == fitWiden && (w.null || w.key):
 			changes = append(changes, "MODIFY COLUMN "+w.definition())
-			mended.columns[name] = w.asFound()
+			fixed.columns[name] = w.asFound()
 		}
 	}
-	if problems := checkTable(ds, d, &mended); len(problems) > 0 {
+	if problems := checkTable(ds, d, &fixed); len(problems) > 0 {
 		for _, problem := range problems {
-			if problem.Mend != "run freshet migrate datasets" {
+			if problem.Fix != "run freshet migrate datasets" {
 				continue
 			}
-			problem.Mend = "it cannot be added to a table with rows: rebuild the table with `freshet replay start`, --rebuild and --apply"
+			problem.Fix = "it cannot be added to a table with rows: rebuild the table with `freshet replay start`, --rebuild and --apply"
 		}
 		return nil, problems
 	}

@@ -154,14 +154,14 @@ func TestTablesThatAreRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(broken) != 1 || broken[0].Dataset != c.dataset || !strings.Contains(broken[0].Problem, c.problem) || broken[0].Mend == "" {
+			if len(broken) != 1 || broken[0].Dataset != c.dataset || !strings.Contains(broken[0].Problem, c.problem) || broken[0].Fix == "" {
 				t.Fatalf("broken %v, want %s", broken, c.problem)
 			}
 			ddl, err := replica.Migrate(t.Context(), b.db, b.set.All(), false)
 			if err != nil || len(ddl.Problems) != 1 || len(ddl.Statements) != 0 {
 				t.Errorf("migrate: statements %v, problems %v, %v; it must leave such a table alone", texts(ddl), ddl.Problems, err)
 			}
-			if p := ddl.Problems; len(p) == 1 && strings.Contains(p[0].Mend, "freshet migrate") {
+			if p := ddl.Problems; len(p) == 1 && strings.Contains(p[0].Fix, "freshet migrate") {
 				t.Errorf("migrate recommends itself: %v", p[0])
 			}
 		})

@@ -115,7 +115,7 @@ func (r *run) placeholders(ctx context.Context, t *table, rows []*Change) error 
 }
 
 // displace notes, at the offsets of the changes that the table took, the names that their old rows had and their events
-// alone do not give: after this transaction nobody could tell them any more.
+// alone do not give: after this transaction no one could tell them any more.
 func (r *run) displace(rows []*Change, old map[string]oldRow, t *table) {
 	if len(old) == 0 {
 		return
@@ -153,7 +153,7 @@ func (t *table) step(n int) int {
 	return 1
 }
 
-// keyArgs gives the key values of rows, one row after the other.
+// keyArgs returns the key values of rows, one row after the other.
 func (t *table) keyArgs(rows []*Change) []any {
 	args := make([]any, 0, len(rows)*t.ds.Replica.KeyColumns)
 	for _, c := range rows {

@@ -108,6 +108,6 @@ func (t *table) refusesAll(number uint16) error {
 	return &DatasetError{
 		Dataset: t.ds.Name, Errno: number,
 		Problem: "the server refuses every row of its table with " + mysql.ErrnoText(number),
-		Mend:    "correct the table; the worker tries again by itself",
+		Fix:     "correct the table; the worker tries again by itself",
 	}
 }

@@ -16,7 +16,7 @@ const OutcomePublished Outcome = "published"
 // ErrLetterClosed is returned by Letters.Edit when the letter is not open, or not any more.
 var ErrLetterClosed = errors.New("dead letter is not open")
 
-// Correction is what is said anew of a letter's event.
+// Correction is what is said again of a letter's event.
 type Correction struct {
 	// Data is the record's corrected state; it may be nil for a letter of a delete.
 	Data []byte
@@ -26,15 +26,15 @@ type Correction struct {
 	Version int64
 }
 
-// Correct makes the event that stands in for the letter's: the same record, operation and version, other data, no id yet.
+// Correct makes the event that replaces the letter's: the same record, operation and version, other data, no id yet.
 // Whether the dataset takes it is the producer's to say. Errors wrap schemas.ErrInvalid.
 func (l *StoredLetter) Correct(ds *schemas.Dataset, c Correction) (schemas.Event, error) {
 	ev := schemas.Event{Dataset: l.Dataset, Key: l.Key, Op: l.Op, Version: l.Version, Data: c.Data, Replaces: l.EventID}
 	if _, err := ds.ParseKey(ev.Key); err != nil {
 		ev.Key = "" // the key is what is wrong with this letter
 	}
-	refuse := func(field, problem, mend string, reason schemas.Reason) (schemas.Event, error) {
-		return schemas.Event{}, &schemas.FieldError{Field: field, Problem: problem, Mend: mend, Reason: reason}
+	refuse := func(field, problem, fix string, reason schemas.Reason) (schemas.Event, error) {
+		return schemas.Event{}, &schemas.FieldError{Field: field, Problem: problem, Fix: fix, Reason: reason}
 	}
 	switch {
 	case ev.Key == "" && c.Key == "":
@@ -77,7 +77,7 @@ var errEditPublish = errors.New("publish corrected event")
 // out; it must be bounded, since a worker that settles the same letter waits for it. When it fails the letter stays open
 // and its error is returned. The letter's dataset must be known by Prepare.
 //
-// An error together with OutcomePublished says that the event is published and the letter could not be marked: a worker
+// An error together with OutcomePublished reports that the event is published and the letter could not be marked: a worker
 // will supersede it.
 func (l *Letters) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publish func(context.Context) error) (out Outcome, err error) {
 	t := l.tables.named(ev.Dataset)
@@ -105,7 +105,7 @@ func (l *Letters) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publ
 				return errEditPublish
 			}
 			out = OutcomePublished
-			// Whoever asked may be gone: what is published is noted all the same.
+			// The client that asked may be gone: what is published is noted all the same.
 			ctx = context.WithoutCancel(ctx)
 			text, args = sqlEdited, append([]any{[]byte(cut(ev.ID, maxEventIDBytes))}, args...)
 		}

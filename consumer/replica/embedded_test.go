@@ -23,7 +23,7 @@ import (
 // embedded starts the embedded server of the dev stack, bare: it has no row locks and knows few session settings.
 func embedded(t *testing.T) driver.Connector {
 	t.Helper()
-	logrus.SetOutput(io.Discard) // where the server tells of every connection
+	logrus.SetOutput(io.Discard) // where the server reports every connection
 	db := memory.NewDatabase("freshet")
 	db.EnablePrimaryKeyIndexes()
 	pro := memory.NewDBProvider(db)

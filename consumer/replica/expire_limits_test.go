@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// A pass needs no second connection besides the writers', so that the least pool does not block for ever.
+// A pass needs no second connection besides the writers', so that the least pool does not block permanently.
 func TestExpirerNeedsOneConnection(t *testing.T) {
 	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1, ReadConns: 1}})
 	b.apply(t, b.item(t, 1, 1, "the writer has its connection"))
@@ -26,7 +26,7 @@ func TestExpirerNeedsOneConnection(t *testing.T) {
 	}
 }
 
-// The name of the lock has a greatest length, and so has a database's; the two together exceed the former.
+// The name of the lock has a greatest length, and so has a database's; the two together exceed the previous.
 func TestExpirerInADatabaseWithALongName(t *testing.T) {
 	server := testenv.MySQL(t)
 	cfg, err := gomysql.ParseDSN(server.NewDatabase(t))

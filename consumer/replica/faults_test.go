@@ -74,7 +74,7 @@ func TestKilledConnection(t *testing.T) {
 	}
 }
 
-// TestServerAway: an error of the infrastructure, no letter, and everything goes on when the server is back.
+// TestServerAway: an error of the infrastructure, no letter, and everything continues when the server is back.
 func TestServerAway(t *testing.T) {
 	srv := testenv.StartMySQL(t, testenv.MySQLOptions{})
 	b := newBed(t, replica.Config{MySQL: mysql.Config{DSN: srv.NewDatabase(t), Writers: 1}})
@@ -96,7 +96,7 @@ func TestServerAway(t *testing.T) {
 	}
 }
 
-// TestDeadlineLeavesOutcomeOpen: a deadline cuts the connection and the statement goes on at the server. The same batch
+// TestDeadlineLeavesOutcomeOpen: a deadline cuts the connection and the statement continues at the server. The same batch
 // again is right whatever became of it.
 func TestDeadlineLeavesOutcomeOpen(t *testing.T) {
 	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1}})

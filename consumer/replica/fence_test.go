@@ -81,7 +81,7 @@ func TestFencedBatchWritesNothing(t *testing.T) {
 	}
 }
 
-// waiting waits until n transactions of the test's database wait for a lock. The server renews its list only when nobody
+// waiting waits until n transactions of the test's database wait for a lock. The server renews its list only when no one
 // has read it for 100 ms.
 func waiting(t *testing.T, b *bed, n int) {
 	t.Helper()
@@ -118,7 +118,7 @@ func holdRow(t *testing.T, b *bed, id int) (release func()) {
 	return func() { _ = tx.Rollback() }
 }
 
-// TestTakeWaitsForZombie: a batch of the former owner stands in the middle of its transaction while another member takes
+// TestTakeWaitsForZombie: a batch of the previous owner is in the middle of its transaction while another member takes
 // the partition. The new owner waits, sees what the zombie committed, and is alone from then on.
 func TestTakeWaitsForZombie(t *testing.T) {
 	b := newBed(t, replica.Config{})

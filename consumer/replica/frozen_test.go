@@ -12,7 +12,7 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// TestFrozenInTransaction: a worker stands still in the middle of its transaction, as when its process is stopped or its
+// TestFrozenInTransaction: a worker is stopped in the middle of its transaction, as when its process is stopped or its
 // machine loses power, and its connection stays open at the server. The next owner gets the source all the same, and what
 // the first one had written is undone.
 func TestFrozenInTransaction(t *testing.T) {
@@ -45,7 +45,7 @@ func TestFrozenInTransaction(t *testing.T) {
 	}
 }
 
-// TestLockedTable: whoever locks a replica table as a whole (LOCK TABLES, ALTER TABLE) makes a batch wait, with a limit.
+// TestLockedTable: a session that locks a replica table as a whole (LOCK TABLES, ALTER TABLE) makes a batch wait, with a limit.
 func TestLockedTable(t *testing.T) {
 	b := newBed(t, replica.Config{MySQL: mysql.Config{Writers: 1, LockWait: time.Second}})
 	conn, err := b.db.Conn(t.Context())

@@ -101,11 +101,11 @@ func CheckSection(ds *schemas.Dataset, known string) *DatasetError {
 	case known == want:
 		return nil
 	case known == "":
-		return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not registered in the database", Mend: mendMigrate}
+		return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not registered in the database", Fix: mendMigrate}
 	case want == "":
 		return sectionGone(ds)
 	}
-	return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not the one that the database knows", Mend: mendMigrate}
+	return &DatasetError{Dataset: ds.Name, Problem: "its cache section is not the one that the database knows", Fix: mendMigrate}
 }
 
 // sectionGone is about a declaration without the cache section that the database knows.
@@ -113,7 +113,7 @@ func sectionGone(ds *schemas.Dataset) *DatasetError {
 	return &DatasetError{
 		Dataset: ds.Name,
 		Problem: "its cache section is gone, and no worker would tell nodes of changes that may still cache it",
-		Mend: "put the section back; or take it from the nodes first, restart them, and then run freshet migrate datasets --drop-cache " +
+		Fix: "put the section back; or take it from the nodes first, restart them, and then run freshet migrate datasets --drop-cache " +
 			ds.Name,
 	}
 }

@@ -17,8 +17,8 @@ func TestCacheHash(t *testing.T) {
 		t.Helper()
 		_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "x")))
 		var de *replica.DatasetError
-		if !errors.As(err, &de) || !strings.Contains(de.Mend, "freshet migrate datasets") {
-			t.Fatalf("error %v, want a DatasetError with its mend", err)
+		if !errors.As(err, &de) || !strings.Contains(de.Fix, "freshet migrate datasets") {
+			t.Fatalf("error %v, want a DatasetError with its fix", err)
 		}
 		b.wantRow(t, 1, "none")
 	}
@@ -33,7 +33,7 @@ func TestCacheHash(t *testing.T) {
 	b.wantRow(t, 1, "1:x")
 }
 
-// A declaration that lost its cache section does not pass as one that never had any: nodes may cache the dataset, and nobody
+// A declaration that lost its cache section does not pass as one that never had any: nodes may cache the dataset, and no one
 // would tell them.
 func TestCacheSectionThatIsGone(t *testing.T) {
 	b := newBed(t, replica.Config{})
@@ -57,12 +57,12 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 		t.Errorf("the first registration counts as a change: %v, %v", changed, err)
 	}
 	var de *replica.DatasetError
-	if err := apply(1); !errors.As(err, &de) || de.Dataset != "items" || !strings.Contains(de.Mend, "--drop-cache items") {
-		t.Fatalf("error %v, want a DatasetError with its mend", err)
+	if err := apply(1); !errors.As(err, &de) || de.Dataset != "items" || !strings.Contains(de.Fix, "--drop-cache items") {
+		t.Fatalf("error %v, want a DatasetError with its fix", err)
 	}
 	b.wantRow(t, 1, "none")
 	ddl, err := replica.Migrate(t.Context(), b.db, bare, false)
-	if err != nil || len(ddl.Problems) != 1 || ddl.Problems[0].Dataset != "items" || !strings.Contains(ddl.Problems[0].Mend, "--drop-cache items") {
+	if err != nil || len(ddl.Problems) != 1 || ddl.Problems[0].Dataset != "items" || !strings.Contains(ddl.Problems[0].Fix, "--drop-cache items") {
 		t.Fatalf("migrate: %v, problems %v", err, ddl.Problems)
 	}
 	if err := apply(1); err == nil {
@@ -92,7 +92,7 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 	if _, ok := hashes["items"]; ok || err != nil {
 		t.Errorf("hashes %v, %v: items has no section", hashes, err)
 	}
-	// Whoever has the section yet waits now, until it is registered again.
+	// A worker that still has the section waits now, until it is registered again.
 	_, err = old.Apply(t.Context(), &replica.Batch{Source: src, Fence: pos[0].Fence, Next: b.off.Load(), Changes: []*replica.Change{b.item(t, 1, 2, "y")}})
 	if !errors.As(err, &de) {
 		t.Errorf("error %v, want a DatasetError", err)

@@ -133,7 +133,7 @@ type want struct {
 // widenable are text types by their room; a wider one takes whatever a narrower one holds.
 var textRoom = map[string]int64{"tinytext": 255, "text": 65535, "mediumtext": 1<<24 - 1, "longtext": 1<<32 - 1} //nolint:gochecknoglobals // a table of constants
 
-// fit says how a found column serves a wanted one.
+// fit reports how a found column serves a wanted one.
 type fit uint8
 
 const (
@@ -205,12 +205,12 @@ func (w want) fitsString(c foundColumn) fit {
 	return good(room >= 4*int64(w.prop.MaxLength))
 }
 
-// keyCollation says whether a collation tells any two keys apart, also such that differ by trailing spaces.
+// keyCollation reports whether a collation tells any two keys apart, also such that differ by trailing spaces.
 func keyCollation(collation string) bool {
 	return collation == "utf8mb4_nopad_bin" || collation == "utf8mb4_0900_bin"
 }
 
-// inVarchar says whether a string property is short enough for VARCHAR.
+// inVarchar reports whether a string property is short enough for VARCHAR.
 func inVarchar(p schemas.Property) bool { return p.MaxLength > 0 && p.MaxLength <= maxVarchar }
 
 const maxVarchar = 1024

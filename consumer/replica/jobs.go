@@ -61,9 +61,9 @@ type JobSpec struct {
 	// LetterReason and Errno choose letters of a redrive by what was wrong with them; empty means all.
 	LetterReason schemas.Reason `json:"letter_reason,omitempty"`
 	Errno        uint16         `json:"errno,omitempty"`
-	// DropOld drops the former table after a rebuild; else it stays under another name.
+	// DropOld drops the previous table after a rebuild; else it stays under another name.
 	DropOld bool `json:"drop_old,omitempty"`
-	// AcceptLoss lets a rebuild swap although rows of the former table are newer than what the topic holds, or not in it.
+	// AcceptLoss lets a rebuild swap although rows of the previous table are newer than what the topic holds, or not in it.
 	AcceptLoss bool   `json:"accept_loss,omitempty"`
 	Reason     string `json:"reason"`
 }
@@ -125,7 +125,7 @@ type Job struct {
 	Actor string
 	// Rate and InvalidationRate are limits a second; 0 means the runner's own.
 	Rate, InvalidationRate int
-	// Owner runs it, or ran it to its end; empty if nobody does. Takeovers counts how often another had to.
+	// Owner runs it, or ran it to its end; empty if no one does. Takeovers counts how often another had to.
 	Owner     string
 	Takeovers int
 	// Problem is why it failed, or what it waits for.
@@ -153,7 +153,7 @@ const (
 	sqlAddJob = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
 		mysql.NowMillis + ", " + mysql.NowMillis + ")"
 	sqlAddPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, ?, ?, ?)"
-	// The owner of a job that may go on runs it only while its lease lasts.
+	// The owner of a job that may continue runs it only while its lease lasts.
 	sqlJobs    = "SELECT id, spec, state, actor, rate, invalidation_rate, IF(state IN ('running', 'paused') AND lease_until < " + mysql.NowMillis + ", '', owner), takeovers, problem, created_at, updated_at FROM freshet_replay"
 	sqlParts   = "SELECT source, from_off, next_off, end_off, events, applied, stale, invalid, skipped, invalidated, samples FROM freshet_replay_part WHERE job = ? ORDER BY source"
 	sqlClaimed = "UPDATE freshet_replay SET takeovers = takeovers + IF(owner = '' OR owner = ?, 0, 1), owner = ?, lease_until = " + mysql.NowMillis + " + ?, updated_at = " + mysql.NowMillis +
@@ -165,7 +165,7 @@ const (
 	sqlLimit   = "UPDATE freshet_replay SET rate = COALESCE(?, rate), invalidation_rate = COALESCE(?, invalidation_rate), updated_at = " + mysql.NowMillis + " WHERE id = ? AND state IN ('running', 'paused')"
 	sqlByIdem  = "SELECT id FROM freshet_replay WHERE idem = ?"
 	sqlRunning = "SELECT id FROM freshet_replay WHERE state = 'running' AND (owner = '' OR lease_until < " + mysql.NowMillis + ") ORDER BY created_at LIMIT 10"
-	// The position of the part is compared, so that a batch is counted once whoever repeats it.
+	// The position of the part is compared, so that a batch is counted once, whichever process repeats it.
 	sqlCheckpoint = "UPDATE freshet_replay_part p JOIN freshet_replay j ON j.id = p.job SET p.next_off = ?, p.events = p.events + ?, p.applied = p.applied + ?," +
 		" p.stale = p.stale + ?, p.invalid = p.invalid + ?, p.skipped = p.skipped + ?, p.invalidated = p.invalidated + ?, p.samples = ?, j.updated_at = " + mysql.NowMillis +
 		" WHERE p.job = ? AND p.source = ? AND p.next_off = ? AND j.owner = ? AND j.state = 'running'"
@@ -268,7 +268,7 @@ func (l *Jobs) Extend(ctx context.Context, id, owner string, lease time.Duration
 	return l.moved(ctx, "extend replay", sqlExtend, lease.Milliseconds(), []byte(id), []byte(owner))
 }
 
-// Leave gives the lease back, so that another may continue at once.
+// Leave ends the lease early, so that another may continue at once.
 func (l *Jobs) Leave(ctx context.Context, id, owner string) error {
 	_, err := l.changed(ctx, "leave replay", sqlLeave, []byte(id), []byte(owner))
 	return err

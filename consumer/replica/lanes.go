@@ -43,7 +43,7 @@ type LaneLog struct {
 	ns   string
 }
 
-// Displaced returns the displaced names of the offsets from … to. It is a statement of its own, so that it sees what a former
+// Displaced returns the displaced names of the offsets from … to. It is a statement of its own, so that it sees what an earlier
 // owner committed.
 func (l *LaneLog) Displaced(ctx context.Context, source string, from, to int64) ([]Name, error) {
 	var names []Name

@@ -147,7 +147,7 @@ func TestSuperseded(t *testing.T) {
 	state(unversioned.Offset, replica.StateSuperseded)
 	state(other.Offset, replica.StateOpen)
 
-	// A letter that somebody dealt with stays as it is.
+	// A letter that someone dealt with stays unchanged.
 	b.exec(t, "UPDATE freshet_dead_letter SET state = 'discarded' WHERE record_key = '2'")
 	b.apply(t, b.item(t, 2, 9, "nine"))
 	state(other.Offset, replica.StateDiscarded)
@@ -179,7 +179,7 @@ func TestSupersededAmongMany(t *testing.T) {
 }
 
 // TestSupersededByAnotherWriter: a letter and a newer change of its record reach MySQL at the same moment by different
-// sources. Whoever is first, the letter ends superseded.
+// sources. Whichever is first, the letter ends superseded.
 func TestSupersededByAnotherWriter(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	other, err := b.Positions.Take(t.Context(), group, "a", 1, []replica.Claim{{Source: "freshet.items/kR3a_x/1"}})

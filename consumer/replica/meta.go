@@ -23,7 +23,7 @@ const (
 	metaRebuild   = "rebuild:"   // replay: its rebuildNote
 )
 
-// metaRetired is the name under which a topic's former id is noted.
+// metaRetired is the name under which a topic's previous id is noted.
 func metaRetired(topic, id string) []byte { return []byte("retired:" + topic + "/" + id) }
 
 const (

@@ -51,7 +51,7 @@ func (l *Topics) Scattered(ctx context.Context, topic, topicID string, partition
 	}
 	var p Misplaced
 	if err := json.Unmarshal(value, &p); err != nil || p.TopicID != topicID {
-		return "", nil //nolint:nilerr // a note that nobody can read is of no topic
+		return "", nil //nolint:nilerr // a note that cannot be read is of no topic
 	}
 	return fmt.Sprintf("the record at offset %d of partition %d is in another partition than the producer's partitioner gives for its key", p.Offset, p.Partition), nil
 }

@@ -89,7 +89,7 @@ func TestDisplacedNamesOfRefusedChanges(t *testing.T) {
 	}
 }
 
-// Writers that change the same new records at the same time lose no name: whoever comes second sees the first one's row.
+// Writers that change the same new records at the same time lose no name: the second one sees the first one's row.
 func TestDisplacedNamesOfRaces(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	// The database itself keeps what the rows lost.

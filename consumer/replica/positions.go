@@ -34,7 +34,7 @@ const (
 
 // Take makes owner the only one whose batches count for these sources, by raising the fence of each. The rows are locked
 // in one order, so two members that take the same sources wait for each other and do not deadlock; a running batch of
-// the former owner holds its row until it ends. Positions come in the order of the claims.
+// the previous owner holds its row until it ends. Positions come in the order of the claims.
 //
 // ErrLate: a newer generation holds a source and was alive within SessionTimeout by the database's clock; nothing was
 // taken. ErrForeignGroup: another group has a position in this database.

@@ -12,8 +12,8 @@ import (
 
 // checkTable returns everything about a table that forbids writing to it.
 func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*DatasetError) {
-	fail := func(mend, problem string, args ...any) {
-		problems = append(problems, &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Mend: mend})
+	fail := func(fix, problem string, args ...any) {
+		problems = append(problems, &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 	}
 	table := ds.Replica.Table
 	if !f.exists {
@@ -46,7 +46,7 @@ func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*Dat
 	return problems
 }
 
-func checkColumn(w want, f *found, table string, fail func(mend, problem string, args ...any)) {
+func checkColumn(w want, f *found, table string, fail func(fix, problem string, args ...any)) {
 	c, ok := f.columns[strings.ToLower(w.name)]
 	switch {
 	case !ok:
@@ -60,7 +60,7 @@ func checkColumn(w want, f *found, table string, fail func(mend, problem string,
 	}
 }
 
-// first returns the first of problems, which says how many others there are; nil without any.
+// first returns the first of problems, which reports how many others there are; nil without any.
 func first(problems []*DatasetError) *DatasetError {
 	switch len(problems) {
 	case 0:

@@ -28,10 +28,10 @@ const (
 type Rebuild struct {
 	Job     string
 	Dataset *schemas.Dataset
-	// Shadow is the dataset with the table that is being built in place of its own. It has no cache section: nobody
+	// Shadow is the dataset with the table that is being built in place of its own. It has no cache section: no one
 	// reads that table yet.
 	Shadow *schemas.Dataset
-	// Old is what the former table is called after the swap.
+	// Old is what the previous table is called after the swap.
 	Old string
 }
 
@@ -70,14 +70,14 @@ func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
 		return err
 	}
 	if !f.exists {
-		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " does not exist", Mend: "run freshet migrate datasets; a replay then fills it"}
+		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " does not exist", Fix: "run freshet migrate datasets; a replay then fills it"}
 	}
 	if len(f.foreignKeys) > 0 {
-		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " has the foreign key " + f.foreignKeys[0], Mend: "drop the constraint"}
+		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " has the foreign key " + f.foreignKeys[0], Fix: "drop the constraint"}
 	}
-	for _, c := range []struct{ text, what, mend string }{
-		{sqlTriggers, "the trigger", "it would stay with the former table: drop it, and make it again afterwards"},
-		{sqlInbound, "a reference by the foreign key", "it would follow the former table: drop the constraint"},
+	for _, c := range []struct{ text, what, fix string }{
+		{sqlTriggers, "the trigger", "it would stay with the previous table: drop it, and make it again afterwards"},
+		{sqlInbound, "a reference by the foreign key", "it would follow the previous table: drop the constraint"},
 	} {
 		var name string
 		found, err := mysql.One(ctx, r.pool.DB(), "inspect table "+ds.Replica.Table, c.text, []any{ds.Replica.Table}, &name)
@@ -85,7 +85,7 @@ func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
 			return err
 		}
 		if found {
-			return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Mend: c.mend}
+			return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Fix: c.fix}
 		}
 	}
 	return nil
@@ -136,7 +136,7 @@ func (r *Rebuilds) Begin(ctx context.Context, b *Rebuild, fresh bool) error {
 		return err
 	}
 	if !fresh {
-		return &DatasetError{Dataset: b.Dataset.Name, Problem: "the table " + name + " that was being built is gone", Mend: "start the rebuild again"}
+		return &DatasetError{Dataset: b.Dataset.Name, Problem: "the table " + name + " that was being built is gone", Fix: "start the rebuild again"}
 	}
 	if f, err = find(ctx, r.pool.DB(), b.Dataset.Replica.Table); err != nil {
 		return err
@@ -153,9 +153,9 @@ func (r *Rebuilds) Begin(ctx context.Context, b *Rebuild, fresh bool) error {
 func ddlError(b *Rebuild, what string, err error) error {
 	switch n, _ := mysql.Errno(err); n {
 	case 1044, 1142, 1227: // rights
-		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Mend: "grant CREATE, ALTER and DROP on the database to it"}
+		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Fix: "grant CREATE, ALTER and DROP on the database to it"}
 	case 1050, 1071, 1118, 1146:
-		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + mysql.ErrnoText(n), Mend: "look at the tables, and start the rebuild again"}
+		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + mysql.ErrnoText(n), Fix: "look at the tables, and start the rebuild again"}
 	}
 	return mysql.Wrap(what, "", err)
 }
@@ -175,13 +175,13 @@ func (r *Rebuilds) checkShadow(ctx context.Context, b *Rebuild) error {
 	}
 	for name := range live.columns {
 		if _, ok := shadow.columns[name]; !ok {
-			return &DatasetError{Dataset: b.Dataset.Name, Problem: "table " + b.Dataset.Replica.Table + " got new columns during the rebuild", Mend: "start the rebuild again"}
+			return &DatasetError{Dataset: b.Dataset.Name, Problem: "table " + b.Dataset.Replica.Table + " got new columns during the rebuild", Fix: "start the rebuild again"}
 		}
 	}
 	return nil
 }
 
-// End forgets a rebuild whose replay is done, and drops the former table if drop is set.
+// End forgets a rebuild whose replay is done, and drops the previous table if drop is set.
 func (r *Rebuilds) End(ctx context.Context, b *Rebuild, drop bool) error {
 	r.tables.forget(b.Shadow)
 	if !drop {

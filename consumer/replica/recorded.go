@@ -102,7 +102,7 @@ func (r *run) checkSchema(ctx context.Context, t *table, note []byte) error {
 		return err
 	}
 	if d.missing != "" {
-		return &DatasetError{Dataset: t.ds.Name, Problem: "its column " + d.missing + " is not registered in the database", Mend: mendMigrate}
+		return &DatasetError{Dataset: t.ds.Name, Problem: "its column " + d.missing + " is not registered in the database", Fix: mendMigrate}
 	}
 	if len(d.unknown) > 0 {
 		if property := r.carried(t, d.unknown); property != "" {
@@ -120,16 +120,16 @@ func (r *run) checkSchema(ctx context.Context, t *table, note []byte) error {
 
 // lacking is the error of events with a property that the registered schema has, and ds lacks or keeps in another column.
 func lacking(ds *schemas.Dataset, property string) *DatasetError {
-	e := &DatasetError{Dataset: ds.Name, Mend: "start a program with the registered declarations"}
+	e := &DatasetError{Dataset: ds.Name, Fix: "start a program with the registered declarations"}
 	for _, c := range ds.Replica.Columns {
 		if c.Property.Name == property {
 			e.Problem = fmt.Sprintf("events have the property %s, which the registered declaration keeps in another column than this program's", property)
-			e.Mend += ", or run freshet migrate datasets with this program's"
+			e.Fix += ", or run freshet migrate datasets with this program's"
 			return e
 		}
 	}
 	e.Problem = fmt.Sprintf("events have the property %s, which the registered schema has and this program's does not", property)
-	e.Mend += "; if the property is to go, run freshet migrate datasets --drop-property " + ds.Name + "." + property
+	e.Fix += "; if the property is to go, run freshet migrate datasets --drop-property " + ds.Name + "." + property
 	return e
 }
 

@@ -30,7 +30,7 @@ const (
 	OutcomeClosed Outcome = "closed"
 )
 
-// Redriven says what became of one letter.
+// Redriven reports what became of one letter.
 type Redriven struct {
 	LetterID
 	Dataset string
@@ -54,12 +54,12 @@ const (
 		" WHERE source = ? AND `off` = ? AND idx = ? AND state = 'open'"
 )
 
-// errLetterMoved says that somebody else dealt with a letter during its redrive, which then begins again.
+// errLetterMoved is returned when another process dealt with a letter during its redrive, which then begins again.
 var errLetterMoved = errors.New("dead letter was dealt with meanwhile")
 
 // Redrive applies the events of letters, each under the version that its letter keeps, by the statements and under the
 // row locks of Apply, in one transaction. Nothing goes to the dataset's topic, and nothing is emitted here: the entries
-// of the rows that changed are noted in the namespace's invalidation outbox in the same transaction, and given back so
+// of the rows that changed are noted in the namespace's invalidation outbox in the same transaction, and returned so
 // that the caller publishes and removes them (Outbox.Remove). The letters must have their content, and their datasets
 // must be known by Prepare. Errors: a *DatasetError, else an infrastructure fault; then nothing was written.
 func (m *DB) Redrive(ctx context.Context, namespace string, letters []StoredLetter) (done []Redriven, out []Outgoing, err error) {
@@ -98,7 +98,7 @@ func (m *DB) redriving(ctx context.Context, what string, fn func(context.Context
 	}
 }
 
-// Judge says what Redrive would make of letters, and changes nothing. Whether a table takes a row only Redrive finds out.
+// Judge reports what Redrive would make of letters, and changes nothing. Whether a table takes a row only Redrive finds out.
 func (m *DB) Judge(ctx context.Context, letters []StoredLetter) (done []Redriven, err error) {
 	topics, err := m.topicsOf(ctx, letters)
 	if err != nil {

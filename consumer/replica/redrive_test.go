@@ -182,8 +182,8 @@ func (b *bed) checkOutbox(t *testing.T, want []replica.Outgoing) {
 	}
 }
 
-// TestRedriveRacesWithNewerChanges: whoever is first, the row has the newer version and no letter stays open.
-// TestRedriveRefusesWhatHasNoOrder: a record without the dataset's key may lie in any partition, so its position says
+// TestRedriveRacesWithNewerChanges: whichever is first, the row has the newer version and no letter stays open.
+// TestRedriveRefusesWhatHasNoOrder: a record without the dataset's key may be in any partition, so its position says
 // nothing against that of a row from another one.
 func TestRedriveRefusesWhatHasNoOrder(t *testing.T) {
 	b := newBed(t, replica.Config{})

@@ -16,7 +16,7 @@ import (
 )
 
 // TestServerBecomesReadOnly: after a fail-over the server may take no writes. The driver then takes the connection for bad,
-// in the middle of a transaction. Nothing becomes a letter, nothing waits for ever, and the same batch is applied once
+// in the middle of a transaction. Nothing becomes a letter, nothing waits permanently, and the same batch is applied once
 // there is a primary again.
 func TestServerBecomesReadOnly(t *testing.T) {
 	srv := testenv.StartMySQL(t, testenv.MySQLOptions{})

@@ -23,7 +23,7 @@ type ReplayBatch struct {
 	// Redrive are, with ActionRedrive, the batch's dead letters with their content; there are no events then.
 	Redrive []StoredLetter
 	// Action is what is done with them; DryRun writes nothing but the checkpoint.
-	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and nobody is told anything.
+	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and no one is told anything.
 	Action JobAction
 	// Letters are, with ActionRebuild, those of the batch's events that are no good: a letter that is kept already stays
 	// as it is.
@@ -37,7 +37,7 @@ type ReplayBatch struct {
 	Seen map[string]int64
 }
 
-// ReplayResult says what a batch did.
+// ReplayResult reports what a batch did.
 type ReplayResult struct {
 	Counts  JobCounts
 	Samples []JobSample
@@ -136,7 +136,7 @@ func (r *replay) redriveLetters(ctx context.Context) error {
 		case OutcomeInvalid, OutcomeUnfit:
 			c.Invalid++
 		case OutcomeClosed, OutcomePublished:
-			c.Skipped++ // somebody else dealt with it since it was read
+			c.Skipped++ // another process dealt with it since it was read
 		}
 		r.res.Samples = AddSample(r.res.Samples, JobSample{
 			Outcome: string(t.Outcome), Offset: t.Offset, Key: strings.ToValidUTF8(t.Key, "\uFFFD"), Version: t.Version, Detail: t.Detail,
@@ -145,7 +145,7 @@ func (r *replay) redriveLetters(ctx context.Context) error {
 	return nil
 }
 
-// settle deals with dead letters. What a rebuild cannot apply must not go by in silence: the table of old may have taken
+// settle deals with dead letters. What a rebuild cannot apply must not go by silently: the table of old may have taken
 // it. Letters that it overtakes are closed after the swap, since it may yet be cancelled.
 func (r *replay) settle(ctx context.Context) error {
 	switch {

@@ -20,7 +20,7 @@ const (
 	DefaultHistoryEvery   = 10 * time.Second
 )
 
-// Config of a replica database. MySQL says where it is; everything else may be zero.
+// Config of a replica database. MySQL states where it is; everything else may be zero.
 type Config struct {
 	// MySQL are its connections. Writers is the number of batches that are written at the same time. Idle 0 means half of
 	// SessionTimeout.

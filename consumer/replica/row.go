@@ -23,7 +23,7 @@ type Row struct {
 	At int64
 }
 
-// Properties gives the row as the record's properties, ready for JSON: booleans as bool, date-times in RFC 3339,
+// Properties returns the row as the record's properties, ready for JSON: booleans as bool, date-times in RFC 3339,
 // objects and arrays as json.RawMessage, NULL as nil. nil without a row.
 func (r Row) Properties(ds *schemas.Dataset) map[string]any {
 	if !r.Found {
@@ -54,7 +54,7 @@ func (r Row) Properties(ds *schemas.Dataset) map[string]any {
 	return props
 }
 
-// errColumn comes when the database gives a value of a type that the column cannot have.
+// errColumn comes when the database returns a value of a type that the column cannot have.
 var errColumn = errors.New("value of an unexpected type")
 
 // columnValue brings what the driver gives for a column into the form of schemas.Row.

@@ -72,7 +72,7 @@ func TestKeysAndVersions(t *testing.T) {
 		t.Error("a key that is none was taken")
 	}
 	if applied, err := b.Rows.Applied(t.Context(), "freshet.items"); err != nil || len(applied) != 0 {
-		t.Errorf("of a topic that nobody observed: %v, %v", applied, err)
+		t.Errorf("of a topic that no one observed: %v, %v", applied, err)
 	}
 	if _, err := b.Topics.Observe(t.Context(), "freshet.items", "kR3a_x", 1); err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ const (
 // brings the new table up to the positions that it is given; it must not use the DB's own writers if live batches do. Then one
 // RENAME TABLE does it.
 //
-// Nothing is lost should the locks break on the way, or the answer: what a live batch wrote into the former table after
+// Nothing is lost should the locks break on the way, or the answer: what a live batch wrote into the previous table after
 // catchUp is in the topic below the positions that are read after the swap. The process that finishes the rebuild applies it again.
 //
 // ErrJobMoved: the replay has another owner or state. A *DatasetError cannot be waited out. After any other error, ask

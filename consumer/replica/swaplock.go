@@ -8,7 +8,7 @@ import (
 	"github.com/freshet/freshet/internal/mysql"
 )
 
-// A RENAME that waits for readers goes on at the server after its client is gone, and with it the transaction that kept the
+// A RENAME that waits for readers continues at the server after its client is gone, and with it the transaction that kept the
 // replay from being cancelled. So the owner of the rename holds a lock of the connection that renames, which ends with the statement,
 // and looks at the replay's state under it; a caller that ends the replay takes the lock first.
 

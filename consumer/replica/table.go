@@ -21,7 +21,7 @@ const (
 
 // table is what is prepared once for a dataset's replica table.
 type table struct {
-	// unfit: Prepare found that it must not be written, and nobody has looked since.
+	// unfit: Prepare found that it must not be written, and no one has looked since.
 	unfit atomic.Bool
 	// differs is how the dataset differs from the noted schema, as of the last batch.
 	differs atomic.Pointer[difference]
@@ -31,7 +31,7 @@ type table struct {
 	// prepared statements small; a batch is split greedily.
 	ladder []int
 	// metaName is the name of the dataset's cache hash in freshet_meta; "" for a shadow of a dataset that has one: what is
-	// written there is told to nobody yet, and the swap holds the hash's row.
+	// written there is told to no one yet, and the swap holds the hash's row.
 	metaName      string
 	dialect       mysql.Dialect
 	names         []int // columns beside the key that names are made of
@@ -68,7 +68,7 @@ func newTable(ds *schemas.Dataset, d mysql.Dialect) *table {
 
 func (t *table) upsertSQL(rows int) string { return UpsertSQL(t.ds, t.dialect, rows) }
 
-// key gives the values of the key columns.
+// key returns the values of the key columns.
 func (t *table) key(c *Change) []any { return c.Values[:t.ds.Replica.KeyColumns] }
 
 // args appends the change's row in the order of UpsertSQL.

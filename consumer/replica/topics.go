@@ -72,7 +72,7 @@ func (l *Topics) Named(ctx context.Context, names []string) (map[string]Topic, e
 // batch that no worker could emit any more. pending stays true until Flushed.
 //
 // An id that was replaced by another returns ErrRetired: either the caller's view of the cluster is old, or an operator went back
-// to a former cluster. Only an operator can tell, and accepts the id with Accept.
+// to an earlier cluster. Only an operator can tell, and accepts the id with Accept.
 func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
 	if _, err = l.pool.DB().ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
 		return false, mysql.Wrap("note topic", topic, err)
@@ -107,7 +107,7 @@ func (l *Topics) Retired(ctx context.Context, topic, id string) (bool, error) {
 	return n > 0, mysql.Wrap("read retired ids of topic", topic, err)
 }
 
-// Accept lets a topic's former id count again, as a new source: the next Observe of it has every lane flushed. accepted is false
+// Accept lets a topic's previous id count again, as a new source: the next Observe of it has every lane flushed. accepted is false
 // if the id was not retired.
 func (l *Topics) Accept(ctx context.Context, topic, id string) (accepted bool, err error) {
 	err = l.pool.Transact(ctx, "accept topic", func(ctx context.Context, w *mysql.Conn) error {
@@ -136,7 +136,7 @@ func otherIDs(topic, id string) []any {
 }
 
 // Flushed notes that every lane was flushed with hold since the topic got this id, and removes what was kept for sources
-// of its former ids that no batch touched for keep. If the topic has yet another id by now, nothing happens.
+// of its previous ids that no batch touched for keep. If the topic has yet another id by now, nothing happens.
 func (l *Topics) Flushed(ctx context.Context, topic, id string, keep time.Duration) error {
 	err := l.pool.Transact(ctx, "note flush of topic", func(ctx context.Context, w *mysql.Conn) error {
 		_, err := w.Exec(ctx, sqlFlushed, []byte(topic), []byte(id))

@@ -14,7 +14,7 @@ var (
 	// ErrFenced is returned when the fence of a source moved or its row is gone: another owner took it. Nothing was written.
 	ErrFenced = errors.New("fenced: the database does not accept this worker's batches of the partition")
 	// ErrBehind wraps ErrFenced. It is returned when the position of a source is below the batch: the database went back,
-	// because it was restored or a standby that lagged became the primary. What lies in between must be read again.
+	// because it was restored or a standby that lagged became the primary. What lies between must be read again.
 	ErrBehind = fmt.Errorf("%w: its position is below what was committed, as after a failover to a standby that lagged", ErrFenced)
 	// ErrLate: Take came with an older generation than the owner that is alive, or Observe with a topic id that another
 	// has replaced.
@@ -23,23 +23,23 @@ var (
 	ErrForeignGroup = errors.New("another consumer group writes this replica database")
 )
 
-// DatasetError says that a dataset cannot be written as things are: its table is missing or differs, or its cache hash in
+// DatasetError is returned when a dataset cannot be written as things are: its table is missing or differs, or its cache hash in
 // the database is not ours. The dataset pauses; others flow. Nothing was written.
 type DatasetError struct {
 	Dataset string
 	// Errno is MySQL's error number, 0 when Freshet found it itself.
 	Errno uint16
-	// Problem and Mend are for people; no row values.
-	Problem, Mend string
+	// Problem and Fix are for people; no row values.
+	Problem, Fix string
 	// Loss: what is refused would lose rows or states, and may be done all the same if the operator accepts that.
 	Loss bool
 }
 
-// Error gives "dataset users: problem; mend".
+// Error returns "dataset users: problem; fix".
 func (e *DatasetError) Error() string {
 	s := "dataset " + e.Dataset + ": " + e.Problem
-	if e.Mend != "" {
-		s += "; " + e.Mend
+	if e.Fix != "" {
+		s += "; " + e.Fix
 	}
 	return s
 }
@@ -52,7 +52,7 @@ type Claim struct {
 	First int64
 }
 
-// Position is what Take gives back for a claim, in the order of the claims.
+// Position is what Take returns for a claim, in the order of the claims.
 type Position struct {
 	Source string
 	// Fence is the number of this assignment; each batch's transaction proves that it is still the newest.
@@ -87,7 +87,7 @@ type Change struct {
 	Older *Change
 }
 
-// NewChange makes the change of a checked event; index says which of its record's events it is.
+// NewChange makes the change of a checked event; index is which of its record's events it is.
 func NewChange(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, row schemas.Row) (*Change, error) {
 	c := &Change{
 		Dataset: d, Values: row.Values, Deleted: ev.Op == schemas.Delete, Version: ev.Version,
@@ -116,7 +116,7 @@ type Letter struct {
 	EventID string
 	Reason  schemas.Reason
 	Errno   uint16
-	// Detail says what was wrong: field and problem, no values. At most 1000 bytes are kept.
+	// Detail is what was wrong: field and problem, no values. At most 1000 bytes are kept.
 	Detail string
 	// Record's bytes are copied into the table; an oversize record leaves none.
 	Record *schemas.Record
@@ -136,7 +136,7 @@ type Batch struct {
 	Letters []*Letter
 }
 
-// Result says what a batch did.
+// Result reports what a batch did.
 type Result struct {
 	// Rows is the number of rows that were sent, one per record of the batch.
 	Rows int

@@ -108,7 +108,7 @@ func same(a, b pkg) bool {
 	return bytes.Equal(x, y)
 }
 
-// read gives the packages of an index by name and the names in their order. Where a name stands several times, the last
+// read returns the packages of an index by name and the names in their order. Where a name stands several times, the last
 // stanza counts.
 func read(in io.Reader) (map[string]pkg, []string, error) {
 	br := bufio.NewReaderSize(in, 1<<20)

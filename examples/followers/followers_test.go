@@ -17,7 +17,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// A follower loses its connections, messages, the lane, Redis and its data. Whatever it serves, nothing that was told of
+// A follower loses its connections, messages, the lane, Redis and its data. Whatever it serves, nothing that was notified of
 // longer ago than its bound is missing (world.read checks each answer), and after each fault it serves everything from its
 // memory again, in its newest version.
 func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
@@ -74,7 +74,7 @@ func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
 		w.dark(time.Now())
 		w.server.Cont(t)
 		w.repair()
-		w.settle("a Redis that stood still")
+		w.settle("a Redis that was stopped")
 
 		w.server.RestartEmpty(t)
 		w.dark(time.Now())
@@ -86,7 +86,7 @@ func TestFollowersNeverServeWhatIsStalePastTheirBound(t *testing.T) {
 }
 
 // A follower that was made for another number of lanes, or for another cache section, would miss what makes its keys stale: it keeps nothing,
-// and says why.
+// and reports why.
 func TestFollowersKeepNothingInAnotherNamespace(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -110,7 +110,7 @@ func TestFollowersKeepNothingInAnotherNamespace(t *testing.T) {
 	}
 }
 
-// The workers change the dataset's cache section, and change it back. In between, other names are told of, so nothing is served from memory.
+// The workers change the dataset's cache section, and change it back. In between, other names are notified of, so nothing is served from memory.
 func TestFollowersLeaveAnotherCacheSectionAlone(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
@@ -118,7 +118,7 @@ func TestFollowersLeaveAnotherCacheSectionAlone(t *testing.T) {
 		w.settle("the start")
 		w.flush("h2")
 		for r := range records {
-			w.change(r) // under the other templates, nothing tells of these names
+			w.change(r) // under the other templates, nothing reports these names
 		}
 		w.blind(time.Now().Add(2 * poll))
 		w.flush(section)
@@ -126,7 +126,7 @@ func TestFollowersLeaveAnotherCacheSectionAlone(t *testing.T) {
 	})
 }
 
-// What nothing tells of, a change by hand for instance, is seen when the entry ends.
+// What nothing reports, a change by hand for instance, is seen when the entry ends.
 func TestFollowersBoundEachEntry(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {
@@ -168,7 +168,7 @@ func TestFollowersFollowAFailover(t *testing.T) {
 	})
 }
 
-// A subscription that brings nothing is replaced, and one that cannot bring anything is told of.
+// A subscription that brings nothing is replaced, and one that cannot bring anything is notified of.
 func TestFollowersNoticeThatMessagesGetLost(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, l language, command func(args ...string) *exec.Cmd) {

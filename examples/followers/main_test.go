@@ -20,7 +20,7 @@ type language struct {
 	name, suffix string
 	// address makes of host:port what the serve program wants.
 	address string
-	// interpreter gives the program that runs the others, or says what is missing.
+	// interpreter returns the program that runs the others, or reports what is missing.
 	interpreter func(ctx context.Context, dir string) (path, missing string)
 }
 

@@ -32,7 +32,7 @@ const (
 	section  = "h1" // hash of the dataset's cache section
 )
 
-// world is a database, the worker that tells of its changes, and a follower that is asked.
+// world is a database, the worker that reports its changes, and a follower that is asked.
 type world struct {
 	t       *testing.T
 	server  *testenv.RedisServer
@@ -40,7 +40,7 @@ type world struct {
 	rdb     *redis.Client
 	ns      string
 	emitter *invalidation.Emitter
-	// silent publishes where nobody listens: its entries are in the lane, but their messages are lost.
+	// silent publishes where no one listens: its entries are in the lane, but their messages are lost.
 	silent *invalidation.Emitter
 	roots  [lanes]string
 	offset [lanes]int64 // of each lane's own source
@@ -119,10 +119,10 @@ func (w *world) newEmitter(cfg invalidation.EmitterConfig) *invalidation.Emitter
 	return e
 }
 
-// repair does what a worker does for lanes that are gone: it makes them and tells of everything again.
+// repair does what a worker does for lanes that are gone: it makes them and emits everything again.
 func (w *world) repair() { w.flush(section) }
 
-// flush gives every lane a new root, with that hash of the dataset's cache section, and tells of everything again.
+// flush gives every lane a new root, with that hash of the dataset's cache section, and emits everything again.
 func (w *world) flush(hash string) {
 	w.t.Helper()
 	for n := range lanes {
@@ -209,7 +209,7 @@ func (w *world) hear() (l line) {
 	return l
 }
 
-// read asks for a record and checks what comes: nothing that was told of longer ago than maxStale may be missing.
+// read asks for a record and checks what comes: nothing that was notified of longer ago than maxStale may be missing.
 func (w *world) read(record int) (version int64, hit bool) {
 	w.t.Helper()
 	began := time.Now()

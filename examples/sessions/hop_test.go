@@ -36,7 +36,7 @@ func hopFor(t *testing.T) time.Duration {
 // errOlder: a read gave less than its user wrote last.
 var errOlder = errors.New("an older session")
 
-// user is somebody with a session. A browser keeps the token in a cookie; other clients send it in the header.
+// user is someone with a session. A browser keeps the token in a cookie; other clients send it in the header.
 type user struct {
 	url     string
 	client  *http.Client

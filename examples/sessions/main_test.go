@@ -87,7 +87,7 @@ func newNodes(t *testing.T, wrap func(http.Handler) http.Handler) *site {
 	return s
 }
 
-// onTopic gives the example's dataset with a topic of this test alone.
+// onTopic returns the example's dataset with a topic of this test alone.
 func onTopic(t *testing.T, topic string) *schemas.Datasets {
 	t.Helper()
 	files := fstest.MapFS{}

@@ -24,7 +24,7 @@ type service struct {
 	log   *slog.Logger
 }
 
-// handler gives the routes. Each request waits until this node has seen what its token names, so a user who comes from
+// handler returns the routes. Each request waits until this node has seen what its token names, so a user who comes from
 // another node finds here what was written there.
 func (s *service) handler(node *invalidation.Node) (http.Handler, error) {
 	tokens, err := readyours.New(readyours.Config{Waiter: node, Cookie: tokenCookie})
@@ -128,7 +128,7 @@ func (s *service) fail(w http.ResponseWriter, err error) {
 	http.Error(w, "try again", http.StatusServiceUnavailable)
 }
 
-// setSession sets the session's cookie; whoever came encrypted sends it back only so. The balancer says how they came.
+// setSession sets the session's cookie; a client that came over TLS sends it only over TLS. The balancer reports how they came.
 func setSession(w http.ResponseWriter, r *http.Request, id string, maxAge int) {
 	secure := r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
 	//nolint:gosec // not Secure where there is no encryption to begin with
@@ -137,7 +137,7 @@ func setSession(w http.ResponseWriter, r *http.Request, id string, maxAge int) {
 	})
 }
 
-// idOf gives the session that a request names; what is no session's id finds none.
+// idOf returns the session that a request names; what is no session's id finds none.
 func idOf(r *http.Request) string {
 	if c, err := r.Cookie(sessionCookie); err == nil && c.Value != "" {
 		return c.Value

@@ -251,7 +251,7 @@ func sendAtOnce(t *testing.T, url, contentType string, declared bool, body func(
 	return statuses
 }
 
-// rss is the memory that a process has now; its peak begins anew there.
+// rss is the memory that a process has now; its peak begins again there.
 func rss(t *testing.T, p *testenv.Process) int64 {
 	t.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0); err != nil {

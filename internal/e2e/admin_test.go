@@ -136,7 +136,7 @@ func (w *world) number1(query string) int {
 	return n
 }
 
-// post publishes over HTTP and gives the token.
+// post publishes over HTTP and returns the token.
 func (w *world) post(url, contentType, body string) schemas.Token {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, url, strings.NewReader(body))
@@ -159,7 +159,7 @@ func (w *world) post(url, contentType, body string) schemas.Token {
 	return out.Token
 }
 
-// A replay outlives the workers that run it, and live traffic goes on meanwhile.
+// A replay outlives the workers that run it, and live traffic continues meanwhile.
 func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	w := itemWorld(t)
 	p := w.producer()
@@ -226,7 +226,7 @@ func TestReplaySurvivesKilledWorkers(t *testing.T) {
 	}
 }
 
-// listening gives the address that an admin API says it listens on.
+// listening returns the address that an admin API says it listens on.
 // serves waits until an API has what it needs; who has no token learns more from the log.
 func serves(t *testing.T, url string) {
 	t.Helper()

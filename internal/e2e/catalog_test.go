@@ -21,7 +21,7 @@ import (
 	"github.com/freshet/freshet/invalidation"
 )
 
-// The Debian package index: tens of thousands of records that nobody here wrote, through the commands that a user types.
+// The Debian package index: tens of thousands of records that no one here wrote, through the commands that a user types.
 
 // props is a record as its properties.
 type props = map[string]any

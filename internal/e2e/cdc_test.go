@@ -218,7 +218,7 @@ func changed(topic, op string, id, n int) *kgo.Record {
 	return rec
 }
 
-// A table that was emptied stops its dataset, and only that; a topic that was made anew begins above the old one.
+// A table that was emptied stops its dataset, and only that; a topic that was recreated begins above the old one.
 func TestTruncateAndNewTopic(t *testing.T) {
 	kafka := testenv.Kafka(t)
 	topic, items := kafka.CreateTopic(t, 1), kafka.CreateTopic(t, 1)

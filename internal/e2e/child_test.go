@@ -33,7 +33,7 @@ import (
 // childVar makes this test binary a worker with a failpoint; its value is a childConfig as JSON.
 const childVar = "FRESHET_E2E_WORKER"
 
-// childConfig says where a worker works and where it stands still.
+// childConfig states where a worker works and where it is stopped.
 type childConfig struct {
 	Brokers             []string
 	DSN, Redis          string
@@ -43,10 +43,10 @@ type childConfig struct {
 	MaxRecords          int
 	// Replays: it runs replays too.
 	Replays bool
-	// Point is where it stands still the Nth time.
+	// Point is where it is stopped the Nth time.
 	Point string
 	Nth   int64
-	// Freeze stops the whole process there, as SIGSTOP does, until it is continued; then it goes on from there.
+	// Freeze stops the whole process there, as SIGSTOP does, until it is continued; then it continues from there.
 	Freeze bool
 }
 
@@ -61,7 +61,7 @@ func points() []string {
 	}
 }
 
-// workerChild is the other side: it works until it reaches its point, says so on descriptor 3, and stands still there.
+// workerChild is the other side: it works until it reaches its point, says so on descriptor 3, and is stopped there.
 func workerChild() (code int, child bool) {
 	text := os.Getenv(childVar)
 	if text == "" {
@@ -169,15 +169,15 @@ func (h *halves) Emit(ctx context.Context, n int, root string, start int64, e la
 	return h.Emitter.Emit(ctx, n, root, start, e)
 }
 
-// child is a worker that stands still at a point.
+// child is a worker that is stopped at a point.
 type child struct {
 	*testenv.Process
 
 	owner   string
-	reached chan struct{} // closed when it stands still
+	reached chan struct{} // closed when it is stopped
 }
 
-// startChild starts this executable as a worker that stands still the nth time that it reaches point; "" never.
+// startChild starts this executable as a worker that is stopped the nth time that it reaches point; "" never.
 func (w *world) startChild(point string, nth int64) *child {
 	w.t.Helper()
 	return w.startChildAs(childConfig{Point: point, Nth: nth})
@@ -225,7 +225,7 @@ func (w *world) startChildAs(how childConfig) *child {
 	return ch
 }
 
-// awaitPoint waits until the child stands still.
+// awaitPoint waits until the child is stopped.
 func (c *child) awaitPoint(t *testing.T) {
 	t.Helper()
 	select {

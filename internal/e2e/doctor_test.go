@@ -15,8 +15,8 @@ import (
 )
 
 type finding struct {
-	Name, Where, Problem, Mend string
-	Bad                        bool
+	Name, Where, Problem, Fix string
+	Bad                       bool
 }
 
 // doctor runs freshet doctor; its exit code must agree with what it found.
@@ -34,8 +34,8 @@ func (w *world) doctor(args ...string) []finding {
 		w.t.Errorf("doctor: healthy %t with exit code %d", out.Healthy, code)
 	}
 	for _, f := range out.Findings {
-		if f.Problem == "" || f.Mend == "" {
-			w.t.Errorf("finding without problem or mend: %+v", f)
+		if f.Problem == "" || f.Fix == "" {
+			w.t.Errorf("finding without problem or fix: %+v", f)
 		}
 	}
 	return out.Findings
@@ -45,7 +45,7 @@ func has(all []finding, name string) bool {
 	return slices.ContainsFunc(all, func(f finding) bool { return f.Name == name })
 }
 
-// Each misconfiguration is made, found by its name, and mended again.
+// Each misconfiguration is made, found by its name, and fixed again.
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	rs := testenv.StartRedis(t, testenv.RedisOptions{})
 	ks := testenv.Kafka(t)
@@ -75,21 +75,21 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 	sqlDo := func(text string) func() { return func() { w.exec(text) } }
 	for _, tc := range []struct {
-		name       string
-		args       []string
-		make, mend func()
+		name      string
+		args      []string
+		make, fix func()
 	}{
-		{name: "redis-unfit", make: redisSet("maxmemory-policy", "allkeys-lru"), mend: redisSet("maxmemory-policy", "noeviction")},
-		{name: "table-differs", make: sqlDo("ALTER TABLE items RENAME COLUMN body TO bdy"), mend: sqlDo("ALTER TABLE items RENAME COLUMN bdy TO body")},
-		{name: "cache-differs", make: sqlDo("UPDATE freshet_meta SET value = CONCAT('x', value) WHERE name = 'dataset:items'"), mend: sqlDo("UPDATE freshet_meta SET value = SUBSTR(value, 2) WHERE name = 'dataset:items'")},
-		{name: "mysql-migrations", make: sqlDo("DELETE FROM freshet_migrations WHERE version_id = 8"), mend: sqlDo("INSERT INTO freshet_migrations (version_id, is_applied) VALUES (8, 1)")},
-		{name: "dataset-paused", make: sqlDo(`INSERT INTO freshet_meta (name, value) VALUES ('pause:items', '{"who":"ada","why":"a test"}')`), mend: sqlDo("DELETE FROM freshet_meta WHERE name = 'pause:items'")},
-		{name: "foreign-group", make: sqlDo("INSERT INTO freshet_position (source, grp, owner) VALUES ('other/x/0', 'other', '')"), mend: sqlDo("DELETE FROM freshet_position WHERE grp = 'other'")},
+		{name: "redis-unfit", make: redisSet("maxmemory-policy", "allkeys-lru"), fix: redisSet("maxmemory-policy", "noeviction")},
+		{name: "table-differs", make: sqlDo("ALTER TABLE items RENAME COLUMN body TO bdy"), fix: sqlDo("ALTER TABLE items RENAME COLUMN bdy TO body")},
+		{name: "cache-differs", make: sqlDo("UPDATE freshet_meta SET value = CONCAT('x', value) WHERE name = 'dataset:items'"), fix: sqlDo("UPDATE freshet_meta SET value = SUBSTR(value, 2) WHERE name = 'dataset:items'")},
+		{name: "mysql-migrations", make: sqlDo("DELETE FROM freshet_migrations WHERE version_id = 8"), fix: sqlDo("INSERT INTO freshet_migrations (version_id, is_applied) VALUES (8, 1)")},
+		{name: "dataset-paused", make: sqlDo(`INSERT INTO freshet_meta (name, value) VALUES ('pause:items', '{"who":"ada","why":"a test"}')`), fix: sqlDo("DELETE FROM freshet_meta WHERE name = 'pause:items'")},
+		{name: "foreign-group", make: sqlDo("INSERT INTO freshet_position (source, grp, owner) VALUES ('other/x/0', 'other', '')"), fix: sqlDo("DELETE FROM freshet_position WHERE grp = 'other'")},
 		{name: "foreign-namespace", args: []string{"--namespace", "another"}},
 		{name: "lane-group", args: []string{"--kafka-group", "another"}},
 		{name: "lane-count", args: []string{"--lanes", "2"}},
 		{name: "kafka-unreachable", args: []string{"--kafka-brokers", "127.0.0.1:1"}},
-		{name: "lane-cache-differs", make: func() { worker.Stop(t); rdb.HSet(t.Context(), meta, "d:items", "other") }, mend: func() { rdb.HDel(t.Context(), meta, "d:items"); worker.Cont(t) }}, // it would repair that
+		{name: "lane-cache-differs", make: func() { worker.Stop(t); rdb.HSet(t.Context(), meta, "d:items", "other") }, fix: func() { rdb.HDel(t.Context(), meta, "d:items"); worker.Cont(t) }}, // it would repair that
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.make != nil {
@@ -98,8 +98,8 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			if got := w.doctor(append(tc.args, "--no-canary")...); !has(got, tc.name) {
 				t.Errorf("not found: %+v", got)
 			}
-			if tc.mend != nil {
-				tc.mend()
+			if tc.fix != nil {
+				tc.fix()
 			}
 		})
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// An event that breaks the schema is mended by hand: its record ends in the corrected state under the same version, on the
-// node too, and a later event of the record wins over the mended one.
+// An event that breaks the schema is fixed by hand: its record ends in the corrected state under the same version, on the
+// node too, and a later event of the record wins over the fixed one.
 func TestLetterIsEditedByCommand(t *testing.T) {
 	w := itemWorld(t)
 	_, url := w.serve("w1")
@@ -49,15 +49,15 @@ func TestLetterIsEditedByCommand(t *testing.T) {
 	edit(`{"id":"a","n":"six"}`, 1, ids["a"], "--data", "-")
 	edit(`{"id"`, 2, ids["a"], "--data", "-")
 	edit(``, 2, "nonsense", "--data", "-")
-	if e := edit(`{"id":"a","n":50,"body":"mended"}`, 0, ids["a"], "--data", "-", "--dry-run"); !e.DryRun || e.Outcome != "published" {
+	if e := edit(`{"id":"a","n":50,"body":"fixed"}`, 0, ids["a"], "--data", "-", "--dry-run"); !e.DryRun || e.Outcome != "published" {
 		t.Errorf("dry run: %+v", e)
 	}
-	e := edit(`{"id":"a","n":50,"body":"mended"}`, 0, ids["a"], "--data", "-")
+	e := edit(`{"id":"a","n":50,"body":"fixed"}`, 0, ids["a"], "--data", "-")
 	if e.Outcome != "published" || e.Version != 5 {
 		t.Errorf("edit: %+v", e)
 	}
 	w.seen(n.Node, e.Token)
-	if v, err := n.items.Get(t.Context(), "a"); err != nil || v.N != 50 || v.Body != "mended" {
+	if v, err := n.items.Get(t.Context(), "a"); err != nil || v.N != 50 || v.Body != "fixed" {
 		t.Errorf("the node reads %+v, %v", v, err)
 	}
 	w.reaches(1, "SELECT COUNT(*) FROM freshet_dead_letter WHERE state = 'redriven' AND successor = ?", e.EventID)

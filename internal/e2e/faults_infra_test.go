@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-// pace gives the given number of turns, one every d.
+// pace returns the given number of turns, one every d.
 func pace(t *testing.T, d time.Duration, turns int) func(func(i int) bool) {
 	return func(yield func(i int) bool) {
 		tick := time.NewTicker(d)
@@ -59,7 +59,7 @@ func TestRebalanceStorm(t *testing.T) {
 	c.rest()
 }
 
-// MariaDB is killed and restarted, or stands still, while traffic goes on.
+// MariaDB is killed and restarted, or is stopped, while traffic continues.
 func TestDatabaseDies(t *testing.T) {
 	t.Parallel()
 	my := testenv.StartMySQL(t, testenv.MySQLOptions{})
@@ -135,7 +135,7 @@ func (c *campaign) lockRows(ctx context.Context, rng *rand.Rand) error {
 	return tx.Rollback()
 }
 
-// The only broker is killed and restarted while traffic goes on.
+// The only broker is killed and restarted while traffic continues.
 func TestBrokerRestarts(t *testing.T) {
 	t.Parallel()
 	kafka := testenv.StartKafka(t, testenv.KafkaOptions{})
@@ -153,7 +153,7 @@ func TestBrokerRestarts(t *testing.T) {
 	c.rest()
 }
 
-// Redis stands still for longer than a node may serve unproved, and dies with all that it held.
+// Redis is stopped for longer than a node may serve unproved, and dies with all that it held.
 func TestRedisStandsStillAndDies(t *testing.T) {
 	t.Parallel()
 	rs := testenv.StartRedis(t, testenv.RedisOptions{})

@@ -22,7 +22,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 				ch := c.startChild(point, c.nth(point))
 				ch.awaitPoint(t)
 				if i == n-1 {
-					c.stopTraffic() // nothing comes later that would mend what is forgotten now
+					c.stopTraffic() // nothing comes later that would fix what is forgotten now
 				}
 				ch.Kill(t)
 			}
@@ -42,7 +42,7 @@ func (c *campaign) nth(point string) int64 {
 	return 20 + c.rng.Int64N(40)
 }
 
-// A worker stops at each point of a batch's way for longer than its session, and goes on from there when another has its
+// A worker stops at each point of a batch's way for longer than its session, and continues from there when another has its
 // partitions and has written newer versions. It must not write rows or commit offsets over its successor.
 func TestZombieWakesAtEachPoint(t *testing.T) {
 	for _, point := range points() {

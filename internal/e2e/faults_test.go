@@ -20,9 +20,9 @@ import (
 )
 
 // Fault campaigns: traffic that never stops, one kind of fault again and again, and then rest. What must hold is looked at
-// all the time and once more at rest; errors on the way are nobody's business.
+// all the time and once more at rest; errors on the way do not matter here.
 
-// full says whether campaigns run at their full length: FRESHET_FAULTS=full, which `make faults` sets.
+// full reports whether campaigns run at their full length: FRESHET_FAULTS=full, which `make faults` sets.
 func full() bool { return os.Getenv("FRESHET_FAULTS") == "full" }
 
 // times is how often a fault is injected.
@@ -41,7 +41,7 @@ const (
 	faultRate    = 400 // events per second
 )
 
-// chance gives a campaign's random source; its seed is printed, and FRESHET_FAULTS_SEED repeats it.
+// chance returns a campaign's random source; its seed is printed, and FRESHET_FAULTS_SEED repeats it.
 func chance(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -252,7 +252,7 @@ func (c *campaign) rest() {
 	}
 }
 
-// noLag gives nil when every partition is committed to its end.
+// noLag returns nil when every partition is committed to its end.
 func (c *campaign) noLag(ctx context.Context) error {
 	committed, err := c.committed(ctx)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// header gives the headers of a good upsert of key at version, changed by edit.
+// header returns the headers of a good upsert of key at version, changed by edit.
 func headers(key string, version any, edit map[string]string) []kgo.RecordHeader {
 	h := map[string]string{
 		"ce_specversion": "1.0", "ce_id": "0198a1b2-0000-7000-8000-000000000001", "ce_source": "//e2e/hostile", "ce_type": "io.freshet.row.upsert.v1",

@@ -110,7 +110,7 @@ func TestOtherWritersInvalidate(t *testing.T) {
 	n.shows(t, "a", "five")
 }
 
-// TestLostInvalidationsFlushTheLanes: when Kafka dropped what other writers said before a worker read it, nobody knows
+// TestLostInvalidationsFlushTheLanes: when Kafka dropped what other writers said before a worker read it, it is not known
 // what was named, so every entry goes; and what is said afterwards is heard.
 func TestLostInvalidationsFlushTheLanes(t *testing.T) {
 	testenv.Kafka(t).RequireReal(t)
@@ -153,7 +153,7 @@ func TestLostInvalidationsFlushTheLanes(t *testing.T) {
 	n.shows(t, "a", "three")
 }
 
-// laneHas says whether entries of the invalidation topic in the lane name all of texts.
+// laneHas reports whether entries of the invalidation topic in the lane name all of texts.
 func (w *world) laneHas(ctx context.Context, rdb *redis.Client, texts ...string) error {
 	entries, err := rdb.XRange(ctx, lane.KeysOf(w.ns, 0).Stream, "-", "+").Result()
 	if err != nil {
@@ -222,7 +222,7 @@ func TestLettersAreCopied(t *testing.T) {
 	n.shows(t, "after", "x")
 	publish(t, p, upsert("items", "after", 2, "y"))
 	n.shows(t, "after", "y")
-	// All partitions are committed together, so the neighbour's commit says that this one's could have been.
+	// All partitions are committed together, so the neighbour's commit reports that this one's could have been.
 	publish(t, p, upsert("calm", "z", 1, "x"))
 	w.commits(calm, 1)
 	worker.Kill(t)

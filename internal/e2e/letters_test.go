@@ -82,7 +82,7 @@ func (w *world) redrive(args ...string) (r redriven) {
 }
 
 // TestPoisonAmongManyIsRedriven: one event of a hundred is refused by the table, on records of their own. Each becomes a
-// letter, all others are applied, and once the table is mended a redrive applies them and tells the nodes.
+// letter, all others are applied, and once the table is fixed a redrive applies them and tells the nodes.
 func TestPoisonAmongManyIsRedriven(t *testing.T) {
 	all := times(20_000, 100_000)
 	poison := all / 100

@@ -213,7 +213,7 @@ func TestDerivedTagsAndForeign(t *testing.T) {
 // How many people and mail addresses change and are read.
 const persons, mails = 30, 20
 
-// change gives a random person another mail, or removes it.
+// change returns a random person another mail, or removes it.
 func (p *people) change() {
 	p.t.Helper()
 	op := schemas.Upsert

@@ -14,7 +14,7 @@ import (
 )
 
 // Kafka deleted records while no worker ran. The operator reads what readiness says, publishes again what is missing, and
-// lets the partition go on.
+// lets the partition continue.
 func TestOperatorRestartsAPartition(t *testing.T) {
 	t.Parallel()
 	kafka := testenv.Kafka(t)
@@ -81,7 +81,7 @@ func TestOperatorRestartsAPartition(t *testing.T) {
 	rows(21)
 
 	// There is nothing to restart any more, and the command says so instead of promising it.
-	testenv.Eventually(t, settleLimit, func(context.Context) error { // the former worker counts as alive for a while
+	testenv.Eventually(t, settleLimit, func(context.Context) error { // the previous worker counts as alive for a while
 		_, errOut, code := w.run("", "partitions", "restart", topic+"/0", "--at", "first")
 		if code != 1 || !strings.Contains(errOut, "is not stopped") {
 			return fmt.Errorf("exit code %d, %q", code, errOut)

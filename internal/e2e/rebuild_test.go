@@ -15,7 +15,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// newRebuildCampaign is a campaign without the triggers that watch the rows: they would stay with the former table.
+// newRebuildCampaign is a campaign without the triggers that watch the rows: they would stay with the previous table.
 func newRebuildCampaign(t *testing.T) *campaign {
 	t.Helper()
 	// Workers publish the newest state of a record again into a compacted topic, and a row that was damaged by a greater version
@@ -33,7 +33,7 @@ func newRebuildCampaign(t *testing.T) *campaign {
 	return c
 }
 
-// damage does to the replica what no event can mend: rows that are gone, rows that nobody published, and rows whose wrong
+// damage does to the replica what no event can fix: rows that are gone, rows that no one published, and rows whose wrong
 // content lies above every version that will ever come.
 func (c *campaign) damage() {
 	c.t.Helper()
@@ -78,7 +78,7 @@ func (c *campaign) olds() int {
 	return c.number1("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE 'items\\_\\_old\\_%'")
 }
 
-// A damaged table is rebuilt while traffic goes on; nodes that have cached the damage lose it.
+// A damaged table is rebuilt while traffic continues; nodes that have cached the damage lose it.
 func TestRebuildBesideLiveTraffic(t *testing.T) {
 	t.Parallel()
 	c := newRebuildCampaign(t)
@@ -101,7 +101,7 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 	done := ask[api.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--accept-loss", "--apply", "--watch", "--reason", "damaged by hand")
 	_, old, _ := strings.Cut(done.Problem, "kept as ")
 	if done.State != "done" || c.olds() != 1 || c.number1("SELECT COUNT(*) FROM `"+old+"` WHERE id = 'nobody'") != 1 {
-		t.Errorf("rebuild: %s, %q, %d former tables", done.State, done.Problem, c.olds())
+		t.Errorf("rebuild: %s, %q, %d previous tables", done.State, done.Problem, c.olds())
 	}
 	if n := c.number1("SELECT COUNT(*) FROM items WHERE body = 'damaged'"); n != 0 {
 		t.Errorf("%d damaged rows are left", n)
@@ -110,7 +110,7 @@ func TestRebuildBesideLiveTraffic(t *testing.T) {
 	c.damage()
 	done = ask[api.Replay](c.world, url, 0, "replay", "start", "items", "--rebuild", "--accept-loss", "--drop-old", "--apply", "--watch")
 	if done.State != "done" || c.olds() != 1 {
-		t.Errorf("rebuild: %s, %q, %d former tables", done.State, done.Problem, c.olds())
+		t.Errorf("rebuild: %s, %q, %d previous tables", done.State, done.Problem, c.olds())
 	}
 	c.progress()
 	c.whole()
@@ -139,7 +139,7 @@ func (c *campaign) shownWell(url string) {
 	}
 }
 
-// The worker that rebuilds is killed at every step, and another goes on with it.
+// The worker that rebuilds is killed at every step, and another continues with it.
 func TestRebuildSurvivesKilledWorkers(t *testing.T) {
 	t.Parallel()
 	c := newRebuildCampaign(t)
@@ -175,7 +175,7 @@ func TestRebuildSurvivesKilledWorkers(t *testing.T) {
 	c.whole()
 }
 
-// wakeUp lets a worker that rebuilds stand still while it holds live batches, for longer than the server believes in it;
+// wakeUp lets a worker that rebuilds stop while it holds live batches, for longer than the server believes in it;
 // another rebuilds, and it wakes up.
 func (c *campaign) wakeUp() {
 	c.t.Helper()

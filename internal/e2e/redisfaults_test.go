@@ -47,7 +47,7 @@ func (p *people) readAlways(nodes []*phone) {
 	})
 }
 
-// bout makes changes and waits until the nodes have heard of them.
+// bout makes changes and waits until the nodes have learned of them.
 func (p *people) bout(nodes []*phone) {
 	p.t.Helper()
 	for range 100 {
@@ -87,7 +87,7 @@ func flushCounts(nodes []*phone) map[string]int64 {
 	return sum
 }
 
-// healed wants every copy right, in the eyes of freshet verify too, and says how long that took.
+// healed wants every copy right, in the eyes of freshet verify too, and reports how long that took.
 func (p *people) healed(what string, nodes []*phone) {
 	p.t.Helper()
 	began := time.Now()
@@ -124,7 +124,7 @@ func TestLaggingReplicasTakeOver(t *testing.T) {
 	p.plantedIsSeen(nodes)
 }
 
-// Parts of a lane, or all of Redis, vanish while changes go on.
+// Parts of a lane, or all of Redis, vanish while changes continue.
 func TestLanesAreLost(t *testing.T) {
 	t.Parallel()
 	master := testenv.StartRedis(t, testenv.RedisOptions{})
@@ -134,7 +134,7 @@ func TestLanesAreLost(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		lose func(ctx context.Context) error
-		// reasons are those for which nodes may forget what they hold of the lane: a worker makes a lost lane anew or
+		// reasons are those for which nodes may forget what they hold of the lane: a worker makes a lost lane again or
 		// emits again, and whether a node looks before, in between or afterwards is chance.
 		reasons []string
 		must    bool // there is one at each node

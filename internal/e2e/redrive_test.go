@@ -46,7 +46,7 @@ func TestRedriveSurvivesKilledWorkers(t *testing.T) {
 	if open < 200 {
 		t.Fatalf("%d letters are too few to kill anybody meanwhile", open)
 	}
-	// Somebody else wrote newer states.
+	// Someone else wrote newer states.
 	w.exec(fmt.Sprintf("INSERT INTO items (id, n, body, _version, _deleted, _at) SELECT record_key, 9, 'x', 9, 0, 1 FROM freshet_dead_letter WHERE state = 'open' ORDER BY off LIMIT %d", newer))
 
 	url := w.api()

@@ -22,7 +22,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// replaySize gives how many past events are replayed and how many live ones come a second meanwhile.
+// replaySize returns how many past events are replayed and how many live ones come a second meanwhile.
 // FRESHET_TEST_REPLAY=1000000 is the full size.
 func replaySize(t *testing.T) (past int, live rate.Limit) {
 	t.Helper()
@@ -37,7 +37,7 @@ func replaySize(t *testing.T) (past int, live rate.Limit) {
 	return n, 2000
 }
 
-// patient gives a world as much time as so many past events take at a thousand a second.
+// patient returns a world as much time as so many past events take at a thousand a second.
 func (w *world) patient(past int) { w.patience = settleLimit + time.Duration(past)*time.Millisecond }
 
 // Live traffic does not notice a replay, and both end in what the publishers said.
@@ -105,7 +105,7 @@ func TestReplayBesideLiveTraffic(t *testing.T) {
 	w.reaches(past/perKey, "SELECT COUNT(*) FROM items WHERE id LIKE 'p%' AND _version = 4 AND n = 4")
 }
 
-// whilePaused runs fn while a replay is paused and nobody runs it, and gives how long that was; nothing if it is over.
+// whilePaused runs fn while a replay is paused and no process runs it, and gives how long that was; nothing if it is over.
 func (w *world) whilePaused(url, id string, fn func()) time.Duration {
 	w.t.Helper()
 	began := time.Now()
@@ -123,7 +123,7 @@ func (w *world) whilePaused(url, id string, fn func()) time.Duration {
 	ask[api.Replay](w, url, 0, "replay", "resume", id)
 	testenv.Eventually(w.t, settleLimit, func(context.Context) error {
 		if got := ask[api.Replay](w, url, 0, "replay", "status", id); got.State == "running" && got.Total.Events == still.Total.Events {
-			return errors.New("it does not go on yet")
+			return errors.New("it does not continue yet")
 		}
 		return nil
 	})
@@ -138,7 +138,7 @@ type fared struct {
 	seconds []float64 // that the oldest record waits
 }
 
-// p gives a percentile of publish to visible.
+// p returns a percentile of publish to visible.
 func (f *fared) p(percent int) time.Duration {
 	return at(f.took, percent).Round(100 * time.Microsecond)
 }
@@ -168,7 +168,7 @@ func (w *world) fare(p *producer.Producer, n *node, url string, f *fared) {
 	}
 }
 
-// lag gives how many live records are not applied yet, and for how long the oldest waits, in seconds.
+// lag returns how many live records are not applied yet, and for how long the oldest waits, in seconds.
 func (w *world) lag(url string) (records int64, seconds float64) {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url+"/v1/lag", nil)

@@ -82,12 +82,12 @@ func TestNewPropertyRollsOut(t *testing.T) {
 		return nil
 	})
 
-	// A new worker before the table says what is to be done. Its datasets wait; others would flow.
+	// A new worker before the table reports what is to be done. Its datasets wait; others would flow.
 	tooSoon := newer.startWorker()
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		log, err := os.ReadFile(tooSoon.LogFile())
 		if err == nil && !strings.Contains(string(log), "table items lacks the column nick; run freshet migrate datasets") {
-			err = fmt.Errorf("the log does not name the column and the mend")
+			err = fmt.Errorf("the log does not name the column and the fix")
 		}
 		return err
 	})
@@ -157,7 +157,7 @@ func TestNewPropertyRollsOut(t *testing.T) {
 	}
 }
 
-// TestChangedTemplateRollsOut: another cache template is guarded by the hash in the database. Whoever has the other one
+// TestChangedTemplateRollsOut: another cache template is guarded by the hash in the database. A worker that has the other one
 // neither writes nor caches, all serve the truth meanwhile, and in the end every copy is right.
 func TestChangedTemplateRollsOut(t *testing.T) {
 	topic := testenv.Kafka(t).Topic(t)
@@ -251,7 +251,7 @@ func (w *world) agrees(n *node, want bool) {
 	})
 }
 
-// serves waits until a node gives the newest value of every record.
+// serves waits until a node returns the newest value of every record.
 func (w *world) serves(n *node, model map[string]state) {
 	w.t.Helper()
 	testenv.Eventually(w.t, settleLimit, func(ctx context.Context) error {
@@ -265,7 +265,7 @@ func (w *world) serves(n *node, model map[string]state) {
 }
 
 // TestCacheSectionDoesNotGoInSilence: a folder without a cache section that the database knows is refused, by name and with
-// what to do, until somebody says that it may go.
+// what to do, until someone reports that it may go.
 func TestCacheSectionDoesNotGoInSilence(t *testing.T) {
 	topic := testenv.Kafka(t).Topic(t)
 	files := map[string]string{"items.yaml": fmt.Sprintf(itemDataset, topic), "items.json": itemSchema}

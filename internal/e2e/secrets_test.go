@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// A worker goes on when the passwords of Kafka, MySQL and Redis are replaced while it runs: it logs in again with what the
+// A worker continues when the passwords of Kafka, MySQL and Redis are replaced while it runs: it logs in again with what the
 // files hold by then.
 func TestReplacedPasswordsAreUsedOnReconnect(t *testing.T) {
 	ks := testenv.StartKafka(t, testenv.KafkaOptions{SCRAM: true})
@@ -79,9 +79,9 @@ func TestReplacedPasswordsAreUsedOnReconnect(t *testing.T) {
 	publish(1)
 	write("dsn", "")
 	readies(t, own+"/readyz", waitsFor("mysql.dsn_file", "the file is empty; the previous content stays in use"))
-	for i, password := range []string{"second-passwort", "third-password"} { // the former is a little longer
+	for i, password := range []string{"second-passwort", "third-password"} { // the previous is a little longer
 		rotate(password)
-		// Redis and MySQL let in who is in already; whoever comes again must have the new password. Kafka asks every two seconds.
+		// Redis and MySQL keep sessions that are open; a new one must have the new password. Kafka asks every two seconds.
 		if err := rdb.Do(t.Context(), "CLIENT", "KILL", "USER", "worker").Err(); err != nil {
 			t.Fatal(err)
 		}

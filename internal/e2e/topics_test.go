@@ -41,7 +41,7 @@ func TestCompactedTopic(t *testing.T) {
 		}
 	}
 	publish(1, 60)
-	// The active segment is never cleaned: records must go on coming until the cleaner has been through.
+	// The active segment is never cleaned: records must continue coming until the cleaner has been through.
 	v := int64(60)
 	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
 		v++
@@ -55,7 +55,7 @@ func TestCompactedTopic(t *testing.T) {
 	}
 }
 
-// compacted gives nil once the topic holds clearly fewer records than were published.
+// compacted returns nil once the topic holds clearly fewer records than were published.
 func compacted(ctx context.Context, kafka *testenv.KafkaServer, t *testing.T, topic string, published int) error {
 	c := kafka.Client(t, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	defer c.Close()

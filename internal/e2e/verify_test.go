@@ -89,7 +89,7 @@ func (p *people) plantedIsSeen(nodes []*phone) {
 		p.wait(n)
 	}
 	node := nodes[1].Stats().ID
-	testenv.Eventually(p.t, settleLimit, func(context.Context) error { // a repair that is not over mends what is planted too early
+	testenv.Eventually(p.t, settleLimit, func(context.Context) error { // a repair that is not over fixes what is planted too early
 		p.spoilLocal(nodes[1], local)
 		p.spoil(shared)
 		found := p.verify("--wait", "100ms").Stale

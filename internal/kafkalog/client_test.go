@@ -172,7 +172,7 @@ func TestCheckTopic(t *testing.T) {
 			var settings []string
 			for _, w := range got {
 				settings = append(settings, w.Setting)
-				if w.Problem == "" || w.Mend == "" || !strings.Contains(w.String(), w.Setting+"=") {
+				if w.Problem == "" || w.Fix == "" || !strings.Contains(w.String(), w.Setting+"=") {
 					t.Errorf("warning %+v says too little", w)
 				}
 			}

@@ -156,7 +156,7 @@ func judge(code int16) verdict {
 }
 
 // fix reports what to do about a misconfigured answer.
-func mend(code kafka.Error, topic string) string {
+func fix(code kafka.Error, topic string) string {
 	switch code {
 	case kafka.TopicAuthorizationFailed:
 		return fmt.Sprintf("grant WRITE and DESCRIBE on topic %s", topic)
@@ -175,7 +175,7 @@ func mend(code kafka.Error, topic string) string {
 // refusal makes the error of a code that only a person, or another record, can fix.
 func refusal(code kafka.Error, topic string) error {
 	if judge(int16(code)) == misconfigured {
-		return fmt.Errorf("%w: %w; %s", ErrRefused, code, mend(code, topic))
+		return fmt.Errorf("%w: %w; %s", ErrRefused, code, fix(code, topic))
 	}
 	return fmt.Errorf("%w: %w", ErrRefused, code)
 }

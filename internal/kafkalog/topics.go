@@ -154,12 +154,12 @@ type TopicWarning struct {
 	// Setting is the broker's name for it, Value what it says.
 	Setting, Value string
 	// Problem is what may happen, Fix what to do.
-	Problem, Mend string
+	Problem, Fix string
 }
 
 // String returns "setting=value: problem; fix".
 func (w TopicWarning) String() string {
-	return w.Setting + "=" + w.Value + ": " + w.Problem + "; " + w.Mend
+	return w.Setting + "=" + w.Value + ": " + w.Problem + "; " + w.Fix
 }
 
 // CheckTopic compares a topic's settings with what Freshet needs. repair is how far back a lane may have to be repaired
@@ -230,8 +230,8 @@ const DeletesRetention = 7 * 24 * time.Hour
 
 func judgeTopic(settings map[string]string, replicas int, repair time.Duration) []TopicWarning {
 	var out []TopicWarning
-	warn := func(setting, value, problem, mend string) {
-		out = append(out, TopicWarning{setting, value, problem, mend})
+	warn := func(setting, value, problem, fix string) {
+		out = append(out, TopicWarning{setting, value, problem, fix})
 	}
 	policies := strings.FieldsFunc(settings["cleanup.policy"], func(r rune) bool { return r == ',' || r == ' ' })
 	if slices.Contains(policies, "compact") {

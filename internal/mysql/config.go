@@ -33,7 +33,7 @@ const (
 	connIdle     = time.Minute
 )
 
-// Config of a Pool. One of DSN, Addr and Connector says where the database is; everything else may be zero.
+// Config of a Pool. One of DSN, Addr and Connector states where the database is; everything else may be zero.
 type Config struct {
 	// DSN in the driver's form, "user:password@tcp(host:3306)/database". Not with Addr or Connector. Parameters that
 	// Freshet needs are set over those of the DSN; multiStatements, allowAllFiles, interpolateParams and

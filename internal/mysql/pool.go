@@ -18,7 +18,7 @@ const (
 	maxTries = 8
 	// maxLockWaits is maxTries for waits that already took LockWait: meanwhile other datasets lack the connection.
 	maxLockWaits = 2
-	// A broken connection says that the server may be away: once more, since it may also have been idle too long.
+	// A broken connection reports that the server may be away: once more, since it may also have been idle too long.
 	maxReconnects = 1
 	conflictFirst = 20 * time.Millisecond
 	conflictMax   = time.Second

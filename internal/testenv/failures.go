@@ -20,7 +20,7 @@ var failureLines = regexp.MustCompile(`^(\s*--- FAIL|FAIL\t|panic: |WARNING: DAT
 
 // chatter are lines of a test's log that are not about its failure: what the parts that it runs say by slog, and what testenv
 // does with servers.
-var chatter = regexp.MustCompile(`^\s+\w+_test\.go:\d+: (time=\S+ level=|\{"time":|testenv: (?:stopped|restarted|killed|continued) |testenv: .* stood still for )`)
+var chatter = regexp.MustCompile(`^\s+\w+_test\.go:\d+: (time=\S+ level=|\{"time":|testenv: (?:stopped|restarted|killed|continued) |testenv: .* was stopped for )`)
 
 const maxFailureLines, maxFailureLine = 60, 400
 

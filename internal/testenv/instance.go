@@ -169,7 +169,7 @@ func freePort(ctx context.Context) (int, error) {
 }
 
 // program finds an executable; Debian puts servers where users' PATH does not look.
-func program(mend string, names ...string) (string, error) {
+func program(fix string, names ...string) (string, error) {
 	for _, name := range names {
 		if path, ok := flavored(name); ok {
 			return path, nil
@@ -183,7 +183,7 @@ func program(mend string, names ...string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("%w: no %s found; %s", ErrMissing, names[0], mend)
+	return "", fmt.Errorf("%w: no %s found; %s", ErrMissing, names[0], fix)
 }
 
 // unique is a name that no other test has.

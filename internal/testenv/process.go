@@ -173,7 +173,7 @@ func (p *Process) PID() int { return p.pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err reports how the process ended, nil for exit code 0. It must only be asked after Done.
+// Err is how the process ended, nil for exit code 0. It must only be asked after Done.
 func (p *Process) Err() error { return p.err }
 
 // LogFile is the path of its output.

@@ -159,7 +159,7 @@ func (c *RedisCluster) Owner(ctx context.Context, asked int, key string) (int, e
 			}
 		}
 	}
-	return 0, errors.New("no one serves the slot")
+	return 0, errors.New("no node serves the slot")
 }
 
 // Replica is the index of the node that began as the other one of a pair.

@@ -29,7 +29,7 @@ func AppendFrame(dst []byte, prev, id string, payload []byte) []byte {
 }
 
 // ParseFrame reads a message. An error wraps ErrVersion or ErrMalformed and means: flush the lane. Prev and ID are set
-// also then, as far as they could be read, so that a receiver can go on from there.
+// also then, as far as they could be read, so that a receiver can continue from there.
 func ParseFrame(s string) (Frame, error) {
 	if len(s) > MaxFrame {
 		return Frame{}, fmt.Errorf("parse frame of %d bytes: %w", len(s), ErrMalformed)

@@ -56,7 +56,7 @@ type Keys struct {
 	values string
 }
 
-// KeysOf gives the names of lane n of a namespace.
+// KeysOf returns the names of lane n of a namespace.
 func KeysOf(ns string, n int) Keys {
 	p := "{fr:" + ns + ":" + strconv.Itoa(n) + "}:"
 	return Keys{

@@ -288,7 +288,7 @@ func (c *machine) must(t *rapid.T, err error) {
 	}
 }
 
-// compare looks at everything that lies in Redis.
+// compare looks at everything that is stored in Redis.
 func (c *machine) compare(t *rapid.T) {
 	ctx := context.Background()
 	p := c.rdb.Pipeline()

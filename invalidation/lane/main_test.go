@@ -36,7 +36,7 @@ func vectors[T any](t testing.TB, name string) []T {
 	return out
 }
 
-// unbase64 gives the bytes of a vector's text.
+// unbase64 returns the bytes of a vector's text.
 func unbase64(t testing.TB, s string) string {
 	t.Helper()
 	enc, ok := strings.CutPrefix(s, "base64:")

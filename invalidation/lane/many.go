@@ -43,7 +43,7 @@ func (s *Scripts) GetMany(ctx context.Context, many []Lookup) {
 	}
 }
 
-// getCall gives the keys and the arguments of the get script.
+// getCall returns the keys and the arguments of the get script.
 func (s *Scripts) getCall(key, token string) (keys []string, args []any, err error) {
 	n := s.Of(key)
 	if token == "" || len(token) > MaxToken {

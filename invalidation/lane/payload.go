@@ -89,7 +89,7 @@ func appendItems(dst []byte, items []Item) (out []byte, bad bool) {
 	return append(dst, ']'), bad
 }
 
-// comparable64 gives v if it can be compared, else 0: always delete, which is always safe.
+// comparable64 returns v if it can be compared, else 0: always delete, which is always safe.
 func comparable64(v int64) int64 {
 	if v < 0 || v >= PrimaryOnly {
 		return 0

@@ -42,7 +42,7 @@ var (
 	stateSource string
 )
 
-// Config says how the lanes of a namespace are kept. All programs of a namespace use the same; the zero value of every
+// Config configures how the lanes of a namespace are kept. All programs of a namespace use the same; the zero value of every
 // field but Namespace works.
 type Config struct {
 	// Namespace is 1 to 32 of a-z, 0-9, dot, underscore, hyphen; required.
@@ -60,7 +60,7 @@ type Config struct {
 	LeaseTTL time.Duration
 	// Sharded publishes with SPUBLISH; Redis 7 and every node must be able to follow.
 	Sharded bool
-	// Nonce gives the random part of entry IDs, 48 bits; nil means crypto/rand. It must not repeat itself: two entries
+	// Nonce returns the random part of entry IDs, 48 bits; nil means crypto/rand. It must not repeat itself: two entries
 	// with equal IDs would be taken for one.
 	Nonce func() uint64
 }
@@ -213,7 +213,7 @@ func (s *Scripts) Root(ctx context.Context, n int, r RootRequest) (Reply, error)
 	return out, nil
 }
 
-// run gives the script's reply as strings.
+// run returns the script's reply as strings.
 func (s *Scripts) run(ctx context.Context, sc *redis.Script, keys []string, args []any) ([]string, error) {
 	v, err := sc.Run(ctx, s.rdb, keys, args...).Result()
 	if err != nil {
@@ -222,7 +222,7 @@ func (s *Scripts) run(ctx context.Context, sc *redis.Script, keys []string, args
 	return fields(v)
 }
 
-// fields gives a script's reply as strings.
+// fields returns a script's reply as strings.
 func fields(v any) ([]string, error) {
 	switch v := v.(type) {
 	case string:

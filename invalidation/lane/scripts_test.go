@@ -23,7 +23,7 @@ const (
 	longestSeq   = "9007199254740000"
 )
 
-// created gives scripts and a lane with root longestRoot and the longest numbers.
+// created returns scripts and a lane with root longestRoot and the longest numbers.
 func created(t *testing.T, rdb *redis.Client, cfg lane.Config) *lane.Scripts {
 	t.Helper()
 	cfg.Nonce = func() uint64 { return longestNonce }

@@ -158,7 +158,7 @@ func (s *shadow) stampTags(tags []string) {
 	}
 }
 
-// stamped says whether the overflow mark or one of the tags has a stamp that ok accepts.
+// stamped reports whether the overflow mark or one of the tags has a stamp that ok accepts.
 func (s *shadow) stamped(tags []string, ok func(stamp) bool) bool {
 	for _, name := range append([]string{"*"}, tags...) {
 		if name != "*" {

@@ -9,7 +9,7 @@ import (
 
 // Errors of Range.
 var (
-	// ErrGap: the stream does not have the entry to go on from, or lost it on the way: the reader's history is another
+	// ErrGap: the stream does not have the entry to continue from, or lost it on the way: the reader's history is another
 	// one than the lane's, or was trimmed. Flush the lane.
 	ErrGap = errors.New("lane entry is gone")
 	// ErrBehind: there are more entries than the reader wanted to catch up with. Flush the lane.
@@ -71,7 +71,7 @@ func (s *Scripts) State(ctx context.Context, n int, sources, datasets []string) 
 type Entry struct {
 	ID      string
 	Payload Payload
-	// Err is not nil when the payload could not be read (ErrVersion, ErrMalformed): flush the lane, go on after it.
+	// Err is not nil when the payload could not be read (ErrVersion, ErrMalformed): flush the lane, continue after it.
 	Err error
 }
 

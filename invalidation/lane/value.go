@@ -8,7 +8,7 @@ import (
 // maxHeader is the greatest length of a value's first line: 'V', four numbers of at most 16 digits, a length of 4.
 const maxHeader = 73
 
-// Value is a shared entry as it lies in Redis.
+// Value is a shared entry as Redis stores it.
 //
 //	V <version> <root> <seq at lease> <expiry ms> <n>\n<n bytes: tags joined by \n><data>
 //
@@ -56,7 +56,7 @@ func ParseValue(b []byte) (v Value, ok bool) {
 	}, true
 }
 
-// splitTags gives nil for no tags.
+// splitTags returns nil for no tags.
 func splitTags(s string) []string {
 	if s == "" {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-// step is one call of a scenario; testdata/vectors/README.md says what the members mean.
+// step is one call of a scenario; testdata/vectors/README.md reports what the members mean.
 type step struct {
 	Lane int
 	Root *struct {

@@ -24,7 +24,7 @@ type Codec[V any] struct{}
 // Name is msgpack.
 func (Codec[V]) Name() string { return "msgpack" }
 
-// Encode gives v as MessagePack.
+// Encode returns v as MessagePack.
 func (Codec[V]) Encode(v V) ([]byte, error) {
 	var b bytes.Buffer
 	e := msgpack.GetEncoder()

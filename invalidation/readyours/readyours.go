@@ -58,7 +58,7 @@ type Config struct {
 	// Wait bounds how long a request waits for its token; 0 means DefaultWait.
 	Wait time.Duration
 	// Cookie names a cookie in which the token travels as well, for browsers; "" means none. It lives as long as the
-	// browser's session and is taken back when nobody can wait for it. A token is no secret, but HTTP alone reads it.
+	// browser's session and is taken back when no one can wait for it. A token is no secret, but HTTP alone reads it.
 	Cookie string
 }
 
@@ -82,8 +82,8 @@ func New(cfg Config) (*Middleware, error) {
 	return &Middleware{cfg: cfg}, nil
 }
 
-// Wrap gives next the requests whose tokens were seen here. Others are answered: 503 if that took longer than Config.Wait
-// or the node is closed, 431 for a token above MaxBytes, 400 for one that nobody can wait for; then the client drops it,
+// Wrap returns next the requests whose tokens were seen here. Others are answered: 503 if that took longer than Config.Wait
+// or the node is closed, 431 for a token above MaxBytes, 400 for one that no one can wait for; then the client drops it,
 // and a cookie is removed.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +110,7 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// sent gives the token that a request brings, by header, by cookie or by both.
+// sent returns the token that a request brings, by header, by cookie or by both.
 func (m *Middleware) sent(r *http.Request) (schemas.Token, error) {
 	texts := []string{r.Header.Get(Header)}
 	if m.cfg.Cookie != "" {
@@ -176,7 +176,7 @@ type carrier struct {
 	token  schemas.Token
 }
 
-// refuse answers a request whose token is no good. A browser would send its cookie for ever.
+// refuse answers a request whose token is no good. A browser would send its cookie permanently.
 func (c *carrier) refuse(w http.ResponseWriter, err error, status int) {
 	if c.cookie != "" {
 		c.setCookie("", -1)

@@ -111,7 +111,7 @@ func TestAddRefuses(t *testing.T) {
 	}
 }
 
-// A browser's cookie does what the header does, and goes when nobody can wait for it.
+// A browser's cookie does what the header does, and goes when no one can wait for it.
 func TestTokenInACookie(t *testing.T) {
 	t.Parallel()
 	asked, other := schemas.NewToken(source(0), 7), schemas.NewToken(source(1), 4)

@@ -128,7 +128,7 @@ func (m *canalMessage) unfit(d *Decoder) error {
 	if m.keyOnly && m.typ != "DELETE" {
 		return &schemas.FieldError{
 			Field: "data", Problem: "is the row's key alone, as the record says", Reason: schemas.ReasonPartial,
-			Mend: "let the tool send whole rows: raise Kafka's max.message.bytes, and leave large-message-handle-option out",
+			Fix: "let the tool send whole rows: raise Kafka's max.message.bytes, and leave large-message-handle-option out",
 		}
 	}
 	return nil

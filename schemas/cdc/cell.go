@@ -29,8 +29,8 @@ const (
 )
 
 // refuse names the column; never its value.
-func (c *column) refuse(problem, mend string) error {
-	return &schemas.FieldError{Field: "data/" + c.Name, Problem: problem, Mend: mend, Reason: schemas.ReasonSchema}
+func (c *column) refuse(problem, fix string) error {
+	return &schemas.FieldError{Field: "data/" + c.Name, Problem: problem, Fix: fix, Reason: schemas.ReasonSchema}
 }
 
 // undeclared is the refusal of a value whose meaning only the column's type tells.

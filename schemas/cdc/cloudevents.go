@@ -59,7 +59,7 @@ func setColumnVersion(ev *schemas.Event, version int64, property string) error {
 	if version < schemas.MinVersion || ev.Version > schemas.MaxVersion {
 		ev.Version = 0
 		return &schemas.FieldError{
-			Field: "data/" + property, Problem: "is outside 1 … 2^53-2", Mend: "the version column grows with each change of the record",
+			Field: "data/" + property, Problem: "is outside 1 … 2^53-2", Fix: "the version column grows with each change of the record",
 			Reason: schemas.ReasonVersion,
 		}
 	}
@@ -69,6 +69,6 @@ func setColumnVersion(ev *schemas.Event, version int64, property string) error {
 func noVersion(property string) error {
 	return &schemas.FieldError{
 		Field: "data/" + property, Problem: "holds the version and is missing or no integer",
-		Mend: "every row, deleted ones too, needs the version column", Reason: schemas.ReasonVersion,
+		Fix: "every row, deleted ones too, needs the version column", Reason: schemas.ReasonVersion,
 	}
 }

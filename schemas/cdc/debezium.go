@@ -199,7 +199,7 @@ func (r *reading) tombstoneBelongs() (bool, error) {
 		}
 		return false, &schemas.FieldError{
 			Field: "key", Problem: "names no table, which cdc.table asks for, so the deletion may be of another table's row", Reason: schemas.ReasonKey,
-			Mend: "write keys with schemas, set delete.tombstone.handling.mode to rewrite, or leave cdc.table out if the topic carries one table",
+			Fix: "write keys with schemas, set delete.tombstone.handling.mode to rewrite, or leave cdc.table out if the topic carries one table",
 		}
 	}
 	ours, err := r.d.belongs(from)
@@ -225,7 +225,7 @@ func (r *reading) recordKey() (recordKey, error) {
 	text := string(r.rec.Key)
 	v, err := schemas.ReadJSON(text)
 	if err != nil {
-		return recordKey{}, &schemas.FieldError{Field: "key", Problem: "of the record is no JSON", Mend: "use Connect's JsonConverter for keys", Reason: schemas.ReasonKey}
+		return recordKey{}, &schemas.FieldError{Field: "key", Problem: "of the record is no JSON", Fix: "use Connect's JsonConverter for keys", Reason: schemas.ReasonKey}
 	}
 	if v.Kind == schemas.JSONObject {
 		if v, _, err = unwrap(text); err != nil {

@@ -157,7 +157,7 @@ func TestPauses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := cdc.New(cdc.Config{Dataset: item(t, tc.rules)}).Decode(record(tc.key, tc.value))
 			var pause *cdc.PauseError
-			if !errors.As(err, &pause) || pause.Dataset != "items" || !strings.Contains(pause.Problem, tc.want) || pause.Mend == "" {
+			if !errors.As(err, &pause) || pause.Dataset != "items" || !strings.Contains(pause.Problem, tc.want) || pause.Fix == "" {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -170,13 +170,13 @@ func (i Ignored) String() string {
 // declaration contradicts what the tool writes. It holds no values.
 type PauseError struct {
 	// Dataset is the dataset's name, Problem what was found, Fix what to do.
-	Dataset, Problem, Mend string
+	Dataset, Problem, Fix string
 	// Offset is the record's. Version is that of an event at this place, 0 where versions are not positions.
 	Offset, Version int64
 }
 
 // Error returns "dataset users: problem; fix".
-func (e *PauseError) Error() string { return "dataset " + e.Dataset + ": " + e.Problem + "; " + e.Mend }
+func (e *PauseError) Error() string { return "dataset " + e.Dataset + ": " + e.Problem + "; " + e.Fix }
 
 // PartitionsChanged returns a *PauseError if d's versions are positions and its topic has another number of partitions than
 // when it was first read, nil otherwise. Positions of different partitions do not compare: a record whose key moves to
@@ -188,13 +188,13 @@ func PartitionsChanged(d *schemas.Dataset, was, is int32) error {
 	return &PauseError{
 		Dataset: d.Name,
 		Problem: "its versions are positions, and topic " + d.Topic + " has " + strconv.Itoa(int(is)) + " partitions instead of " + strconv.Itoa(int(was)),
-		Mend:    "let the tool write a new topic from the beginning, and declare that one",
+		Fix:     "let the tool write a new topic from the beginning, and declare that one",
 	}
 }
 
 // pause stops the dataset at the record. $V in fix stands for its version.
 func (r *reading) pause(problem, fix string) error {
-	e := &PauseError{Dataset: r.d.ds.Name, Mend: fix, Offset: r.rec.Offset}
+	e := &PauseError{Dataset: r.d.ds.Name, Fix: fix, Offset: r.rec.Offset}
 	at := "offset " + strconv.FormatInt(e.Offset, 10)
 	if r.d.ds.Version.Kind == schemas.VersionOffset {
 		if v, err := schemas.PositionVersion(r.d.epoch, r.rec.Offset); err == nil {
@@ -210,7 +210,7 @@ func (r *reading) pause(problem, fix string) error {
 func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
 	if rec.Oversize > 0 {
 		return d.refuse(&rec, &schemas.FieldError{
-			Field: "record", Problem: "is above 1,000,000 bytes", Mend: "leave large columns out of the capture", Reason: schemas.ReasonTooLarge,
+			Field: "record", Problem: "is above 1,000,000 bytes", Fix: "leave large columns out of the capture", Reason: schemas.ReasonTooLarge,
 		}), nil
 	}
 	switch d.ds.Format {

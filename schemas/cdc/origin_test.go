@@ -64,8 +64,8 @@ func TestRecordsOfNoTable(t *testing.T) {
 		maxwell  = "format: maxwell\ncdc: {table: shop.items}\n"
 		noTable  = "malformed: record: names no table, which cdc.table asks for; "
 		noDB     = "malformed: record: names its table without the database, which cdc.table asks for; "
-		flatMend = "set add.fields=table,db in the transform, or leave cdc.table out if the topic carries one table"
-		toolMend = "let the tool write database and table"
+		flatFix  = "set add.fields=table,db in the transform, or leave cdc.table out if the topic carries one table"
+		toolFix  = "let the tool write database and table"
 	)
 	row := func(members string) string { return `{"id":1,"__deleted":"false"` + members + `}` }
 	withSchema := func(table string) string {
@@ -77,8 +77,8 @@ func TestRecordsOfNoTable(t *testing.T) {
 		want         string
 	}{
 		"debezium without source":  {debezium, `{"op":"c","after":{"id":1}}`, nil, "unknown  @0 " + noTable + "let the tool write source.db and source.table, or leave cdc.table out if the topic carries one table"},
-		"flat":                     {flat, row(""), nil, "unknown  @0 " + noTable + flatMend},
-		"flat, table alone":        {flat, row(`,"__table":"items"`), nil, "unknown  @0 " + noDB + flatMend},
+		"flat":                     {flat, row(""), nil, "unknown  @0 " + noTable + flatFix},
+		"flat, table alone":        {flat, row(`,"__table":"items"`), nil, "unknown  @0 " + noDB + flatFix},
 		"flat, another table":      {flat, row(`,"__table":"users"`), nil, "ignored: other_table"},
 		"flat, ours":               {flat, row(`,"__table":"items","__db":"shop"`), nil, `upsert 1 @10 {"id":1}`},
 		"flat, another database":   {flat, row(`,"__table":"items","__db":"depot"`), nil, "ignored: other_table"},
@@ -88,10 +88,10 @@ func TestRecordsOfNoTable(t *testing.T) {
 		"flat, ours in headers":    {flat, row(""), []schemas.Header{{Key: "__db", Value: []byte(`"shop"`)}, {Key: "__table", Value: []byte("items")}}, `upsert 1 @10 {"id":1}`},
 		"flat, ours by schema":     {flat, withSchema("shop.items"), nil, `upsert 1 @10 {"id":1}`},
 		"flat, another by schema":  {flat, withSchema("depot.items"), nil, "ignored: other_table"},
-		"canal row":                {canal, `{"data":[{"id":"1"}],"type":"INSERT"}`, nil, "unknown  @0 " + noTable + toolMend},
-		"canal truncate":           {canal, `{"type":"TRUNCATE","isDdl":true}`, nil, "unknown  @0 " + noTable + toolMend},
+		"canal row":                {canal, `{"data":[{"id":"1"}],"type":"INSERT"}`, nil, "unknown  @0 " + noTable + toolFix},
+		"canal truncate":           {canal, `{"type":"TRUNCATE","isDdl":true}`, nil, "unknown  @0 " + noTable + toolFix},
 		"canal watermark":          {canal, `{"type":"TIDB_WATERMARK","isDdl":false,"database":"","table":"","data":null,"_tidb":{"watermarkTs":1}}`, nil, "ignored: heartbeat"},
-		"maxwell row":              {maxwell, `{"type":"insert","data":{"id":1}}`, nil, "unknown  @0 " + noTable + toolMend},
+		"maxwell row":              {maxwell, `{"type":"insert","data":{"id":1}}`, nil, "unknown  @0 " + noTable + toolFix},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec := record(`{"id":1}`, tc.value)

@@ -158,7 +158,7 @@ func (r *reading) leave(old *state) {
 			Event: schemas.Event{Dataset: r.d.ds.Name, Key: old.key, Op: schemas.Delete, Time: r.at},
 			Err: &schemas.FieldError{
 				Field: "key", Problem: "was given up for another one, and the topic's partitions do not keep the order of the two",
-				Mend:   "use one partition, cdc.partition_by: table if all rows of the table share one, or a version column",
+				Fix:    "use one partition, cdc.partition_by: table if all rows of the table share one, or a version column",
 				Reason: schemas.ReasonKey,
 			},
 		})
@@ -212,7 +212,7 @@ func (r *reading) agree(st *state, key recordKey, all bool) {
 		case want == nil && all && !r.d.ordered:
 			st.err = &schemas.FieldError{
 				Field: "key", Problem: "the record is not keyed by the dataset's key, so its order is not kept over several partitions",
-				Mend: "key the topic by the dataset's key, use one partition, or a version column", Reason: schemas.ReasonKey,
+				Fix: "key the topic by the dataset's key, use one partition, or a version column", Reason: schemas.ReasonKey,
 			}
 		case want != nil && st.keys[i] != nil && want != st.keys[i]:
 			st.err = &schemas.FieldError{Field: "key", Problem: "contradicts the record's key", Reason: schemas.ReasonKey}
@@ -248,7 +248,7 @@ func malformed(field, problem string) error {
 func partial(property string) error {
 	return &schemas.FieldError{
 		Field: "data/" + property, Problem: "is not in the record, though the row has it",
-		Mend: "capture full rows: binlog_row_image=FULL, or REPLICA IDENTITY FULL", Reason: schemas.ReasonPartial,
+		Fix: "capture full rows: binlog_row_image=FULL, or REPLICA IDENTITY FULL", Reason: schemas.ReasonPartial,
 	}
 }
 

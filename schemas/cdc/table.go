@@ -56,7 +56,7 @@ func (d *Decoder) noOrigin(problem string) error {
 		fix = "set add.fields=table,db in the transform, or leave cdc.table out if the topic carries one table"
 	default:
 	}
-	return &schemas.FieldError{Field: "record", Problem: problem, Mend: fix, Reason: schemas.ReasonMalformed}
+	return &schemas.FieldError{Field: "record", Problem: problem, Fix: fix, Reason: schemas.ReasonMalformed}
 }
 
 // note takes a member or header that Debezium's transforms add to say where a row comes from.
@@ -140,6 +140,6 @@ func (d *Decoder) sameKey(columns []string) error {
 	list := strings.Join(columns, ", ")
 	return &schemas.FieldError{
 		Field: "key", Problem: "declares other columns than the captured table's key (" + list + ")",
-		Mend: "write key: [" + list + "], or let the tool key the table by the declared columns", Reason: schemas.ReasonKey,
+		Fix: "write key: [" + list + "], or let the tool key the table by the declared columns", Reason: schemas.ReasonKey,
 	}
 }

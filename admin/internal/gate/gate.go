@@ -157,7 +157,7 @@ func (g *Gate) admit(w *recorder, r *http.Request) {
 	case repeated(r) != "":
 		Problem(w, http.StatusUnprocessableEntity, "the query parameter "+repeated(r)+" is there twice; give it once")
 	case !known:
-		Problem(w, http.StatusForbidden, "this route has no rule, so nobody may use it")
+		Problem(w, http.StatusForbidden, "this route has no rule, so no one may use it")
 	case !g.cfg.Attached() && !ru.Early:
 		g.refused.refuse(w, http.StatusServiceUnavailable, refusedStarting, "the API is starting; /readyz lists what it waits for")
 	case !who.Role.May(ru.Least):
@@ -170,7 +170,7 @@ func (g *Gate) admit(w *recorder, r *http.Request) {
 	}
 }
 
-// noRoute says what is wrong with the path or the method, which the mux knows.
+// noRoute reports what is wrong with the path or the method, which the mux knows.
 func (g *Gate) noRoute(w http.ResponseWriter, r *http.Request) {
 	said := &silent{header: http.Header{}}
 	g.cfg.Mux.ServeHTTP(said, r)

@@ -17,7 +17,7 @@ func unclean(r *http.Request) bool {
 	return p != "" && p != clean
 }
 
-// repeated gives a query parameter that is there twice, which would leave it open which one counts.
+// repeated returns a query parameter that is there twice, which would leave it open which one counts.
 func repeated(r *http.Request) string {
 	for name, values := range r.URL.Query() {
 		if len(values) > 1 {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// beatEvery is how often a silent stream says that it lives.
+	// beatEvery is how often a silent stream reports that it lives.
 	beatEvery = 15 * time.Second
 	// sendWait bounds one write, so that a reader who does not read holds nothing up.
 	sendWait = 5 * time.Second
@@ -41,7 +41,7 @@ func (s *Stream) Write(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.ctl.SetWriteDeadline(time.Now().Add(s.wait))         // a writer without deadlines has none
-	defer func() { _ = s.ctl.SetWriteDeadline(time.Time{}) }() // one that passes in silence ends a stream of HTTP/2
+	defer func() { _ = s.ctl.SetWriteDeadline(time.Time{}) }() // one that passes silently ends a stream of HTTP/2
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return fmt.Errorf("write stream: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A stream that has nothing to say for longer than a write may take goes on, by HTTP/2 as well.
+// A stream that has nothing to say for longer than a write may take continues, by HTTP/2 as well.
 func TestSilentStreamGoesOn(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

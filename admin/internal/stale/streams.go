@@ -24,11 +24,11 @@ const (
 	poll = 200 * time.Millisecond
 	// lookWait bounds one look.
 	lookWait = 5 * time.Second
-	// proofEvery is how often a stream says how complete it is.
+	// proofEvery is how often a stream reports how complete it is.
 	proofEvery = time.Second
 	// maxStaleCatchUp is how many entries of a lane are told one by one before a flush is cheaper for both sides.
 	maxStaleCatchUp = 10_000
-	// noPosition stands in an event's id for a lane that is not known.
+	// noPosition stands for a lane in an event's id that is not known.
 	noPosition = "-"
 )
 
@@ -47,9 +47,9 @@ func New(lanes *lane.Scripts, log *slog.Logger) *Streams {
 func (ss *Streams) Routes(on huma.API) {
 	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/invalidations", OperationID: "follow-invalidations", Summary: "Follow what becomes stale (server-sent events), for caches that do not reach Redis",
-		Description: "Events: stale names keys and tags; flush says that everything of a lane became stale, or that its history is not known; proof says every second up to when the stream is complete, " +
+		Description: "Events: stale names keys and tags; flush reports that everything of a lane became stale, or that its history is not known; proof says every second up to when the stream is complete, " +
 			"and is absent or old while a lane cannot be read. Serve local entries only while the last proof is younger than the staleness that you accept. An event's id has each lane's position: " +
-			"a request with Last-Event-ID goes on after it without a gap, or with a flush; one without it begins with a flush of every lane.",
+			"a request with Last-Event-ID continues after it without a gap, or with a flush; one without it begins with a flush of every lane.",
 		Responses: map[string]*huma.Response{"200": {Description: "A stream of stale, flush and proof", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 	}, ss.follow)
 }

@@ -44,7 +44,7 @@ func (k *checker) changed(s *sim, key int, before, after row, p, off, idx int) {
 	}
 }
 
-// published sets where the invalidation of these changes lies; before, nobody can wait for it.
+// published sets where the invalidation of these changes lies; before, no one can wait for it.
 func (k *checker) published(idx []int, off int) {
 	for sec := range k.touches {
 		for _, touches := range k.touches[sec] {

@@ -3,7 +3,7 @@
 // One seed is one run: a fault phase in which randomly chosen actors make one atomic step each (publish, worker, zombie,
 // node, lost messages, fail-overs to an older prefix, flushed servers), a calm phase, a drain, and then the check that
 // everything readable equals the replica. Each rule of the protocol can be switched off; then some seed must fail. A
-// violation of the full protocol is mended in the protocol and its scripts, never in the checker.
+// violation of the full protocol is fixed in the protocol and its scripts, never in the checker.
 //
 // The world is small on purpose: 8 cache keys, 2 partitions, 2 lanes with Redis states of their own, 3 nodes. Many short
 // runs reach more interleavings than few long ones. FRESHET_MODEL_SEEDS sets the number of seeds of the full protocol.
@@ -15,7 +15,7 @@
 // new one while workers and nodes of both run side by side, which name and tag the same records otherwise. It is changed
 // once in a run: back and forth within a loss of Redis is not modelled.
 //
-// In a third of the seeds, masters that were replaced, with or without a loss, go on answering reads as replicas do, and a node's connections
+// In a third of the seeds, masters that were replaced, with or without a loss, continue answering reads as replicas do, and a node's connections
 // for reads may lead to them for a while.
 //
 // In a third of the seeds, nodes keep loads from the primary that the shared tier did not take, for a bounded time: what they serve of

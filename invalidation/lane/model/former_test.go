@@ -29,7 +29,7 @@ func (f *former) step(s *sim) {
 	s.tr("HANDOVER lane %d", l)
 }
 
-// replaced keeps the present master of lane l as the former one.
+// replaced keeps the present master of lane l as the previous one.
 func (f *former) replaced(s *sim, l int) {
 	if f.none {
 		return
@@ -40,7 +40,7 @@ func (f *former) replaced(s *sim, l int) {
 	}
 }
 
-// ask is a node's call of the get script over its connections for reads. The script writes, to no effect, before it reads: a former master
+// ask is a node's call of the get script over its connections for reads. The script writes, to no effect, before it reads: an earlier master
 // refuses that, and the refusal ends the connection.
 func (n *node) ask(s *sim, l, c int) (kv, getReply) {
 	v := &n.lane[l]

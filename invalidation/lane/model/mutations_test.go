@@ -50,13 +50,13 @@ const (
 	hold0LeaseStays                  // hold-0 namespace: emit deletes values but not leases
 	otherEmits                       // other writers: emit what they made stale themselves, without the topic
 	outboxAfter                      // other writers: the outbox row is written after the row's transaction, not in it
-	outboxNoSweep                    // other writers: nobody publishes for one that died
+	outboxNoSweep                    // other writers: no one publishes for one that died
 	noPlaceholder                    // worker: the old row is read without a lock where there is none yet
 	workerNoHash                     // worker: writes although MySQL knows another cache section
 	adoptLate                        // worker: writes under a new cache section before every lane has it
 	adoptNoFlush                     // worker: a lane gets another cache section, and keeps its entries
 	adoptNoHold                      // worker: the flush for another cache section has no hold
-	createNoHold                     // worker: a lane that is made anew right after a change of the cache section has no hold
+	createNoHold                     // worker: a lane that is recreated right after a change of the cache section has no hold
 	repairOther                      // worker: emits again into a lane that has another cache section
 	nodeNoHash                       // node: caches although a lane has another cache section
 	fillUnlooked                     // node: fills under a root that it has not looked at

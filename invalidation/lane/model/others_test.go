@@ -15,7 +15,7 @@ type others struct {
 // note is an outbox row.
 type note struct {
 	names, tags []int
-	idx         []int // of the changes that it tells of; for the checker only
+	idx         []int // of the changes that it reports; for the checker only
 	orphan      bool  // its writer died
 	sent        bool  // it was published, and is still to be deleted
 }
@@ -64,7 +64,7 @@ func (o *others) redrive(s *sim, i int) {
 	}
 }
 
-// emit is what the otherEmits mutation does instead: nobody repeats it when Redis loses it.
+// emit is what the otherEmits mutation does instead: no one repeats it when Redis loses it.
 func (o *others) emit(s *sim, n *note) {
 	for l, a := range s.lanes {
 		var items []item

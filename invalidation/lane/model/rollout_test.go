@@ -63,7 +63,7 @@ func (o *rollout) finish(s *sim) {
 	}
 }
 
-// create makes a missing lane. Its hold lasts as long as loads may still miss what a worker of the former section wrote:
+// create makes a missing lane. Its hold lasts as long as loads may still miss what a worker of the previous section wrote:
 // the names of the old rows are then those of that section, so that emitting again does not cover the new ones.
 func (w *worker) create(s *sim, l int) {
 	s.newRoot(l, false, w.p, 0)
@@ -98,8 +98,8 @@ func (w *worker) adopt(s *sim, l int) bool {
 	return true
 }
 
-// mayApply says whether the worker may write: MySQL knows its section, and so does every lane as far as it looked. Nothing
-// may be written under a section of which a lane was not told: the nodes of the former one would not hear of it.
+// mayApply reports whether the worker may write: MySQL knows its section, and so does every lane as far as it looked. Nothing
+// may be written under a section of which a lane was not told: the nodes of the previous one would not learn of it.
 func (w *worker) mayApply(s *sim) bool {
 	if s.roll == nil {
 		return true
@@ -117,7 +117,7 @@ func (w *worker) mayApply(s *sim) bool {
 	return true
 }
 
-// mustLeave says whether what lane l lost is not this worker's to emit again: it may have been applied under another section,
+// mustLeave reports whether what lane l lost is not this worker's to emit again: it may have been applied under another section,
 // whose names this worker does not know.
 func (w *worker) mustLeave(s *sim, l, next int) bool {
 	return s.roll != nil && next < w.read && next <= w.acked[l] && w.sec != s.lanes[l].sec && !s.has(repairOther)
@@ -137,7 +137,7 @@ func (n *node) look(s *sim, l int) {
 	v.agreed, v.root = agreed, a.root
 }
 
-// bypasses says whether the node leaves both tiers alone for the keys of lane l.
+// bypasses reports whether the node leaves both tiers alone for the keys of lane l.
 func (n *node) bypasses(l int) bool { return n.rolls && !n.lane[l].agreed }
 
 // mixed checks what a node serves that was made under another section: only one that cannot have looked yet may.

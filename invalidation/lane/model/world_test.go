@@ -23,10 +23,10 @@ const (
 	streamLen         = 5 // entries kept by the trimmed stream
 )
 
-// laneOf plays the role of crc32(key) mod L. Records of one partition lie in different lanes.
+// laneOf plays the role of crc32(key) mod L. Records of one partition belong to different lanes.
 var laneOf = [nKeys]int{0, 1, 1, 0, 0, 1, 0, 1}
 
-// tagsOf gives the tags an entry carries under a section: page 6 has tag 0 (under section 1 tag 1), page 7 has both.
+// tagsOf returns the tags an entry carries under a section: page 6 has tag 0 (under section 1 tag 1), page 7 has both.
 func tagsOf(sec, c int) []int { return pageTags[sec][c] }
 
 var pageTags = [2][nKeys][]int{{6: {0}, 7: {0, 1}}, {6: {1}, 7: {0, 1}}}
@@ -193,7 +193,7 @@ func newSim(seed int64, m mut) *sim {
 			s.srcRow[k] = row{1, r3.Intn(nDer)}
 			s.db[k], s.sec[k] = s.srcRow[k], s.srcRow[k]
 		}
-		if r3.Intn(3) == 0 { // the secondary still lacks what the former section's workers wrote
+		if r3.Intn(3) == 0 { // the secondary still lacks what the previous section's workers wrote
 			s.lag, s.lagRate, s.tombTTL, s.keep = 200, 1000, 205, max(s.keep, 230)
 		}
 	}

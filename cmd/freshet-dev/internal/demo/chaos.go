@@ -14,11 +14,11 @@ func (s *Shop) PauseNode(i int, d time.Duration) error {
 		return err
 	}
 	n.pause(time.Now().Add(d))
-	s.tell("node %d stands still for %v", i, d)
+	s.tell("node %d is stopped for %v", i, d)
 	return nil
 }
 
-// CutNode cuts a node's network for d; its readers go on.
+// CutNode cuts a node's network for d; its readers continue.
 func (s *Shop) CutNode(i int, d time.Duration) error {
 	n, err := s.node(i)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Shop) SetChaos(on bool) {
 	}
 }
 
-// calm is the shortest time between two kills of the worker: each needs a session time-out until work goes on.
+// calm is the shortest time between two kills of the worker: each needs a session time-out until work continues.
 const calm = 20 * time.Second
 
 // runChaos does a fault every few seconds while chaos is switched on.

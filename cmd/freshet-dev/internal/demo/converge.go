@@ -32,19 +32,19 @@ type Difference struct {
 	Got, Want    int64
 }
 
-// OK says whether everything agrees.
+// OK reports whether everything agrees.
 func (c Convergence) OK() bool { return c.Missing == 0 && c.Different == 0 }
 
-// StopWrites ends the traffic; readers and worker go on. ResumeWrites begins it again.
+// StopWrites ends the traffic; readers and worker continue. ResumeWrites begins it again.
 func (s *Shop) StopWrites() {
 	s.traffic.stopped.Store(true)
 	s.tell("writes stop")
 }
 
-// ResumeWrites goes on with the traffic.
+// ResumeWrites continues with the traffic.
 func (s *Shop) ResumeWrites() {
 	s.traffic.stopped.Store(false)
-	s.tell("writes go on")
+	s.tell("writes continue")
 }
 
 // Converged waits until the worker has carried everything that was acknowledged and every node has applied it, and then

@@ -41,11 +41,11 @@ var (
 	ErrNotRunning = errors.New("the shop is not running")
 	// ErrNoNode: there is no node of that number.
 	ErrNoNode = errors.New("no such node")
-	// ErrWriting: Converged was asked while writes go on.
-	ErrWriting = errors.New("writes go on: stop them first")
+	// ErrWriting: Converged was asked while writes continue.
+	ErrWriting = errors.New("writes continue: stop them first")
 )
 
-// Publisher is how the shop says what changed; *producer.Producer is one.
+// Publisher is how the shop reports what changed; *producer.Producer is one.
 type Publisher interface {
 	// PublishAsync sends an event and calls done with its token; events of one record keep their order. It blocks while
 	// too much is under way.
@@ -76,7 +76,7 @@ type Config struct {
 	Publisher Publisher
 	// Rows is what nodes load from.
 	Rows Rows
-	// Redis says where the lanes are; each node makes its own client with its own Dialer.
+	// Redis states where the lanes are; each node makes its own client with its own Dialer.
 	Redis *redis.Options
 	// Namespace of the lanes.
 	Namespace string
@@ -102,7 +102,7 @@ type Config struct {
 	CheckInterval, Session time.Duration
 	// Seed makes the choices of traffic, readers and chaos repeatable as far as concurrency allows.
 	Seed uint64
-	// Chaos says whether faults happen by themselves from the start; see SetChaos.
+	// Chaos reports whether faults happen by themselves from the start; see SetChaos.
 	Chaos bool
 	// Logger; nil discards.
 	Logger *slog.Logger
@@ -196,7 +196,7 @@ func orElse[T comparable](v, def T) T {
 }
 
 // Run runs the shop until ctx ends: worker, nodes, readers, writes, and faults if they are switched on. It returns nil
-// then, or the error that kept it from going on.
+// then, or the error that kept it from continuing.
 func (s *Shop) Run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.workers.run(running) })

@@ -41,7 +41,7 @@ func (l *latencies) samples() chan sample {
 	return l.ready
 }
 
-// begin says whether the next event is to be measured: it gives what hears of its outcome, or nil.
+// begin reports whether the next event is to be measured: it gives what learns of its outcome, or nil.
 func (l *latencies) begin() func(schemas.Token, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *latencies) end(took time.Duration, good bool) {
 	}
 }
 
-// quantiles gives the median and the 99th percentile of the newest samples, and their number.
+// quantiles returns the median and the 99th percentile of the newest samples, and their number.
 func (l *latencies) quantiles() (p50, p99 time.Duration, n int) {
 	l.mu.Lock()
 	s := slices.Clone(l.times)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// link is a node's way to Redis. It can stand still, as the network of a stopped machine does, and it can lose messages
-// of the node's subscription without a word, which no real connection does but everything between two machines may.
+// link is a node's way to Redis. It can stop, as the network of a stopped machine does, and it can lose messages
+// of the node's subscription silently, which no real connection does but everything between two machines may.
 type link struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -41,14 +41,14 @@ func (l *link) Dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return &linkConn{Conn: c, link: l, closed: make(chan struct{})}, nil
 }
 
-// stop holds back every byte until start.
+// stop delays every byte until start.
 func (l *link) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
 	case <-l.open:
 		l.open = make(chan struct{})
-	default: // stands still already
+	default: // is stopped already
 	}
 }
 
@@ -84,7 +84,7 @@ func (l *link) flowing() bool {
 	}
 }
 
-// lose says whether a message is to be lost, and counts it.
+// lose reports whether a message is to be lost, and counts it.
 func (l *link) lose() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,7 +131,7 @@ func (c *linkConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Read is net.Conn's. What arrives while the link stands still is kept for later.
+// Read is net.Conn's. What arrives while the link is stopped is kept for later.
 func (c *linkConn) Read(b []byte) (int, error) {
 	for {
 		c.mu.Lock()

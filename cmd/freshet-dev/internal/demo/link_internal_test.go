@@ -18,7 +18,7 @@ const (
 	pong       = "*2\r\n$4\r\npong\r\n$0\r\n\r\n"
 )
 
-// pair gives a connection over a link and its far end.
+// pair returns a connection over a link and its far end.
 func pair(t *testing.T, l *link) (near, far net.Conn) {
 	t.Helper()
 	a, b := net.Pipe()
@@ -99,7 +99,7 @@ func TestLinkLeavesCommandsAlone(t *testing.T) {
 	}
 }
 
-// While a link stands still, deadlines pass as on a silent network, nothing is lost, and closing ends a wait.
+// While a link is stopped, deadlines pass as on a silent network, nothing is lost, and closing ends a wait.
 func TestLinkStandsStill(t *testing.T) {
 	l := newLink()
 	near, far := pair(t, l)

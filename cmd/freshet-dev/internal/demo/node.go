@@ -91,7 +91,7 @@ func (n *node) load(ds *schemas.Dataset) func(context.Context, string, invalidat
 	}
 }
 
-// close ends the node; a link that stands still would keep it waiting.
+// close ends the node; a link that is stopped would keep it waiting.
 func (n *node) close() {
 	n.link.start()
 	if n.inv != nil {
@@ -191,7 +191,7 @@ func (n *node) pause(until time.Time) {
 	n.link.stop()
 }
 
-// disconnect stops the network until then; the readers go on.
+// disconnect stops the network until then; the readers continue.
 func (n *node) disconnect(until time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -228,7 +228,7 @@ func (n *node) heal(now time.Time) {
 	}
 }
 
-// reachable says whether the node has its network and its readers.
+// reachable reports whether the node has its network and its readers.
 func (n *node) reachable() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -127,7 +127,7 @@ func (o *Oracle) Applied() int64 {
 	return o.applied
 }
 
-// Disturb says that the protocol's bound is longer by extra for every read that overlaps with the time from now until
+// Disturb reports that the protocol's bound is longer by extra for every read that overlaps with the time from now until
 // now + lasts. It is called before the disturbance begins.
 func (o *Oracle) Disturb(lasts, extra time.Duration) {
 	o.mu.Lock()
@@ -137,7 +137,7 @@ func (o *Oracle) Disturb(lasts, extra time.Duration) {
 	o.disturbances = append(o.disturbances, disturbance{now, now + lasts, extra})
 }
 
-// Judge says whether a read that began at that time and has just ended was allowed to serve what it served. want is the
+// Judge reports whether a read that began at that time and has just ended was allowed to serve what it served. want is the
 // version that it had to reach.
 func (o *Oracle) Judge(cacheKey string, began time.Duration, s Served) (v Verdict, want int64) {
 	o.mu.Lock()

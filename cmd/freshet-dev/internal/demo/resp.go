@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// replyKind says whether a reply of Redis is a message of a subscription.
+// replyKind reports whether a reply of Redis is a message of a subscription.
 type replyKind uint8
 
 const (

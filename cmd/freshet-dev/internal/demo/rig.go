@@ -42,7 +42,7 @@ type Rig struct {
 	Producer *producer.Producer
 }
 
-// Open makes tables and topics on the stack and a Shop upon them. It fills in what says where things are: Publisher, Rows,
+// Open makes tables and topics on the stack and a Shop upon them. It fills in what reports where things are: Publisher, Rows,
 // Redis, Namespace, EmptyRedis, DeadLetters, and NewWorker unless it is given; the rest of cfg is the caller's. The caller runs the Shop and then closes the Rig, and after it the stack.
 func Open(ctx context.Context, stack *devstack.Stack, cfg Config) (*Rig, error) {
 	r := &Rig{}
@@ -224,7 +224,7 @@ func (w *stackWorker) close() {
 	}
 }
 
-// wires are connections that can be cut all at once, for good.
+// wires are connections that can be cut all at once, permanently.
 type wires struct {
 	mu    sync.Mutex
 	cutOf bool                  // guarded by mu

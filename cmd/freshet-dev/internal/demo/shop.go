@@ -8,9 +8,9 @@ import (
 
 // maker invents the records of a dataset of examples/shop.
 type maker struct {
-	// key gives the key properties' values of record id.
+	// key returns the key properties' values of record id.
 	key func(id int) []any
-	// data gives the full state of record id; the version is written into it, so that every state differs.
+	// data returns the full state of record id; the version is written into it, so that every state differs.
 	data func(r *rand.Rand, id int, version int64) map[string]any
 }
 

@@ -14,7 +14,7 @@ type Snapshot struct {
 	Published, PublishErrors int64
 	// Applied events went through MySQL and were emitted, each counted once.
 	Applied int64
-	// DeadLettered events are in the dead letter table; −1 when nobody counts.
+	// DeadLettered events are in the dead letter table; −1 when no one counts.
 	DeadLettered int64
 	// Reads of all nodes; Hits were answered from memory. ReadErrors could not be answered, Unjudged took too long to say.
 	Reads, Hits, ReadErrors, Unjudged int64
@@ -49,7 +49,7 @@ type NodeSnapshot struct {
 	Node invalidation.NodeStats
 }
 
-// Snapshot gives the state of things. It may be called at any time.
+// Snapshot returns the state of things. It may be called at any time.
 func (s *Shop) Snapshot() Snapshot {
 	out := Snapshot{
 		Elapsed:   s.oracle.Now(),

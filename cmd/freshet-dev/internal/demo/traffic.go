@@ -48,7 +48,7 @@ type traffic struct {
 	first     int64
 	rand      *rand.Rand
 	zipf      *zipf
-	// sample is offered every event before it is sent; what it gives, if not nil, hears of the outcome.
+	// sample is offered every event before it is sent; what it gives, if not nil, learns of the outcome.
 	sample func() func(schemas.Token, error)
 
 	published, failed atomic.Int64
@@ -183,10 +183,10 @@ func (t *traffic) settle(k *kind, id int, version int64, tok schemas.Token, err 
 	}
 }
 
-// quiet says whether writing has stopped and the outcome of everything sent is known.
+// quiet reports whether writing has stopped and the outcome of everything sent is known.
 func (t *traffic) quiet() bool { return t.stopped.Load() && t.resting.Load() && t.pending.Load() == 0 }
 
-// written gives a token that waits for everything acknowledged, and the newest acknowledged change of each record.
+// written returns a token that waits for everything acknowledged, and the newest acknowledged change of each record.
 func (t *traffic) written() (schemas.Token, []settled) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

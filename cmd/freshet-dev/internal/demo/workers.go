@@ -94,7 +94,7 @@ func (w *workers) kill(now time.Time) {
 	}
 }
 
-// headless says whether, within d before now, the partitions may have had no owner.
+// headless reports whether, within d before now, the partitions may have had no owner.
 func (w *workers) headless(now time.Time, d time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,7 +104,7 @@ func (w *workers) headless(now time.Time, d time.Duration) bool {
 // watch puts the Oracle's ear to an Emitter.
 func (w *workers) watch(e consumer.Emitter) consumer.Emitter { return &watched{e, w.oracle} }
 
-// watched is an Emitter whose acknowledged emissions the Oracle hears of.
+// watched is an Emitter whose acknowledged emissions the Oracle learns of.
 type watched struct {
 	consumer.Emitter
 

@@ -39,7 +39,7 @@ type MySQL struct {
 
 // startMySQL runs the server on a loopback port. ctx bounds the listening only.
 func startMySQL(ctx context.Context, cfg Config) (*MySQL, error) {
-	// The server logs every connection to a process-wide logger, values of failed statements included. Nobody else here
+	// The server logs every connection to a process-wide logger, values of failed statements included. No one else here
 	// uses that library.
 	logrus.SetOutput(io.Discard)
 
@@ -108,7 +108,7 @@ func (m *MySQL) Connector() (driver.Connector, error) {
 	return c, nil
 }
 
-// Open gives a pool of connections; the caller closes it.
+// Open returns a pool of connections; the caller closes it.
 func (m *MySQL) Open() (*sql.DB, error) {
 	c, err := m.Connector()
 	if err != nil {
@@ -188,7 +188,7 @@ type trackedConn struct {
 	ended bool // guarded by mu
 }
 
-// Read is net.Conn's; a cut connection is at its end, which the server takes without a word.
+// Read is net.Conn's; a cut connection is at its end, which the server takes silently.
 func (c *trackedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil && c.isCut() {
@@ -222,7 +222,7 @@ func (c *trackedConn) isCut() bool {
 	return c.ended
 }
 
-// firstWords gives the first two words of a statement in upper case, comments and brackets before it left out.
+// firstWords returns the first two words of a statement in upper case, comments and brackets before it left out.
 func firstWords(query string) (first, second string) {
 	q := strings.TrimLeft(query, " \t\r\n(")
 	for strings.HasPrefix(q, "/*") {

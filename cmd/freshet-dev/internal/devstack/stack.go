@@ -4,7 +4,7 @@
 // proof of how the real server behaves under concurrency or loss.
 //
 // A fresh, empty MySQL and Redis beside a Kafka that remembers is a situation that Freshet handles by itself: a replica
-// without a position reads each topic from its start, and missing lanes are made anew.
+// without a position reads each topic from its start, and missing lanes are recreated.
 package devstack
 
 import (
@@ -130,7 +130,7 @@ func (s *Stack) startRedis(cfg Config) error {
 	if err := r.StartAddr(loopback(cfg.RedisPort)); err != nil {
 		return err
 	}
-	// Without it a TTL never runs out: leases and values would live for ever.
+	// Without it a TTL never runs out: leases and values would live permanently.
 	r.ClockTTL(true)
 	s.redis, s.Redis = r, r.Addr()
 	return nil

@@ -34,7 +34,7 @@ type txHandler struct {
 
 	sessions *server.SessionManager
 	wait     time.Duration
-	lock     chan struct{} // holds one token while somebody has the lock
+	lock     chan struct{} // holds one token while someone has the lock
 	done     chan struct{} // closed when the server shuts down
 
 	mu   sync.Mutex
@@ -48,7 +48,7 @@ func newTxHandler(wait time.Duration) *txHandler {
 // errReadOnlyTx is MySQL's ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION.
 const errReadOnlyTx = 1792
 
-// kind says what a statement needs.
+// kind reports what a statement needs.
 type kind uint8
 
 const (
@@ -115,7 +115,7 @@ func (h *txHandler) ComPrepare(ctx context.Context, c *vitess.Conn, query string
 	return fields, err
 }
 
-// ComResetConnection is vitess' Handler: the session, and with it the transaction, begins anew.
+// ComResetConnection is vitess' Handler: the session, and with it the transaction, begins again.
 func (h *txHandler) ComResetConnection(c *vitess.Conn) error {
 	defer h.release(c.ConnectionID)
 	return h.Handler.ComResetConnection(c)
@@ -170,7 +170,7 @@ func (h *txHandler) around(ctx context.Context, c *vitess.Conn, query string, ru
 	return onlyError(err)
 }
 
-// onlyError gives a joined error of one part as that part: the wire wants to see its number.
+// onlyError returns a joined error of one part as that part: the wire wants to see its number.
 func onlyError(err error) error {
 	var sqlErr *vitess.SQLError
 	if errors.As(err, &sqlErr) {
@@ -179,7 +179,7 @@ func onlyError(err error) error {
 	return err
 }
 
-// session gives the connection's session, made on first use.
+// session returns the connection's session, made on first use.
 func (h *txHandler) session(ctx context.Context, c *vitess.Conn) (gms.Session, error) {
 	sc, err := h.sessions.NewContextWithQuery(ctx, c, "")
 	if err != nil {
@@ -215,7 +215,7 @@ func (h *txHandler) acquire(conn uint32) error {
 	}
 }
 
-// release gives the lock back if the connection holds it.
+// release releases the lock if the connection holds it.
 func (h *txHandler) release(conn uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -80,7 +80,7 @@ func (w *cpuWatch) read() map[string]float64 {
 
 func (w *cpuWatch) start() { w.before = w.read() }
 
-// perEvent gives the microseconds of CPU per event since start.
+// perEvent returns the microseconds of CPU per event since start.
 func (w *cpuWatch) perEvent(events int) map[string]float64 {
 	out := map[string]float64{}
 	for name, now := range w.read() {
@@ -96,7 +96,7 @@ func printCPU(out io.Writer, one map[string]float64, what string, other map[stri
 	}
 }
 
-// forgetPeak gives free memory back and lets the kernel count the peak of the resident size anew.
+// forgetPeak returns free memory to the system and lets the kernel count the peak of the resident size again.
 func forgetPeak() {
 	debug.FreeOSMemory()
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // where it cannot be, the peak is that of the whole run
@@ -117,7 +117,7 @@ func peakRSS() int64 {
 	return kb << 10
 }
 
-// listenerOf gives the process that listens on a local TCP port, 0 if it cannot be found.
+// listenerOf returns the process that listens on a local TCP port, 0 if it cannot be found.
 func listenerOf(addr string) int {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {

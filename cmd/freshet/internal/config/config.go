@@ -53,7 +53,7 @@ func (c *Config) Files() *livefile.Set {
 	return c.files
 }
 
-// Kafka says how to reach the brokers.
+// Kafka is how to reach the brokers.
 type Kafka struct {
 	Brokers  []string `koanf:"brokers"`
 	Group    string   `koanf:"group"`
@@ -148,7 +148,7 @@ type AdminTLS struct {
 	ClientCAFile string `koanf:"client_ca_file"`
 }
 
-// Client says how commands reach the admin API.
+// Client is how commands reach the admin API.
 type Client struct {
 	URL       string `koanf:"url"`
 	Token     Secret `koanf:"token"`
@@ -158,7 +158,7 @@ type Client struct {
 	KeyFile   string `koanf:"key_file"`
 }
 
-// Log says what is logged and how.
+// Log configures logging.
 type Log struct {
 	Level  string `koanf:"level"`
 	Format string `koanf:"format"`
@@ -179,7 +179,7 @@ const (
 	testPrefix = "FRESHET_TEST_" // where tests find their servers; no setting
 )
 
-// Load reads the layers. Errors wrap ErrInvalid and name the setting, its place and the mend.
+// Load reads the layers. Errors wrap ErrInvalid and name the setting, its place and the fix.
 func Load(src Source) (*Loaded, error) {
 	l := &Loaded{origins: map[string]string{}}
 	k := koanf.New(".")

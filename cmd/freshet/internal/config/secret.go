@@ -21,10 +21,10 @@ func ReadSecret(contents []byte) (Secret, error) {
 	return Secret(text), nil
 }
 
-// Reveal gives the secret itself.
+// Reveal returns the secret itself.
 func (s Secret) Reveal() string { return string(s) }
 
-// String gives "***", or "" for an empty secret.
+// String returns "***", or "" for an empty secret.
 func (s Secret) String() string {
 	if s == "" {
 		return ""

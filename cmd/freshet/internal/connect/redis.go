@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 )
 
-// redisPlace says how a Redis is reached, with the names of its settings.
+// redisPlace is how a Redis is reached, with the names of its settings.
 type redisPlace struct {
 	urlName, modeName string
 	url               config.Secret
@@ -34,7 +34,7 @@ func ForeignRedis(c config.Config) (redis.UniversalClient, error) {
 	return redisClient(c, redisPlace{"redis.foreign_url", "redis.foreign_mode", c.Redis.ForeignURL, c.Redis.ForeignURLFile, cmp.Or(c.Redis.ForeignMode, c.Redis.Mode)})
 }
 
-// redisClient never says what is wrong with a URL in the parser's words: they may quote a password.
+// redisClient never reports what is wrong with a URL in the parser's words: they may quote a password.
 func redisClient(c config.Config, p redisPlace) (redis.UniversalClient, error) {
 	bad := func(form string) error {
 		return config.UsageError{Err: errors.New(p.urlName + " cannot be parsed; its form is " + form)}

@@ -289,7 +289,7 @@ func TestAdminListenerUsesReplacedCertificates(t *testing.T) {
 	former := k.server.Load()
 	rotated(t, k, func(ctx context.Context) error { return ask(ctx, k.server.Load()) })
 	if err := ask(t.Context(), former); err == nil {
-		t.Error("a client of the former authority is served")
+		t.Error("a client of the previous authority is served")
 	}
 	k.write("key.pem", []byte("damaged"))
 	if err := ask(t.Context(), k.server.Load()); err != nil {

@@ -69,7 +69,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 		{"freshet_restated_total", "States published once more, since a later record of a compacted topic was older.", float64(s.Restated)},
 		{"freshet_unrestated_total", "States that could not be published once more: the compacted topic keeps an older one.", float64(s.Unrestated)},
 		{"freshet_data_losses_total", "Ranges that Kafka no longer had when they were to be read.", float64(s.DataLosses)},
-		{"freshet_storms_total", "Datasets set aside because their dead letters came in a storm.", float64(s.Storms)},
+		{"freshet_storms_total", "Datasets paused because their dead letters came in a storm.", float64(s.Storms)},
 		{"freshet_dead_letter_copies_total", "Dead letters copied to dead topics.", float64(s.DeadCopies)},
 		{"freshet_invalidations_unreadable_total", "Records of the invalidation topic and rows of its outbox that cannot be read.", float64(s.BadInvalidations)},
 		{"freshet_foreign_unlinks_total", "Foreign keys deleted; those of the optional second pass are not among them.", float64(s.ForeignUnlinked)},
@@ -78,7 +78,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 		{"freshet_lane_common_stamps_total", "Stamps of a dataset's common tag in place of many keys.", float64(s.CommonStamps)},
 		{"freshet_invalidations_foreign_skipped_total", "Foreign keys named by other writers that nothing deletes.", float64(s.ForeignSkipped)},
 		{"freshet_invalidation_outbox_published_total", "Rows of the invalidation outbox published in place of their writers.", float64(s.OutboxPublished)},
-		{"freshet_topics_renewed_total", "Topics found to have been made anew.", float64(s.TopicsRenewed)},
+		{"freshet_topics_renewed_total", "Topics found to have been recreated.", float64(s.TopicsRenewed)},
 		{"freshet_topics_repartitioned_total", "Topics found with another number of partitions.", float64(s.TopicsRepartitioned)},
 		{"freshet_generations_total", "Assignments of partitions to this worker.", float64(s.Generations)},
 	} {
