@@ -10,7 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/freshet/freshet/admin/access"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -26,7 +26,7 @@ type answers struct {
 // is 503, never 500, and its words stay in the log.
 func (an *answers) fail(ctx context.Context, what string, err error) error {
 	var status huma.StatusError
-	var broken *replica.DatasetError
+	var broken *tables.DatasetError
 	switch {
 	case err == nil:
 		return nil

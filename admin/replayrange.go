@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/admin/internal/gate"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/schemas"
 )
@@ -27,7 +28,7 @@ func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *rep
 		return huma.Error422UnprocessableEntity("a rebuild reads the whole topic: leave out from, until, partitions, keys, prefix, op and type")
 	}
 	err := jobs.CheckRebuild(ctx, d, rp.kafka, rp.db.Topics, rp.db.Rebuilds)
-	var refused *replica.DatasetError
+	var refused *tables.DatasetError
 	switch {
 	case !errors.As(err, &refused):
 		return rp.answers.fail(ctx, "look whether the table can be rebuilt", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/admin/access"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/livefile"
 	"github.com/freshet/freshet/internal/mysql"
@@ -67,7 +68,7 @@ func newRig(t testing.TB, change func(*admin.Config)) *rig {
 	rep, err := replica.Open(ctx, replica.Config{MySQL: mysql.Config{DSN: dsn}})
 	must(t, err)
 	t.Cleanup(func() { rep.Close() })
-	_, err = replica.Migrate(ctx, rep.SQL(), set.All(), false)
+	_, err = tables.Migrate(ctx, rep.SQL(), set.All(), false)
 	must(t, err)
 	_, err = rep.Prepare(ctx, set.All())
 	must(t, err)

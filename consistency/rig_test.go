@@ -17,6 +17,7 @@ import (
 	"github.com/freshet/freshet/consistency"
 	"github.com/freshet/freshet/consistency/report"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
@@ -77,7 +78,7 @@ func newRig(t *testing.T) *rig {
 	r.must(err)
 	_, err = mig.Up(t.Context())
 	r.must(err)
-	_, err = replica.Migrate(t.Context(), r.db, r.set.All(), false)
+	_, err = tables.Migrate(t.Context(), r.db, r.set.All(), false)
 	r.must(err)
 	r.replica, err = replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: dsn}})
 	r.must(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/retry"
@@ -86,7 +87,7 @@ func (h *handler) applyUntilDone(ctx context.Context, p *partition, batch *repli
 	err = retry.Do(ctx, retry.Policy{Notify: h.faults.hook(what)}, func(ctx context.Context) error {
 		var err error
 		res, err = h.cfg.Apply(ctx, batch)
-		var broken *replica.DatasetError
+		var broken *tables.DatasetError
 		switch {
 		case errors.Is(err, replica.ErrFenced):
 			if errors.Is(err, replica.ErrBehind) {
@@ -213,7 +214,7 @@ func (h *handler) awaitSection(ctx context.Context, p *partition) error {
 			if err != nil {
 				return err
 			}
-			if problem := replica.CheckSection(p.dataset, known[p.dataset.Name]); problem != nil {
+			if problem := tables.CheckSection(p.dataset, known[p.dataset.Name]); problem != nil {
 				h.pauses.refuse(p, problem)
 				return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, problem))
 			}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
@@ -123,7 +124,7 @@ func (b *bed) declare(suffix string) *schemas.Datasets {
 
 func (b *bed) migrate(set *schemas.Datasets) {
 	b.t.Helper()
-	if ddl, err := replica.Migrate(b.t.Context(), b.db, set.All(), false); err != nil || len(ddl.Problems) > 0 {
+	if ddl, err := tables.Migrate(b.t.Context(), b.db, set.All(), false); err != nil || len(ddl.Problems) > 0 {
 		b.t.Fatalf("migrate datasets: %v, %v", err, ddl)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation/lane"
 )
@@ -287,7 +288,7 @@ func TestCacheSectionThatIsGonePausesTheDatasetOnly(t *testing.T) {
 		t.Errorf("others k0 has version %d: the nodes are not notified of it", v)
 	}
 	root := b.root()
-	if ddl, err := replica.Migrate(t.Context(), b.db, bare.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {
+	if ddl, err := tables.Migrate(t.Context(), b.db, bare.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {
 		t.Fatalf("migrate datasets: %v, %v", err, ddl)
 	}
 	b.awaitRow("others", "k0", 2)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
@@ -264,7 +265,7 @@ func TestCheckRebuild(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := jobs.CheckRebuild(t.Context(), c.d, c.topic, c.table, c.table)
-			var refused *replica.DatasetError
+			var refused *tables.DatasetError
 			switch {
 			case c.want == "" && err != nil:
 				t.Errorf("refused: %v", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -74,7 +75,7 @@ func TestTopicMadeAnewWhileLanesAreAway(t *testing.T) {
 func (b *bed) mixed() *schemas.Datasets {
 	b.t.Helper()
 	set := b.bare()
-	if ddl, err := replica.Migrate(b.t.Context(), b.db, set.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {
+	if ddl, err := tables.Migrate(b.t.Context(), b.db, set.All(), false, "others"); err != nil || len(ddl.Problems) > 0 {
 		b.t.Fatalf("migrate datasets: %v, %v", err, ddl)
 	}
 	return set

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -109,7 +110,7 @@ func TestLastCacheSectionLeavesTheLanes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ddl, err := replica.Migrate(t.Context(), b.db, bare.All(), false, "items", "others"); err != nil || len(ddl.Problems) > 0 {
+	if ddl, err := tables.Migrate(t.Context(), b.db, bare.All(), false, "items", "others"); err != nil || len(ddl.Problems) > 0 {
 		t.Fatalf("migrate datasets: %v, %v", err, ddl)
 	}
 	w := b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = bare })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -123,7 +124,7 @@ func TestDroppedProperty(t *testing.T) {
 	b.upsert("k1", 1, map[string]any{"name": "v1", "n": 1})
 	b.awaitDone("items")
 	w.stop()
-	if found, err := replica.DropProperty(t.Context(), b.db, "items", "n"); err != nil || !found {
+	if found, err := tables.DropProperty(t.Context(), b.db, "items", "n"); err != nil || !found {
 		t.Fatal(found, err)
 	}
 	w = b.start(func(c *consumer.Config, _ *replica.Config) { c.Datasets = b.older("") })
@@ -169,7 +170,7 @@ func TestDroppedColumn(t *testing.T) {
 	w := b.start(func(c *consumer.Config, _ *replica.Config) {
 		c.Datasets, c.ProbeInterval = b.older(""), 100*time.Millisecond
 	})
-	if found, err := replica.DropProperty(t.Context(), b.db, "items", "n"); err != nil || !found {
+	if found, err := tables.DropProperty(t.Context(), b.db, "items", "n"); err != nil || !found {
 		t.Fatal(found, err)
 	}
 	b.upsert("k1", 1, map[string]any{"name": "v1"})

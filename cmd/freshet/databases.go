@@ -8,6 +8,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -17,7 +18,7 @@ const replayWriters = 4
 // databases are the connections of a worker's process to MySQL: replays have some of their own.
 type databases struct {
 	main, replays *replica.DB
-	broken        []*replica.DatasetError
+	broken        []*tables.DatasetError
 	// formerLanes: no dataset is cached, but the namespace has lanes. They are written, or nodes that still have a cache section
 	// would serve entries that no worker makes stale any more. Redis may be away meanwhile.
 	formerLanes bool
@@ -63,7 +64,7 @@ func (d *databases) close() {
 }
 
 // prepareReplica makes sure that the database belongs to the configured namespace and group, and looks at its tables.
-func prepareReplica(ctx context.Context, c config.Config, db *replica.DB, set *schemas.Datasets) ([]*replica.DatasetError, error) {
+func prepareReplica(ctx context.Context, c config.Config, db *replica.DB, set *schemas.Datasets) ([]*tables.DatasetError, error) {
 	if _, err := db.Binding.Bind(ctx, c.Namespace, c.Kafka.Group); err != nil {
 		return nil, fmt.Errorf("check database: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
@@ -177,7 +177,7 @@ func (f datasetFlags) check(set *schemas.Datasets) error {
 func (f datasetFlags) dropProperties(ctx context.Context, db *sql.DB) error {
 	for _, name := range f.dropProperty {
 		dataset, property, _ := strings.Cut(name, ".")
-		switch found, err := replica.DropProperty(ctx, db, dataset, property); {
+		switch found, err := tables.DropProperty(ctx, db, dataset, property); {
 		case err != nil:
 			return err
 		case !found:
@@ -209,7 +209,7 @@ func runMigrateDatasets(ctx context.Context, p *program, c config.Config, set *s
 			return err
 		}
 	}
-	ddl, err := replica.Plan(ctx, db, set.All(), f.dropCache...)
+	ddl, err := tables.Plan(ctx, db, set.All(), f.dropCache...)
 	if err != nil {
 		return err
 	}

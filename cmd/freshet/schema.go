@@ -13,7 +13,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
@@ -171,9 +171,9 @@ func schemaDDL(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r := ddlReport{Dataset: ds.Name, Dialect: d.String(), Statements: []string{replica.CreateTable(ds, d)}}
+		r := ddlReport{Dataset: ds.Name, Dialect: d.String(), Statements: []string{tables.Create(ds, d)}}
 		if view {
-			r.Statements = append(r.Statements, replica.LiveView(ds))
+			r.Statements = append(r.Statements, tables.LiveView(ds))
 		}
 		if p.json {
 			return p.printJSON(r)

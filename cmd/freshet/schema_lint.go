@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
@@ -119,7 +119,7 @@ func (l *linter) say(level, path, format string, a ...any) {
 }
 
 // nearRowBytes is where advice begins: a few more texts, and the table cannot take them.
-const nearRowBytes = replica.MaxRowBytes * 8 / 10
+const nearRowBytes = tables.MaxRowBytes * 8 / 10
 
 // maxKeyBytes bounds the key of an event.
 const maxKeyBytes = 512
@@ -129,24 +129,24 @@ func (l *linter) check() {
 	for _, text := range d.Unbuilt() {
 		l.say(lintError, "", "%s", text)
 	}
-	if n := len(d.Replica.Columns) + 3; n > replica.MaxColumns {
-		l.say(lintError, "replica.table", "has %d columns with Freshet's own; at most %d are possible", n, replica.MaxColumns)
+	if n := len(d.Replica.Columns) + 3; n > tables.MaxColumns {
+		l.say(lintError, "replica.table", "has %d columns with Freshet's own; at most %d are possible", n, tables.MaxColumns)
 	}
-	switch n := replica.RowBytes(d); {
-	case n > replica.MaxRowBytes:
-		l.say(lintError, "replica.table", "a row takes %d bytes and %d is the server's limit: lower a maxLength, or raise one above 1024, which is then kept outside of the row", n, replica.MaxRowBytes)
+	switch n := tables.RowBytes(d); {
+	case n > tables.MaxRowBytes:
+		l.say(lintError, "replica.table", "a row takes %d bytes and %d is the server's limit: lower a maxLength, or raise one above 1024, which is then kept outside of the row", n, tables.MaxRowBytes)
 	case n > nearRowBytes:
-		l.say(lintAdvice, "replica.table", "a row takes %d of at most %d bytes: there is little room for new properties", n, replica.MaxRowBytes)
+		l.say(lintAdvice, "replica.table", "a row takes %d of at most %d bytes: there is little room for new properties", n, tables.MaxRowBytes)
 	}
-	maria, my := replica.PageBytes(d, mysql.MariaDB), replica.PageBytes(d, mysql.ModernMySQL)
+	maria, my := tables.PageBytes(d, mysql.MariaDB), tables.PageBytes(d, mysql.ModernMySQL)
 	const page = "the row is too large for a page of InnoDB%s: its columns take %d bytes of at most %d; declare fewer properties, or keep some together in one object"
 	switch {
-	case maria > replica.MaxPageBytes && my > replica.MaxPageBytes:
-		l.say(lintError, "replica.table", page, "", min(maria, my), replica.MaxPageBytes)
-	case maria > replica.MaxPageBytes:
-		l.say(lintAdvice, "replica.table", page, " on MariaDB", maria, replica.MaxPageBytes)
-	case my > replica.MaxPageBytes:
-		l.say(lintAdvice, "replica.table", page, " on MySQL", my, replica.MaxPageBytes)
+	case maria > tables.MaxPageBytes && my > tables.MaxPageBytes:
+		l.say(lintError, "replica.table", page, "", min(maria, my), tables.MaxPageBytes)
+	case maria > tables.MaxPageBytes:
+		l.say(lintAdvice, "replica.table", page, " on MariaDB", maria, tables.MaxPageBytes)
+	case my > tables.MaxPageBytes:
+		l.say(lintAdvice, "replica.table", page, " on MySQL", my, tables.MaxPageBytes)
 	}
 	l.checkKey()
 	l.checkRoot()

@@ -29,6 +29,7 @@ import (
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/jobs"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
@@ -262,7 +263,7 @@ func newExpirer(db *replica.DB, r config.Retention) *replica.Expirer {
 }
 
 // logBroken logs which datasets cannot be written. Each is paused with its first event; the others flow.
-func logBroken(log *slog.Logger, broken []*replica.DatasetError) {
+func logBroken(log *slog.Logger, broken []*tables.DatasetError) {
 	for _, b := range broken {
 		log.Error("dataset cannot be written as things are", "dataset", b.Dataset, "error", b)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -69,9 +70,9 @@ type RebuildTopics interface {
 
 // CheckRebuild returns a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
 // other error is a fault of the infrastructure.
-func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, notes TopicNotes, tables TableChecker) error {
+func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, notes TopicNotes, checker TableChecker) error {
 	refuse := func(fix, problem string, args ...any) error {
-		return &replica.DatasetError{Dataset: d.Name, Problem: fmt.Sprintf(problem, args...), Fix: fix}
+		return &tables.DatasetError{Dataset: d.Name, Problem: fmt.Sprintf(problem, args...), Fix: fix}
 	}
 	info, err := topics.Topic(ctx, d.Topic)
 	if err != nil {
@@ -94,7 +95,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	if err := tables.Check(ctx, d); err != nil {
+	if err := checker.Check(ctx, d); err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
 	for n, o := range ends {
@@ -102,7 +103,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 			continue
 		}
 		// Compaction alone leaves the first offset at 0.
-		return &replica.DatasetError{
+		return &tables.DatasetError{
 			Dataset: d.Name, Loss: true, Fix: fill + "; or accept the loss (accept_loss, --accept-loss)",
 			Problem: fmt.Sprintf("topic %s does not hold every record: partition %d begins at offset %d, and what came before is deleted", d.Topic, n, o.First),
 		}
@@ -142,7 +143,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 	}
 	if !swapped {
 		err = b.build(ctx)
-		var broken *replica.DatasetError
+		var broken *tables.DatasetError
 		if errors.As(err, &broken) {
 			// Its table may be gone because an earlier owner swapped it and could not record that.
 			var again error
@@ -288,7 +289,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 
 // lasting reports whether waiting cannot help against err.
 func lasting(err error) bool {
-	var broken *replica.DatasetError
+	var broken *tables.DatasetError
 	var loss *kafkalog.LossError
 	return errors.As(err, &broken) || errors.As(err, &loss) || errors.Is(err, replica.ErrJobMoved) || errors.Is(err, errReplayUnfit) ||
 		errors.Is(err, kafkalog.ErrTopicChanged) || errors.Is(err, kafkalog.ErrNoTopic)

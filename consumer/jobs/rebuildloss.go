@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
@@ -56,7 +57,7 @@ func (d *difference) String() string {
 
 // refusal is the error of a swap that would lose something.
 func (d *difference) refusal(ds *schemas.Dataset) error {
-	return &replica.DatasetError{
+	return &tables.DatasetError{
 		Dataset: ds.Name, Loss: true, Problem: d.String() + ": a rebuild would take the first back and drop the others",
 		Fix: "publish the current state of these records, or start the rebuild again with accept_loss (--accept-loss)",
 	}
@@ -64,7 +65,7 @@ func (d *difference) refusal(ds *schemas.Dataset) error {
 
 // mayLose lets what would lose something pass if the operator accepted that.
 func mayLose(err error, accepted bool) error {
-	var refused *replica.DatasetError
+	var refused *tables.DatasetError
 	if accepted && errors.As(err, &refused) && refused.Loss {
 		return nil
 	}
@@ -111,7 +112,7 @@ func (x *rebuilding) suspect(ctx context.Context) error {
 // incomparable: a table that does not fit its dataset cannot be compared, and perhaps that is why it is rebuilt.
 func incomparable(ds *schemas.Dataset, err error) error {
 	if number, ok := mysql.Errno(err); ok && number == 1054 {
-		return &replica.DatasetError{
+		return &tables.DatasetError{
 			Dataset: ds.Name, Errno: number, Loss: true, Problem: "table " + ds.Replica.Table + " cannot be compared with the topic, since it lacks columns",
 			Fix: "run freshet migrate datasets, or start the rebuild again with accept_loss (--accept-loss)",
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/freshet/freshet/consumer/outgoing"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -213,7 +214,7 @@ func (x *run) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.Job
 		func(ctx context.Context) error {
 			var err error
 			res, err = x.r.cfg.Replica.Replay(ctx, rb)
-			var broken *replica.DatasetError
+			var broken *tables.DatasetError
 			if errors.Is(err, replica.ErrJobMoved) || errors.As(err, &broken) {
 				return retry.Permanent(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -279,7 +280,7 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 		case mysql.Classify(err) == mysql.ClassDataset:
 			number, _ := mysql.Errno(err)
 			t.differs.Store(nil) // perhaps a column was dropped that is to be cleared: the next attempt looks at the table
-			return &DatasetError{
+			return &tables.DatasetError{
 				Dataset: t.ds.Name, Errno: number,
 				Problem: "the server refuses the statement on its table with " + mysql.ErrnoText(number),
 				Fix:     "run freshet migrate datasets, or with --dry-run to see what differs",

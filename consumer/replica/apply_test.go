@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -235,7 +236,7 @@ func TestBrokenDataset(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b.exec(t, c.breakIt)
 			_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "x")))
-			var de *replica.DatasetError
+			var de *tables.DatasetError
 			if !errors.As(err, &de) || de.Dataset != "items" || de.Errno != c.errno {
 				t.Fatalf("error %v, want a DatasetError %d", err, c.errno)
 			}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -42,7 +43,7 @@ type Bindings struct{ pool *mysql.Pool }
 // ErrForeignNamespace and ErrForeignGroup are returned, wrapped in a text that has both sides, when that is another one.
 func (l *Bindings) Bind(ctx context.Context, namespace, group string) (b Binding, err error) {
 	err = l.pool.Transact(ctx, "bind database", func(ctx context.Context, w *mysql.Conn) error {
-		if _, err := w.Exec(ctx, sqlAddMeta, []byte(metaDatabase), []byte(rand.Text())); err != nil {
+		if _, err := w.Exec(ctx, meta.SQLAdd, []byte(meta.Database), []byte(rand.Text())); err != nil {
 			return mysql.Wrap("note identity", "", err)
 		}
 		known, err := spaces(ctx, w)
@@ -53,7 +54,7 @@ func (l *Bindings) Bind(ctx context.Context, namespace, group string) (b Binding
 			return fmt.Errorf("%w: it is bound to namespace %q, this process has namespace %q; set namespace: %s, use another database, or move it with freshet migrate namespace",
 				ErrForeignNamespace, strings.Join(known, ", "), namespace, known[0])
 		}
-		if _, err := w.Exec(ctx, sqlAddMeta, []byte(metaNamespace), []byte(namespace)); err != nil {
+		if _, err := w.Exec(ctx, meta.SQLAdd, []byte(meta.Namespace), []byte(namespace)); err != nil {
 			return mysql.Wrap("note namespace", "", err)
 		}
 		return alone(ctx, w, group)
@@ -66,7 +67,7 @@ func (l *Bindings) Bind(ctx context.Context, namespace, group string) (b Binding
 
 // spaces returns the namespace that is noted; in a database of a release that did not note it, those that lanes have.
 func spaces(ctx context.Context, w *mysql.Conn) ([]string, error) {
-	noted, ok, err := readMeta(ctx, w, "read namespace", metaNamespace, forUpdate)
+	noted, ok, err := meta.Read(ctx, w, "read namespace", meta.Namespace, meta.ForUpdate)
 	if err != nil || ok {
 		return []string{string(noted)}, err
 	}
@@ -76,8 +77,8 @@ func spaces(ctx context.Context, w *mysql.Conn) ([]string, error) {
 // Get returns what the database belongs to.
 func (l *Bindings) Get(ctx context.Context) (b Binding, err error) {
 	const what = "read binding"
-	for name, to := range map[string]*string{metaDatabase: &b.Database, metaNamespace: &b.Namespace} {
-		value, _, err := readMeta(ctx, l.pool.DB(), what, name)
+	for name, to := range map[string]*string{meta.Database: &b.Database, meta.Namespace: &b.Namespace} {
+		value, _, err := meta.Read(ctx, l.pool.DB(), what, name)
 		if err != nil {
 			return Binding{}, err
 		}
@@ -94,8 +95,8 @@ func (l *Bindings) Get(ctx context.Context) (b Binding, err error) {
 // begin again there; entries of the previous namespace are not invalidated any more.
 func (l *Bindings) Move(ctx context.Context, namespace, group string) error {
 	return l.pool.Transact(ctx, "move database", func(ctx context.Context, w *mysql.Conn) error {
-		for name, value := range map[string]string{metaDatabase: rand.Text(), metaNamespace: namespace} {
-			if _, err := w.Exec(ctx, sqlSetMeta, []byte(name), []byte(value)); err != nil {
+		for name, value := range map[string]string{meta.Database: rand.Text(), meta.Namespace: namespace} {
+			if _, err := w.Exec(ctx, meta.SQLSet, []byte(name), []byte(value)); err != nil {
 				return mysql.Wrap("note binding", "", err)
 			}
 		}

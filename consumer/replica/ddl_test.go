@@ -9,12 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
 func TestCreateTable(t *testing.T) {
-	got := replica.CreateTable(dataset(t, "wide"), mysql.MariaDB)
+	got := tables.Create(dataset(t, "wide"), mysql.MariaDB)
 	want := "CREATE TABLE `wide` (\n" +
 		"  `shop` VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL,\n" +
 		"  `number` BIGINT UNSIGNED NOT NULL,\n" +
@@ -35,11 +36,11 @@ func TestCreateTable(t *testing.T) {
 		t.Errorf("table differs (-want +got):\n%s", diff)
 	}
 	for d, collation := range map[mysql.Dialect]string{mysql.ModernMySQL: "COLLATE utf8mb4_0900_bin", mysql.OldMySQL: "`name` VARBINARY(400) NOT NULL"} {
-		if got := replica.CreateTable(dataset(t, "names"), d); !strings.Contains(got, collation) {
+		if got := tables.Create(dataset(t, "names"), d); !strings.Contains(got, collation) {
 			t.Errorf("%s: no %s in\n%s", d, collation, got)
 		}
 	}
-	if got, want := replica.LiveView(dataset(t, "names")), "CREATE OR REPLACE VIEW `names_live` AS SELECT `name`, `n` FROM `names` WHERE `_deleted` = 0"; got != want {
+	if got, want := tables.LiveView(dataset(t, "names")), "CREATE OR REPLACE VIEW `names_live` AS SELECT `name`, `n` FROM `names` WHERE `_deleted` = 0"; got != want {
 		t.Errorf("view %s", got)
 	}
 }
@@ -57,7 +58,7 @@ func grown(t *testing.T, properties string) []*schemas.Dataset {
 	return set.All()
 }
 
-func texts(ddl *replica.DDL) []string {
+func texts(ddl *tables.DDL) []string {
 	got := []string{}
 	for _, s := range ddl.Statements {
 		got = append(got, s.SQL)
@@ -68,19 +69,19 @@ func texts(ddl *replica.DDL) []string {
 func TestMigrateGrows(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	small := grown(t, `,"a":{"type":"string","maxLength":10}`)
-	if ddl, err := replica.Migrate(t.Context(), b.db, small, true); err != nil || len(ddl.Statements) != 3 {
+	if ddl, err := tables.Migrate(t.Context(), b.db, small, true); err != nil || len(ddl.Statements) != 3 {
 		t.Fatalf("dry run: %v, %v", ddl, err)
 	}
 	if n := one[int](t, b.db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'g'"); n != 0 {
 		t.Fatal("a dry run made the table")
 	}
-	migrate := func(list []*schemas.Dataset) *replica.DDL {
+	migrate := func(list []*schemas.Dataset) *tables.DDL {
 		t.Helper()
-		ddl, err := replica.Migrate(t.Context(), b.db, list, false)
+		ddl, err := tables.Migrate(t.Context(), b.db, list, false)
 		if err != nil || len(ddl.Problems) > 0 {
 			t.Fatalf("migrate: %v, problems %v", err, ddl.Problems)
 		}
-		if again, err := replica.Plan(t.Context(), b.db, list); err != nil || len(again.Statements) > 0 {
+		if again, err := tables.Plan(t.Context(), b.db, list); err != nil || len(again.Statements) > 0 {
 			t.Fatalf("not settled: %v, %v", texts(again), err)
 		}
 		return ddl
@@ -157,7 +158,7 @@ func TestTablesThatAreRefused(t *testing.T) {
 			if len(broken) != 1 || broken[0].Dataset != c.dataset || !strings.Contains(broken[0].Problem, c.problem) || broken[0].Fix == "" {
 				t.Fatalf("broken %v, want %s", broken, c.problem)
 			}
-			ddl, err := replica.Migrate(t.Context(), b.db, b.set.All(), false)
+			ddl, err := tables.Migrate(t.Context(), b.db, b.set.All(), false)
 			if err != nil || len(ddl.Problems) != 1 || len(ddl.Statements) != 0 {
 				t.Errorf("migrate: statements %v, problems %v, %v; it must leave such a table alone", texts(ddl), ddl.Problems, err)
 			}

@@ -11,6 +11,7 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -21,7 +22,7 @@ func ddlSteps(t *testing.T) (b *bed, small, large []*schemas.Dataset) {
 	t.Helper()
 	b = newBed(t, replica.Config{})
 	small, large = grown(t, `,"a":{"type":"integer"}`), grown(t, `,"a":{"type":"integer"},"b":{"type":"integer"}`)
-	if ddl, err := replica.Migrate(t.Context(), b.db, small, false); err != nil || len(ddl.Problems) > 0 {
+	if ddl, err := tables.Migrate(t.Context(), b.db, small, false); err != nil || len(ddl.Problems) > 0 {
 		t.Fatalf("migrate: %v, %v", err, ddl)
 	}
 	return b, small, large
@@ -50,12 +51,12 @@ func TestMigrateDoesNotQueueBehindATransaction(t *testing.T) {
 	t.Parallel()
 	b, _, large := ddlSteps(t)
 	end := b.use(t)
-	_, err := replica.Migrate(t.Context(), b.db, large, false)
+	_, err := tables.Migrate(t.Context(), b.db, large, false)
 	if n, _ := mysql.Errno(err); n != 1205 || !strings.Contains(err.Error(), "a transaction uses table g") {
 		t.Errorf("error %v, want words about the transaction", err)
 	}
 	end()
-	if _, err := replica.Migrate(t.Context(), b.db, large, false); err != nil {
+	if _, err := tables.Migrate(t.Context(), b.db, large, false); err != nil {
 		t.Error(err)
 	}
 }
@@ -74,7 +75,7 @@ func TestOneMigrateAtATime(t *testing.T) {
 	if err := conn.QueryRowContext(t.Context(), "SELECT GET_LOCK(CONCAT('freshet.ddl.', LEFT(DATABASE(), 50)), 30)").Scan(&got); err != nil || !got {
 		t.Fatal(got, err)
 	}
-	if _, err := replica.Migrate(t.Context(), b.db, large, false); err == nil || !strings.Contains(err.Error(), "another freshet migrate datasets") {
+	if _, err := tables.Migrate(t.Context(), b.db, large, false); err == nil || !strings.Contains(err.Error(), "another freshet migrate datasets") {
 		t.Errorf("error %v, want one about the other migrate", err)
 	}
 }
@@ -94,7 +95,7 @@ func TestMigrateLooksUpWhatBecameOfItsStatement(t *testing.T) {
 	defer end()
 	done := make(chan error, 1)
 	go func() {
-		_, err := replica.Migrate(t.Context(), far.SQL(), large, false)
+		_, err := tables.Migrate(t.Context(), far.SQL(), large, false)
 		done <- err
 	}()
 	testenv.Eventually(t, 30*time.Second, func(ctx context.Context) error {
@@ -118,7 +119,7 @@ func TestMigrateLooksUpWhatBecameOfItsStatement(t *testing.T) {
 func TestAllProblemsOfATableAreListed(t *testing.T) {
 	b, _, large := ddlSteps(t)
 	b.exec(t, "ALTER TABLE g MODIFY a VARCHAR(5), ADD theirs INT NOT NULL, ADD fine INT NOT NULL DEFAULT 7, ADD UNIQUE KEY once (theirs)")
-	ddl, err := replica.Migrate(t.Context(), b.db, large, false)
+	ddl, err := tables.Migrate(t.Context(), b.db, large, false)
 	if err != nil || len(ddl.Statements) > 0 {
 		t.Fatalf("migrate: %v, %v", texts(ddl), err)
 	}

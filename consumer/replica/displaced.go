@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -181,12 +182,12 @@ func (t *table) selectOldSQL(rows int) string {
 	if len(keys) > 1 {
 		list, one = "("+key+")", "(?"+strings.Repeat(",?", len(keys)-1)+")"
 	}
-	return "SELECT " + strings.Join(cols, ", ") + ", " + colVersion + " FROM " + t.name + " WHERE " + list +
+	return "SELECT " + strings.Join(cols, ", ") + ", " + tables.ColVersion + " FROM " + t.name + " WHERE " + list +
 		" IN (" + one + strings.Repeat(","+one, rows-1) + ") ORDER BY " + key + " FOR UPDATE"
 }
 
 func (t *table) placeholderSQL(rows int) string {
 	one := "(" + strings.Repeat("?,", t.ds.Replica.KeyColumns) + "0,1,0)"
-	return "INSERT INTO " + t.name + " (" + strings.Join(t.keyNames(), ", ") + ", " + colVersion + ", " + colDeleted + ", " + colAt + ") VALUES " +
-		one + strings.Repeat(","+one, rows-1) + " ON DUPLICATE KEY UPDATE " + colVersion + " = " + t.name + "." + colVersion
+	return "INSERT INTO " + t.name + " (" + strings.Join(t.keyNames(), ", ") + ", " + tables.ColVersion + ", " + tables.ColDeleted + ", " + tables.ColAt + ") VALUES " +
+		one + strings.Repeat(","+one, rows-1) + " ON DUPLICATE KEY UPDATE " + tables.ColVersion + " = " + t.name + "." + tables.ColVersion
 }

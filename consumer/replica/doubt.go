@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -80,11 +81,11 @@ func (r *run) probe(ctx context.Context, t *table, done []*Change) (taken bool, 
 
 // anyRow reads a row of the table as a change, nil if it has none.
 func (r *run) anyRow(ctx context.Context, t *table) (*Change, error) {
-	cols := make([]string, 0, len(t.ds.Replica.Columns)+ownColumns)
+	cols := make([]string, 0, len(t.ds.Replica.Columns)+tables.OwnColumns)
 	for _, c := range t.ds.Replica.Columns {
 		cols = append(cols, mysql.Quote(c.Name))
 	}
-	cols = append(cols, colVersion, colDeleted, colAt)
+	cols = append(cols, tables.ColVersion, tables.ColDeleted, tables.ColAt)
 	c := &Change{Dataset: t.ds, Values: make([]any, len(t.ds.Replica.Columns))}
 	dest := make([]any, 0, len(cols))
 	for i := range c.Values {
@@ -105,7 +106,7 @@ func (r *run) anyRow(ctx context.Context, t *table) (*Change, error) {
 
 // refusesAll is the error of a table that takes no row.
 func (t *table) refusesAll(number uint16) error {
-	return &DatasetError{
+	return &tables.DatasetError{
 		Dataset: t.ds.Name, Errno: number,
 		Problem: "the server refuses every row of its table with " + mysql.ErrnoText(number),
 		Fix:     "correct the table; the worker tries again by itself",

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 )
 
 // refuseBad makes the items table refuse, by a trigger, the rows for which the condition holds.
@@ -63,7 +64,7 @@ func TestUnlistedNumberOfEveryRow(t *testing.T) {
 					changes = append(changes, b.item(t, i+1, 1, "good"))
 				}
 				_, err := b.Apply(t.Context(), b.batch(changes...))
-				var broken *replica.DatasetError
+				var broken *tables.DatasetError
 				if !errors.As(err, &broken) || broken.Errno != 1644 || broken.Dataset != "items" {
 					t.Errorf("got %v, want a DatasetError with 1644", err)
 				}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -82,7 +83,7 @@ func TestServerAway(t *testing.T) {
 	srv.Kill(t)
 	batch := b.batch(b.item(t, 1, 2, "b"))
 	_, err := b.Apply(t.Context(), batch)
-	var de *replica.DatasetError
+	var de *tables.DatasetError
 	if err == nil || errors.As(err, &de) || errors.Is(err, replica.ErrFenced) {
 		t.Fatalf("error %v, want an infrastructure fault", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -16,7 +17,7 @@ func TestCacheHash(t *testing.T) {
 	wantBroken := func(t *testing.T) {
 		t.Helper()
 		_, err := b.Apply(t.Context(), b.batch(b.item(t, 1, 1, "x")))
-		var de *replica.DatasetError
+		var de *tables.DatasetError
 		if !errors.As(err, &de) || !strings.Contains(de.Fix, "freshet migrate datasets") {
 			t.Fatalf("error %v, want a DatasetError with its fix", err)
 		}
@@ -26,7 +27,7 @@ func TestCacheHash(t *testing.T) {
 	wantBroken(t)
 	b.exec(t, "DELETE FROM freshet_meta WHERE name = 'dataset:items'")
 	wantBroken(t)
-	if _, err := replica.Migrate(t.Context(), b.db, b.set.All(), false); err != nil {
+	if _, err := tables.Migrate(t.Context(), b.db, b.set.All(), false); err != nil {
 		t.Fatal(err)
 	}
 	b.apply(t, b.item(t, 1, 1, "x"))
@@ -56,25 +57,25 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 	if changed, err := b.Declarations.HashChanged(t.Context(), time.Hour); err != nil || changed {
 		t.Errorf("the first registration counts as a change: %v, %v", changed, err)
 	}
-	var de *replica.DatasetError
+	var de *tables.DatasetError
 	if err := apply(1); !errors.As(err, &de) || de.Dataset != "items" || !strings.Contains(de.Fix, "--drop-cache items") {
 		t.Fatalf("error %v, want a DatasetError with its fix", err)
 	}
 	b.wantRow(t, 1, "none")
-	ddl, err := replica.Migrate(t.Context(), b.db, bare, false)
+	ddl, err := tables.Migrate(t.Context(), b.db, bare, false)
 	if err != nil || len(ddl.Problems) != 1 || ddl.Problems[0].Dataset != "items" || !strings.Contains(ddl.Problems[0].Fix, "--drop-cache items") {
 		t.Fatalf("migrate: %v, problems %v", err, ddl.Problems)
 	}
 	if err := apply(1); err == nil {
 		t.Fatal("a refused migration let rows through")
 	}
-	if ddl, err = replica.Migrate(t.Context(), b.db, bare, true, "items"); err != nil || len(ddl.Problems) != 0 || len(ddl.Statements) != 1 {
+	if ddl, err = tables.Migrate(t.Context(), b.db, bare, true, "items"); err != nil || len(ddl.Problems) != 0 || len(ddl.Statements) != 1 {
 		t.Fatalf("dry run: %v, %v, problems %v", err, texts(ddl), ddl.Problems)
 	}
 	if err := apply(1); err == nil {
 		t.Fatal("a dry run let rows through")
 	}
-	if ddl, err = replica.Migrate(t.Context(), b.db, bare, false, "items"); err != nil || len(ddl.Problems) != 0 {
+	if ddl, err = tables.Migrate(t.Context(), b.db, bare, false, "items"); err != nil || len(ddl.Problems) != 0 {
 		t.Fatalf("migrate: %v, problems %v", err, ddl.Problems)
 	}
 	if err := apply(1); err != nil {
@@ -97,7 +98,7 @@ func TestCacheSectionThatIsGone(t *testing.T) {
 	if !errors.As(err, &de) {
 		t.Errorf("error %v, want a DatasetError", err)
 	}
-	if ddl, err = replica.Migrate(t.Context(), b.db, b.set.All(), false); err != nil || len(ddl.Problems) != 0 {
+	if ddl, err = tables.Migrate(t.Context(), b.db, b.set.All(), false); err != nil || len(ddl.Problems) != 0 {
 		t.Fatalf("migrate back: %v, problems %v", err, ddl.Problems)
 	}
 	if err := apply(3); !errors.As(err, &de) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -181,7 +182,7 @@ func (l *Jobs) Add(ctx context.Context, j Job, idem string) (id string, made boo
 	id = "r" + rand.Text()
 	err = l.pool.Transact(ctx, "add replay", func(ctx context.Context, w *mysql.Conn) error {
 		made = false
-		if _, err := w.Exec(ctx, sqlAddMeta, []byte(metaReplays), []byte{}); err != nil { // one at a time
+		if _, err := w.Exec(ctx, meta.SQLAdd, []byte(meta.Replays), []byte{}); err != nil { // one at a time
 			return mysql.Wrap("lock replays", "", err)
 		}
 		var key any

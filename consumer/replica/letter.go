@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -47,7 +48,7 @@ func refusedLetter(source string, t *table, c *Change, number uint16) *letter {
 		Reason: schemas.ReasonRefused, Errno: number, Record: c.Record, CacheKey: c.CacheKey,
 		Detail: fmt.Sprintf("table %s refused the row with %s", t.ds.Replica.Table, mysql.ErrnoText(number)),
 	}
-	if overwrites(number) {
+	if tables.Overwrites(number) {
 		l.Detail = "a unique index of table " + t.ds.Replica.Table + " finds another record's row; drop the index, then redrive"
 	}
 	if c.Deleted {

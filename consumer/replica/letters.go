@@ -94,7 +94,7 @@ type StoredLetter struct {
 // Letters reads and closes dead letters. It is safe for concurrent use.
 type Letters struct {
 	pool   *mysql.Pool
-	tables *tables
+	tables *registry
 }
 
 // List reads dead letters, ordered by source, offset and index.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -76,7 +77,7 @@ func (t *table) compareSQL(rows int) string {
 	if n := t.ds.Replica.KeyColumns; n > 1 {
 		key, one = "("+key+")", "(?"+strings.Repeat(",?", n-1)+")"
 	}
-	return "SELECT " + strings.Join(cols, ", ") + ", " + colVersion + ", " + colDeleted + " FROM " + t.name + " WHERE " + key +
+	return "SELECT " + strings.Join(cols, ", ") + ", " + tables.ColVersion + ", " + tables.ColDeleted + " FROM " + t.name + " WHERE " + key +
 		" IN (" + one + strings.Repeat(","+one, rows-1) + ")"
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -31,7 +32,7 @@ func (l *Topics) NoteMisplaced(ctx context.Context, topic, topicID string, parti
 	if err != nil {
 		return fmt.Errorf("write note of misplaced record: %w", err)
 	}
-	_, err = l.pool.DB().ExecContext(ctx, sqlSetMeta, []byte(metaMisplaced+topic), value)
+	_, err = l.pool.DB().ExecContext(ctx, meta.SQLSet, []byte(meta.Misplaced+topic), value)
 	return mysql.Wrap("note misplaced record of topic", topic, err)
 }
 
@@ -45,7 +46,7 @@ func (l *Topics) Scattered(ctx context.Context, topic, topicID string, partition
 	if ok && noted.ID == topicID && noted.Partitions != partitions {
 		return fmt.Sprintf("the topic has %d partitions and had %d", partitions, noted.Partitions), nil
 	}
-	value, ok, err := readMeta(ctx, l.pool.DB(), "read note of misplaced record of topic "+topic, metaMisplaced+topic)
+	value, ok, err := meta.Read(ctx, l.pool.DB(), "read note of misplaced record of topic "+topic, meta.Misplaced+topic)
 	if err != nil || !ok {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -35,7 +36,7 @@ func (l *Pauses) Add(ctx context.Context, dataset, who, why string) (Pause, erro
 	if err != nil {
 		return Pause{}, fmt.Errorf("encode pause: %w", err)
 	}
-	if _, err = l.pool.DB().ExecContext(ctx, sqlAddMeta, []byte(metaPause+dataset), value); err != nil {
+	if _, err = l.pool.DB().ExecContext(ctx, meta.SQLAdd, []byte(meta.Pause+dataset), value); err != nil {
 		return Pause{}, mysql.Wrap("note pause", "", err)
 	}
 	pauses, err := l.All(ctx)
@@ -46,11 +47,11 @@ func (l *Pauses) Add(ctx context.Context, dataset, who, why string) (Pause, erro
 // storms of dead letters do not pause the dataset again: 0 for not at all.
 func (l *Pauses) End(ctx context.Context, dataset string, ignoreStorms time.Duration) (bool, error) {
 	if ms := ignoreStorms.Milliseconds(); ms > 0 {
-		if _, err := l.pool.DB().ExecContext(ctx, sqlSetStorms, []byte(metaStorms+dataset), ms, ms); err != nil {
+		if _, err := l.pool.DB().ExecContext(ctx, sqlSetStorms, []byte(meta.Storms+dataset), ms, ms); err != nil {
 			return false, mysql.Wrap("note that storms are ignored", "", err)
 		}
 	}
-	res, err := l.pool.DB().ExecContext(ctx, sqlRemoveMeta, []byte(metaPause+dataset))
+	res, err := l.pool.DB().ExecContext(ctx, meta.SQLRemove, []byte(meta.Pause+dataset))
 	if err != nil {
 		return false, mysql.Wrap("remove pause", "", err)
 	}
@@ -61,13 +62,13 @@ func (l *Pauses) End(ctx context.Context, dataset string, ignoreStorms time.Dura
 // IgnoresStorms reports whether End let storms of the dataset pass and that time is not over.
 func (l *Pauses) IgnoresStorms(ctx context.Context, dataset string) (bool, error) {
 	var n int
-	err := l.pool.DB().QueryRowContext(ctx, sqlStorms, []byte(metaStorms+dataset)).Scan(&n)
+	err := l.pool.DB().QueryRowContext(ctx, sqlStorms, []byte(meta.Storms+dataset)).Scan(&n)
 	return n > 0, mysql.Wrap("read whether storms are ignored", "", err)
 }
 
 // All returns the paused datasets. A note that cannot be read counts as a pause all the same.
 func (l *Pauses) All(ctx context.Context) (map[string]Pause, error) {
-	values, err := metaOf(ctx, l.pool.DB(), "read pauses", metaPause)
+	values, err := meta.All(ctx, l.pool.DB(), "read pauses", meta.Pause)
 	if err != nil {
 		return nil, err
 	}

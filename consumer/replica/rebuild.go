@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -58,22 +60,22 @@ type rebuildNote struct {
 // Rebuilds makes, swaps and removes the tables of replays that rebuild one. It is safe for concurrent use.
 type Rebuilds struct {
 	pool   *mysql.Pool
-	tables *tables
+	tables *registry
 	jobs   *Jobs
 }
 
 // Check looks at what of a dataset's table would be lost with a swap. Its error is a *DatasetError, or an
 // infrastructure fault.
 func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
-	f, err := find(ctx, r.pool.DB(), ds.Replica.Table)
+	f, err := tables.Find(ctx, r.pool.DB(), ds.Replica.Table)
 	if err != nil {
 		return err
 	}
-	if !f.exists {
-		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " does not exist", Fix: "run freshet migrate datasets; a replay then fills it"}
+	if !f.Exists {
+		return &tables.DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " does not exist", Fix: "run freshet migrate datasets; a replay then fills it"}
 	}
-	if len(f.foreignKeys) > 0 {
-		return &DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " has the foreign key " + f.foreignKeys[0], Fix: "drop the constraint"}
+	if len(f.ForeignKeys) > 0 {
+		return &tables.DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " has the foreign key " + f.ForeignKeys[0], Fix: "drop the constraint"}
 	}
 	for _, c := range []struct{ text, what, fix string }{
 		{sqlTriggers, "the trigger", "it would stay with the previous table: drop it, and make it again afterwards"},
@@ -85,7 +87,7 @@ func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
 			return err
 		}
 		if found {
-			return &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Fix: c.fix}
+			return &tables.DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf("table %s has %s %s", ds.Replica.Table, c.what, name), Fix: c.fix}
 		}
 	}
 	return nil
@@ -98,17 +100,17 @@ func (r *Rebuilds) Swapped(ctx context.Context, b *Rebuild) (bool, error) {
 	if err != nil || !noted || note.Swapped {
 		return note.Swapped, err
 	}
-	shadow, err := find(ctx, r.pool.DB(), b.Shadow.Replica.Table)
-	if err != nil || shadow.exists {
+	shadow, err := tables.Find(ctx, r.pool.DB(), b.Shadow.Replica.Table)
+	if err != nil || shadow.Exists {
 		return false, err
 	}
-	old, err := find(ctx, r.pool.DB(), b.Old)
-	return err == nil && old.exists, err
+	old, err := tables.Find(ctx, r.pool.DB(), b.Old)
+	return err == nil && old.Exists, err
 }
 
 // readRebuild reads the note of a rebuild; lock, if any, is added to the query.
 func readRebuild(ctx context.Context, q mysql.Querier, job string, lock ...string) (note rebuildNote, ok bool, err error) {
-	value, ok, err := readMeta(ctx, q, "read note of rebuild", metaRebuild+job, lock...)
+	value, ok, err := meta.Read(ctx, q, "read note of rebuild", meta.Rebuild+job, lock...)
 	if err != nil || !ok {
 		return note, false, err
 	}
@@ -128,22 +130,22 @@ func (r *Rebuilds) Begin(ctx context.Context, b *Rebuild, fresh bool) error {
 		return fmt.Errorf("write note of rebuild: %w", err)
 	}
 	// The note comes first: by it the table is found and removed when the replay ends some other way.
-	if _, err := r.pool.DB().ExecContext(ctx, sqlAddMeta, []byte(metaRebuild+b.Job), note); err != nil {
+	if _, err := r.pool.DB().ExecContext(ctx, meta.SQLAdd, []byte(meta.Rebuild+b.Job), note); err != nil {
 		return mysql.Wrap("note rebuild", "", err)
 	}
-	f, err := find(ctx, r.pool.DB(), name)
-	if err != nil || f.exists {
+	f, err := tables.Find(ctx, r.pool.DB(), name)
+	if err != nil || f.Exists {
 		return err
 	}
 	if !fresh {
-		return &DatasetError{Dataset: b.Dataset.Name, Problem: "the table " + name + " that was being built is gone", Fix: "start the rebuild again"}
+		return &tables.DatasetError{Dataset: b.Dataset.Name, Problem: "the table " + name + " that was being built is gone", Fix: "start the rebuild again"}
 	}
-	if f, err = find(ctx, r.pool.DB(), b.Dataset.Replica.Table); err != nil {
+	if f, err = tables.Find(ctx, r.pool.DB(), b.Dataset.Replica.Table); err != nil {
 		return err
 	}
 	text := "CREATE TABLE " + mysql.Quote(name) + " LIKE " + mysql.Quote(b.Dataset.Replica.Table)
-	if len(checkTable(b.Dataset, r.pool.Dialect(), f)) > 0 {
-		text = CreateTable(b.Shadow, r.pool.Dialect())
+	if len(tables.Check(b.Dataset, r.pool.Dialect(), f)) > 0 {
+		text = tables.Create(b.Shadow, r.pool.Dialect())
 	}
 	_, err = r.pool.DB().ExecContext(ctx, text)
 	return ddlError(b, "create table", err)
@@ -153,29 +155,29 @@ func (r *Rebuilds) Begin(ctx context.Context, b *Rebuild, fresh bool) error {
 func ddlError(b *Rebuild, what string, err error) error {
 	switch n, _ := mysql.Errno(err); n {
 	case 1044, 1142, 1227: // rights
-		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Fix: "grant CREATE, ALTER and DROP on the database to it"}
+		return &tables.DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Fix: "grant CREATE, ALTER and DROP on the database to it"}
 	case 1050, 1071, 1118, 1146:
-		return &DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + mysql.ErrnoText(n), Fix: "look at the tables, and start the rebuild again"}
+		return &tables.DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + mysql.ErrnoText(n), Fix: "look at the tables, and start the rebuild again"}
 	}
 	return mysql.Wrap(what, "", err)
 }
 
 // checkShadow is the last look before the swap: both tables still are what the rebuild began with.
 func (r *Rebuilds) checkShadow(ctx context.Context, b *Rebuild) error {
-	shadow, err := find(ctx, r.pool.DB(), b.Shadow.Replica.Table)
+	shadow, err := tables.Find(ctx, r.pool.DB(), b.Shadow.Replica.Table)
 	if err != nil {
 		return err
 	}
-	if problem := first(checkTable(b.Shadow, r.pool.Dialect(), shadow)); problem != nil {
+	if problem := tables.First(tables.Check(b.Shadow, r.pool.Dialect(), shadow)); problem != nil {
 		return problem
 	}
-	live, err := find(ctx, r.pool.DB(), b.Dataset.Replica.Table)
-	if err != nil || len(checkTable(b.Dataset, r.pool.Dialect(), live)) > 0 {
+	live, err := tables.Find(ctx, r.pool.DB(), b.Dataset.Replica.Table)
+	if err != nil || len(tables.Check(b.Dataset, r.pool.Dialect(), live)) > 0 {
 		return err
 	}
-	for name := range live.columns {
-		if _, ok := shadow.columns[name]; !ok {
-			return &DatasetError{Dataset: b.Dataset.Name, Problem: "table " + b.Dataset.Replica.Table + " got new columns during the rebuild", Fix: "start the rebuild again"}
+	for name := range live.Columns {
+		if _, ok := shadow.Columns[name]; !ok {
+			return &tables.DatasetError{Dataset: b.Dataset.Name, Problem: "table " + b.Dataset.Replica.Table + " got new columns during the rebuild", Fix: "start the rebuild again"}
 		}
 	}
 	return nil
@@ -201,7 +203,7 @@ type Abandoned struct {
 // Sweep removes what replays that are over have left: the notes, and the tables of those that did not come to
 // the swap. before is asked first of each that is Strange; its error leaves the note for the next time.
 func (r *Rebuilds) Sweep(ctx context.Context, before func(Abandoned) error) error {
-	notes, err := metaOf(ctx, r.pool.DB(), "read notes of rebuilds", metaRebuild)
+	notes, err := meta.All(ctx, r.pool.DB(), "read notes of rebuilds", meta.Rebuild)
 	if err != nil {
 		return err
 	}
@@ -237,6 +239,6 @@ func (r *Rebuilds) sweep(ctx context.Context, a Abandoned, note rebuildNote, sta
 			return err
 		}
 	}
-	_, err := r.pool.DB().ExecContext(ctx, sqlRemoveMeta, []byte(metaRebuild+a.Job))
+	_, err := r.pool.DB().ExecContext(ctx, meta.SQLRemove, []byte(meta.Rebuild+a.Job))
 	return mysql.Wrap("forget rebuild", "", err)
 }

@@ -2,65 +2,13 @@ package replica
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
-	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
-
-// The columns of a dataset's schema are noted in freshet_meta by `freshet migrate datasets`. A worker of an older release of
-// the declarations does not know some of them. It sets those to NULL with each row that it writes, which is right as long as
-// events lack the property; an event that has it pauses the dataset, because a row without it would be a state that the
-// record never had.
-
-// recordedSchema is what is noted of a dataset. Column names are in lower case.
-type recordedSchema struct {
-	// Columns are the properties by column.
-	Columns map[string]string `json:"columns"`
-	// Retired are columns whose properties an operator took out of the schema: they are cleared, and events may have them.
-	Retired []string `json:"retired,omitempty"`
-}
-
-func schemaOf(ds *schemas.Dataset) recordedSchema {
-	s := recordedSchema{Columns: map[string]string{}}
-	for _, c := range ds.Replica.Columns {
-		s.Columns[strings.ToLower(c.Name)] = c.Property.Name
-	}
-	return s
-}
-
-// added is what is noted when the columns of other are declared too. A property that other has in another column leaves
-// its former one, which is then cleared.
-func (s recordedSchema) added(other recordedSchema) recordedSchema {
-	out := recordedSchema{Columns: maps.Clone(s.Columns)}
-	if out.Columns == nil {
-		out.Columns = map[string]string{}
-	}
-	maps.Copy(out.Columns, other.Columns)
-	retired := slices.Clone(s.Retired)
-	properties := slices.Collect(maps.Values(other.Columns))
-	for name, property := range s.Columns {
-		if _, declared := other.Columns[name]; !declared && slices.Contains(properties, property) {
-			delete(out.Columns, name)
-			retired = append(retired, name)
-		}
-	}
-	for _, name := range slices.Sorted(slices.Values(retired)) {
-		if _, back := other.Columns[name]; !back {
-			out.Retired = append(out.Retired, name)
-		}
-	}
-	return out
-}
-
-func (s recordedSchema) equal(other recordedSchema) bool {
-	return maps.Equal(s.Columns, other.Columns) && slices.Equal(s.Retired, other.Retired)
-}
 
 // difference is how a dataset differs from what is noted.
 type difference struct {
@@ -74,8 +22,8 @@ type difference struct {
 }
 
 // compare returns the columns that only the note has.
-func (d *difference) compare(t *table, noted recordedSchema) (extra []string) {
-	mine := schemaOf(t.ds).Columns
+func (d *difference) compare(t *table, noted tables.Schema) (extra []string) {
+	mine := tables.SchemaOf(t.ds).Columns
 	for _, column := range slices.Sorted(maps.Keys(noted.Columns)) {
 		if _, ok := mine[column]; !ok {
 			d.unknown[noted.Columns[column]] = true
@@ -102,7 +50,7 @@ func (r *run) checkSchema(ctx context.Context, t *table, note []byte) error {
 		return err
 	}
 	if d.missing != "" {
-		return &DatasetError{Dataset: t.ds.Name, Problem: "its column " + d.missing + " is not registered in the database", Fix: mendMigrate}
+		return &tables.DatasetError{Dataset: t.ds.Name, Problem: "its column " + d.missing + " is not registered in the database", Fix: tables.FixMigrate}
 	}
 	if len(d.unknown) > 0 {
 		if property := r.carried(t, d.unknown); property != "" {
@@ -119,8 +67,8 @@ func (r *run) checkSchema(ctx context.Context, t *table, note []byte) error {
 }
 
 // lacking is the error of events with a property that the registered schema has, and ds lacks or keeps in another column.
-func lacking(ds *schemas.Dataset, property string) *DatasetError {
-	e := &DatasetError{Dataset: ds.Name, Fix: "start a program with the registered declarations"}
+func lacking(ds *schemas.Dataset, property string) *tables.DatasetError {
+	e := &tables.DatasetError{Dataset: ds.Name, Fix: "start a program with the registered declarations"}
 	for _, c := range ds.Replica.Columns {
 		if c.Property.Name == property {
 			e.Problem = fmt.Sprintf("events have the property %s, which the registered declaration keeps in another column than this program's", property)
@@ -169,72 +117,15 @@ func carriedBy(ev *schemas.Event, properties map[string]bool) (found string) {
 	return found
 }
 
-// planSchema registers the columns that a dataset has and the note lacks. It removes nothing: a rollback must not make
-// columns unknown that newer events fill.
-func planSchema(ctx context.Context, db *sql.DB, ds *schemas.Dataset) ([]Statement, error) {
-	noted, known, err := notedSchema(ctx, db, ds.Name)
-	if err != nil {
-		return nil, err
-	}
-	want := noted.added(schemaOf(ds))
-	if known && want.equal(noted) {
-		return nil, nil
-	}
-	value, err := json.Marshal(want)
-	if err != nil {
-		return nil, fmt.Errorf("write schema of dataset %s: %w", ds.Name, err)
-	}
-	return []Statement{{
-		Dataset: ds.Name, Note: "its columns are new to the database", SQL: sqlSetMeta, register: "its schema",
-		args: []any{[]byte(metaSchema + ds.Name), value},
-	}}, nil
-}
-
-func notedSchema(ctx context.Context, db *sql.DB, dataset string) (s recordedSchema, known bool, err error) {
-	value, known, err := readMeta(ctx, db, "read noted schema of dataset "+dataset, metaSchema+dataset)
-	if err == nil && known {
-		if err = json.Unmarshal(value, &s); err != nil {
-			err = fmt.Errorf("read noted schema of dataset %s: %w", dataset, err)
-		}
-	}
-	return s, known && err == nil, err
-}
-
-// DropProperty notes that a property is out of a dataset's schema: its column is cleared with each row that is written, and
-// events that still have it are applied without it. found is false if no such property is noted.
-func DropProperty(ctx context.Context, db *sql.DB, dataset, property string) (found bool, err error) {
-	s, _, err := notedSchema(ctx, db, dataset)
-	if err != nil {
-		return false, err
-	}
-	for column, p := range s.Columns {
-		if p == property {
-			delete(s.Columns, column)
-			s.Retired = append(s.Retired, column)
-			found = true
-		}
-	}
-	if !found {
-		return false, nil
-	}
-	slices.Sort(s.Retired)
-	value, err := json.Marshal(s)
-	if err != nil {
-		return false, fmt.Errorf("write schema of dataset %s: %w", dataset, err)
-	}
-	_, err = db.ExecContext(ctx, sqlSetMeta, []byte(metaSchema+dataset), value)
-	return true, mysql.Wrap("note schema of dataset", dataset, err)
-}
-
 // UnknownProperties returns the noted properties of a dataset that its declaration does not have, sorted: the declaration is
 // older than the one that was registered.
 func (l *Declarations) UnknownProperties(ctx context.Context, ds *schemas.Dataset) ([]string, error) {
-	noted, _, err := notedSchema(ctx, l.pool.DB(), ds.Name)
+	noted, _, err := tables.Noted(ctx, l.pool.DB(), ds.Name)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	mine := schemaOf(ds).Columns
+	mine := tables.SchemaOf(ds).Columns
 	for column, property := range noted.Columns {
 		if _, ok := mine[column]; !ok {
 			out = append(out, property)

@@ -240,8 +240,12 @@ func (r *redrive) do(ctx context.Context) error {
 	}
 	slices.SortStableFunc(order, func(a, b *Redriven) int {
 		switch {
-		case a.change == nil || b.change == nil:
-			return cmp.Compare(boolInt(a.change == nil), boolInt(b.change == nil))
+		case a.change == nil && b.change == nil:
+			return 0
+		case a.change == nil:
+			return 1
+		case b.change == nil:
+			return -1
 		case a.table != b.table:
 			return cmp.Compare(a.table.name, b.table.name)
 		}
@@ -257,13 +261,6 @@ func (r *redrive) do(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (r *redrive) one(ctx context.Context, t *Redriven) error {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -262,7 +263,7 @@ func TestRedriveStopsAtAForeignCacheHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var broken *replica.DatasetError
+	var broken *tables.DatasetError
 	if _, _, err = b.Redrive(t.Context(), ns, letters); !errors.As(err, &broken) {
 		t.Errorf("redrive under another cache section: %v, want a DatasetError", err)
 	}

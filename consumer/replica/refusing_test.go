@@ -11,6 +11,7 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
 )
@@ -27,7 +28,7 @@ func TestServerBecomesReadOnly(t *testing.T) {
 	execOn(t, root, "SET GLOBAL read_only = 1")
 	batch := b.batch(b.item(t, 1, 2, "b"))
 	_, err := b.Apply(t.Context(), batch)
-	var de *replica.DatasetError
+	var de *tables.DatasetError
 	if err == nil || errors.As(err, &de) || errors.Is(err, replica.ErrFenced) {
 		t.Errorf("error %v, want an infrastructure fault", err)
 	}

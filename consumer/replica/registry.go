@@ -8,12 +8,13 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
 
-// tables are the replica tables that this process writes or reads.
-type tables struct {
+// registry has the replica tables that this process writes or reads.
+type registry struct {
 	pool *mysql.Pool
 
 	mu     sync.Mutex
@@ -21,12 +22,12 @@ type tables struct {
 	byName map[string]*table           // guarded by mu: the tables of Prepare, for letters
 }
 
-func newTables(pool *mysql.Pool) *tables {
-	return &tables{pool: pool, all: map[*schemas.Dataset]*table{}, byName: map[string]*table{}}
+func newRegistry(pool *mysql.Pool) *registry {
+	return &registry{pool: pool, all: map[*schemas.Dataset]*table{}, byName: map[string]*table{}}
 }
 
 // of returns what is prepared once per dataset.
-func (r *tables) of(ds *schemas.Dataset) *table {
+func (r *registry) of(ds *schemas.Dataset) *table {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t, ok := r.all[ds]
@@ -37,14 +38,14 @@ func (r *tables) of(ds *schemas.Dataset) *table {
 	return t
 }
 
-func (r *tables) named(dataset string) *table {
+func (r *registry) named(dataset string) *table {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.byName[dataset]
 }
 
 // prepared returns the tables of the datasets that Prepare was given, in the order of their names.
-func (r *tables) prepared() []*table {
+func (r *registry) prepared() []*table {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]*table, 0, len(r.byName))
@@ -55,7 +56,7 @@ func (r *tables) prepared() []*table {
 }
 
 // forget drops what is prepared for a dataset.
-func (r *tables) forget(ds *schemas.Dataset) {
+func (r *registry) forget(ds *schemas.Dataset) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.all, ds)
@@ -65,13 +66,13 @@ func (r *tables) forget(ds *schemas.Dataset) {
 // datasets so that Apply knows the tables of their letters. It returns one DatasetError per dataset that must not be
 // written as things are, and nothing is: every batch with rows of it looks at the table again first. err is an
 // infrastructure fault.
-func (r *tables) prepare(ctx context.Context, datasets []*schemas.Dataset) (broken []*DatasetError, err error) {
+func (r *registry) prepare(ctx context.Context, datasets []*schemas.Dataset) (broken []*tables.DatasetError, err error) {
 	for _, ds := range datasets {
-		f, err := find(ctx, r.pool.DB(), ds.Replica.Table)
+		f, err := tables.Find(ctx, r.pool.DB(), ds.Replica.Table)
 		if err != nil {
 			return nil, err
 		}
-		problem := first(checkTable(ds, r.pool.Dialect(), f))
+		problem := tables.First(tables.Check(ds, r.pool.Dialect(), f))
 		if problem != nil {
 			broken = append(broken, problem)
 		}
@@ -85,15 +86,15 @@ func (r *tables) prepare(ctx context.Context, datasets []*schemas.Dataset) (brok
 }
 
 // fit returns what still forbids writing to a table that Prepare found unfit.
-func (r *tables) fit(ctx context.Context, t *table) error {
+func (r *registry) fit(ctx context.Context, t *table) error {
 	if !t.unfit.Load() {
 		return nil
 	}
-	f, err := find(ctx, r.pool.DB(), t.ds.Replica.Table)
+	f, err := tables.Find(ctx, r.pool.DB(), t.ds.Replica.Table)
 	if err != nil {
 		return err
 	}
-	if problem := first(checkTable(t.ds, r.pool.Dialect(), f)); problem != nil {
+	if problem := tables.First(tables.Check(t.ds, r.pool.Dialect(), f)); problem != nil {
 		return problem
 	}
 	t.unfit.Store(false)
@@ -102,13 +103,13 @@ func (r *tables) fit(ctx context.Context, t *table) error {
 
 // difference compares the dataset with the note; it is computed once per note, and again when the table lacks a column that
 // the note has.
-func (r *tables) difference(ctx context.Context, t *table, note []byte) (*difference, error) {
+func (r *registry) difference(ctx context.Context, t *table, note []byte) (*difference, error) {
 	if d := t.differs.Load(); d != nil && d.note == string(note) {
 		return d, nil
 	}
 	d := &difference{note: string(note), unknown: map[string]bool{}}
 	if len(note) > 0 {
-		var noted recordedSchema
+		var noted tables.Schema
 		if err := json.Unmarshal(note, &noted); err != nil {
 			return nil, fmt.Errorf("read noted schema of dataset %s: %w", t.ds.Name, err)
 		}
@@ -122,18 +123,18 @@ func (r *tables) difference(ctx context.Context, t *table, note []byte) (*differ
 }
 
 // widen sets wide, with those of the columns that the table still has: what an operator dropped needs no clearing.
-func (r *tables) widen(ctx context.Context, d *difference, t *table, extra []string) error {
+func (r *registry) widen(ctx context.Context, d *difference, t *table, extra []string) error {
 	if len(extra) == 0 || !r.live(t) {
 		return nil
 	}
-	have, err := find(ctx, r.pool.DB(), t.ds.Replica.Table)
+	have, err := tables.Find(ctx, r.pool.DB(), t.ds.Replica.Table)
 	if err != nil {
 		return err
 	}
 	wide, table := *t.ds, *t.ds.Replica
 	table.Columns = slices.Clip(table.Columns)
 	for _, column := range extra {
-		if _, ok := have.columns[column]; ok {
+		if _, ok := have.Columns[column]; ok {
 			table.Columns = append(table.Columns, schemas.Column{Name: column})
 		}
 	}
@@ -145,7 +146,7 @@ func (r *tables) widen(ctx context.Context, d *difference, t *table, extra []str
 }
 
 // live reports whether t is the dataset's own table. The table of a rebuild has rows of the rebuild only.
-func (r *tables) live(t *table) bool {
+func (r *registry) live(t *table) bool {
 	known := r.named(t.ds.Name)
 	return known == nil || known.ds.Replica.Table == t.ds.Replica.Table
 }

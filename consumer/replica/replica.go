@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -73,7 +74,7 @@ type DB struct {
 	cfg    Config
 	pool   *mysql.Pool
 	log    *slog.Logger
-	tables *tables
+	tables *registry
 
 	mu    sync.Mutex
 	noted map[string]time.Time // guarded by mu: source → when its history was last written
@@ -107,13 +108,13 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	tables := newTables(pool)
+	known := newRegistry(pool)
 	topics, jobs := &Topics{pool}, &Jobs{pool}
 	return &DB{
-		Positions: &Positions{pool, cfg.SessionTimeout}, Topics: topics, Rows: &Rows{pool, tables, topics}, Letters: &Letters{pool, tables},
-		Jobs: jobs, Rebuilds: &Rebuilds{pool, tables, jobs}, Declarations: &Declarations{pool}, Binding: &Bindings{pool},
+		Positions: &Positions{pool, cfg.SessionTimeout}, Topics: topics, Rows: &Rows{pool, known, topics}, Letters: &Letters{pool, known},
+		Jobs: jobs, Rebuilds: &Rebuilds{pool, known, jobs}, Declarations: &Declarations{pool}, Binding: &Bindings{pool},
 		Pauses: &Pauses{pool}, Restarts: &Restarts{pool}, Outbox: &Outbox{pool},
-		cfg: cfg, pool: pool, log: cfg.MySQL.Logger, tables: tables, noted: map[string]time.Time{},
+		cfg: cfg, pool: pool, log: cfg.MySQL.Logger, tables: known, noted: map[string]time.Time{},
 	}, nil
 }
 
@@ -121,7 +122,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 // datasets so that Apply knows the tables of their letters. It returns one DatasetError per dataset that must not be
 // written as things are, and nothing is: every batch with rows of it looks at the table again first. err is an
 // infrastructure fault.
-func (m *DB) Prepare(ctx context.Context, datasets []*schemas.Dataset) (broken []*DatasetError, err error) {
+func (m *DB) Prepare(ctx context.Context, datasets []*schemas.Dataset) (broken []*tables.DatasetError, err error) {
 	return m.tables.prepare(ctx, datasets)
 }
 

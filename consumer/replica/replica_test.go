@@ -12,6 +12,7 @@ import (
 	"testing/fstest"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
@@ -90,7 +91,7 @@ func newBed(t testing.TB, cfg replica.Config) *bed {
 	if _, err = mig.Up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ddl, err := replica.Migrate(t.Context(), b.db, b.set.All(), false)
+	ddl, err := tables.Migrate(t.Context(), b.db, b.set.All(), false)
 	if err != nil || len(ddl.Problems) > 0 {
 		t.Fatalf("migrate: %v, problems %v", err, ddl.Problems)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -30,13 +31,13 @@ func (r *Restarts) Note(ctx context.Context, source string, at int64, who string
 	if err != nil {
 		return fmt.Errorf("encode restart: %w", err)
 	}
-	_, err = r.pool.DB().ExecContext(ctx, sqlSetMeta, []byte(metaRestart+source), value)
+	_, err = r.pool.DB().ExecContext(ctx, meta.SQLSet, []byte(meta.Restart+source), value)
 	return mysql.Wrap("note restart of source", "", err)
 }
 
 // All returns the decisions in force, by source. One that cannot be read is left out.
 func (r *Restarts) All(ctx context.Context) (map[string]Restart, error) {
-	values, err := metaOf(ctx, r.pool.DB(), "read restarts of sources", metaRestart)
+	values, err := meta.All(ctx, r.pool.DB(), "read restarts of sources", meta.Restart)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +53,6 @@ func (r *Restarts) All(ctx context.Context) (map[string]Restart, error) {
 
 // Done removes a decision that was carried out.
 func (r *Restarts) Done(ctx context.Context, source string) error {
-	_, err := r.pool.DB().ExecContext(ctx, sqlRemoveMeta, []byte(metaRestart+source))
+	_, err := r.pool.DB().ExecContext(ctx, meta.SQLRemove, []byte(meta.Restart+source))
 	return mysql.Wrap("remove restart of source", "", err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -12,7 +13,7 @@ import (
 // Rows reads replica tables. It is safe for concurrent use.
 type Rows struct {
 	pool   *mysql.Pool
-	tables *tables
+	tables *registry
 	topics *Topics
 }
 
@@ -62,7 +63,7 @@ func (l *Rows) Versions(ctx context.Context, ds *schemas.Dataset, keys []string)
 	}
 	t, cols := l.tables.of(ds), keyColumns(ds)
 	one := "(?" + strings.Repeat(", ?", len(cols)-1) + ")"
-	text := "SELECT " + strings.Join(cols, ", ") + ", " + colVersion + " FROM " + t.name + " WHERE (" + strings.Join(cols, ", ") + ") IN (" +
+	text := "SELECT " + strings.Join(cols, ", ") + ", " + tables.ColVersion + " FROM " + t.name + " WHERE (" + strings.Join(cols, ", ") + ") IN (" +
 		one + strings.Repeat(", "+one, len(keys)-1) + ")"
 	var args []any
 	for _, k := range keys {
@@ -87,7 +88,7 @@ func (l *Rows) Keys(ctx context.Context, ds *schemas.Dataset, after string, n in
 		where, args = behind(cols, values)
 		where = " WHERE " + where
 	}
-	text := "SELECT " + strings.Join(cols, ", ") + ", " + colVersion + " FROM " + t.name + where + " ORDER BY " + strings.Join(cols, ", ") + " LIMIT ?"
+	text := "SELECT " + strings.Join(cols, ", ") + ", " + tables.ColVersion + " FROM " + t.name + where + " ORDER BY " + strings.Join(cols, ", ") + " LIMIT ?"
 	err = l.eachKey(ctx, ds, text, append(args, int64(n)), func(key string, _ int64) { keys = append(keys, key) })
 	return keys, err
 }
@@ -175,7 +176,7 @@ func (l *Rows) eachKey(ctx context.Context, ds *schemas.Dataset, text string, ar
 }
 
 func (l *Rows) eachLiveRow(ctx context.Context, ds *schemas.Dataset, rest string, args []any, fn func(key []any, row LiveRow)) error {
-	text := "SELECT " + strings.Join(keyColumns(ds), ", ") + ", " + colVersion + ", " + colDeleted + ", " + colAt + " FROM " + mysql.Quote(ds.Replica.Table) + rest
+	text := "SELECT " + strings.Join(keyColumns(ds), ", ") + ", " + tables.ColVersion + ", " + tables.ColDeleted + ", " + tables.ColAt + " FROM " + mysql.Quote(ds.Replica.Table) + rest
 	var row LiveRow
 	return eachRow(ctx, l.pool.DB(), ds, "read rows of "+ds.Replica.Table, text, args, []any{&row.Version, &row.Deleted, &row.At}, func(values []any) (err error) {
 		if row.Key, err = ds.FormatKey(values...); err != nil {

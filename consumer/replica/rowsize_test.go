@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -35,7 +36,7 @@ func TestRowBytesIsTheServers(t *testing.T) {
 					fmt.Fprintf(&more, `,"z%d":{"type":"boolean"}`, i)
 				}
 				ds := grown(t, more.String())[0]
-				return replica.CreateTable(ds, b.Dialect()), replica.RowBytes(ds)
+				return tables.Create(ds, b.Dialect()), tables.RowBytes(ds)
 			}
 			makes := func(statement string) bool {
 				if _, err := b.db.ExecContext(t.Context(), statement); err != nil {
@@ -49,15 +50,15 @@ func TestRowBytesIsTheServers(t *testing.T) {
 			}
 			tried := map[int]bool{}
 			_, least := at(15, 1, 0)
-			near := (replica.MaxRowBytes - least) / 4
+			near := (tables.MaxRowBytes - least) / 4
 			for last := near - 10; last <= near+1; last++ {
 				for bits := range 33 {
 					statement, size := at(15, last, bits)
-					if size != replica.MaxRowBytes && size != replica.MaxRowBytes+1 {
+					if size != tables.MaxRowBytes && size != tables.MaxRowBytes+1 {
 						continue
 					}
 					tried[size] = true
-					if made := makes(statement); made != (size <= replica.MaxRowBytes) {
+					if made := makes(statement); made != (size <= tables.MaxRowBytes) {
 						t.Errorf("%d bytes, made %v", size, made)
 					}
 				}
@@ -88,9 +89,9 @@ func TestPageBytesIsTheServers(t *testing.T) {
 					fmt.Fprintf(&more, `,"f%d":%s`, i, property)
 				}
 				ds := grown(t, more.String())[0]
-				return replica.CreateTable(ds, b.Dialect()), replica.PageBytes(ds, b.Dialect())
+				return tables.Create(ds, b.Dialect()), tables.PageBytes(ds, b.Dialect())
 			}
-			most := sort.Search(1013, func(n int) bool { _, size := with(n); return size > replica.MaxPageBytes })
+			most := sort.Search(1013, func(n int) bool { _, size := with(n); return size > tables.MaxPageBytes })
 			statement, _ := with(most - 1)
 			b.exec(t, statement)
 			b.exec(t, "DROP TABLE g")

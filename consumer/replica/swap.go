@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -73,11 +75,11 @@ func holdHash(ctx context.Context, w *mysql.Conn, ds *schemas.Dataset) error {
 	if ds.Cache == nil {
 		return nil
 	}
-	hash, _, err := readMeta(ctx, w, "lock cache hash of dataset "+ds.Name, metaDataset+ds.Name, forUpdate)
+	hash, _, err := meta.Read(ctx, w, "lock cache hash of dataset "+ds.Name, meta.Hash+ds.Name, meta.ForUpdate)
 	if err != nil {
 		return err
 	}
-	if problem := CheckSection(ds, string(hash)); problem != nil {
+	if problem := tables.CheckSection(ds, string(hash)); problem != nil {
 		return problem
 	}
 	return nil
@@ -90,7 +92,7 @@ func noteSwap(ctx context.Context, w *mysql.Conn, b *Rebuild, owner string, leas
 	if err != nil {
 		return fmt.Errorf("write note of rebuild: %w", err)
 	}
-	if _, err := w.Exec(ctx, sqlSetMeta, []byte(metaRebuild+b.Job), value); err != nil {
+	if _, err := w.Exec(ctx, meta.SQLSet, []byte(meta.Rebuild+b.Job), value); err != nil {
 		return mysql.Wrap("note swap", "", err)
 	}
 	n, err := w.Exec(ctx, sqlExtend, lease.Milliseconds(), []byte(b.Job), []byte(owner))
@@ -126,6 +128,6 @@ func (r *Rebuilds) rename(ctx context.Context, b *Rebuild, owner string) error {
 // swapped reports whether the replay is a rebuild that can only be finished. The note stays unchanged until this transaction
 // ends.
 func swapped(ctx context.Context, w *mysql.Conn, job string) (bool, error) {
-	note, ok, err := readRebuild(ctx, w, job, forShare)
+	note, ok, err := readRebuild(ctx, w, job, meta.ForShare)
 	return ok && note.Swapped, err
 }

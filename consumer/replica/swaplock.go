@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -61,13 +62,13 @@ func withoutSwap(ctx context.Context, pool *mysql.Pool, job string, fn func(swap
 	if err := lockSwap(ctx, w, job); err != nil {
 		return err
 	}
-	shadow, err := find(ctx, pool.DB(), note.Shadow)
+	shadow, err := tables.Find(ctx, pool.DB(), note.Shadow)
 	if err != nil {
 		return err
 	}
-	old, err := find(ctx, pool.DB(), note.Old)
+	old, err := tables.Find(ctx, pool.DB(), note.Old)
 	if err != nil {
 		return err
 	}
-	return fn(!shadow.exists && old.exists)
+	return fn(!shadow.Exists && old.Exists)
 }

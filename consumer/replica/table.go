@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -43,10 +45,10 @@ func newTable(ds *schemas.Dataset, d mysql.Dialect) *table {
 	r := ds.Replica
 	t := &table{ds: ds, name: mysql.Quote(r.Table), dialect: d}
 	if ds.Cache != nil || ds.CacheHash() == "" {
-		t.metaName = metaDataset + ds.Name
+		t.metaName = meta.Hash + ds.Name
 	}
 	for _, rows := range []int{1000, 500, 100, 10, 1} {
-		if rows*(len(r.Columns)+ownColumns) <= maxPlaceholders || rows == 1 {
+		if rows*(len(r.Columns)+tables.OwnColumns) <= maxPlaceholders || rows == 1 {
 			t.ladder = append(t.ladder, rows)
 		}
 	}
@@ -61,12 +63,12 @@ func newTable(ds *schemas.Dataset, d mysql.Dialect) *table {
 		}
 	}
 	from := " FROM " + t.name + " WHERE " + strings.Join(where, " AND ")
-	t.selectRow = "SELECT " + strings.Join(cols, ", ") + ", " + colVersion + ", " + colDeleted + ", " + colAt + from
-	t.selectVersion = "SELECT " + colVersion + from
+	t.selectRow = "SELECT " + strings.Join(cols, ", ") + ", " + tables.ColVersion + ", " + tables.ColDeleted + ", " + tables.ColAt + from
+	t.selectVersion = "SELECT " + tables.ColVersion + from
 	return t
 }
 
-func (t *table) upsertSQL(rows int) string { return UpsertSQL(t.ds, t.dialect, rows) }
+func (t *table) upsertSQL(rows int) string { return tables.UpsertSQL(t.ds, t.dialect, rows) }
 
 // key returns the values of the key columns.
 func (t *table) key(c *Change) []any { return c.Values[:t.ds.Replica.KeyColumns] }

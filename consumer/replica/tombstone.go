@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -121,7 +122,7 @@ func (e *Expirer) unbury(ctx context.Context, w *mysql.Conn, t *table, graves []
 		args = append(args, values...)
 	}
 	if len(args) > 0 {
-		text := "DELETE FROM " + t.name + " WHERE (" + strings.TrimPrefix(where, " OR ") + ") AND " + colDeleted + " = 1 AND " + colAt + " < ?"
+		text := "DELETE FROM " + t.name + " WHERE (" + strings.TrimPrefix(where, " OR ") + ") AND " + tables.ColDeleted + " = 1 AND " + tables.ColAt + " < ?"
 		n, err := w.ExecOnce(ctx, text, append(args, before)...)
 		if err != nil {
 			return mysql.Wrap("remove deleted rows of", t.name, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/freshet/freshet/consumer/replica/internal/meta"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -88,7 +89,7 @@ func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32
 			return nil
 		}
 		var retired int64
-		if err = w.QueryRow(ctx, sqlRetired, []any{metaRetired(topic, id)}, &retired); err != nil {
+		if err = w.QueryRow(ctx, sqlRetired, []any{meta.Retired(topic, id)}, &retired); err != nil {
 			return mysql.Wrap("read retired ids of topic", topic, err)
 		}
 		if retired > 0 {
@@ -103,7 +104,7 @@ func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32
 // Retired reports whether the topic's id was replaced by another and was not accepted again.
 func (l *Topics) Retired(ctx context.Context, topic, id string) (bool, error) {
 	var n int64
-	err := l.pool.DB().QueryRowContext(ctx, sqlRetired, metaRetired(topic, id)).Scan(&n)
+	err := l.pool.DB().QueryRowContext(ctx, sqlRetired, meta.Retired(topic, id)).Scan(&n)
 	return n > 0, mysql.Wrap("read retired ids of topic", topic, err)
 }
 
@@ -111,7 +112,7 @@ func (l *Topics) Retired(ctx context.Context, topic, id string) (bool, error) {
 // if the id was not retired.
 func (l *Topics) Accept(ctx context.Context, topic, id string) (accepted bool, err error) {
 	err = l.pool.Transact(ctx, "accept topic", func(ctx context.Context, w *mysql.Conn) error {
-		n, err := w.Exec(ctx, sqlUnretire, metaRetired(topic, id))
+		n, err := w.Exec(ctx, sqlUnretire, meta.Retired(topic, id))
 		accepted = n > 0
 		return mysql.Wrap("accept id of topic", topic, err)
 	})
@@ -119,7 +120,7 @@ func (l *Topics) Accept(ctx context.Context, topic, id string) (accepted bool, e
 }
 
 func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, partitions int32) error {
-	if _, err := w.Exec(ctx, sqlRetire, metaRetired(topic, oldID)); err != nil {
+	if _, err := w.Exec(ctx, sqlRetire, meta.Retired(topic, oldID)); err != nil {
 		return mysql.Wrap("retire id of topic", topic, err)
 	}
 	if _, err := w.Exec(ctx, sqlNewTopic, []byte(id), int64(partitions), []byte(topic)); err != nil {

@@ -10,6 +10,7 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -119,7 +120,7 @@ func TestUpsertRefusesInEverySQLMode(t *testing.T) {
 			for i := range rows {
 				args = append(args, i+20, 7, []string{"alice", "bob"}[i], 0, 1, 9)
 			}
-			_, err := conn.ExecContext(context.WithoutCancel(t.Context()), replica.UpsertSQL(dataset(t, "items"), mysql.MariaDB, rows), args...)
+			_, err := conn.ExecContext(context.WithoutCancel(t.Context()), tables.UpsertSQL(dataset(t, "items"), mysql.MariaDB, rows), args...)
 			var refused *gomysql.MySQLError
 			if !errors.As(err, &refused) || refused.Number != numberOther {
 				t.Errorf("sql_mode %q, %d rows: %v", mode, rows, err)

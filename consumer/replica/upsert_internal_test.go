@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/schemas"
 )
@@ -57,18 +58,18 @@ func TestUpsertSQL(t *testing.T) {
 			" `_version` = IF(`id` = VALUES(`id`), IF(VALUES(`_version`) > `_version`, VALUES(`_version`), `_version`), VALUES(`_version`) + 9223372036854775807)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := UpsertSQL(golden(c.keep), c.d, 2); got != c.want {
+			if got := tables.UpsertSQL(golden(c.keep), c.d, 2); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}
-	old := UpsertSQL(golden(false), mysql.OldMySQL, 2)
-	if old != UpsertSQL(golden(false), mysql.MariaDB, 2) {
+	old := tables.UpsertSQL(golden(false), mysql.OldMySQL, 2)
+	if old != tables.UpsertSQL(golden(false), mysql.MariaDB, 2) {
 		t.Error("old MySQL wants what MariaDB wants")
 	}
 	// Assignments run from left to right: _version must be the last one in every dialect.
 	for _, d := range []mysql.Dialect{mysql.MariaDB, mysql.ModernMySQL, mysql.OldMySQL} {
-		text := UpsertSQL(golden(false), d, 1)
+		text := tables.UpsertSQL(golden(false), d, 1)
 		if last := text[strings.LastIndex(text, " = IF(")-len("`_version`"):]; !strings.HasPrefix(last, "`_version`") {
 			t.Errorf("%s: the last assignment is %s", d, last)
 		}
@@ -109,7 +110,7 @@ func TestLadder(t *testing.T) {
 		ds.Replica.Columns = append(ds.Replica.Columns, schemas.Column{Name: fmt.Sprint("c", i)})
 	}
 	wide := newTable(ds, mysql.MariaDB)
-	if n := wide.ladder[0]; n*(len(ds.Replica.Columns)+ownColumns) > maxPlaceholders || n != 500 {
+	if n := wide.ladder[0]; n*(len(ds.Replica.Columns)+tables.OwnColumns) > maxPlaceholders || n != 500 {
 		t.Errorf("%d rows of %d columns", n, len(ds.Replica.Columns))
 	}
 }

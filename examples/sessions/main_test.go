@@ -21,6 +21,7 @@ import (
 
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/testenv"
@@ -117,7 +118,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	if _, err = mig.Up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if ddl, err := replica.Migrate(t.Context(), s.db, datasets.All(), false); err != nil || len(ddl.Problems) > 0 {
+	if ddl, err := tables.Migrate(t.Context(), s.db, datasets.All(), false); err != nil || len(ddl.Problems) > 0 {
 		t.Fatalf("migrate datasets: %v, %v", err, ddl)
 	}
 	client, err := kafkalog.New(kafkalog.Config{Brokers: ks.Brokers})

@@ -16,6 +16,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/invalidation"
@@ -98,7 +99,7 @@ func (r *Rig) prepare(ctx context.Context, stack *devstack.Stack, cfg *Config) e
 	if _, err := m.Up(ctx); err != nil {
 		return err
 	}
-	if _, err := replica.Migrate(ctx, r.Replica.SQL(), cfg.Datasets.All(), false); err != nil {
+	if _, err := tables.Migrate(ctx, r.Replica.SQL(), cfg.Datasets.All(), false); err != nil {
 		return err
 	}
 	client, err := kafkalog.New(kafkalog.Config{Brokers: []string{stack.Kafka}, Logger: cfg.Logger})

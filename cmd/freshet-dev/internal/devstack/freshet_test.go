@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/examples/shop"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
@@ -50,10 +51,10 @@ func openReplica(t *testing.T, s *devstack.Stack) (*replica.DB, *schemas.Dataset
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := replica.Migrate(ctx, m.SQL(), datasets.All(), false); err != nil {
+	if _, err := tables.Migrate(ctx, m.SQL(), datasets.All(), false); err != nil {
 		t.Fatalf("migrate datasets: %v", err)
 	}
-	again, err := replica.Plan(ctx, m.SQL(), datasets.All())
+	again, err := tables.Plan(ctx, m.SQL(), datasets.All())
 	if err != nil {
 		t.Fatal(err)
 	}

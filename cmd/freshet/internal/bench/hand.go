@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
@@ -26,7 +26,7 @@ func (b *rig) byHand(ctx context.Context, f LatencyConfig, watch *cpuWatch, res 
 		return err
 	}
 	defer pub.Close()
-	stmt, err := b.db.SQL().PrepareContext(ctx, replica.UpsertSQL(b.ds, b.db.Dialect(), 1))
+	stmt, err := b.db.SQL().PrepareContext(ctx, tables.UpsertSQL(b.ds, b.db.Dialect(), 1))
 	if err != nil {
 		return fmt.Errorf("prepare upsert: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
@@ -107,7 +108,7 @@ func migrate(ctx context.Context, c config.Config, set *schemas.Datasets, log *s
 	if _, err := m.Up(ctx); err != nil {
 		return err
 	}
-	_, err = replica.Migrate(ctx, db, set.All(), false)
+	_, err = tables.Migrate(ctx, db, set.All(), false)
 	return err
 }
 
@@ -192,7 +193,7 @@ func (b *rig) Close() error {
 	return errors.Join(errs...)
 }
 
-func asErrors(broken []*replica.DatasetError) []error {
+func asErrors(broken []*tables.DatasetError) []error {
 	out := make([]error, len(broken))
 	for i, e := range broken {
 		out[i] = e

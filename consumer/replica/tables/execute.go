@@ -1,4 +1,4 @@
-package replica
+package tables
 
 import (
 	"context"
@@ -80,7 +80,7 @@ func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*mysql.
 	if err != nil {
 		return conn, err
 	}
-	f, err := find(ctx, db, s.table.Replica.Table)
+	f, err := Find(ctx, db, s.table.Replica.Table)
 	if err != nil {
 		return conn, err
 	}

@@ -1,4 +1,4 @@
-package replica
+package tables
 
 import (
 	"github.com/freshet/freshet/internal/mysql"

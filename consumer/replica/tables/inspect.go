@@ -1,4 +1,4 @@
-package replica
+package tables
 
 import (
 	"context"
@@ -8,17 +8,19 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// found is a table as the database has it.
-type found struct {
-	exists bool
+// Table is a table as the database has it.
+type Table struct {
+	// Exists is false for a table that is not there; everything else is then empty.
+	Exists bool
 	engine string
-	// columns by lower-case name: column names do not tell case apart.
-	columns map[string]foundColumn
+	// Columns are by lower-case name: column names are not case-sensitive.
+	Columns map[string]foundColumn
 	primary []string
 	// unique are the other unique indexes, indexes all of them by name.
-	unique      []string
-	indexes     map[string]bool
-	foreignKeys []string
+	unique  []string
+	indexes map[string]bool
+	// ForeignKeys are the names of its constraints.
+	ForeignKeys []string
 }
 
 type foundColumn struct {
@@ -42,19 +44,19 @@ const (
 		" WHERE table_schema = DATABASE() AND table_name = ? AND constraint_type = 'FOREIGN KEY' ORDER BY constraint_name"
 )
 
-// find reads what the database knows of a table.
-func find(ctx context.Context, q mysql.Querier, name string) (*found, error) {
-	f := &found{columns: map[string]foundColumn{}, indexes: map[string]bool{}}
+// Find reads what the database knows of a table.
+func Find(ctx context.Context, q mysql.Querier, name string) (*Table, error) {
+	f := &Table{Columns: map[string]foundColumn{}, indexes: map[string]bool{}}
 	err := mysql.Each(ctx, q, "inspect table "+name, sqlFindTable, []any{name}, func(scan func(...any) error) error {
 		var engine *string
-		f.exists = true
+		f.Exists = true
 		err := scan(&engine)
 		if engine != nil {
 			f.engine = *engine
 		}
 		return err
 	})
-	if err != nil || !f.exists {
+	if err != nil || !f.Exists {
 		return f, err
 	}
 	if err = mysql.Each(ctx, q, "inspect table "+name, sqlFindColumns, []any{name}, f.addColumn); err != nil {
@@ -66,13 +68,13 @@ func find(ctx context.Context, q mysql.Querier, name string) (*found, error) {
 	err = mysql.Each(ctx, q, "inspect table "+name, sqlFindForeign, []any{name}, func(scan func(...any) error) error {
 		var constraint string
 		err := scan(&constraint)
-		f.foreignKeys = append(f.foreignKeys, constraint)
+		f.ForeignKeys = append(f.ForeignKeys, constraint)
 		return err
 	})
 	return f, err
 }
 
-func (f *found) addColumn(scan func(...any) error) error {
+func (f *Table) addColumn(scan func(...any) error) error {
 	var c foundColumn
 	var columnType, nullable string
 	var length, precision, scale, fraction *int64
@@ -98,11 +100,11 @@ func (f *found) addColumn(scan func(...any) error) error {
 	if collation != nil {
 		c.collation = strings.ToLower(*collation)
 	}
-	f.columns[strings.ToLower(c.name)] = c
+	f.Columns[strings.ToLower(c.name)] = c
 	return nil
 }
 
-func (f *found) addIndex(scan func(...any) error) error {
+func (f *Table) addIndex(scan func(...any) error) error {
 	var index string
 	var nonUnique bool
 	var column *string // NULL for an expression

@@ -1,4 +1,4 @@
-package replica
+package tables
 
 import (
 	"fmt"
@@ -10,13 +10,13 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// checkTable returns everything about a table that forbids writing to it.
-func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*DatasetError) {
+// Check returns everything about a dataset's table that forbids writing to it.
+func Check(ds *schemas.Dataset, d mysql.Dialect, f *Table) (problems []*DatasetError) {
 	fail := func(fix, problem string, args ...any) {
 		problems = append(problems, &DatasetError{Dataset: ds.Name, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 	}
 	table := ds.Replica.Table
-	if !f.exists {
+	if !f.Exists {
 		fail("run freshet migrate datasets", "table %s does not exist", table)
 		return problems
 	}
@@ -27,16 +27,16 @@ func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*Dat
 	for _, index := range f.unique {
 		fail("drop the index on the replica, or make it non-unique", "table %s has the secondary unique index %s", table, index)
 	}
-	for _, key := range f.foreignKeys {
+	for _, key := range f.ForeignKeys {
 		fail("drop the constraint on the replica", "table %s has the foreign key %s, and the order between records is not promised", table, key)
 	}
-	ours := make(map[string]bool, len(ds.Replica.Columns)+ownColumns)
+	ours := make(map[string]bool, len(ds.Replica.Columns)+OwnColumns)
 	for _, w := range wanted(ds, d) {
 		ours[strings.ToLower(w.name)] = true
 		checkColumn(w, f, table, fail)
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.columns)) {
-		if c := f.columns[name]; c.required && !ours[name] {
+	for _, name := range slices.Sorted(maps.Keys(f.Columns)) {
+		if c := f.Columns[name]; c.required && !ours[name] {
 			fail("give the column a default, or let it be NULL", "column %s.%s is NOT NULL without a default, and the dataset has no property for it", table, c.name)
 		}
 	}
@@ -46,8 +46,8 @@ func checkTable(ds *schemas.Dataset, d mysql.Dialect, f *found) (problems []*Dat
 	return problems
 }
 
-func checkColumn(w want, f *found, table string, fail func(fix, problem string, args ...any)) {
-	c, ok := f.columns[strings.ToLower(w.name)]
+func checkColumn(w want, f *Table, table string, fail func(fix, problem string, args ...any)) {
+	c, ok := f.Columns[strings.ToLower(w.name)]
 	switch {
 	case !ok:
 		fail("run freshet migrate datasets", "table %s lacks the column %s", table, w.name)
@@ -60,8 +60,8 @@ func checkColumn(w want, f *found, table string, fail func(fix, problem string, 
 	}
 }
 
-// first returns the first of problems, which reports how many others there are; nil without any.
-func first(problems []*DatasetError) *DatasetError {
+// First returns the first of problems, which says how many others there are; nil without any.
+func First(problems []*DatasetError) *DatasetError {
 	switch len(problems) {
 	case 0:
 		return nil

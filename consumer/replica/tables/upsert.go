@@ -1,4 +1,4 @@
-package replica
+package tables
 
 import (
 	"strings"
@@ -9,13 +9,13 @@ import (
 
 // Freshet's own columns of every replica table.
 const (
-	colVersion = "_version"
-	colDeleted = "_deleted"
-	colAt      = "_at"
+	ColVersion = "_version"
+	ColDeleted = "_deleted"
+	ColAt      = "_at"
 )
 
-// ownColumns is their number.
-const ownColumns = 3
+// OwnColumns is their number.
+const OwnColumns = 3
 
 // UpsertSQL is the guarded upsert of that many rows: a row changes if the incoming version is greater than its own.
 // Arguments per row: the dataset's columns in order, then _deleted, _at, _version.
@@ -31,11 +31,11 @@ const ownColumns = 3
 // sql_mode refuses (error 1690), and the whole statement is undone.
 func UpsertSQL(ds *schemas.Dataset, d mysql.Dialect, rows int) string {
 	r := ds.Replica
-	names := make([]string, 0, len(r.Columns)+ownColumns)
+	names := make([]string, 0, len(r.Columns)+OwnColumns)
 	for _, c := range r.Columns {
 		names = append(names, mysql.Quote(c.Name))
 	}
-	names = append(names, mysql.Quote(colDeleted), mysql.Quote(colAt), mysql.Quote(colVersion))
+	names = append(names, mysql.Quote(ColDeleted), mysql.Quote(ColAt), mysql.Quote(ColVersion))
 	one := "(?" + strings.Repeat(",?", len(names)-1) + ")"
 
 	var b strings.Builder
@@ -54,16 +54,16 @@ func UpsertSQL(ds *schemas.Dataset, d mysql.Dialect, rows int) string {
 		incoming = func(col string) string { return "n." + col }
 		current = func(col string) string { return mysql.Quote(r.Table) + "." + col }
 	}
-	version := mysql.Quote(colVersion)
+	version := mysql.Quote(ColVersion)
 	newer := incoming(version) + " > " + current(version)
 	b.WriteString(" ON DUPLICATE KEY UPDATE ")
 	for i, name := range names[r.KeyColumns : len(names)-1] {
 		when := newer
 		if ds.KeepOnDelete && i+r.KeyColumns < len(r.Columns) {
-			when += " AND " + incoming(mysql.Quote(colDeleted)) + " = 0"
+			when += " AND " + incoming(mysql.Quote(ColDeleted)) + " = 0"
 		}
 		kept := current(name)
-		if name == mysql.Quote(colAt) {
+		if name == mysql.Quote(ColAt) {
 			kept = "IF(LAST_INSERT_ID(1), " + kept + ", " + kept + ")"
 		}
 		b.WriteString(name + " = IF(" + when + ", " + incoming(name) + ", " + kept + "), ")
@@ -86,5 +86,5 @@ func sameKey(r *schemas.Replica, incoming, current func(string) string) string {
 	return strings.Join(same, " AND ")
 }
 
-// overwrites reports whether an upsert was refused because it found another record's row.
-func overwrites(number uint16) bool { return number == 1690 }
+// Overwrites reports whether an upsert was refused because it found another record's row.
+func Overwrites(number uint16) bool { return number == 1690 }

@@ -1,4 +1,6 @@
-package replica
+// Package tables compares the replica tables of datasets with their declarations and changes them: the DDL of a dataset's
+// table, what is noted of its declaration, and the guarded upsert into it.
+package tables
 
 import (
 	"cmp"
@@ -46,15 +48,15 @@ type DDL struct {
 
 // wanted are the columns of a dataset's table, the key first.
 func wanted(ds *schemas.Dataset, d mysql.Dialect) []want {
-	cols := make([]want, 0, len(ds.Replica.Columns)+ownColumns)
+	cols := make([]want, 0, len(ds.Replica.Columns)+OwnColumns)
 	for i, c := range ds.Replica.Columns {
 		key := i < ds.Replica.KeyColumns
 		cols = append(cols, want{name: c.Name, sql: columnType(c.Property, key, d), null: !key, key: key, prop: c.Property})
 	}
 	return append(cols,
-		want{name: colVersion, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
-		want{name: colDeleted, sql: "TINYINT", prop: schemas.Property{Kind: schemas.KindBoolean}},
-		want{name: colAt, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
+		want{name: ColVersion, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
+		want{name: ColDeleted, sql: "TINYINT", prop: schemas.Property{Kind: schemas.KindBoolean}},
+		want{name: ColAt, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
 	)
 }
 
@@ -106,8 +108,8 @@ func (w want) definition() string {
 	return mysql.Quote(w.name) + " " + w.sql + " NOT NULL"
 }
 
-// CreateTable is the statement that makes a dataset's table.
-func CreateTable(ds *schemas.Dataset, d mysql.Dialect) string {
+// Create returns the statement that makes a dataset's table.
+func Create(ds *schemas.Dataset, d mysql.Dialect) string {
 	var b strings.Builder
 	b.WriteString("CREATE TABLE " + mysql.Quote(ds.Replica.Table) + " (\n")
 	for _, w := range wanted(ds, d) {
@@ -130,7 +132,7 @@ func LiveView(ds *schemas.Dataset) string {
 		cols = append(cols, mysql.Quote(c.Name))
 	}
 	return "CREATE OR REPLACE VIEW " + mysql.Quote(ds.Replica.Table+"_live") + " AS SELECT " + strings.Join(cols, ", ") +
-		" FROM " + mysql.Quote(ds.Replica.Table) + " WHERE " + mysql.Quote(colDeleted) + " = 0"
+		" FROM " + mysql.Quote(ds.Replica.Table) + " WHERE " + mysql.Quote(ColDeleted) + " = 0"
 }
 
 // Plan compares datasets with the database and gives what is missing, without changing anything. Freshet's own tables
@@ -143,7 +145,7 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 	}
 	ddl := &DDL{}
 	for _, ds := range datasets {
-		f, err := find(ctx, db, ds.Replica.Table)
+		f, err := Find(ctx, db, ds.Replica.Table)
 		if err != nil {
 			return nil, err
 		}
@@ -172,35 +174,35 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 }
 
 // planTable creates or extends one table. It returns nothing that loses data; everything else is a problem for an operator.
-func planTable(ds *schemas.Dataset, d mysql.Dialect, f *found) ([]Statement, []*DatasetError) {
-	if !f.exists {
+func planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*DatasetError) {
+	if !f.Exists {
 		if n := PageBytes(ds, d); n > MaxPageBytes {
 			return nil, []*DatasetError{{
 				Dataset: ds.Name, Fix: "declare fewer properties, or keep some together in one object",
 				Problem: fmt.Sprintf("the row is too large: its columns take %d bytes of a page, and InnoDB's limit is %d", n, MaxPageBytes),
 			}}
 		}
-		return []Statement{{Dataset: ds.Name, table: ds, SQL: CreateTable(ds, d), Note: "the table does not exist"}}, nil
+		return []Statement{{Dataset: ds.Name, table: ds, SQL: Create(ds, d), Note: "the table does not exist"}}, nil
 	}
 	var changes []string
 	fixed := *f
-	fixed.columns = make(map[string]foundColumn, len(f.columns))
-	for name, c := range f.columns {
-		fixed.columns[name] = c
+	fixed.Columns = make(map[string]foundColumn, len(f.Columns))
+	for name, c := range f.Columns {
+		fixed.Columns[name] = c
 	}
 	for _, w := range wanted(ds, d) {
 		name := strings.ToLower(w.name)
-		c, ok := f.columns[name]
+		c, ok := f.Columns[name]
 		switch {
 		case !ok && w.null:
 			changes = append(changes, "ADD COLUMN "+w.definition())
-			fixed.columns[name] = w.asFound()
+			fixed.Columns[name] = w.asFound()
 		case ok && w.fits(c) == fitWiden && (w.null || w.key):
 			changes = append(changes, "MODIFY COLUMN "+w.definition())
-			fixed.columns[name] = w.asFound()
+			fixed.Columns[name] = w.asFound()
 		}
 	}
-	if problems := checkTable(ds, d, &fixed); len(problems) > 0 {
+	if problems := Check(ds, d, &fixed); len(problems) > 0 {
 		for _, problem := range problems {
 			if problem.Fix != "run freshet migrate datasets" {
 				continue
