@@ -13,7 +13,7 @@ var plainEnglish = []struct{ phrase, write string }{
 	{`says whether`, "reports whether"},
 	{`mends?|mended|mending`, "fix"},
 	{`made anew|anew`, "recreated, again"},
-	{`sets? aside|stands? aside`, "paused"},
+	{`sets? (?:\w+ ){0,4}aside|stands? aside`, "paused"},
 	{`stands? still|stood still|standing still`, "is stopped"},
 	{`hears? of|heard of|tells? of`, "receives, reports, logs"},
 	{`whoever|somebody|nobody`, "the owner, the caller, an operator, no process"},

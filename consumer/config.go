@@ -15,14 +15,14 @@ import (
 
 // Defaults of a Config.
 const (
-	// DefaultCheckInterval is T_wm: how often each lane's watermarks are looked at, and how old a lane's last answer may
+	// DefaultCheckInterval is how often each lane's watermarks are looked at, and how old a lane's last answer may
 	// be when a transaction begins.
 	DefaultCheckInterval = time.Second
-	// DefaultWindow is R: how far back a new lane is filled again from Kafka.
+	// DefaultWindow is how far back a new lane is filled again from Kafka.
 	DefaultWindow = 15 * time.Minute
 	// DefaultKeepDisplaced is how long displaced names outlive their commit.
 	DefaultKeepDisplaced = 24 * time.Hour
-	// DefaultHold is TombTTL: how long after an invalidation fills are restrained.
+	// DefaultHold is how long after an invalidation fills are restrained.
 	DefaultHold = 60 * time.Second
 	// DefaultProbeInterval is how often a paused dataset is tried again.
 	DefaultProbeInterval = 5 * time.Second
@@ -53,8 +53,8 @@ type Config struct {
 	Apply func(ctx context.Context, b *replica.Batch) (replica.Result, error)
 	// Topics remembers the identity of topics; nil means Replica.Topics.
 	Topics TopicLog
-	// Emitter writes the lanes; nil only when no dataset has a cache section. With one all the same, the lanes are notified of sections that were
-	// removed.
+	// Emitter writes the lanes; nil only when no dataset has a cache section. If it is set although none has one,
+	// lanes still learn of removed sections.
 	Emitter Emitter
 	// Lanes remembers what the lanes were told; nil only together with Emitter.
 	Lanes *replica.LaneLog
@@ -69,15 +69,15 @@ type Config struct {
 	DeadTopics bool
 	// Consumer tunes fetching; Group, Topics and OnLoss are set by the worker.
 	Consumer kafkalog.ConsumerConfig
-	// CheckInterval is T_wm; 0 means DefaultCheckInterval.
+	// CheckInterval; 0 means DefaultCheckInterval.
 	CheckInterval time.Duration
-	// Window is R; 0 means DefaultWindow. At most KeepDisplaced.
+	// Window; 0 means DefaultWindow. At most KeepDisplaced.
 	Window time.Duration
 	// KeepDisplaced; 0 means DefaultKeepDisplaced.
 	KeepDisplaced time.Duration
-	// Hold is TombTTL; 0 means DefaultHold. It must be the Emitter's. Negative: none, see invalidation.EmitterConfig.
+	// Hold; 0 means DefaultHold. It must be the Emitter's. Negative: none, see invalidation.EmitterConfig.
 	Hold time.Duration
-	// MaxKeyRate is how many keys a second this worker emits into one lane, ten times as many at once; beyond it the
+	// MaxKeyRate is how many keys a second this worker emits into one lane, with bursts of up to ten times that; beyond it the
 	// dataset's common tag is stamped instead, or the lane is flushed, at most once a second. 0 means DefaultMaxKeyRate; negative: no bound.
 	MaxKeyRate int
 	// Foreign deletes keys of other applications; nil only when no dataset has cache.external. Without it those that other

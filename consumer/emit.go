@@ -183,8 +183,8 @@ func (em *emitter) emitUntilDone(ctx context.Context, p *partition, n int, e lan
 
 // Settle returns what may be committed to Kafka: what every lane acknowledged. A lane without an emission gets its
 // watermark moved first. Before the lanes were checked for the first time nothing is known of what they acknowledged.
-// Partitions that are not done with within settleBound, or when ctx ends, wait for the next call; in a map each comes first
-// now and then.
+// Partitions that are not done within settleBound, or when ctx ends, wait for the next call; map order is random, so that none
+// waits permanently.
 func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleBound, errLanesSilent)
 	defer cancel()

@@ -202,7 +202,7 @@ func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
 	c.Older, head.Older = head.Older, c
 }
 
-// refuse makes a dead letter of an event that is no good as it is. Its record's cache entry is invalidated without a
+// refuse makes a dead letter of an event that cannot be applied. The replica invalidates its record's cache entry without a
 // version: no load could ever reach the version of an event that is not applied.
 func (p *prepared) refuse(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) {
 	p.letters = append(p.letters, replica.RefusedEvent(d, rec, index, ev, err))

@@ -23,7 +23,7 @@ var (
 	errOtherSection = errors.New("the lane has another cache section of the dataset: start a program that has it")
 )
 
-// checkLanes is the watermark check: per lane one read of its meta hash for all partitions, then repairs where a lane is
+// checkLanes is the watermark check: for each lane two reads of its meta hash and one of the declarations in MySQL, for all partitions, then repairs where a lane is
 // missing, has a root that a partition does not know, or forgot what it acknowledged.
 func (em *emitter) checkLanes(ctx context.Context) {
 	var parts []*partition

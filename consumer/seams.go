@@ -27,8 +27,8 @@ type Foreign interface {
 	Unlink(ctx context.Context, names []string) error
 }
 
-// TopicLog remembers the identity of topics, so that a recreated topic is noticed, and what versions that are positions
-// are made of. *replica.Topics is one.
+// TopicLog remembers the identity of topics, so that a recreated topic is noticed, and what position versions are
+// computed from. *replica.Topics is one.
 type TopicLog interface {
 	// Named returns what is noted, by name; topics that were never observed are absent.
 	Named(ctx context.Context, names []string) (map[string]replica.Topic, error)

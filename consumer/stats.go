@@ -38,7 +38,7 @@ type Stats struct {
 	Ignored map[string]uint64
 	Damaged uint64
 	// Restated counts states that were published once more, since a later record of a compacted topic was older; Unrestated
-	// those that could not be made of their row.
+	// states that could not be rebuilt from their rows.
 	Restated, Unrestated uint64
 	// DataLosses counts ranges that Kafka no longer had when they were to be read.
 	DataLosses uint64

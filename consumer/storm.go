@@ -18,7 +18,7 @@ const (
 	StormWindow  = 10 * time.Second
 )
 
-// storm counts one dataset's events and letters by the second. The worker's mutex guards it.
+// storm counts one dataset's events and letters by the second. pauses.mu guards it.
 type storm struct {
 	seconds [StormWindow / time.Second]struct {
 		at              int64

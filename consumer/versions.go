@@ -23,7 +23,7 @@ const (
 
 // DatasetStats counts the events of one dataset.
 type DatasetStats struct {
-	// Events were decoded. Superseded ones have a lower version than their record already had; repetitions of a record's
+	// Events counts decoded events, Superseded those with a lower version than their record already had; repetitions of a record's
 	// version with the same content are not counted.
 	Events, Superseded uint64
 	// Conflicts have the version of their record's row and other content.

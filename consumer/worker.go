@@ -14,7 +14,7 @@ import (
 )
 
 // Worker is a member of the consumer group. It is made by New and works while Run does. Each of its parts has its own lock,
-// and none calls another with its lock held.
+// and none calls another with its mutex held; pauses.following alone is held while MySQL and the consumer are called.
 type Worker struct {
 	*core
 

@@ -63,7 +63,7 @@ func (ld *loader[V]) primaryOnly(floor int64) bool {
 	return floor == lane.PrimaryOnly || ld.node.cfg.Hold < 0
 }
 
-// first is a flight's first load, which GetMany may have made already. One that read elsewhere than it should now is recreated.
+// first is a flight's first load, which GetMany may have made already. A load that read elsewhere than it should is repeated.
 func (ld *loader[V]) first(ctx context.Context, f *flight[V], from Source) (Loaded[V], error) {
 	p := f.loaded
 	f.loaded = nil

@@ -127,7 +127,7 @@ type CacheStats struct {
 	Derived string `json:",omitempty"`
 	// Entries is about the number of local entries, those included that may not be served any more.
 	Entries int
-	// LocalHits, SharedHits and Loads say which tier answered; PrimaryLoads are among Loads, LoadErrors too. Joined reads
+	// LocalHits, SharedHits and Loads say which tier answered; Loads includes PrimaryLoads and LoadErrors. Joined reads
 	// shared another reader's.
 	LocalHits, SharedHits, Loads, PrimaryLoads, LoadErrors, Joined int64
 	// Cost is about the sum of what Cost said of the local entries, or their shares; 0 without MaxCost.

@@ -24,7 +24,7 @@ type EmitterConfig struct {
 	// Namespace of the lanes: 1 to 32 of a-z, 0-9, dot, underscore, hyphen; required.
 	Namespace string
 	// Lanes is the namespace's fixed number of lanes, at most lane.MaxLanes; 0 means 1. More than one lane shares the work
-	// among several Redis masters; on one master it brings nothing.
+	// among several Redis masters; on a single master it has no benefit.
 	Lanes int
 	// StreamLen bounds each lane's stream; 0 means lane.DefaultStreamLen.
 	StreamLen int
@@ -58,7 +58,7 @@ type EmitterStats struct {
 }
 
 // Emitter writes the lanes of a namespace, for a worker. Its methods may be called concurrently, and called again after
-// an error: nothing that it does is harmed by being done twice.
+// an error: repeating a call is harmless.
 type Emitter struct {
 	rdb     redis.UniversalClient
 	scripts *lane.Scripts

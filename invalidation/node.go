@@ -52,7 +52,7 @@ var (
 )
 
 // Publisher lets a node invalidate: it appends to the topic that carries other writers' invalidations, so that workers
-// emit them like all others. The producer has it.
+// emit them like all others. *producer.Producer implements it.
 type Publisher interface {
 	// Invalidate publishes names of cache keys and tags of a namespace. Calling it again does no harm.
 	Invalidate(ctx context.Context, namespace string, names, tags []string) (schemas.Token, error)

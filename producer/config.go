@@ -53,7 +53,7 @@ type Config struct {
 	Compression string
 	// CloseTimeout is how long Close waits for events under way; 0 means DefaultCloseTimeout.
 	CloseTimeout time.Duration
-	// Logger learns of what recovered; nil discards.
+	// Logger reports recoveries; nil discards.
 	Logger *slog.Logger
 }
 

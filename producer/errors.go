@@ -9,7 +9,7 @@ import (
 
 // Errors that callers decide by, all wrapped.
 var (
-	// ErrNoTopic: the dataset's topic does not exist. Nothing makes it by itself.
+	// ErrNoTopic: the dataset's topic does not exist. It is not created automatically.
 	ErrNoTopic = kafkalog.ErrNoTopic
 	// ErrOutcomeUnknown: there was no answer, so the event may be in the log or not. Publishing the same event again is
 	// safe.

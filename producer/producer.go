@@ -160,7 +160,7 @@ type Stats struct {
 	Troubled []Trouble
 }
 
-// Trouble is a partition that does not take its batch.
+// Trouble describes a partition whose newest batch could not be delivered.
 type Trouble struct {
 	// Topic and Partition say which.
 	Topic     string

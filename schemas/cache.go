@@ -36,6 +36,7 @@ func (d *declaration) readExternal(s *section) []string {
 		s.take(now)
 		return s.texts(before)
 	}
+	d.lines[s.path+now] = d.lines[s.path+before] // later checks know the new name
 	d.warnings = append(d.warnings, d.at(s.path+before)+": is the previous name of "+s.path+now+"; rename it: the next release refuses it")
 	return s.texts(before)
 }

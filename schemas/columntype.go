@@ -151,7 +151,7 @@ func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 	}
 }
 
-// IsInteger reports whether it is one of the integer types.
+// IsInteger reports whether t is one of the integer types.
 func (t ColumnType) IsInteger() bool {
 	switch t.Base {
 	case "tinyint", "smallint", "mediumint", "int", "bigint":

@@ -103,7 +103,7 @@ func (v *Derived) Name(key string) (string, error) {
 }
 
 // Tag renders a tag by one of the declaration's templates, for the labels that a loader gives to an entry: values of its
-// properties, as for FormatKey, in the order in which they stand in the template. A nil among them gives no tag, "".
+// properties, as for FormatKey, in the order in which they stand in the template. If one of them is nil, it returns "": no tag.
 func (d *Dataset) Tag(text string, values ...any) (string, error) {
 	t, err := findTemplate("cache.tags", d.compiled.tags, text)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 func datasetsCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "datasets",
-		Short: "List datasets, and set one aside or let it continue",
+		Short: "List datasets, and pause or resume one",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usageError{fmt.Errorf("say what: %s list, pause or resume", cmd.CommandPath())}
@@ -58,7 +58,7 @@ func datasetsList(p *program) *cobra.Command {
 
 func datasetsPause(p *program) *cobra.Command {
 	return datasetsChange(p, &cobra.Command{
-		Use: "pause DATASET", Short: "Set a dataset aside on all workers until it is resumed, also beyond their restart",
+		Use: "pause DATASET", Short: "Pause a dataset on all workers until it is resumed, also beyond their restart",
 	}, "pause", "", func(map[string]any) {}, func(name string, raw json.RawMessage) error {
 		var pause replica.Pause
 		if err := json.Unmarshal(raw, &pause); err != nil {

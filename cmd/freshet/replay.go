@@ -32,7 +32,7 @@ func replayCommand(p *program) *cobra.Command {
 	cmd.AddCommand(replayOne(p, "watch", "Follow a replay until it ends", func(ctx context.Context, a *apiClient, id, _ string) error {
 		return watchReplay(ctx, p, a, id)
 	}))
-	for verb, short := range map[string]string{"pause": "Set a replay aside", "resume": "Let a paused replay continue", "cancel": "End a replay; what it applied stays"} {
+	for verb, short := range map[string]string{"pause": "Pause a replay", "resume": "Let a paused replay continue", "cancel": "End a replay; what it applied stays"} {
 		cmd.AddCommand(replayOne(p, verb, short, func(ctx context.Context, a *apiClient, id, reason string) error {
 			var r api.Replay
 			raw, err := a.call(ctx, http.MethodPost, "/v1/replays/"+id+"/"+verb, map[string]string{"reason": reason}, &r)

@@ -88,11 +88,7 @@ func (e *Expirer) Pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		// The server releases the lock with the connection, but after Pass returned.
-		_, _ = lock.Plain().ExecContext(context.WithoutCancel(ctx), sqlExpireUnlock)
-		lock.Close()
-	}()
+	defer lock.Close()
 	var got *int64
 	if err := lock.QueryRow(ctx, sqlExpireLock, nil, &got); err != nil {
 		return mysql.Wrap("lock old rows", "", err)
@@ -100,6 +96,12 @@ func (e *Expirer) Pass(ctx context.Context) error {
 	if got == nil || *got != 1 {
 		return nil
 	}
+	defer func() {
+		// The server releases the lock with the connection too, but only after Pass has returned.
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_, _ = lock.Plain().ExecContext(end, sqlExpireUnlock)
+	}()
 	var errs []error // what is wrong with one kind of rows must not keep the others
 	for _, step := range []struct {
 		keep time.Duration

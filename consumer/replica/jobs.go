@@ -159,8 +159,9 @@ const (
 	sqlParts   = "SELECT source, from_off, next_off, end_off, events, applied, stale, invalid, skipped, invalidated, samples FROM freshet_replay_part WHERE job = ? ORDER BY source"
 	sqlClaimed = "UPDATE freshet_replay SET takeovers = takeovers + IF(owner = '' OR owner = ?, 0, 1), owner = ?, lease_until = " + mysql.NowMillis + " + ?, updated_at = " + mysql.NowMillis +
 		" WHERE id = ? AND state = 'running' AND (owner = '' OR owner = ? OR lease_until < " + mysql.NowMillis + ")"
-	sqlExtend  = "UPDATE freshet_replay SET lease_until = " + mysql.NowMillis + " + ? WHERE id = ? AND owner = ? AND state = 'running'"
-	sqlLeave   = "UPDATE freshet_replay SET owner = '', lease_until = 0 WHERE id = ? AND owner = ?"
+	sqlExtend = "UPDATE freshet_replay SET lease_until = " + mysql.NowMillis + " + ? WHERE id = ? AND owner = ? AND state = 'running'"
+	// A job that is over keeps the name of its owner.
+	sqlLeave   = "UPDATE freshet_replay SET owner = '', lease_until = 0 WHERE id = ? AND owner = ? AND state IN ('running', 'paused')"
 	sqlEndJob  = "UPDATE freshet_replay SET state = ?, problem = ?, updated_at = " + mysql.NowMillis + " WHERE id = ? AND owner = ? AND state = 'running'"
 	sqlSetJob  = "UPDATE freshet_replay SET state = ?, updated_at = " + mysql.NowMillis + " WHERE id = ? AND state = ?"
 	sqlLimit   = "UPDATE freshet_replay SET rate = COALESCE(?, rate), invalidation_rate = COALESCE(?, invalidation_rate), updated_at = " + mysql.NowMillis + " WHERE id = ? AND state IN ('running', 'paused')"

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of the JSON that Freshet reads. Depth bounds the stack; the bounds of number literals bound the work of exact
@@ -97,6 +98,18 @@ func (p *Parser) End() error {
 	if p.pos != len(p.text) {
 		return p.Fail("text after the JSON value")
 	}
+	return nil
+}
+
+// Skip reads over one value of any depth and any numbers, which may repeat names: all that RFC 8259 allows.
+func (p *Parser) Skip() error {
+	p.Space()
+	d := json.NewDecoder(strings.NewReader(p.text[p.pos:]))
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil || !utf8.Valid(raw) {
+		return p.Fail("invalid JSON")
+	}
+	p.pos += int(d.InputOffset())
 	return nil
 }
 

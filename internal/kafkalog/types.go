@@ -28,7 +28,7 @@ var (
 	ErrCorrupt = recordbatch.ErrCorrupt
 	// ErrClosed: the producer or client is closed.
 	ErrClosed = errors.New("closed")
-	// ErrPause is what a Handler's Apply returns, wrapped, to set the batch's partitions aside: what is queued for them
+	// ErrPause is what a Handler's Apply returns, wrapped, to pause the batch's partition: what is queued for them
 	// is dropped, nothing more is fetched, and after Resume reading continues at the batch's From.
 	ErrPause = errors.New("pause the partition")
 	// ErrRejoin is what a Handler's Take or Apply returns, wrapped, when a newer owner exists: the generation ends and

@@ -57,7 +57,7 @@ func (r *payloadReader) read() error {
 		if (n == 0) != (name == "v") {
 			return fmt.Errorf("v must be the first member, once: %w", ErrMalformed)
 		}
-		if !seen.Add(name) {
+		if !seen.Add(name) && len(name) == 1 { // longer names are of later versions
 			return fmt.Errorf("member %s twice: %w", label(name), ErrMalformed)
 		}
 		if err = r.member(name); err != nil {
@@ -143,7 +143,7 @@ func (r *payloadReader) member(name string) (err error) {
 		}
 		r.p.Flush = true
 	default:
-		_, err = r.json.Value(false)
+		err = r.json.Skip() // what a later version adds is ignored, also where this parser is strict
 	}
 	return err
 }

@@ -125,6 +125,24 @@ func TestFrameVectors(t *testing.T) {
 	}
 }
 
+// What a later version of the protocol adds is ignored, also where the members of this one are read strictly.
+func TestUnknownMembersAreIgnored(t *testing.T) {
+	for _, more := range []string{
+		`"new":{"a":1,"a":2}`, `"new":1e500`, `"new":"\ud800"`, `"new":` + strings.Repeat("[", 100) + strings.Repeat("]", 100),
+		`"new":1,"new":2`, `"new":[1,{"b":null}] ,"z":true`,
+	} {
+		p, err := lane.ParsePayload(`{"v":1,` + more + `,"k":["a"],"n":[7]}`)
+		if err != nil || len(p.Items) != 1 || p.Items[0].Version != 7 {
+			t.Errorf("%s: %+v, %v", more, p, err)
+		}
+	}
+	for _, bad := range []string{`"new":`, `"new":{`, `"new":01`, "\"new\":\"\xff\"", `"z":1,"z":2`} {
+		if _, err := lane.ParsePayload(`{"v":1,` + bad + `}`); !errors.Is(err, lane.ErrMalformed) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
 func TestFrameLimits(t *testing.T) {
 	pad := func(n int) string {
 		f := `1-1 2-2 {"v":1,"x":1,"pad":"` + `"}`

@@ -222,9 +222,10 @@ func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
 		return d.captured(rec, (*reading).canal)
 	case schemas.FormatMaxwell:
 		return d.captured(rec, (*reading).maxwell)
-	default:
+	case schemas.FormatCloudEvents:
 		return d.cloudEvents(&rec), nil
 	}
+	return Result{}, errors.New("the decoder does not know the format " + string(d.ds.Format) + " of dataset " + d.ds.Name)
 }
 
 // captured reads what a capture tool wrote.

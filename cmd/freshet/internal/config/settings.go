@@ -24,7 +24,7 @@ func settings() []setting {
 		{"datasets", "datasets", "folder with the dataset declarations", false, func(c *Config) any { return c.Datasets }},
 		{"namespace", "default", "lane namespace: [a-z0-9._-], at most 32 characters", false, func(c *Config) any { return c.Namespace }},
 		{"lanes", 1, "number of lanes of the namespace; fixed once the namespace exists", false, func(c *Config) any { return c.Lanes }},
-		{"loads", "any", "any, or primary when every load of every node reads the primary: then nothing is delayed after an invalidation", false, func(c *Config) any { return c.Loads }},
+		{"loads", "any", "any, or primary when every load of every node reads the primary: then no load is refused after an invalidation", false, func(c *Config) any { return c.Loads }},
 		{"fail_fast", false, "end with the error when a server is away or refuses at start, instead of waiting for it", false, func(c *Config) any { return c.FailFast }},
 		{"kafka.brokers", []string{"127.0.0.1:9092"}, "bootstrap brokers, host:port", false, func(c *Config) any { return c.Kafka.Brokers }},
 		{"kafka.group", "", "consumer group; one per replica database and namespace; empty: freshet, or freshet-NAMESPACE unless the namespace is default", false, func(c *Config) any { return c.Kafka.Group }},
