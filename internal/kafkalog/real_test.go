@@ -89,17 +89,17 @@ func TestRealTransactionsAndCodecs(t *testing.T) {
 			}
 		}
 	}
-	at, err := c.Offsets(t.Context(), topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := kafkalog.NewReader(c, partitionOf(t, c, topic, 0), 0, kafkalog.ReaderConfig{Until: at[0].LastStable})
+	const end = 10 + 4*3*51
+	eventually(t, func() string { // the broker writes the markers after it has acknowledged the end of the transaction
+		if at, err := c.Offsets(t.Context(), topic); err != nil || at[0].LastStable != end {
+			return fmt.Sprintf("last stable offset: got %+v, %v, want %d", at, err, end)
+		}
+		return ""
+	})
+	r := kafkalog.NewReader(c, partitionOf(t, c, topic, 0), 0, kafkalog.ReaderConfig{Until: end})
 	defer func() { _ = r.Close() }()
 	if got := readAll(t, r); !slices.Equal(got, want) {
 		t.Errorf("got %d values, want %d", len(got), len(want))
-	}
-	if at[0].LastStable != 10+4*3*51 {
-		t.Errorf("last stable offset: got %d, want %d", at[0].LastStable, 10+4*3*51)
 	}
 }
 
