@@ -15,6 +15,7 @@ final class Tables
 
     public object $entries;
     public object $state;
+    private int $latest = 0; // time that now() returned in this process
 
     /** $state: rows of the follower's own beside the slots. */
     public function __construct(string $class, private int $maxEntries, public readonly int $maxBytes, array $state)
@@ -61,7 +62,8 @@ final class Tables
         if ($ahead > $this->number('ahead') + 1_000_000) { // one for all processes, and written seldom
             $this->state->set('ahead', ['n' => $ahead]);
         }
-        return hrtime(true) + max($ahead, $this->number('ahead'));
+        // What is not written to the table would let the time go back by up to a millisecond.
+        return $this->latest = max($this->latest + 1, hrtime(true) + max($ahead, $this->number('ahead')));
     }
 
     public function number(string $row): int

@@ -163,6 +163,15 @@ foreach ([
     want($name, kept('a'), $stored);
 }
 
+// Time only moves forward, or a look after a flush would count as sent before it.
+[$before, $backwards] = [$follower->tables->now(), 0];
+for ($i = 0; $i < 100_000; $i++) {
+    $time = $follower->tables->now();
+    $backwards += (int) ($time <= $before);
+    $before = $time;
+}
+want('times that are not after the one before', $backwards, 0);
+
 // What goes on for long while polls fail, messages get lost, or the machine is suspended.
 $lane = lane();
 for ($i = 0; $i < 10_010; $i++) {
