@@ -18,7 +18,7 @@ var plainEnglish = []struct{ phrase, write string }{
 	{`hears? of|heard of|tells? of`, "receives, reports, logs"},
 	{`whoever|somebody|nobody`, "the owner, the caller, an operator, no process"},
 	{`in silence|without a word`, "silently"},
-	{`as they are wished|on wish`, "optionally"},
+	{`on wish`, "optionally"},
 	{`takes no part in`, "is independent of"},
 	{`for good|for ever`, "permanently, until restarted"},
 	{`goes on|go on|went on|going on`, "continues"},

@@ -287,7 +287,7 @@ func TestDecodedTextsOutliveTheBuffer(t *testing.T) {
 	}
 }
 
-// A record that is no CloudEvent at all is told by what it looks like: its dead letter then reports what to declare or to write.
+// A record that is not a CloudEvent at all is recognized by its form: its dead letter then states what to declare or to write.
 func TestRecordsThatAreNoCloudEvents(t *testing.T) {
 	d := load(t, minimalYAML, wideSchema)
 	for name, tc := range map[string]struct{ value, want string }{

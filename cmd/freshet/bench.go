@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,14 +44,7 @@ func benchApplyCommand(p *program) *cobra.Command {
 			}
 			leanGC()
 			r, err := bench.Apply(cmd.Context(), l.Config, f, log)
-			switch {
-			case err != nil:
-				return err
-			case p.json:
-				return p.printJSON(r)
-			}
-			r.Print(p.out)
-			return nil
+			return p.printBench(r, err)
 		},
 	}
 	cmd.Flags().IntVar(&f.Events, "events", 500_000, "events to publish")
@@ -80,14 +74,7 @@ func benchLatencyCommand(p *program) *cobra.Command {
 				return usageError{errors.New("--rate, --nodes, --records and --duration must be positive, --warmup must not be negative")}
 			}
 			r, err := bench.Latency(cmd.Context(), l.Config, f, log)
-			switch {
-			case err != nil:
-				return err
-			case p.json:
-				return p.printJSON(r)
-			}
-			r.Print(p.out)
-			return nil
+			return p.printBench(r, err)
 		},
 	}
 	cmd.Flags().IntVar(&f.Rate, "rate", 1000, "events per second")
@@ -97,4 +84,16 @@ func benchLatencyCommand(p *program) *cobra.Command {
 	cmd.Flags().IntVar(&f.Records, "records", 2000, "records that change in turn")
 	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
 	return cmd
+}
+
+// printBench prints what a benchmark found, as JSON if that was asked for.
+func (p *program) printBench(r interface{ Print(w io.Writer) }, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case p.json:
+		return p.printJSON(r)
+	}
+	r.Print(p.out)
+	return nil
 }
