@@ -7,7 +7,8 @@ PKGS     ?= ./...
 TESTS    ?= -count=1 -p 2 -timeout 20m
 REPEAT   ?= 20
 # What touches a database or Redis.
-STORES   := ./consumer/... ./invalidation/... ./admin ./consistency ./migrations ./cmd/freshet/... ./examples/... ./internal/e2e
+STORES   := ./consumer ./internal/worker ./internal/replica/... ./internal/jobs ./internal/admin/... ./internal/consistency ./internal/mysql ./internal/e2e ./invalidation/... \
+            ./migrations ./cmd/freshet/... ./examples/...
 # serve starts Kafka, MariaDB and Redis once for the command that follows it, installing what is missing, and stops them.
 SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint

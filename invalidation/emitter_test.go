@@ -12,13 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
-var _ consumer.Emitter = (*invalidation.Emitter)(nil)
+var _ worker.Emitter = (*invalidation.Emitter)(nil)
 
 // newEmitter returns an Emitter that is closed when the test ends.
 func newEmitter(t testing.TB, rdb redis.UniversalClient, cfg invalidation.EmitterConfig) *invalidation.Emitter {

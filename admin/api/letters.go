@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
 	"github.com/freshet/freshet/schemas"
 )
 

@@ -3,7 +3,7 @@ package api
 import (
 	"time"
 
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
 )
 
 // Node is a caching process as it says of itself.

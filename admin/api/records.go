@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
 )
 
 // Record is everything that is known of one record on every tier.

@@ -13,12 +13,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/freshet/freshet/admin"
-	"github.com/freshet/freshet/admin/access"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/admin"
+	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/replica"
 )
 
 func adminCommand(p *program) *cobra.Command {

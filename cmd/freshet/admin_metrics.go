@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet/freshet/admin"
+	"github.com/freshet/freshet/internal/admin"
 )
 
 // adminCollector shows the admin API's Stats as metrics.

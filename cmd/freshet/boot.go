@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation"
 )

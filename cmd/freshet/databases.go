@@ -7,8 +7,8 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/consumer/replica/tables"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
 

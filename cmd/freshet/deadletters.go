@@ -18,9 +18,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/admin"
+	"github.com/freshet/freshet/internal/replica"
 )
 
 func deadlettersCommand(p *program) *cobra.Command {

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/replica"
 )
 
 // lettersChange makes a command that changes the letters it is told to by a filter, through the admin API, which writes

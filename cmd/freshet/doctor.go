@@ -15,9 +15,9 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
 )

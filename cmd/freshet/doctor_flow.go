@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
+	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"

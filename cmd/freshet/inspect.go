@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
 )
 
 func inspectCommand(p *program) *cobra.Command {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -80,11 +80,11 @@ func wantedTopics(c config.Config, set *schemas.Datasets, f datasetFlags) []kafk
 			add(d.Topic, f.partitions, f.settings(c, d))
 		}
 		if c.Worker.DeadTopics {
-			add(consumer.DeadTopic(d.Topic), f.partitions, map[string]string{"cleanup.policy": "delete"})
+			add(worker.DeadTopic(d.Topic), f.partitions, map[string]string{"cleanup.policy": "delete"})
 		}
 	}
 	if anyCached(set) {
-		keep := 2 * cmp.Or(c.Worker.KeepDisplaced, consumer.DefaultKeepDisplaced)
+		keep := 2 * cmp.Or(c.Worker.KeepDisplaced, worker.DefaultKeepDisplaced)
 		add(schemas.InvalidationTopic(c.Namespace), 1, map[string]string{
 			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(keep.Milliseconds(), 10),
 		})

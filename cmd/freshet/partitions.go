@@ -13,12 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )

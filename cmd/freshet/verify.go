@@ -9,18 +9,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/admin/report"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consistency"
-	"github.com/freshet/freshet/consistency/report"
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/consistency"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/schemas"
 )
 
 // openSampler makes what compares cached copies with the replica beside the worker of wc, with a Redis client of its own; nil
 // when the settings want none.
-func openSampler(c config.Config, wc *consumer.Config, db *replica.DB, log *slog.Logger) (*consistency.Sampler, func(), error) {
+func openSampler(c config.Config, wc *worker.Config, db *replica.DB, log *slog.Logger) (*consistency.Sampler, func(), error) {
 	if c.Worker.Samples < 0 {
 		return nil, func() {}, nil
 	}

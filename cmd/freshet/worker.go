@@ -20,17 +20,17 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/freshet/freshet/admin"
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
-	"github.com/freshet/freshet/consistency"
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/jobs"
-	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/consumer/replica/tables"
+	"github.com/freshet/freshet/internal/admin"
+	"github.com/freshet/freshet/internal/consistency"
+	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/tables"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
 )
@@ -75,7 +75,7 @@ type workerProcess struct {
 	kafka  *kafkalog.Client
 	boot   *boot
 	reg    *prometheus.Registry
-	worker atomic.Pointer[consumer.Worker] // nil until the servers were there
+	worker atomic.Pointer[worker.Worker] // nil until the servers were there
 }
 
 // runWorker runs a worker until ctx ends. Its listener and what goes beside it answer from the beginning; the worker itself
@@ -163,7 +163,7 @@ func (p *workerProcess) work(ctx context.Context, address string) error {
 	defer dbs.close()
 	db := dbs.main
 	logBroken(log, dbs.broken)
-	wc := consumer.Config{
+	wc := worker.Config{
 		Group: c.Kafka.Group, Owner: workerID(c.Worker.ID), Datasets: set, Kafka: p.kafka, Replica: db,
 		Window: c.Worker.Window, KeepDisplaced: c.Worker.KeepDisplaced, Hold: held, Logger: log,
 		BindTo: c.Namespace, MaxKeyRate: c.Worker.MaxKeyRate, Consumer: connect.ConsumerConfig(c), DeadTopics: c.Worker.DeadTopics,
@@ -223,8 +223,8 @@ func (p *workerProcess) askKafka(ctx context.Context) error {
 }
 
 // run runs the worker and what needs it.
-func (p *workerProcess) run(ctx context.Context, address string, wc consumer.Config, dbs *databases, foreign *invalidation.Foreign, sampler *consistency.Sampler) error {
-	w, err := consumer.New(wc)
+func (p *workerProcess) run(ctx context.Context, address string, wc worker.Config, dbs *databases, foreign *invalidation.Foreign, sampler *consistency.Sampler) error {
+	w, err := worker.New(wc)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func openEmitter(ctx context.Context, c config.Config, log *slog.Logger) (*inval
 }
 
 // state is what a worker says of itself to the process that looks at all of them.
-func (p *workerProcess) state(owner, address string, w *consumer.Worker, sampler *consistency.Sampler) api.WorkerState {
+func (p *workerProcess) state(owner, address string, w *worker.Worker, sampler *consistency.Sampler) api.WorkerState {
 	st := api.WorkerState{Owner: owner, Version: release(), Began: p.began, Address: address, NotReady: p.notReady()}
 	if sampler != nil {
 		seen := sampler.Stats()

@@ -19,12 +19,12 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
@@ -136,7 +136,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := consumer.New(consumer.Config{
+	w, err := worker.New(worker.Config{
 		Group: o.namespace, Owner: "w", Datasets: datasets, Kafka: client, Emitter: emitter,
 		Replica: db, Lanes: db.Lanes(o.namespace), BindTo: o.namespace,
 		Consumer: kafkalog.ConsumerConfig{FetchWait: 20 * time.Millisecond},

@@ -19,12 +19,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/jobs"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -56,8 +56,8 @@ const pointHalfEmitted = "half-emitted"
 // points are all places at which a worker can be stopped.
 func points() []string {
 	return []string{
-		consumer.PointAfterFetch, consumer.PointInApply, consumer.PointAfterApply, pointHalfEmitted, consumer.PointInEmit,
-		consumer.PointAfterEmit, consumer.PointBeforeCommit,
+		worker.PointAfterFetch, worker.PointInApply, worker.PointAfterApply, pointHalfEmitted, worker.PointInEmit,
+		worker.PointAfterEmit, worker.PointBeforeCommit,
 	}
 }
 
@@ -101,7 +101,7 @@ func (c childConfig) work(parent io.Writer) error {
 		return err
 	}
 	db, err := replica.Open(ctx, replica.Config{
-		MySQL: mysql.Config{DSN: c.DSN, LockWait: time.Second, Logger: log}, SessionTimeout: c.Session, BeforeCommit: func() { failpoint(consumer.PointInApply) },
+		MySQL: mysql.Config{DSN: c.DSN, LockWait: time.Second, Logger: log}, SessionTimeout: c.Session, BeforeCommit: func() { failpoint(worker.PointInApply) },
 	})
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (c childConfig) work(parent io.Writer) error {
 	if err != nil {
 		return err
 	}
-	w, err := consumer.New(consumer.Config{
+	w, err := worker.New(worker.Config{
 		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Lanes: db.Lanes(c.Namespace),
 		Namespace: c.Namespace, BindTo: c.Namespace, Logger: log, Failpoint: failpoint,
 		Emitter:  &halves{Emitter: emitter, failpoint: failpoint},
@@ -131,7 +131,7 @@ func (c childConfig) work(parent io.Writer) error {
 }
 
 // replays runs replays beside the worker.
-func (c childConfig) replays(ctx context.Context, w *consumer.Worker, set *schemas.Datasets, kafka *kafkalog.Client, log *slog.Logger, failpoint func(string)) error {
+func (c childConfig) replays(ctx context.Context, w *worker.Worker, set *schemas.Datasets, kafka *kafkalog.Client, log *slog.Logger, failpoint func(string)) error {
 	db, err := replica.Open(ctx, replica.Config{MySQL: mysql.Config{DSN: c.DSN, LockWait: time.Second, Logger: log}, SessionTimeout: c.Session})
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (c childConfig) replays(ctx context.Context, w *consumer.Worker, set *schem
 
 // halves emits in two scripts, as an emission of more than a hundred keys goes out: the watermark moves with the second.
 type halves struct {
-	consumer.Emitter
+	worker.Emitter
 
 	failpoint func(string)
 }

@@ -3,7 +3,7 @@ package e2e_test
 import (
 	"testing"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/internal/worker"
 )
 
 // SIGKILL at each point of a batch's way, again and again. In half of the campaigns another worker lives through it all.
@@ -36,7 +36,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 // nth is how often a worker passes a point before it stops there: at once, before it ever committed an offset, or later.
 func (c *campaign) nth(point string) int64 {
 	// Offsets are committed five times a second, and on a machine that is fast enough few emissions have several keys.
-	if point == consumer.PointBeforeCommit || point == pointHalfEmitted || c.rng.IntN(2) == 0 {
+	if point == worker.PointBeforeCommit || point == pointHalfEmitted || c.rng.IntN(2) == 0 {
 		return 1 + c.rng.Int64N(4)
 	}
 	return 20 + c.rng.Int64N(40)

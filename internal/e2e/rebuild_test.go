@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/consumer/jobs"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/freshet/freshet/consistency"
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
+	"github.com/freshet/freshet/internal/consistency"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"

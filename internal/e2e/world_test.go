@@ -17,8 +17,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"

@@ -17,8 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/schemas"
 )
@@ -81,7 +81,7 @@ type Config struct {
 	// Namespace of the lanes.
 	Namespace string
 	// NewWorker makes a worker. It puts wrap around the worker's Emitter, so that the Oracle learns what was acknowledged.
-	NewWorker func(ctx context.Context, wrap func(consumer.Emitter) consumer.Emitter) (Worker, error)
+	NewWorker func(ctx context.Context, wrap func(worker.Emitter) worker.Emitter) (Worker, error)
 	// EmptyRedis empties Redis; nil: FlushRedis is refused.
 	EmptyRedis func(ctx context.Context) error
 	// DeadLetters counts them, for Snapshot; nil: not shown.

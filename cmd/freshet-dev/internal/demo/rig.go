@@ -14,11 +14,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/tables"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
@@ -74,7 +74,7 @@ func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error
 	cfg.DeadLetters = r.deadLetters
 	var made atomic.Int64
 	if cfg.NewWorker == nil {
-		cfg.NewWorker = func(ctx context.Context, wrap func(consumer.Emitter) consumer.Emitter) (Worker, error) {
+		cfg.NewWorker = func(ctx context.Context, wrap func(worker.Emitter) worker.Emitter) (Worker, error) {
 			return NewStackWorker(ctx, stack, cfg, fmt.Sprintf("worker%d", made.Add(1)), wrap)
 		}
 	}
@@ -139,7 +139,7 @@ func (r *Rig) Close() error {
 
 // stackWorker is a worker whose every connection can be cut.
 type stackWorker struct {
-	worker  *consumer.Worker
+	worker  *worker.Worker
 	wires   wires
 	kafka   *kafkalog.Client
 	replica *replica.DB
@@ -150,7 +150,7 @@ type stackWorker struct {
 // NewStackWorker makes a worker on the stack, under a name that begins with owner. Of cfg it takes Datasets, Session,
 // CheckInterval and Logger.
 func NewStackWorker(
-	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(consumer.Emitter) consumer.Emitter,
+	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(worker.Emitter) worker.Emitter,
 ) (Worker, error) {
 	w := &stackWorker{}
 	if err := w.open(ctx, stack, cfg, owner, wrap); err != nil {
@@ -161,7 +161,7 @@ func NewStackWorker(
 }
 
 func (w *stackWorker) open(
-	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(consumer.Emitter) consumer.Emitter,
+	ctx context.Context, stack *devstack.Stack, cfg Config, owner string, wrap func(worker.Emitter) worker.Emitter,
 ) error {
 	dsn, err := gomysql.ParseDSN(stack.MySQL.DSN())
 	if err != nil {
@@ -189,7 +189,7 @@ func (w *stackWorker) open(
 	if err != nil {
 		return err
 	}
-	w.worker, err = consumer.New(consumer.Config{
+	w.worker, err = worker.New(worker.Config{
 		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
 		Replica: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.Lanes(Namespace),
 		Namespace:     Namespace,

@@ -12,9 +12,9 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/demo"
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
-	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/examples/shop"
 	"github.com/freshet/freshet/internal/testenv"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/producer"
@@ -158,7 +158,7 @@ func TestShopSurvivesFaults(t *testing.T) {
 
 // lying acknowledges emissions that it does not make. The oracle must find out.
 type lying struct {
-	consumer.Emitter
+	worker.Emitter
 
 	lies *atomic.Bool
 }
@@ -175,8 +175,8 @@ func TestOracleFindsALyingEmitter(t *testing.T) {
 	cfg := demo.Config{Seed: 3, Records: 20, MaxStaleness: 3500 * time.Millisecond}
 	s := runWith(t, cfg, func(stack *devstack.Stack, cfg *demo.Config) {
 		own := *cfg
-		cfg.NewWorker = func(ctx context.Context, wrap func(consumer.Emitter) consumer.Emitter) (demo.Worker, error) {
-			return demo.NewStackWorker(ctx, stack, own, "liar", func(e consumer.Emitter) consumer.Emitter { return wrap(&lying{e, &lies}) })
+		cfg.NewWorker = func(ctx context.Context, wrap func(worker.Emitter) worker.Emitter) (demo.Worker, error) {
+			return demo.NewStackWorker(ctx, stack, own, "liar", func(e worker.Emitter) worker.Emitter { return wrap(&lying{e, &lies}) })
 		}
 	})
 	until(t, 40*time.Second, "entries in memory", func() bool { return s.Snapshot().Hits > 500 })

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -102,16 +102,16 @@ func (w *workers) headless(now time.Time, d time.Duration) bool {
 }
 
 // watch puts the Oracle's ear to an Emitter.
-func (w *workers) watch(e consumer.Emitter) consumer.Emitter { return &watched{e, w.oracle} }
+func (w *workers) watch(e worker.Emitter) worker.Emitter { return &watched{e, w.oracle} }
 
 // watched is an Emitter whose acknowledged emissions the Oracle learns of.
 type watched struct {
-	consumer.Emitter
+	worker.Emitter
 
 	oracle *Oracle
 }
 
-// Emit is consumer.Emitter's.
+// Emit is worker.Emitter's.
 func (w *watched) Emit(ctx context.Context, n int, root string, start int64, e lane.Emission) (lane.Reply, error) {
 	r, err := w.Emitter.Emit(ctx, n, root, start, e)
 	if err == nil && r.Status == lane.OK {

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
-	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/examples/shop"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -105,7 +105,7 @@ func (b *rig) measureWorker(ctx context.Context, events int, watch *cpuWatch, re
 	return g.Wait()
 }
 
-func emittedAll(st consumer.Stats, events int) bool {
+func emittedAll(st worker.Stats, events int) bool {
 	if st.Events < uint64(events) {
 		return false
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/replica"
 )
 
 // cpuWatch reads how much CPU this process and the servers used, as far as they run on this machine: from /proc, so on

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica/tables"
+	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )

@@ -17,7 +17,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer/replica"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"

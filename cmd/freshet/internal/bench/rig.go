@@ -15,10 +15,10 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/consumer"
-	"github.com/freshet/freshet/consumer/replica"
-	"github.com/freshet/freshet/consumer/replica/tables"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/tables"
+	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
@@ -113,15 +113,15 @@ func migrate(ctx context.Context, c config.Config, set *schemas.Datasets, log *s
 }
 
 // worker makes a worker; apply, if not nil, stands between it and the rig's database.
-func (b *rig) worker(apply func(context.Context, *replica.Batch) (replica.Result, error)) (*consumer.Worker, error) {
-	wc := consumer.Config{
+func (b *rig) worker(apply func(context.Context, *replica.Batch) (replica.Result, error)) (*worker.Worker, error) {
+	wc := worker.Config{
 		Group: b.cfg.Kafka.Group, Owner: "bench", Datasets: b.set, Kafka: b.kafka, Replica: b.db, Apply: apply, Logger: b.log,
 		Consumer: connect.ConsumerConfig(b.cfg),
 	}
 	if b.emitter != nil {
 		wc.Emitter, wc.Lanes = b.emitter, b.db.Lanes(b.cfg.Namespace)
 	}
-	return consumer.New(wc)
+	return worker.New(wc)
 }
 
 func (b *rig) producer() (*producer.Producer, error) {

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/consumer/replica"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet/freshet/consistency/report"
+	"github.com/freshet/freshet/admin/report"
 )
 
 // ConsistencyCollector shows a sampler's Stats as metrics. Labels are tier and window; never a key or a node.

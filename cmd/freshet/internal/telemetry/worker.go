@@ -6,16 +6,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/internal/worker"
 )
 
 // WorkerCollector shows a worker's Stats as metrics. Labels are topic, partition and dataset; never a key.
 type WorkerCollector struct {
-	stats func() consumer.Stats
+	stats func() worker.Stats
 }
 
 // NewWorkerCollector makes a collector that asks stats at each scrape.
-func NewWorkerCollector(stats func() consumer.Stats) *WorkerCollector {
+func NewWorkerCollector(stats func() worker.Stats) *WorkerCollector {
 	return &WorkerCollector{stats: stats}
 }
 

@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/internal/admin/gate"
+	"github.com/freshet/freshet/invalidation"
+)
+
+// nodes shows the processes that cache, and the workers.
+type nodes struct {
+	redis     redis.UniversalClient // nil: none is used
+	namespace string
+	members   shared[*nodesOutput]
+	answers   *answers
+	sql       *sql.DB // set by Server.bind
+}
+
+type nodesOutput struct {
+	Body struct {
+		Nodes   []api.Node        `json:"nodes"`
+		Strays  []api.Node        `json:"strays,omitempty" doc:"nodes of other namespaces that miss a lane there: perhaps they were meant to be in this one"`
+		Workers []api.WorkerState `json:"workers"`
+	}
+}
+
+func (ns *nodes) list(ctx context.Context, _ *empty) (*nodesOutput, error) {
+	out, err := ns.members.get(ctx, "", ns.look)
+	return out, ns.answers.fail(ctx, "read nodes", err)
+}
+
+func (ns *nodes) look(ctx context.Context) (*nodesOutput, error) {
+	out := &nodesOutput{}
+	var err error
+	if out.Body.Nodes, err = ns.alive(ctx); err != nil {
+		return nil, ns.answers.fail(ctx, "read nodes", err)
+	}
+	if out.Body.Strays, err = ns.strays(ctx); err != nil {
+		return nil, ns.answers.fail(ctx, "read nodes of other namespaces", err)
+	}
+	if out.Body.Workers, err = Workers(ctx, ns.sql); err != nil {
+		return nil, ns.answers.fail(ctx, "read workers", err)
+	}
+	return out, nil
+}
+
+func (ns *nodes) alive(ctx context.Context) ([]api.Node, error) {
+	out := []api.Node{}
+	if ns.redis == nil {
+		return out, nil
+	}
+	states, err := invalidation.Nodes(ctx, ns.redis, ns.namespace)
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range states {
+		out = append(out, nodeOf(st))
+	}
+	return out, nil
+}
+
+// strays are nodes that may have been meant to be in this namespace.
+func (ns *nodes) strays(ctx context.Context) ([]api.Node, error) {
+	if ns.redis == nil {
+		return nil, nil
+	}
+	states, err := invalidation.Strays(ctx, ns.redis, ns.namespace)
+	if redis.IsPermissionError(err) {
+		return nil, nil // its user may read this namespace alone; doctor says so
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []api.Node
+	for _, st := range states {
+		n := nodeOf(st)
+		n.Namespace = st.Namespace
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func nodeOf(st invalidation.NodeState) api.Node {
+	n := api.Node{
+		ID: st.ID, Host: st.Host, PID: st.PID, Address: st.Address, Began: st.Began, SecondsAgo: time.Since(st.Written).Seconds(),
+		Disagreeing: st.Disagreeing, NotReady: st.NotReady, Lanes: []api.NodeLane{}, Caches: []api.NodeCache{},
+	}
+	for _, l := range st.Lanes {
+		nl := api.NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}
+		if l.ConfirmAge < 0 {
+			nl.ProofAge = -1
+		}
+		n.Suspect = n.Suspect || !l.Fresh
+		n.Lanes = append(n.Lanes, nl)
+	}
+	for _, c := range st.Caches {
+		nc := api.NodeCache{Dataset: c.Dataset, Entries: c.Entries, LocalHits: c.LocalHits, SharedHits: c.SharedHits, Loads: c.Loads}
+		if all := c.LocalHits + c.SharedHits + c.Loads; all > 0 {
+			nc.HitRatio = float64(c.LocalHits+c.SharedHits) / float64(all)
+		}
+		n.Caches = append(n.Caches, nc)
+	}
+	return n
+}
+
+type flushInput struct {
+	Node string `path:"node" maxLength:"200"`
+	Body reason
+}
+
+type flushOutput struct {
+	Body struct {
+		Flushed bool `json:"flushed"`
+	}
+}
+
+// answerWait is how long nodes have to answer.
+const answerWait = 2 * time.Second
+
+func (ns *nodes) flushNode(ctx context.Context, in *flushInput) (*flushOutput, error) {
+	gate.Note(ctx, "reason", in.Body.Reason)
+	nodes, err := ns.alive(ctx)
+	if err != nil {
+		return nil, ns.answers.fail(ctx, "read nodes", err)
+	}
+	known := false
+	for _, n := range nodes {
+		known = known || n.ID == in.Node
+	}
+	if !known {
+		return nil, huma.Error404NotFound("no node of that id is alive")
+	}
+	answers, err := invalidation.Ask(ctx, ns.redis, ns.namespace, invalidation.Question{Node: in.Node, Flush: true}, 1, answerWait)
+	if err != nil {
+		return nil, ns.answers.fail(ctx, "flush node", err)
+	}
+	out := &flushOutput{}
+	for _, a := range answers {
+		out.Body.Flushed = out.Body.Flushed || a.Node == in.Node && a.Flushed
+	}
+	if !out.Body.Flushed {
+		return nil, huma.Error504GatewayTimeout("the node did not answer in time")
+	}
+	return out, nil
+}
+
+type discoverOutput struct{ Body []api.Target }
+
+func (ns *nodes) discover(ctx context.Context, _ *empty) (*discoverOutput, error) {
+	nodes, err := ns.alive(ctx)
+	if err != nil {
+		return nil, ns.answers.fail(ctx, "read nodes", err)
+	}
+	workers, err := Workers(ctx, ns.sql)
+	if err != nil {
+		return nil, ns.answers.fail(ctx, "read workers", err)
+	}
+	out := &discoverOutput{Body: []api.Target{}}
+	add := func(kind, id, address string) {
+		if address != "" {
+			out.Body = append(out.Body, api.Target{Targets: []string{address}, Labels: map[string]string{
+				"__meta_freshet_kind": kind, "__meta_freshet_id": id, "__meta_freshet_namespace": ns.namespace,
+			}})
+		}
+	}
+	for _, w := range workers {
+		if w.Alive {
+			add("worker", w.Owner, w.Address)
+		}
+	}
+	for _, n := range nodes {
+		add("node", n.ID, n.Address)
+	}
+	return out, nil
+}

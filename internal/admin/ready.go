@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/admin/gate"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
+)
+
+const (
+	// probeEvery is how long an answer about the servers behind is good, so that probes cost nothing.
+	probeEvery = time.Second
+	probeWait  = 2 * time.Second
+)
+
+// prober asks the servers behind the API for a sign of life.
+type prober struct {
+	mu   sync.Mutex // held while asking, so that one asks for all
+	at   time.Time
+	sick []string
+}
+
+// health knows whether this process and the servers behind it are ready.
+type health struct {
+	datasets *schemas.Datasets
+	kafka    *kafkalog.Client
+	redis    redis.UniversalClient // nil: none is used
+	log      *slog.Logger
+	// notReadyHere, warnings and waiting are those of Config.
+	notReadyHere, warnings, waiting func() []string
+
+	draining context.Context //nolint:containedctx // the server's
+	attached *atomic.Bool
+	db       pinger // set by Server.bind
+	probe    prober
+}
+
+// pinger is a server that can be asked for a sign of life.
+type pinger interface {
+	Ping(ctx context.Context) error
+}
+
+// The roles of a process that can be asked for in /readyz.
+const (
+	roleAdmin  = "admin"
+	roleWorker = "worker"
+)
+
+// notReady lists why this process cannot do its work in a role; "" means in any.
+func (he *health) notReady(ctx context.Context, role string) []string {
+	if he.draining.Err() != nil {
+		return []string{"draining: this process ends"}
+	}
+	var why []string
+	if role != roleWorker {
+		why = append(why, he.sickServers(ctx)...)
+	}
+	if role != roleAdmin && he.notReadyHere != nil {
+		why = append(why, he.notReadyHere()...)
+	}
+	return why
+}
+
+func (he *health) sickServers(ctx context.Context) []string {
+	if !he.attached.Load() {
+		if he.waiting != nil {
+			return append([]string{"the API is starting"}, he.waiting()...)
+		}
+		return []string{"the API is starting"}
+	}
+	p := &he.probe
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.at) < probeEvery {
+		return p.sick
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	p.sick = he.askServers(ctx)
+	p.at = time.Now()
+	return p.sick
+}
+
+// askServers asks all servers at the same time: one that does not answer must not use up the time of the others.
+func (he *health) askServers(ctx context.Context) []string {
+	asks := []struct {
+		server string
+		ask    func() error
+	}{
+		{"MySQL", func() error { return he.db.Ping(ctx) }},
+		{"Kafka", func() error {
+			list := he.datasets.All()
+			if len(list) == 0 {
+				return nil
+			}
+			if _, err := he.kafka.Topic(ctx, list[0].Topic); !noTopic(err) {
+				return err
+			}
+			return nil
+		}},
+		{"Redis", func() error {
+			if he.redis == nil {
+				return nil
+			}
+			return he.redis.Ping(ctx).Err()
+		}},
+	}
+	answers := make([]chan error, len(asks))
+	for i, a := range asks {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- a.ask() }()
+	}
+	var sick []string
+	for i, a := range asks {
+		var err error
+		select {
+		case err = <-answers[i]:
+		case <-ctx.Done(): // not every client ends with its context
+			select {
+			case err = <-answers[i]:
+			default:
+				err = context.Cause(ctx)
+			}
+		}
+		if err != nil {
+			he.log.Debug("server does not answer", "for", a.server, "error", err)
+			sick = append(sick, a.server+" does not answer")
+		}
+	}
+	return sick
+}
+
+// serveReady reports whether the process is ready. Why not is told to those who may look: it names what is behind.
+func (he *health) serveReady(w http.ResponseWriter, r *http.Request) {
+	role := r.URL.Query().Get("role")
+	switch {
+	case role == roleWorker && he.notReadyHere == nil: // nothing is known of one
+		gate.Problem(w, http.StatusNotFound, "this process has no worker; ask the worker's own /readyz")
+		return
+	case role != "" && role != roleAdmin && role != roleWorker:
+		gate.Problem(w, http.StatusUnprocessableEntity, "role is admin or worker; leave it out for both")
+		return
+	}
+	why := he.notReady(r.Context(), role)
+	status := http.StatusOK
+	if len(why) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	var warnings []string
+	if he.warnings != nil {
+		warnings = he.warnings()
+	}
+	if !access.PrincipalOf(r.Context()).Role.May(access.Viewer) {
+		why, warnings = nil, nil
+	}
+	answerState(w, status, why, warnings)
+}
+
+func answerState(w http.ResponseWriter, status int, why, warnings []string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	text := "ok"
+	if status != http.StatusOK {
+		text = "not ready"
+	}
+	_ = json.NewEncoder(w).Encode(struct {
+		Status   string   `json:"status"`
+		Why      []string `json:"why,omitempty"`
+		Warnings []string `json:"warnings,omitempty"`
+	}{text, why, warnings})
+}

@@ -1,0 +1,179 @@
+package admin
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/admin/report"
+	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/admin/gate"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/schemas"
+)
+
+type empty struct{}
+
+// listed is an answer with a list.
+type listed[T any] struct {
+	Body struct {
+		Items []T `json:"items"`
+	}
+}
+
+func listOf[T any](items []T) *listed[T] {
+	out := &listed[T]{}
+	out.Body.Items = items
+	if items == nil {
+		out.Body.Items = []T{}
+	}
+	return out
+}
+
+// reason is the body of what needs one.
+type reason struct {
+	Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
+}
+
+// overview shows what is declared, paused, behind and changed.
+type overview struct {
+	datasets *schemas.Datasets
+	lag      *lagReader
+	lags     shared[[]api.Partition]
+	nodes    *nodes
+	answers  *answers
+	db       *replica.DB // this and the next are set by Server.bind
+	sql      *sql.DB
+}
+
+func (ov *overview) routes(on huma.API) {
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/datasets", OperationID: "list-datasets", Summary: "Datasets, their pauses and letters"}, ov.listDatasets)
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/pause", OperationID: "pause-dataset", Summary: "Pause a dataset on every worker"}, ov.pauseDataset)
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/resume", OperationID: "resume-dataset", Summary: "Let a dataset continue"}, ov.resumeDataset)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/lag", OperationID: "list-lag", Summary: "How far each partition is"}, ov.listLag)
+	huma.Register(on, huma.Operation{
+		Method: http.MethodGet, Path: "/v1/consistency", OperationID: "show-consistency", Summary: "What the workers' samplers found: cached copies compared with the replica",
+		Description: "The counts are those of the workers that are alive, since each was started.",
+	}, ov.showConsistency)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/nodes", OperationID: "list-nodes", Summary: "Nodes and workers that are alive"}, ov.nodes.list)
+	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/nodes/{node}/flush", OperationID: "flush-node", Summary: "Make one node forget its local entries"}, ov.nodes.flushNode)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/audit", OperationID: "list-audit", Summary: "What was changed, newest first"}, ov.listAudit)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/sd/prometheus", OperationID: "discover", Summary: "Live workers and nodes for Prometheus' HTTP service discovery"}, ov.nodes.discover)
+}
+
+func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[api.DatasetState], error) {
+	pauses, err := ov.db.Pauses.All(ctx)
+	if err != nil {
+		return nil, ov.answers.fail(ctx, "read pauses", err)
+	}
+	var out []api.DatasetState
+	for _, d := range ov.datasets.All() {
+		st := api.DatasetState{Name: d.Name, Topic: d.Topic, Table: d.Replica.Table, Format: string(d.Format), Key: d.Key, Cached: d.Cache != nil, Letters: map[string]int64{}}
+		for _, c := range d.Replica.Columns {
+			st.Columns = append(st.Columns, c.Name)
+		}
+		if p, ok := pauses[d.Name]; ok {
+			pause := api.Pause(p)
+			st.Pause = &pause
+		}
+		counts, err := ov.db.Letters.Count(ctx, d.Name)
+		if err != nil {
+			return nil, ov.answers.fail(ctx, "count dead letters", err)
+		}
+		for state, n := range counts {
+			st.Letters[string(state)] = n
+		}
+		out = append(out, st)
+	}
+	return listOf(out), nil
+}
+
+type consistencyOutput struct{ Body report.Stats }
+
+func (ov *overview) showConsistency(ctx context.Context, _ *empty) (*consistencyOutput, error) {
+	workers, err := Workers(ctx, ov.sql)
+	if err != nil {
+		return nil, ov.answers.fail(ctx, "read workers", err)
+	}
+	var all []report.Stats
+	for _, w := range workers {
+		if w.Alive && w.Consistency != nil {
+			all = append(all, *w.Consistency)
+		}
+	}
+	return &consistencyOutput{report.Sum(all...)}, nil
+}
+
+type datasetInput struct {
+	Dataset string `path:"dataset" maxLength:"64"`
+	Body    reason
+}
+
+type pauseOutput struct {
+	Body api.Pause
+}
+
+func (ov *overview) pauseDataset(ctx context.Context, in *datasetInput) (*pauseOutput, error) {
+	d, err := ov.answers.dataset(in.Dataset)
+	if err != nil {
+		return nil, err
+	}
+	gate.Note(ctx, "reason", in.Body.Reason)
+	p, err := ov.db.Pauses.Add(ctx, d.Name, access.PrincipalOf(ctx).Name, in.Body.Reason)
+	if err != nil {
+		return nil, ov.answers.fail(ctx, "pause dataset", err)
+	}
+	return &pauseOutput{api.Pause(p)}, nil
+}
+
+type resumeOutput struct {
+	Body struct {
+		Resumed bool `json:"resumed" doc:"false: it was not paused"`
+	}
+}
+
+type resumeInput struct {
+	Dataset string `path:"dataset" maxLength:"64"`
+	Body    struct {
+		Reason       string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
+		IgnoreStorms int64  `json:"ignore_storms_seconds,omitempty" minimum:"0" maximum:"2592000" doc:"for how long storms of dead letters do not pause the dataset again; 0: not at all"`
+	}
+}
+
+func (ov *overview) resumeDataset(ctx context.Context, in *resumeInput) (*resumeOutput, error) {
+	gate.Note(ctx, "reason", in.Body.Reason)
+	out := &resumeOutput{}
+	var err error
+	if out.Body.Resumed, err = ov.db.Pauses.End(ctx, in.Dataset, time.Duration(in.Body.IgnoreStorms)*time.Second); err != nil {
+		return nil, ov.answers.fail(ctx, "resume dataset", err)
+	}
+	if !out.Body.Resumed { // one that is not declared any more may still have a pause to remove
+		_, err = ov.answers.dataset(in.Dataset)
+	}
+	return out, err
+}
+
+func (ov *overview) listLag(ctx context.Context, _ *empty) (*listed[api.Partition], error) {
+	parts, err := ov.lags.get(ctx, "", ov.lag.read)
+	if err != nil {
+		return nil, ov.answers.fail(ctx, "read positions", err)
+	}
+	return listOf(parts), nil
+}
+
+type auditInput struct {
+	Before int64 `query:"before" minimum:"0" doc:"only lines with a smaller number: the last of the page before"`
+	Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+func (ov *overview) listAudit(ctx context.Context, in *auditInput) (*listed[api.Entry], error) {
+	entries, err := gate.Log{DB: ov.sql}.Read(ctx, in.Before, in.Limit)
+	if err != nil {
+		return nil, ov.answers.fail(ctx, "read audit log", err)
+	}
+	return listOf(entries), nil
+}

@@ -1,0 +1,206 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/schemas/cdc"
+)
+
+// Stats is a snapshot of a Worker.
+type Stats struct {
+	// Events were decoded, Rows sent to MySQL (one per record and batch), Letters written to freshet_dead_letter.
+	Events, Rows, Letters uint64
+	// Batches is the number of transactions, ApplyTime the time spent in them.
+	Batches   uint64
+	ApplyTime time.Duration
+	// Items is the number of cache keys emitted, EmitTime the time spent emitting.
+	Items    uint64
+	EmitTime time.Duration
+	// EmitRetries counts emits that got no answer.
+	EmitRetries uint64
+	// WatermarkWrites counts emits that only moved a watermark.
+	WatermarkWrites uint64
+	// Regressions counts lanes found to have lost what they acknowledged; Reemitted the keys emitted again for it.
+	Regressions, Reemitted uint64
+	// LaneRoots and LaneFlushes count new roots made to create lanes or copy hashes, and to flush.
+	LaneRoots, LaneFlushes uint64
+	// UnknownProperties counts properties that no schema names and that were ignored.
+	UnknownProperties uint64
+	// Ignored counts records that carry no row of their dataset, by cause. Damaged counts texts that a capture tool could
+	// not read and that hold U+FFFD instead.
+	Ignored map[string]uint64
+	Damaged uint64
+	// Restated counts states that were published once more, since a later record of a compacted topic was older; Unrestated
+	// states that could not be rebuilt from their rows.
+	Restated, Unrestated uint64
+	// DataLosses counts ranges that Kafka no longer had when they were to be read.
+	DataLosses uint64
+	// TopicsRenewed counts topics found to have been recreated, TopicsRepartitioned those found with another number of
+	// partitions.
+	TopicsRenewed, TopicsRepartitioned uint64
+	// Generations counts assignments.
+	Generations uint64
+	// DatabaseWentBack counts how often the database was found behind what this worker had committed.
+	DatabaseWentBack uint64
+	// Undone counts transactions that the database, or a proxy in front of it, ended without an error. Each was written again.
+	Undone uint64
+	// Storms counts datasets paused because their letters came in a storm.
+	Storms uint64
+	// BadInvalidations counts records of the invalidation topic and rows of the outbox that cannot be read; ForeignSkipped
+	// foreign keys that they name and that nothing deletes.
+	BadInvalidations, ForeignSkipped uint64
+	// ForeignUnlinked counts foreign keys that were deleted, ForeignOversize those that were left out since they are longer
+	// than 512 bytes.
+	ForeignUnlinked, ForeignOversize uint64
+	// Governed counts the keys that the flush of a lane or a stamp of their dataset's common tag stood for.
+	Governed uint64
+	// CommonStamps counts those stamps.
+	CommonStamps uint64
+	// OutboxPublished counts rows of the invalidation outbox that this worker published for their writers.
+	OutboxPublished uint64
+	// DeadCopies counts letters copied to dead topics.
+	DeadCopies uint64
+	// Datasets counts the events of each dataset that this worker applied events of.
+	Datasets map[string]DatasetStats
+	// Paused holds, per paused dataset, why; the invalidation topic is under its own name.
+	Paused map[string]string
+	// Foreign holds, per dataset whose table has never had a row, how many records of other tables its topic has brought.
+	Foreign map[string]uint64
+	// Waiting holds what the worker waits for, with the last error's kind of fault.
+	Waiting map[string]time.Duration
+	// Consumer is the state of each partition.
+	Consumer kafkalog.ConsumerStats
+}
+
+type counters struct {
+	started                                     time.Time
+	events, rows, letters, batches, unknown     atomic.Uint64
+	items, emitRetries, watermarkWrites         atomic.Uint64
+	regressions, reemitted                      atomic.Uint64
+	laneRoots, laneFlushes, losses, generations atomic.Uint64
+	renewed, repartitioned, wentBack, undone    atomic.Uint64
+	storms, badInvalidations, foreignSkipped    atomic.Uint64
+	outboxPublished, deadCopies                 atomic.Uint64
+	foreignUnlinked, foreignOversize, governed  atomic.Uint64
+	commonStamps                                atomic.Uint64
+	applyNanos, emitNanos                       atomic.Int64
+	ignored                                     [cdc.Causes]atomic.Uint64
+	damaged                                     atomic.Uint64
+	restated, unrestated                        atomic.Uint64
+}
+
+func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
+	c.events.Add(uint64(p.events))
+	c.rows.Add(uint64(r.Rows))
+	c.letters.Add(uint64(len(r.Dead)))
+	c.badInvalidations.Add(uint64(p.bad))
+	c.foreignOversize.Add(uint64(p.oversize))
+	c.unknown.Add(uint64(p.unknown))
+	c.damaged.Add(uint64(p.damaged))
+	c.undone.Add(uint64(r.Undone))
+	for cause, n := range p.ignored {
+		if cause != int(cdc.NotIgnored) && n > 0 {
+			c.ignored[cause].Add(uint64(n))
+		}
+	}
+	c.batches.Add(1)
+	c.applyNanos.Add(int64(d))
+}
+
+func (c *counters) emitted(n int, d time.Duration) {
+	c.items.Add(uint64(n))
+	c.emitNanos.Add(int64(d))
+}
+
+// Stats returns a snapshot. It may be called at any time.
+func (w *Worker) Stats() Stats {
+	c := w.counts
+	s := Stats{
+		Events: c.events.Load(), Rows: c.rows.Load(), Letters: c.letters.Load(), Batches: c.batches.Load(),
+		ApplyTime: time.Duration(c.applyNanos.Load()), Items: c.items.Load(), EmitTime: time.Duration(c.emitNanos.Load()),
+		EmitRetries: c.emitRetries.Load(), WatermarkWrites: c.watermarkWrites.Load(), Regressions: c.regressions.Load(),
+		Reemitted: c.reemitted.Load(), LaneRoots: c.laneRoots.Load(), LaneFlushes: c.laneFlushes.Load(),
+		UnknownProperties: c.unknown.Load(), DataLosses: c.losses.Load(), Generations: c.generations.Load(),
+		DatabaseWentBack: c.wentBack.Load(), Undone: c.undone.Load(), TopicsRenewed: c.renewed.Load(), TopicsRepartitioned: c.repartitioned.Load(),
+		Storms: c.storms.Load(), BadInvalidations: c.badInvalidations.Load(), ForeignSkipped: c.foreignSkipped.Load(),
+		ForeignUnlinked: c.foreignUnlinked.Load(), ForeignOversize: c.foreignOversize.Load(), Governed: c.governed.Load(), CommonStamps: c.commonStamps.Load(),
+		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
+		Datasets: w.versions.stats(), Paused: w.pauses.causes(), Waiting: w.faults.waits(), Consumer: w.consumer.Stats(),
+		Restated: c.restated.Load(), Unrestated: c.unrestated.Load(), Damaged: c.damaged.Load(), Ignored: map[string]uint64{},
+	}
+	for cause := range c.ignored {
+		if n := c.ignored[cause].Load(); n > 0 {
+			s.Ignored[cdc.Ignored(cause).String()] = n
+		}
+	}
+	s.Foreign = w.sights.foreignOnly()
+	return s
+}
+
+// openTransactionAfter is how long an open transaction may block a partition before readiness reports it: shorter ones are usual.
+const openTransactionAfter = time.Minute
+
+// NotReady lists why the worker cannot do its work just now, one sentence each; empty when it can.
+func (w *Worker) NotReady() []string {
+	var out []string
+	st := w.consumer.Stats()
+	switch {
+	case !st.Assigned && st.LastError != nil:
+		out = append(out, "waiting for the consumer group to assign partitions: "+st.LastError.Error())
+	case !st.Assigned:
+		out = append(out, "waiting for the consumer group to assign partitions")
+	}
+	if st.Mixed != nil {
+		out = append(out, st.Mixed.Error())
+	}
+	for _, t := range st.Missing {
+		out = append(out, "topic "+t+" does not exist; make it with `freshet migrate datasets`")
+	}
+	for _, p := range st.Late {
+		if !slices.Contains(st.Missing, p.Topic) {
+			out = append(out, fmt.Sprintf("%s/%d is not read: no leader answers for it (%v); it is taken as soon as one does", p.Topic, p.ID, p.Err))
+		}
+	}
+	for _, p := range st.Partitions {
+		switch {
+		case p.Lost:
+			out = append(out, whyLost(p))
+		case p.Stopped:
+			out = append(out, fmt.Sprintf("%s/%d is stopped: the batch at offset %d cannot be read; fix the broker's copy, or leave the batch out with `freshet partitions restart %[1]s/%[2]d --at OFFSET`",
+				p.Partition.Topic, p.Partition.ID, p.Fetched))
+		}
+	}
+	for _, p := range st.Partitions {
+		if p.Held > 0 && time.Since(p.HeldSince) >= openTransactionAfter {
+			out = append(out, fmt.Sprintf("%s/%d: %d records wait since %s behind an open transaction of another producer at offset %d; let the producer end it, or abort it with kafka-transactions.sh (freshet lag has the producer id)",
+				p.Partition.Topic, p.Partition.ID, p.Held, p.HeldSince.UTC().Format(time.RFC3339), p.HighWater))
+		}
+	}
+	out = append(out, w.sights.reasons()...)
+	out = append(out, w.faults.reasons()...)
+	out = append(out, w.pauses.reasons()...)
+	sort.Strings(out)
+	return out
+}
+
+// whyLost is the sentence of readiness about a partition whose records are gone.
+func whyLost(p kafkalog.PartitionStats) string {
+	const fix = "publish the dataset again from its source, and continue with `freshet partitions restart %s/%d --at first`"
+	why := "Kafka no longer has records that were never read"
+	var loss *kafkalog.LossError
+	if errors.As(p.LastError, &loss) {
+		l := loss.Loss
+		why = fmt.Sprintf("%d records from offset %d on were deleted before they were read (retention is shorter than the outage, or they were deleted by hand)", l.First-l.Next, l.Next)
+		if l.Next > l.Last {
+			why = fmt.Sprintf("the log ends at offset %d, before offset %d that was read already: Kafka lost acknowledged records", l.Last, l.Next)
+		}
+	}
+	return fmt.Sprintf("%s/%d is stopped: %s; "+fix, p.Partition.Topic, p.Partition.ID, why, p.Partition.Topic, p.Partition.ID)
+}
