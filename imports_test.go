@@ -104,6 +104,7 @@ var owners = map[string][]string{
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
 	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv"},
 	"go.uber.org/goleak":                       {"internal/testenv"},
+	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
 }
 
 // clients are what services link, with the most modules that each may bring along.

@@ -2,7 +2,10 @@ package worker
 
 import (
 	"context"
+	"math"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation/lane"
@@ -25,11 +28,9 @@ const (
 //
 // A stamp of a change's other tags cannot stand for its keys: which of those an entry has is its loader's choice.
 type governor struct {
-	rate, burst float64 // keys; rate 0: no bound
+	keys *rate.Limiter
 
-	lock   laneLock // guards what follows
-	tokens float64
-	at     time.Duration // when tokens were counted
+	lock laneLock // guards what follows
 	// flushed is the newest flush, stamped the newest stamps, by dataset.
 	flushed means
 	stamped map[string]means
@@ -47,26 +48,18 @@ const (
 	byStamp          // by a stamp of the common tag, with the batch
 )
 
-func newGovernor(rate int) *governor {
-	g := &governor{lock: make(laneLock, 1), rate: float64(max(rate, 0)), stamped: map[string]means{}}
-	g.burst = g.rate * burstSeconds
-	g.tokens = g.burst
-	return g
+// newGovernor bounds the keys to perSecond; negative means no bound.
+func newGovernor(perSecond int) *governor {
+	limit := rate.Inf
+	if perSecond > 0 {
+		limit = rate.Limit(perSecond)
+	}
+	burst := min(perSecond, math.MaxInt/burstSeconds) * burstSeconds
+	return &governor{keys: rate.NewLimiter(limit, burst), lock: make(laneLock, 1), stamped: map[string]means{}}
 }
 
 // take takes n tokens if there are so many.
-func (g *governor) take(n int, now time.Duration) bool {
-	if g.rate == 0 {
-		return true
-	}
-	g.tokens = min(g.burst, g.tokens+g.rate*(now-g.at).Seconds())
-	g.at = now
-	if g.tokens < float64(n) {
-		return false
-	}
-	g.tokens -= float64(n)
-	return true
-}
+func (g *governor) take(n int, now time.Duration) bool { return g.keys.AllowN(time.Time{}.Add(now), n) }
 
 // govern decides how keys of a batch of d, applied at the time applied, are emitted to lane v; d is nil for other writers'
 // invalidations.
