@@ -88,7 +88,6 @@ var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"
 // owners are the only packages that may use a dependency, outside tests. The longest path decides.
 var owners = map[string][]string{
 	"github.com/segmentio/kafka-go":            {"internal/kafkalog"},
-	"github.com/segmentio/kafka-go/sasl":       {"internal/kafkalog", "producer", "internal/worker", "cmd/freshet/internal/connect"}, // users bring the mechanism
 	"github.com/segmentio/kafka-go/compress":   {"internal/kafkalog/recordbatch"},
 	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/segmentio/kafka-go/sasl"
-
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
@@ -22,6 +20,11 @@ const (
 	DefaultLinger           = kafkalog.DefaultLinger
 	DefaultCloseTimeout     = 10 * time.Second
 )
+
+// SASL is how a client authenticates to the brokers: Mechanism is plain, scram-sha-256 or scram-sha-512, with User and Password, or
+// with Credentials, a function that returns both for each authentication, so that a replaced password is used. A worker has the
+// same in consumer.Kafka.
+type SASL = kafkalog.SASL
 
 // Config of a Producer. The zero value of every field but Brokers and Datasets works.
 type Config struct {
@@ -38,9 +41,8 @@ type Config struct {
 	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
 	// authorities are used.
 	GetTLS func() *tls.Config
-	// SASL, if not nil, authenticates every connection. kafka-go has the mechanisms, in its packages sasl/plain and
-	// sasl/scram.
-	SASL sasl.Mechanism
+	// SASL authenticates every connection; the zero value does not.
+	SASL SASL
 	// DeliveryTimeout bounds the time in which Kafka must take an event, tries included; 0 means DefaultDeliveryTimeout.
 	DeliveryTimeout time.Duration
 	// MaxBufferedBytes bounds the events that wait for an answer. Encoding takes up to 1 MB more per partition in use. 0

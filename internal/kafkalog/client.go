@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/sasl"
 )
 
 // DefaultClientID is what brokers see in their logs and quotas.
@@ -31,8 +30,8 @@ type Config struct {
 	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
 	// authorities are used.
 	GetTLS func() *tls.Config
-	// SASL, if not nil, authenticates every connection. Its Start is called for each, so that it may use a replaced password.
-	SASL sasl.Mechanism
+	// SASL authenticates every connection; the zero value does not.
+	SASL SASL
 	// Dial, if not nil, opens every connection in its own way, such as through a proxy; TLS comes on top of it. nil means
 	// plain TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -65,6 +64,9 @@ func New(cfg Config) (*Client, error) {
 		if _, _, err := net.SplitHostPort(b); err != nil {
 			return nil, fmt.Errorf("check broker %q: want host:port: %w", b, err)
 		}
+	}
+	if err := cfg.SASL.check(); err != nil {
+		return nil, err
 	}
 	cfg.Brokers = slices.Clone(cfg.Brokers)
 	if cfg.ClientID == "" {

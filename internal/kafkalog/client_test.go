@@ -8,9 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kversion"
 
@@ -26,25 +23,24 @@ func TestNewChecksBrokers(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	cl := fakeCluster(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.Superuser("SCRAM-SHA-256", "u", "p"))
-	sha, err := scram.Mechanism(scram.SHA256, "u", "p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cl := fakeCluster(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.Superuser("SCRAM-SHA-256", "u", "p"), kfake.Superuser("SCRAM-SHA-512", "v", "q"))
 	for _, x := range []struct {
 		name string
-		m    sasl.Mechanism
+		sasl kafkalog.SASL
 		ok   bool
 	}{
-		{"plain", plain.Mechanism{Username: "u", Password: "p"}, true},
-		{"scram", sha, true},
-		{"wrong password", plain.Mechanism{Username: "u", Password: "secret"}, false},
-		{"none", nil, false},
+		{"plain", kafkalog.SASL{Mechanism: "plain", User: "u", Password: "p"}, true},
+		{"scram", kafkalog.SASL{Mechanism: "scram-sha-256", User: "u", Password: "p"}, true},
+		{"scram-sha-512", kafkalog.SASL{Mechanism: "scram-sha-512", User: "v", Password: "q"}, true},
+		{"credentials", kafkalog.SASL{Mechanism: "plain", User: "u", Password: "former", Credentials: func(context.Context) (string, string, error) { return "u", "p", nil }}, true},
+		{"wrong password", kafkalog.SASL{Mechanism: "plain", User: "u", Password: "secret"}, false},
+		{"no credentials", kafkalog.SASL{Mechanism: "plain", Credentials: func(context.Context) (string, string, error) { return "", "", errors.New("vault is closed") }}, false},
+		{"none", kafkalog.SASL{}, false},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			c, err := kafkalog.New(kafkalog.Config{Brokers: cl.ListenAddrs(), SASL: x.m})
+			c, err := kafkalog.New(kafkalog.Config{Brokers: cl.ListenAddrs(), SASL: x.sasl})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,6 +53,21 @@ func TestAuthentication(t *testing.T) {
 				t.Error("the error holds the password")
 			}
 		})
+	}
+}
+
+func TestNewChecksSASL(t *testing.T) {
+	for want, s := range map[string]kafkalog.SASL{
+		"Mechanism is missing": {User: "u", Password: "secret"},
+		"User is missing":      {Mechanism: "plain", Password: "secret"},
+		"is unknown":           {Mechanism: "PLAIN", User: "u", Password: "secret"},
+		"unknown; give plain":  {Mechanism: "gssapi", Credentials: func(context.Context) (string, string, error) { return "", "", nil }},
+		"use others":           {Mechanism: "scram-sha-512", User: "u", Password: "secret\x00"},
+	} {
+		_, err := kafkalog.New(kafkalog.Config{Brokers: []string{"h:1"}, SASL: s})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ type conn struct {
 	corr     int32
 	versions map[int16]versionRange
 	buf      []byte // reply frames of raw
-	sasl     sasl.Mechanism
+	sasl     SASL
 	// renew is when to authenticate again, before the broker closes the connection; zero if it never does.
 	renew time.Time
 }
@@ -80,7 +80,7 @@ func (k *conn) hello(ctx context.Context) error {
 	for _, a := range av.ApiKeys {
 		k.versions[a.ApiKey] = versionRange{a.MinVersion, a.MaxVersion}
 	}
-	if k.sasl == nil {
+	if k.sasl.Mechanism == "" {
 		return nil
 	}
 	return k.authenticate(ctx)
@@ -97,9 +97,13 @@ func (k *conn) reauthenticate(ctx context.Context) error {
 
 func (k *conn) authenticate(ctx context.Context) error {
 	started := time.Now()
-	lifetime, err := k.converse(ctx, k.sasl)
+	mechanism, err := k.sasl.mechanism(ctx)
 	if err != nil {
-		return fmt.Errorf("authenticate with %s: %w", k.sasl.Name(), err)
+		return fmt.Errorf("authenticate: %w", err)
+	}
+	lifetime, err := k.converse(ctx, mechanism)
+	if err != nil {
+		return fmt.Errorf("authenticate with %s: %w", mechanism.Name(), err)
 	}
 	if lifetime > 0 {
 		k.renew = started.Add(lifetime * 8 / 10)

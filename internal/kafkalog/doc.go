@@ -4,7 +4,8 @@
 //
 // # Files
 //
-//   - client.go, conn.go, pool.go: a cluster, one connection to one broker, and connections that are kept.
+//   - client.go, conn.go, sasl.go, pool.go: a cluster, one connection to one broker, its authentication, and connections that are
+//     kept.
 //   - metadata.go, offsets.go, topics.go, transactions.go: questions to the cluster.
 //   - recordbatch, wire (packages): record batches, and the fields of replies.
 //   - fetch.go, loss.go: one fetch request and its proof, and what it means when a broker does not have an offset. Reader

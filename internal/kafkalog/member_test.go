@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -106,7 +105,7 @@ func TestMembershipOutlivesItsConnections(t *testing.T) {
 		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "700"}),
 	}
 	cl := fakeCluster(t, 1, users...)
-	c, err := kafkalog.New(kafkalog.Config{Brokers: cl.ListenAddrs(), SASL: plain.Mechanism{Username: "u", Password: "p"}})
+	c, err := kafkalog.New(kafkalog.Config{Brokers: cl.ListenAddrs(), SASL: kafkalog.SASL{Mechanism: "plain", User: "u", Password: "p"}})
 	if err != nil {
 		t.Fatal(err)
 	}

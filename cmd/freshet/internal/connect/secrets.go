@@ -9,11 +9,9 @@ import (
 	"net/url"
 
 	gomysql "github.com/go-sql-driver/mysql"
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/livefile"
 	"github.com/freshet/freshet/internal/mysql"
 )
@@ -72,50 +70,22 @@ func kafkaTLS(c config.Config) (func() *tls.Config, error) {
 	return ClientTLS(c.Files(), "kafka.tls", c.Kafka.TLS)
 }
 
-// liveSASL authenticates each connection with the password that the file holds then.
-type liveSASL struct {
-	name    string
-	current *livefile.Value[sasl.Mechanism]
-}
-
-// Name is the mechanism's name.
-func (m liveSASL) Name() string { return m.name }
-
-// Start begins the authentication of one connection.
-func (m liveSASL) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
-	return m.current.Get().Start(ctx)
-}
-
-func kafkaSASL(c config.Config) (sasl.Mechanism, error) {
-	s := c.Kafka.SASL
-	if s.Mechanism == "" {
-		return nil, nil
+// kafkaSASL returns how the brokers are logged in to, each time with the password that the file holds then.
+func kafkaSASL(c config.Config) (kafkalog.SASL, error) {
+	from := c.Kafka.SASL
+	s := kafkalog.SASL{Mechanism: from.Mechanism, User: from.Username, Password: from.Password.Reveal()}
+	if s.Mechanism == "" || from.PasswordFile == "" {
+		return s, nil
 	}
-	m, err := mechanism(s, s.Password)
-	if err != nil || s.PasswordFile == "" {
-		return m, err
-	}
-	current, err := livefile.Open(c.Files(), "kafka.sasl.password_file", func(contents [][]byte) (sasl.Mechanism, error) {
+	live, err := livefile.Open(c.Files(), "kafka.sasl.password_file", func(contents [][]byte) (login, error) {
 		password, err := config.ReadSecret(contents[0])
-		if err != nil {
-			return nil, err
-		}
-		return mechanism(s, password)
-	}, s.PasswordFile)
+		return login{from.Username, password.Reveal()}, err
+	}, from.PasswordFile)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
-	return liveSASL{m.Name(), current}, nil
-}
-
-func mechanism(s config.SASL, password config.Secret) (sasl.Mechanism, error) {
-	switch s.Mechanism {
-	case "plain":
-		return plain.Mechanism{Username: s.Username, Password: password.Reveal()}, nil
-	case "scram-sha-256":
-		return scram.Mechanism(scram.SHA256, s.Username, password.Reveal())
-	}
-	return scram.Mechanism(scram.SHA512, s.Username, password.Reveal()) // config knows no other
+	s.Credentials = credentials(live)
+	return s, nil
 }
 
 // login is a user and a password.
