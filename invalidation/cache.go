@@ -44,7 +44,7 @@ type Loaded[V any] struct {
 	// Version of the record, also of a soft-deleted one; 0 if the loader cannot know it or there is no row. Without
 	// versions an entry is not shared for as long as the hold after each change.
 	Version int64
-	// Found is false for a record that does not exist or was deleted; Get gives ErrNotFound then.
+	// Found is false for a record that does not exist or was deleted; Get returns ErrNotFound then.
 	Found bool
 	// Tags of the entry, at most eight: an invalidation of any of them makes the entry stale. A dataset's cache.common is one
 	// of the eight and is added by the cache.
@@ -121,7 +121,7 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 
 // Get returns the record with that key (Dataset.FormatKey), never staler than the node's MaxStaleness as long as Redis
 // loses nothing. Errors: ErrNotFound; ErrClosed; one that wraps schemas.ErrInvalid for a key that cannot be; the
-// loader's, wrapped; ctx's. Redis being away is no error.
+// loader's, wrapped; ctx's. Redis being away is not an error.
 func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 	var zero V
 	e, name, err := c.look(ctx, key, demand{within: anyAge})

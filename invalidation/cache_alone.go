@@ -38,7 +38,7 @@ func newRecent(now func() int64, span int64, lanes int) *recent {
 	}
 }
 
-// turn begins a new generation when the young one is as old as span, and gives the time.
+// turn begins a new generation when the young one is as old as span, and returns the time.
 func (r *recent) turn() int64 {
 	now := r.now()
 	if age := now - r.turned; age >= r.span {

@@ -17,7 +17,7 @@ type Codec[V any] interface {
 	// Name marks the entries of the codec, so that those of another are a miss and not garbage: 1 to 16 of a-z, 0-9,
 	// hyphen and dot. Change it when what is written cannot be read by what was. Entries of "json" without a form carry no mark.
 	Name() string
-	// Encode must not give nothing at all if Name is "json": that is how absence is told.
+	// Encode must not return an empty slice if Name is "json": that means an absent record.
 	Encode(v V) ([]byte, error)
 	// Decode must not keep data.
 	Decode(data []byte) (V, error)

@@ -17,7 +17,7 @@ type CacheConfig[V any] struct {
 	Dataset string
 	// Derived makes the cache one of lookups: it names one of the dataset's cache.derived templates, "user:email:{email}"
 	// for instance, and keys are those of schemas.Derived (here the mail address itself). A dataset may have a cache of its
-	// records and one of each template. What a lookup gives has no version, whatever Load says: any change of a record that
+	// records and one of each template. What a lookup returns has no version, whatever Load says: any change of a record that
 	// has or had the name makes it stale, and for the hold after it only a load from the primary is kept.
 	Derived string
 	// Load reads one record from from, or better; required. Readers of a key share one load, unless the running one may
@@ -27,7 +27,7 @@ type CacheConfig[V any] struct {
 	// callers gave up. Its error goes to all callers, wrapped.
 	Load func(ctx context.Context, key string, from Source) (Loaded[V], error)
 	// LoadMany reads several records at once for GetMany, at most MaxBatch; nil: GetMany calls Load for each. A key that the
-	// answer lacks is a record that does not exist where it was told to read; if it cannot read there, it fails. Its error
+	// answer lacks is a record that does not exist in the source that it was asked to read; if it cannot read there, it fails. Its error
 	// goes to the readers of all these keys.
 	LoadMany func(ctx context.Context, keys []string, from Source) (map[string]Loaded[V], error)
 	// OnLoad is notified of every call of Load and LoadMany once it has returned, refreshes included: how long it took, from

@@ -113,7 +113,7 @@ func (c *Cache[V]) GetWithin(ctx context.Context, key string, maxStaleness time.
 	return f.wait(ctx)
 }
 
-// answer is what Get gives for an entry.
+// answer is what Get returns for an entry.
 func (e *entry[V]) answer() (V, error) {
 	if !e.found {
 		return e.value, ErrNotFound

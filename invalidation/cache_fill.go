@@ -121,7 +121,7 @@ func (fl *filler[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) 
 			fl.stats.sharedHits.Add(1)
 			fl.local.keep(f, l)
 			if l.Version < f.least {
-				return fl.loads.load(ctx, f.key, Primary) // the worker has not told yet; there is no lease to keep this under
+				return fl.loads.load(ctx, f.key, Primary) // the worker has not emitted the change yet; there is no lease to keep this under
 			}
 			return l, nil
 		case tries > 0: // it came back

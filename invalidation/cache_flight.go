@@ -42,7 +42,7 @@ type flight[V any] struct {
 	ended    bool // guarded by the cache's mu
 }
 
-// wait returns what Get gives.
+// wait returns what Get returns.
 func (f *flight[V]) wait(ctx context.Context) (V, error) {
 	var zero V
 	select {

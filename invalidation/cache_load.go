@@ -12,7 +12,7 @@ import (
 
 // LoadInfo tells CacheConfig.OnLoad of one call of a loader.
 type LoadInfo struct {
-	// Dataset and Derived are those of the cache: labels of bounded number, as metrics need them. No key is told.
+	// Dataset and Derived are those of the cache: labels of bounded number, as metrics need them. It has no key.
 	Dataset, Derived string
 	// From is what was asked for.
 	From Source

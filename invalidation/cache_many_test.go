@@ -58,7 +58,7 @@ func wantMany(t *testing.T, c *invalidation.Cache[string], keys []string, want m
 	}
 }
 
-// users changes that many users and gives their keys and values.
+// users changes that many users and returns their keys and values.
 func (r *rig) users(n int) ([]string, map[string]string) {
 	want := map[string]string{}
 	var items []lane.Item
@@ -116,7 +116,7 @@ func TestGetManyWithoutLoadMany(t *testing.T) {
 	wantMany(t, c, nil, map[string]string{})
 }
 
-// What a lagging source gives below the floors is loaded again from the primary, together too.
+// What a lagging source returns below the floors is loaded again from the primary, together too.
 func TestGetManyHeedsFloors(t *testing.T) {
 	t.Parallel()
 	r := withLane(t)

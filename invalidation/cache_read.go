@@ -104,7 +104,7 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 
 // GetMany returns the records with these keys, as Get does for each: those of this process at once, the others in batches of
 // MaxBatch, each with one round trip to the shared tier and, with CacheConfig.LoadMany, one or two loads. Records that do
-// not exist are missing in the answer, and a repeated key is read once. It is no snapshot: records may be of different moments.
+// not exist are missing in the answer, and a repeated key is read once. It is not a snapshot: records may be of different moments.
 //
 // A key that cannot be returns an error that wraps schemas.ErrInvalid, and nothing is read. Any other error comes with what could
 // be had all the same; it wraps the first of the keys' errors and tells how many failed. If ctx ends or the node closes, nothing further is asked.

@@ -32,7 +32,7 @@ const (
 	numRefusals
 )
 
-// What is told once only, because it would repeat itself with each read.
+// What is logged only once, because each read would repeat it.
 const (
 	warnEncode = iota
 	warnDecode

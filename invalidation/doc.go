@@ -58,7 +58,7 @@
 // # Options of a Cache
 //
 // MaxEntries, MaxCost and Cost bound the local tier. RefreshAhead fills what is read often again before it ends. StaleIfError
-// lets an old entry stand in for a loader's error, up to a bound; it is the one option that relaxes what a Get promises, and
+// lets an old entry be returned in place of a loader's error, up to a bound; it is the one option that relaxes what a Get promises, and
 // only while the loader fails. Codec chooses how shared values are written: JSON, Raw, the package msgpack, or your own. LocalOnly
 // does without the shared tier. NewCache refuses what cannot go together.
 package invalidation

@@ -135,7 +135,7 @@ func (e *Emitter) State(ctx context.Context, n int, sources, datasets []string) 
 			e.cfg.Namespace, st.Lanes, e.scripts.Lanes(), ErrOtherSettings, st.Lanes)
 	}
 	if st.Exists && st.PrimaryLoads != (e.cfg.Hold < 0) {
-		return lane.State{}, fmt.Errorf("namespace %s was made for loads from %s: %w: leave that as it is, or use a new Namespace",
+		return lane.State{}, fmt.Errorf("namespace %s was made for loads from %s: %w: leave that unchanged, or use a new Namespace",
 			e.cfg.Namespace, loadsFrom(st.PrimaryLoads), ErrOtherSettings)
 	}
 	return st, nil

@@ -22,7 +22,7 @@ func withLanes(t testing.TB, lanes int) *rig {
 	return r
 }
 
-// keysOfEachLane gives one user key per lane.
+// keysOfEachLane returns one user key per lane.
 func (r *rig) keysOfEachLane() []string {
 	keys := make([]string, r.lanes)
 	for i, found := 0, 0; found < r.lanes; i++ {

@@ -19,7 +19,7 @@ const (
 	fleetKeys  = 5000
 )
 
-// BenchmarkFleet is what it costs a node to follow a lane into which 5 000 keys a second are emitted: 200 nodes in this
+// BenchmarkFleet is the cost of a node that follows a lane into which 5 000 keys a second are emitted: 200 nodes in this
 // process, each with connections of its own and a cache. What the emitting costs is taken from a run without nodes and
 // left out; the poll that each node makes once a second is in it. Run it for some seconds: -benchtime 10s.
 func BenchmarkFleet(b *testing.B) {

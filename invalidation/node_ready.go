@@ -278,7 +278,7 @@ func (f *follower) doubt() {
 	signal(f.now)
 }
 
-// agree compares the lane's cache sections with the node's. What was asked for before the last doubt is no answer to it.
+// agree compares the lane's cache sections with the node's. What was asked for before the last doubt is not an answer to it.
 func (f *follower) agree(st *lane.State, doubts uint64) {
 	f.agreeing.Lock()
 	defer f.agreeing.Unlock()

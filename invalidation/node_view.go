@@ -35,7 +35,7 @@ func (c *logical) stripe(name string) *stripe {
 	return &c.stripes[maphash.String(c.seed, name)%numStripes]
 }
 
-// entryID is a lane entry's ID in numbers. The zero value is no entry: a seq begins at 1.
+// entryID is a lane entry's ID in numbers. The zero value is not an entry: a seq begins at 1.
 type entryID struct{ seq, nonce uint64 }
 
 func parseID(s string) entryID {

@@ -13,7 +13,7 @@ import (
 	"github.com/freshet/freshet/invalidation"
 )
 
-// proof knows when each version was told, and reports which reads were older than a node may ever be.
+// proof knows when each version was invalidated, and reports which reads were older than a node may ever be.
 type proof struct {
 	bound time.Duration
 
@@ -34,7 +34,7 @@ func (p *proof) say(key string) {
 	p.told[key] = append(p.told[key], time.Now())
 }
 
-// judge compares what a read gave with what had been told when it began: whatever was told longer ago than the bound
+// judge compares what a read gave with what had been announced when it began: whatever was announced longer ago than the bound
 // must be in it.
 func (p *proof) judge(key, value string, began time.Time) {
 	p.mu.Lock()

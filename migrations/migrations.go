@@ -154,7 +154,7 @@ func (m *Migrations) Up(ctx context.Context) ([]Step, error) {
 	return steps, err
 }
 
-// Down takes back the newest migration and gives it; its table and everything in it is gone. ok is false when there was
+// Down takes back the newest migration and returns it; its table and everything in it is gone. ok is false when there was
 // nothing to take back.
 func (m *Migrations) Down(ctx context.Context) (step Step, ok bool, err error) {
 	if err = m.checkTimes(ctx); err != nil {

@@ -16,7 +16,7 @@
 //	})
 //
 // The event carries the record's full state, not what changed in it. Version must grow with each committed change of the
-// record: a counter in the row, or a number that the database gives. Everything after the producer relies on it: the
+// record: a counter in the row, or a number that the database assigns. Everything after the producer relies on it: the
 // greater version wins at every tier, so an event may come late, twice or again without harm.
 //
 // [Producer.Publish] returns when Kafka has the events on every replica in sync. Its token is what a reader waits for to

@@ -43,7 +43,7 @@ func (e *EventError) Error() string {
 // Unwrap returns Err.
 func (e *EventError) Unwrap() error { return e.Err }
 
-// PublishError is what Publish gives when events failed: each with its index, in order. Events that are not in it are in
+// PublishError is what Publish returns when events failed: each with its index, in order. Events that are not in it are in
 // the log, unless Sent is false.
 type PublishError struct {
 	// Sent is false when an event was refused before anything was sent: then none of the events is in the log.

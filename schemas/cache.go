@@ -83,7 +83,7 @@ func (d *declaration) checkCommon(tag string) {
 	case strings.ContainsAny(tag, "{}"):
 		d.fail(d.lines[field], field, "has a placeholder, but is one tag for all records", "write a plain text, all:users for instance")
 	case len(tag) > maxTemplateBytes || strings.ContainsFunc(tag, func(r rune) bool { return r <= ' ' || r == 0x7F || r == utf8.RuneError }):
-		d.fail(d.lines[field], field, "is no tag", "write up to 256 bytes of text without spaces, all:users for instance")
+		d.fail(d.lines[field], field, "is not a tag", "write up to 256 bytes of text without spaces, all:users for instance")
 	}
 }
 
@@ -101,7 +101,7 @@ func (d *declaration) template(field, text string, props []Property, kinds map[s
 			d.fail(d.lines[field], field, "uses {"+name+"}, which the schema does not declare", "name a property of the schema")
 			return nil
 		case p.Kind != KindString && p.Kind != KindInteger && p.Kind != KindBoolean:
-			d.fail(d.lines[field], field, "uses {"+name+"}, which is no plain string, integer or boolean", "the column of other types has another text than the JSON")
+			d.fail(d.lines[field], field, "uses {"+name+"}, which is not a plain string, integer or boolean", "the column of other types has another text than the JSON")
 			return nil
 		}
 		kinds[name] = p.Kind

@@ -72,7 +72,7 @@ func (d *declaration) readCDC(root *section, ds *Dataset) {
 		d.fail(s.line, "cdc.table", "is missing", "name the captured table: a topic of "+string(ds.Format)+" carries many")
 	}
 	if database, table, ok := strings.Cut(r.Table, "."); r.Table != "" && (!ok || database == "" || table == "") {
-		d.fail(d.lines["cdc.table"], "cdc.table", "is no database and table", "write database.table")
+		d.fail(d.lines["cdc.table"], "cdc.table", "is not a database and table", "write database.table")
 	}
 	known := []string{"table", "truncates", "partition_by", "columns", "damaged_text"}
 	r.IgnoreTruncates = s.choice("truncates", "pause", "ignore") == "ignore"
@@ -112,7 +112,7 @@ func (d *declaration) readZoneOf(s *section, r *CDCRules) {
 	}
 	minutes, ok := readZone(text)
 	if !ok {
-		d.fail(d.lines["cdc.zone"], "cdc.zone", "is no distance from UTC", `write "+08:00"`)
+		d.fail(d.lines["cdc.zone"], "cdc.zone", "is not an offset from UTC", `write "+08:00"`)
 	}
 	r.Zone = minutes
 }
@@ -134,7 +134,7 @@ func (d *declaration) readColumnTypes(s *section, r *CDCRules) {
 		}
 		t, ok := ParseColumnType(text)
 		if !ok {
-			d.fail(d.lines["cdc.columns."+property], "cdc.columns."+property, "is no column type of MySQL or MariaDB",
+			d.fail(d.lines["cdc.columns."+property], "cdc.columns."+property, "is not a column type of MySQL or MariaDB",
 				`write it as SHOW COLUMNS does: "bigint unsigned", "datetime(3)"`)
 		}
 		r.Columns[property] = t
@@ -154,7 +154,7 @@ func (d *declaration) checkCDC(ds *Dataset, props []Property) {
 		line := d.lines["cdc.columns."+property]
 		switch p := findProperty(props, property); {
 		case p == nil:
-			d.fail(line, "cdc.columns."+property, "is no property of the schema", "name a property, not a column of the replica")
+			d.fail(line, "cdc.columns."+property, "is not a property of the schema", "name a property, not a column of the replica")
 		case t.Base != "" && !t.fits(p.Kind):
 			d.fail(line, "cdc.columns."+property, "has values that the property cannot hold", "change the type, or the property in the schema")
 		case t.Base == "decimal" && p.Kind == KindDecimal && (t.Scale > p.Scale || t.Precision-t.Scale > p.Precision-p.Scale):

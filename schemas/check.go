@@ -156,11 +156,11 @@ func (c *checker) run(text string) error {
 	return c.finish(seen)
 }
 
-// malformed makes a FieldError of a SyntaxError and leaves others as they are.
+// malformed makes a FieldError of a SyntaxError and returns others unchanged.
 func malformed(err error) error {
 	var se *jsontext.SyntaxError
 	if errors.As(err, &se) {
-		return &FieldError{Field: "data", Problem: "is no valid JSON: " + se.Error(), Reason: ReasonMalformed}
+		return &FieldError{Field: "data", Problem: "is not valid JSON: " + se.Error(), Reason: ReasonMalformed}
 	}
 	return err
 }
@@ -286,7 +286,7 @@ func columnValue(rule *propertyRule, v *jsontext.Value) (out any, problem string
 		if n, ok := columnInteger(&rule.Property, v); ok {
 			return n, ""
 		}
-		return nil, "is no integer that its column can hold"
+		return nil, "is not an integer that its column can hold"
 	case KindNumber:
 		f, err := strconv.ParseFloat(v.Text, 64)
 		if err != nil || math.IsInf(f, 0) {
@@ -299,14 +299,14 @@ func columnValue(rule *propertyRule, v *jsontext.Value) (out any, problem string
 		if text, ok := columnDateTime(v.Text); ok {
 			return text, ""
 		}
-		return nil, "is no date-time of the years 1 to 9999"
+		return nil, "is not a date-time of the years 1 to 9999"
 	case KindDate:
 		if year, _, _, ok := readDate(v.Text); !ok || year < 1 {
-			return nil, "is no date of the years 1 to 9999"
+			return nil, "is not a date of the years 1 to 9999"
 		}
 	case KindDecimal:
 		if !isDecimal(v.Text, rule.Precision, rule.Scale) {
-			return nil, "is no decimal that fits its x-decimal"
+			return nil, "is not a decimal that fits its x-decimal"
 		}
 	case KindString:
 		if rule.MaxLength > 0 && len(v.Text) > rule.MaxLength && utf8.RuneCountInString(v.Text) > rule.MaxLength {

@@ -188,7 +188,7 @@ func TestCheckUnknownProperties(t *testing.T) {
 		if schemas.ReasonOf(err) != schemas.ReasonSchema || !strings.Contains(err.Error(), "data/emial: is not a property") {
 			t.Errorf("%s: got %v", name, err)
 		}
-		// A name that is no identifier may be someone's data.
+		// A name that is not an identifier may be someone's data.
 		_, err = d.Check(upsert("42", `{"id":42,"ada@example.org":1}`))
 		if err == nil || strings.Contains(err.Error(), "ada") {
 			t.Errorf("%s: got %v", name, err)

@@ -56,7 +56,7 @@ func typeBase(name string) string {
 }
 
 // ParseColumnType reads a type as SHOW COLUMNS or CREATE TABLE writes it: "bigint(20) unsigned", "DECIMAL(10,2)",
-// "enum('a','it”s')". Case does not matter outside of labels. ok is false for what is no type of MySQL or MariaDB.
+// "enum('a','it”s')". Case does not matter outside of labels. ok is false for what is not a type of MySQL or MariaDB.
 func ParseColumnType(text string) (t ColumnType, ok bool) {
 	n := 0
 	for n < len(text) && isWord(text[n]) {
@@ -86,7 +86,7 @@ func ParseColumnType(text string) (t ColumnType, ok bool) {
 	return t, true
 }
 
-// readParens reads what stands between parentheses and gives the text behind them.
+// readParens reads what is between parentheses and returns the text after them.
 func readParens(t *ColumnType, text string) (rest string, ok bool) {
 	if t.Base == "enum" || t.Base == "set" {
 		return readLabels(t, text)

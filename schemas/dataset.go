@@ -110,7 +110,7 @@ type Dataset struct {
 	// RejectUnknown: properties that the schema does not name are refused (unknown_properties: reject); else they are
 	// counted and ignored.
 	RejectUnknown bool
-	// KeepOnDelete: a deletion leaves the other columns as they are (on_delete: keep); else they become NULL.
+	// KeepOnDelete: a deletion leaves the other columns unchanged (on_delete: keep); else they become NULL.
 	KeepOnDelete bool
 	// ResyncOnDataLoss: on_data_loss: resync; else the partition stops.
 	ResyncOnDataLoss bool

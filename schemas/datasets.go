@@ -120,7 +120,7 @@ func findClashes(decls []*declaration) []error {
 			if a.dataset.Topic == b.dataset.Topic {
 				clash("topic", "is also the topic of")
 			}
-			// Table names are not told apart by case everywhere.
+			// Not every server distinguishes table names by case.
 			if strings.EqualFold(a.dataset.Replica.Table, b.dataset.Replica.Table) {
 				clash("replica.table", "is also the table of")
 			}

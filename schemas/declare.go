@@ -88,7 +88,7 @@ func (d *declaration) readNames(root *section, ds *Dataset) {
 		ds.Topic = "freshet." + ds.Name
 	}
 	if !isTopic(ds.Topic) {
-		d.fail(d.lines["topic"], "topic", "is no name that Kafka accepts", "use up to 249 letters, digits, ., _ or -")
+		d.fail(d.lines["topic"], "topic", "is not a name that Kafka accepts", "use up to 249 letters, digits, ., _ or -")
 	}
 	if strings.HasPrefix(ds.Topic, "freshet.invalidations.") {
 		d.fail(d.lines["topic"], "topic", "is reserved for invalidations", "choose another")
@@ -121,10 +121,10 @@ func (d *declaration) readVersion(n *yaml.Node, ds *Dataset) {
 		ds.Version = VersionRule{Kind: VersionColumn, Column: s.text("column")}
 		s.done("column")
 		if ds.Version.Column == "" {
-			d.fail(n.Line, "version", "names no column", fix)
+			d.fail(n.Line, "version", "states no column", fix)
 		}
 	default:
-		d.fail(n.Line, "version", "is no known rule", fix)
+		d.fail(n.Line, "version", "is not a known rule", fix)
 	}
 	if ds.Version.Kind == VersionEvent && ds.Format != FormatCloudEvents {
 		d.fail(n.Line, "version", "is event, which "+string(ds.Format)+" does not carry", "write offset, or {column: name}")
@@ -138,12 +138,12 @@ func (d *declaration) checkVersionColumn(ds *Dataset) {
 	for _, c := range ds.Replica.Columns {
 		if c.Name == ds.Version.Column {
 			if c.Property.Kind != KindInteger {
-				d.fail(d.lines["version"], "version", "names a column that is no integer", "name one that grows with each change")
+				d.fail(d.lines["version"], "version", "states a column that is not an integer", "state one that grows with each change")
 			}
 			return
 		}
 	}
-	d.fail(d.lines["version"], "version", "names a column that the replica does not have", "name one of its columns")
+	d.fail(d.lines["version"], "version", "states a column that the replica does not have", "state one of its columns")
 }
 
 func (d *declaration) readKey(root *section) []string {
@@ -172,7 +172,7 @@ func (d *declaration) checkKey(ds *Dataset, props []Property) {
 			d.fail(line, "key", "names "+name+", which the schema does not declare", "name a property of the schema")
 			continue
 		case p.Kind != KindString && p.Kind != KindInteger && p.Kind != KindBoolean:
-			d.fail(line, "key", "names "+name+", which is no plain string, integer or boolean", "other types have more than one text")
+			d.fail(line, "key", "names "+name+", which is not a plain string, integer or boolean", "other types have more than one text")
 			continue
 		case p.Kind == KindString && p.MaxLength == 0:
 			d.fail(line, "key", "names "+name+", a string without maxLength", `give it a "maxLength" in the schema`)
@@ -214,7 +214,7 @@ func (d *declaration) readReplica(root *section, ds *Dataset) map[string]string 
 	}
 	line := d.lines["replica.table"]
 	if !isIdentifier(ds.Replica.Table) {
-		d.fail(line, "replica.table", "is no plain SQL identifier", "use a letter or _, then up to 63 letters, digits or _")
+		d.fail(line, "replica.table", "is not a plain SQL identifier", "use a letter or _, then up to 63 letters, digits or _")
 	}
 	if strings.HasPrefix(strings.ToLower(ds.Replica.Table), "freshet_") {
 		d.fail(line, "replica.table", "begins with freshet_, as Freshet's own tables do", "choose another")
@@ -250,7 +250,7 @@ func (d *declaration) addColumns(ds *Dataset, props []Property, renamed map[stri
 		folded := strings.ToLower(name)
 		switch {
 		case !isIdentifier(name):
-			d.fail(line, "column "+strconv.Quote(name), "is no plain SQL identifier", "map the property to another column in replica.columns")
+			d.fail(line, "column "+strconv.Quote(name), "is not a plain SQL identifier", "map the property to another column in replica.columns")
 		case folded == "_version" || folded == "_deleted" || folded == "_at":
 			d.fail(line, "column "+name, "is one of Freshet's own columns", "map the property to another column in replica.columns")
 		case byName[folded] != "":

@@ -10,12 +10,12 @@ import (
 	"github.com/freshet/freshet/internal/jsontext"
 )
 
-// maxSequenceDigits bounds ce_sequence as it is read: padding is optional, and other writers may pad further.
+// maxSequenceDigits bounds ce_sequence when it is read: padding is optional, and other writers may pad further.
 const maxSequenceDigits = 32
 
 // Decode reads the events of one record in CloudEvents format; cdc.Decoder reads every format, and knows the versions of
 // datasets whose publishers do not give them (Version is then what the record says, 0 if it says nothing). Data of what it
-// gives may alias rec.Value; everything else is copied. Errors are FieldErrors; beside an error Decode gives the events as
+// returns may alias rec.Value; everything else is copied. Errors are FieldErrors; beside an error Decode returns the events as
 // far as they could be read, for the dead letter, never to be applied.
 func (d *Dataset) Decode(rec Record) ([]Event, error) {
 	events := make([]Event, 1)
@@ -31,7 +31,7 @@ func (d *Dataset) DecodeInto(ev *Event, rec *Record) error {
 	}
 	if d.Format != FormatCloudEvents {
 		return &FieldError{
-			Field: "format", Problem: string(d.Format) + " is no CloudEvents", Fix: "read it with package schemas/cdc",
+			Field: "format", Problem: string(d.Format) + " is not CloudEvents", Fix: "read it with package schemas/cdc",
 			Reason: ReasonMalformed,
 		}
 	}

@@ -26,7 +26,7 @@
 // # Events
 //
 // An Event is the full new state of one record, or its deletion. Dataset.Check is the one check for publishers and
-// workers alike, so that what passes at the publisher passes at the worker; it gives the Row that the replica wants.
+// workers alike, so that what passes at the publisher passes at the worker; it returns the Row that the replica wants.
 // Dataset.Encode and Dataset.Decode are the way to a Kafka record and back: CloudEvents 1.0, written in binary mode, read
 // in binary and structured mode.
 //

@@ -3,7 +3,7 @@ package schemas
 import "errors"
 
 // ErrInvalid comes, wrapped, whenever an event, a record, a key, a token or a dataset declaration is refused for what it
-// says. Trying again with the same content gives the same answer.
+// says. Trying again with the same content returns the same answer.
 var ErrInvalid = errors.New("invalid")
 
 // Reason is the typed cause of a refusal; dead letters are grouped by it.

@@ -135,7 +135,7 @@ func (v Invalidation) Encode(id, source string) (Record, error) {
 }
 
 // DecodeInvalidation reads a record of an invalidation topic, in binary or structured mode. Unknown members are ignored.
-// What it gives shares no memory with the record. Errors are FieldErrors.
+// What it returns shares no memory with the record. Errors are FieldErrors.
 func DecodeInvalidation(rec Record) (Invalidation, error) {
 	if rec.Oversize > 0 {
 		return Invalidation{}, tooLarge("record")

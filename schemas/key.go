@@ -10,7 +10,7 @@ import (
 )
 
 // FormatKey makes the canonical key of the key properties' values, in the order of Dataset.Key. A string property takes
-// a string, an integer property any Go integer or json.Number, a boolean property a bool, or the values that ParseKey gives.
+// a string, an integer property any Go integer or json.Number, a boolean property a bool, or the values that ParseKey returns.
 //
 // The key of a single property is the plain value. In a key of several the components are percent-encoded ("%", "," and
 // control bytes) and joined by commas.

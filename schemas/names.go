@@ -9,7 +9,7 @@ import (
 // the record makes the names of its old and of its new state stale.
 type Names struct {
 	// Derived are cache keys, Tags tags, Foreign the keys of other applications. A template with a property that is
-	// absent or null gives no name.
+	// absent or null leads to no name.
 	Derived, Tags, Foreign []string
 	// Oversize counts the foreign keys that are longer than MaxNameBytes and therefore left out.
 	Oversize int
@@ -102,8 +102,8 @@ func (v *Derived) Name(key string) (string, error) {
 	return v.t.render(texts), nil
 }
 
-// Tag renders a tag by one of the declaration's templates, for the labels that a loader gives to an entry: values of its
-// properties, as for FormatKey, in the order in which they stand in the template. If one of them is nil, it returns "": no tag.
+// Tag renders a tag by one of the declaration's templates, for the labels that a loader attaches to an entry: values of its
+// properties, as for FormatKey, in the order in which the template has them. If one of them is nil, it returns "": no tag.
 func (d *Dataset) Tag(text string, values ...any) (string, error) {
 	t, err := findTemplate("cache.tags", d.compiled.tags, text)
 	if err != nil {
@@ -168,7 +168,7 @@ func (t *template) name(values []any) (string, bool) {
 	return t.assemble(func(i int) string { return texts[i] }), true
 }
 
-// plain is name with the values as they are and without hashing.
+// plain is name with unchanged values and without hashing.
 func (t *template) plain(values []any) (string, bool) {
 	texts, ok := t.texts(values)
 	if !ok {

@@ -89,7 +89,7 @@ func readString(p Property, decl map[string]any) (_ Property, problem, fix strin
 		text, _ := decimal.(string)
 		var ok bool
 		if p.Precision, p.Scale, ok = readDecimal(text); !ok {
-			return p, "has an x-decimal that is no DECIMAL(p,s)", `write "x-decimal": "12,2": 1 to 65 digits, of which 0 to 30 behind the point`
+			return p, "has an x-decimal that is not a DECIMAL(p,s)", `write "x-decimal": "12,2": 1 to 65 digits, of which 0 to 30 behind the point`
 		}
 	case format == "date-time":
 		p.Kind = KindDateTime

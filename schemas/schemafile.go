@@ -33,7 +33,7 @@ func (d *declaration) readSchema(root *section, fsys fs.FS) *schemaDoc {
 		return nil
 	}
 	if !fs.ValidPath(file) || file == "." {
-		d.fail(line, "schema", "is no path inside the folder of the datasets", "name a file beside the declaration, such as users.json")
+		d.fail(line, "schema", "is not a path inside the folder of the datasets", "name a file beside the declaration, such as users.json")
 		return nil
 	}
 	return d.loadSchema(fsys, file, line)
@@ -48,7 +48,7 @@ func (d *declaration) loadSchema(fsys fs.FS, file string, line int) *schemaDoc {
 	}
 	tree, err := jsontext.ParseTree(string(text))
 	if err != nil {
-		d.failSchema(file, 0, "", "is no valid JSON: "+err.Error(), "")
+		d.failSchema(file, 0, "", "is not valid JSON: "+err.Error(), "")
 		return nil
 	}
 	doc := &schemaDoc{}

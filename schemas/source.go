@@ -42,7 +42,7 @@ func ParseSource(s string) (topic, topicID string, partition int32, err error) {
 	}
 	n, perr := strconv.ParseInt(parts[2], 10, 32)
 	if perr != nil || n < 0 || strconv.FormatInt(n, 10) != parts[2] {
-		return refuse("has a partition that is no number")
+		return refuse("has a partition that is not a number")
 	}
 	return parts[0], parts[1], int32(n), nil
 }

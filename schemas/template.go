@@ -14,7 +14,7 @@ const MaxNameBytes = 512
 // whose name equals another key's hash.
 const hashMark = "%."
 
-// maxTemplateBytes bounds a template as it is declared.
+// maxTemplateBytes bounds a declared template.
 const maxTemplateBytes = 256
 
 // template is a cache template, prepared: literals[0] {fields[0]} literals[1] {fields[1]} … literals[n].

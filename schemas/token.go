@@ -21,7 +21,7 @@ const (
 // empty and useful. A Token is immutable.
 type Token struct{ offsets map[string]int64 }
 
-// NewToken is the token of one offset of one source. A negative offset or an empty source gives the zero Token: there
+// NewToken is the token of one offset of one source. A negative offset or an empty source returns the zero Token: there
 // is nothing to wait for.
 func NewToken(source string, offset int64) Token {
 	if source == "" || offset < 0 {
@@ -100,7 +100,7 @@ func ParseToken(s string) (Token, error) {
 	}
 	offsets, ok := obj["s"].(map[string]any)
 	if !ok {
-		return Token{}, tokenError("names no sources")
+		return Token{}, tokenError("has no sources")
 	}
 	if len(offsets) == 0 {
 		return Token{}, nil
@@ -110,7 +110,7 @@ func ParseToken(s string) (Token, error) {
 		n, _ := off.(json.Number)
 		offset, err := strconv.ParseInt(string(n), 10, 64)
 		if err != nil || offset < 0 || offset > maxTokenOffset {
-			return Token{}, tokenError("has an offset that is no integer from 0 to 2^53-1")
+			return Token{}, tokenError("has an offset that is not an integer from 0 to 2^53-1")
 		}
 		if source == "" || len(source) > MaxSourceBytes || !utf8.ValidString(source) {
 			return Token{}, tokenError("has an empty or too long source")

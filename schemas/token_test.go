@@ -52,7 +52,7 @@ func TestTokenMerge(t *testing.T) {
 	}
 	b.Offsets()["x"] = 0
 	if b.Offsets()["x"] != 5 {
-		t.Error("Offsets is no copy")
+		t.Error("Offsets is not a copy")
 	}
 }
 

@@ -75,7 +75,7 @@ func TestNameVectors(t *testing.T) {
 	}
 }
 
-// What followers must refuse to make a name of is no value of its kind here either.
+// What followers must refuse to make a name of is not a value of its kind here either.
 func TestSpellingVectors(t *testing.T) {
 	type vector struct {
 		Template string

@@ -50,7 +50,7 @@ func (d *declaration) parseYAML(text []byte) *section {
 		d.fail(0, "", "is empty", "declare a dataset, or remove the file")
 		return nil
 	case err != nil:
-		d.fail(0, "", "is no valid YAML: "+strings.TrimPrefix(err.Error(), "yaml: "), "")
+		d.fail(0, "", "is not valid YAML: "+strings.TrimPrefix(err.Error(), "yaml: "), "")
 		return nil
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -84,7 +84,7 @@ func (d *declaration) section(path string, n *yaml.Node) *section {
 	return s
 }
 
-// take removes a field and gives its node, nil when it is absent.
+// take removes a field and returns its node, nil when it is absent.
 func (s *section) take(name string) *yaml.Node {
 	n := s.fields[name]
 	delete(s.fields, name)

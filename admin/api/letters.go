@@ -36,7 +36,7 @@ type LetterFilter struct {
 	Reason  string `query:"reason" json:"reason,omitempty" maxLength:"32"`
 	Source  string `query:"source" json:"source,omitempty" maxLength:"300" doc:"<topic>/<topic id>/<partition>"`
 	Topic   string `query:"topic" json:"topic,omitempty" maxLength:"249"`
-	// Partition is a text, so that 0 can be told from nothing.
+	// Partition is a text, so that 0 differs from an absent value.
 	Partition  string `query:"partition" json:"partition,omitempty" pattern:"^([0-9]{1,9})?$" doc:"of the topic, which is to be given too"`
 	FromOffset int64  `query:"from_offset" json:"from_offset,omitempty" minimum:"0" doc:"first offset; it wants topic and partition, or source"`
 	ToOffset   int64  `query:"to_offset" json:"to_offset,omitempty" minimum:"0" doc:"first offset that is not wanted any more; it wants topic and partition, or source; 0: no end"`
@@ -45,7 +45,7 @@ type LetterFilter struct {
 	Since      string `query:"since" json:"since,omitempty" maxLength:"40" format:"date-time" doc:"written since, RFC 3339"`
 }
 
-// ShownLetter is a letter, its event, and its record's row and shared entry as they are now.
+// ShownLetter is a letter, its event, and the current row and shared entry of its record.
 type ShownLetter struct {
 	Letter
 	Headers     map[string]string `json:"headers,omitempty"`
@@ -58,8 +58,8 @@ type ShownLetter struct {
 // LetterChoice is a request that changes letters.
 type LetterChoice struct {
 	LetterFilter
-	IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these letters only"`
-	All    bool     `json:"all,omitempty" doc:"every open letter; without a filter and without ids it must be said"`
+	IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these dead letters only"`
+	All    bool     `json:"all,omitempty" doc:"every open dead letter; without a filter and without ids it must be said"`
 	DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
 	Reason string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 }
@@ -79,7 +79,7 @@ type LetterGroup struct {
 type Edit struct {
 	DryRun  bool   `json:"dry_run"`
 	ID      string `json:"id"`
-	Outcome string `json:"outcome" doc:"published; or stale: the record is as new or newer, so nothing was published and the letter is superseded"`
+	Outcome string `json:"outcome" doc:"published; or stale: the record is as new or newer, so nothing was published and the dead letter is superseded"`
 	// Replaces and EventID are the ids of the letter's event (its place, if it has none) and of the new one.
 	Replaces string        `json:"replaces"`
 	EventID  string        `json:"event_id,omitempty"`
@@ -94,7 +94,7 @@ type Redrive struct {
 	DryRun   bool             `json:"dry_run"`
 	Outcomes map[string]int64 `json:"outcomes" doc:"applied, stale, invalid, unfit, closed"`
 	Samples  []RedriveSample  `json:"samples" doc:"a few of each outcome"`
-	Left     int64            `json:"left,omitempty" doc:"open letters that the filter means too, above the limit; a replay with the action redrive takes any number"`
+	Left     int64            `json:"left,omitempty" doc:"open dead letters that the filter means too, above the limit; a replay with the action redrive takes any number"`
 	Token    schemas.Token    `json:"token,omitzero" doc:"waits until nodes have seen what became stale; absent if nothing did, or if a worker publishes some of it later"`
 }
 
@@ -114,5 +114,5 @@ type RedriveSample struct {
 type Discard struct {
 	DryRun  bool  `json:"dry_run"`
 	Letters int64 `json:"letters"`
-	Left    int64 `json:"left,omitempty" doc:"open letters that the filter means too, above the limit"`
+	Left    int64 `json:"left,omitempty" doc:"open dead letters that the filter means too, above the limit"`
 }

@@ -80,7 +80,7 @@ type WorkerDataset struct {
 	// Superseded events have a lower version than their record had, Conflicts the same one and other content.
 	Superseded uint64 `json:"superseded"`
 	Conflicts  uint64 `json:"conflicts"`
-	// Misplaced records are in another partition than the producer's partitioner gives for their keys.
+	// Misplaced records are in another partition than the producer's partitioner chooses for their keys.
 	Misplaced uint64 `json:"misplaced,omitempty"`
 	// VersionsWentBack: most of the recent events were superseded.
 	VersionsWentBack bool `json:"versions_went_back,omitempty"`

@@ -53,7 +53,7 @@ type Message struct {
 	Op        string            `json:"op,omitempty"`
 	Version   int64             `json:"version,omitempty"`
 	Size      int               `json:"size"`
-	Problem   string            `json:"problem,omitempty" doc:"why the record is no event that could be applied"`
+	Problem   string            `json:"problem,omitempty" doc:"why the record is not an event that could be applied"`
 	Headers   map[string]string `json:"headers,omitempty"`
 	Data      json.RawMessage   `json:"data,omitempty"`
 }

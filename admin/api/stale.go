@@ -19,5 +19,5 @@ type StaleName struct {
 
 // StaleProof reports how complete the stream is.
 type StaleProof struct {
-	Age float64 `json:"age_seconds" doc:"everything that became stale up to so long ago was told"`
+	Age float64 `json:"age_seconds" doc:"every change that is older than this was announced"`
 }

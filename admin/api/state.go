@@ -2,7 +2,7 @@ package api
 
 import "time"
 
-// DatasetState is a dataset as it is declared, and what became of its letters.
+// DatasetState is a dataset's declaration, and how many dead letters it has in each state.
 type DatasetState struct {
 	Name    string   `json:"name"`
 	Topic   string   `json:"topic"`

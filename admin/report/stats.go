@@ -23,9 +23,9 @@ type Window struct {
 	Seconds float64 `json:"seconds"`
 	// Checks are the entries that were asked for, one for each node in the local tier.
 	Checks uint64 `json:"checks"`
-	// Violations were older than the replica although their lane had been told of the change.
+	// Violations were older than the replica although the change had been emitted to their lane.
 	Violations uint64 `json:"violations"`
-	// Waiting were older and their lane had not been told yet: a worker is behind, or Redis has lost data and is repaired.
+	// Waiting were older and the change had not been emitted to their lane yet: a worker is behind, or Redis lost data and is being repaired.
 	Waiting uint64 `json:"waiting"`
 }
 

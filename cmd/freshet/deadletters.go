@@ -47,18 +47,18 @@ type letterFlags struct {
 
 func (f *letterFlags) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.Dataset, "dataset", "", "only letters of this dataset")
-	fs.StringVar(&f.Key, "key", "", "only letters of the record with this key")
-	fs.StringVar(&f.Reason, "reason", "", "only letters for this reason: malformed, schema, partial, key, version, dataset, too_large or refused")
-	fs.Uint16Var(&f.Errno, "errno", 0, "only letters of refusals with this MySQL error number")
-	fs.StringVar(&f.Detail, "detail", "", "only letters that say exactly this")
-	fs.StringVar(&f.Source, "source", "", "only letters of this source: <topic>/<topic id>/<partition>")
-	fs.StringVar(&f.Topic, "topic", "", "only letters of this topic")
-	fs.StringVar(&f.Partition, "partition", "", "only letters of this partition of --topic")
+	fs.StringVar(&f.Dataset, "dataset", "", "only dead letters of this dataset")
+	fs.StringVar(&f.Key, "key", "", "only dead letters of the record with this key")
+	fs.StringVar(&f.Reason, "reason", "", "only dead letters for this reason: malformed, schema, partial, key, version, dataset, too_large or refused")
+	fs.Uint16Var(&f.Errno, "errno", 0, "only dead letters of refusals with this MySQL error number")
+	fs.StringVar(&f.Detail, "detail", "", "only dead letters that say exactly this")
+	fs.StringVar(&f.Source, "source", "", "only dead letters of this source: <topic>/<topic id>/<partition>")
+	fs.StringVar(&f.Topic, "topic", "", "only dead letters of this topic")
+	fs.StringVar(&f.Partition, "partition", "", "only dead letters of this partition of --topic")
 	fs.Int64Var(&f.FromOffset, "from", 0, "first offset, of --topic and --partition, or of --source")
 	fs.Int64Var(&f.ToOffset, "until", 0, "first offset that is not wanted any more; 0: no end")
-	fs.StringVar(&f.since, "since", "", "only letters written since: a duration such as 2h, or RFC 3339")
-	fs.IntVar(&f.limit, "limit", 0, "at most so many letters; 0: the usual number")
+	fs.StringVar(&f.since, "since", "", "only dead letters written since: a duration such as 2h, or RFC 3339")
+	fs.IntVar(&f.limit, "limit", 0, "at most so many dead letters; 0: the usual number")
 }
 
 // check completes the filter.
@@ -145,9 +145,9 @@ func lettersList(p *program) *cobra.Command {
 		return nil
 	})
 	f.bind(cmd)
-	cmd.Flags().Lookup("limit").Usage = fmt.Sprintf("at most so many letters; 0: %d", usualLetters)
-	cmd.Flags().StringVar(&state, "state", "", "only letters in this state: open, superseded, redriven or discarded")
-	cmd.Flags().StringVar(&after, "after", "", "begin after the letter with this id")
+	cmd.Flags().Lookup("limit").Usage = fmt.Sprintf("at most so many dead letters; 0: %d", usualLetters)
+	cmd.Flags().StringVar(&state, "state", "", "only dead letters in this state: open, superseded, redriven or discarded")
+	cmd.Flags().StringVar(&after, "after", "", "begin after the dead letter with this id")
 	return cmd
 }
 

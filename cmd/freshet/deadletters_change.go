@@ -27,7 +27,7 @@ func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answe
 			return err
 		}
 		if (f.LetterFilter == api.LetterFilter{}) && !all {
-			return usageError{errors.New("choose letters by --dataset, --reason, --key, --topic, --source, --errno, --detail or --since, or say --all")}
+			return usageError{errors.New("choose dead letters by --dataset, --reason, --key, --topic, --source, --errno, --detail or --since, or say --all")}
 		}
 		if f.limit == 0 {
 			f.limit = usual
@@ -51,15 +51,15 @@ func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answe
 	})
 	f.bind(cmd)
 	fs := cmd.Flags()
-	fs.Lookup("limit").Usage = fmt.Sprintf("at most so many letters; 0: %d", usual)
-	fs.BoolVar(&all, "all", false, "all open letters")
+	fs.Lookup("limit").Usage = fmt.Sprintf("at most so many dead letters; 0: %d", usual)
+	fs.BoolVar(&all, "all", false, "all open dead letters")
 	fs.BoolVar(&dryRun, "dry-run", false, "say what would become of them, and do nothing")
 	fs.StringVar(&why, "why", "by hand", "why; it is kept in the audit log")
 	return cmd
 }
 
 func lettersDiscard(p *program) *cobra.Command {
-	return lettersChange(p, &cobra.Command{Use: "discard", Short: "Give up open dead letters; they are kept, and count no more"},
+	return lettersChange(p, &cobra.Command{Use: "discard", Short: "Discard open dead letters: they are kept, but are not counted as open any more"},
 		"/v1/deadletters/discards", 100_000, func(raw json.RawMessage) error {
 			var d api.Discard
 			if err := json.Unmarshal(raw, &d); err != nil {
@@ -69,7 +69,7 @@ func lettersDiscard(p *program) *cobra.Command {
 			if d.DryRun {
 				what = "would be"
 			}
-			fmt.Fprintf(p.out, "%d letters %s discarded\n", d.Letters, what)
+			fmt.Fprintf(p.out, "%d dead letters %s discarded\n", d.Letters, what)
 			if d.Left > 0 {
 				fmt.Fprintf(p.out, "%d more are meant and were left out; --limit takes more\n", d.Left)
 			}
@@ -80,10 +80,10 @@ func lettersDiscard(p *program) *cobra.Command {
 func lettersRedrive(p *program) *cobra.Command {
 	return lettersChange(p, &cobra.Command{
 		Use: "redrive", Short: "Apply the events of open dead letters again, under the versions that they came with",
-		Long: "Applies each letter's event by the same guarded statements as a worker: one whose record is as new or newer changes nothing\n" +
+		Long: "Applies each dead letter's event by the same guarded statements as a worker: one whose record is as new or newer changes nothing\n" +
 			"and is superseded; one that is still bad stays open with the reason of now. Nothing is published to the dataset's topic.\n" +
 			"Cache entries of rows that changed are invalidated through the topic freshet.invalidations.<namespace>.\n\n" +
-			"It is one request. For many letters, or at a limited rate: freshet replay start DATASET --action redrive, which can be\n" +
+			"It is one request. For many dead letters, or at a limited rate: freshet replay start DATASET --action redrive, which can be\n" +
 			"paused, and which another worker takes over.",
 	}, "/v1/deadletters/redrives", 1000, func(raw json.RawMessage) error { return printRedrive(p.out, raw) })
 }

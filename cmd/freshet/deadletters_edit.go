@@ -23,7 +23,7 @@ func letterIDOf(a []string) (id replica.LetterID, err error) {
 	if len(a) == 1 {
 		id, ok := replica.ParseLetterID(a[0])
 		if !ok {
-			return id, usageError{errors.New("this is no letter's id; its form is SOURCE@OFFSET.INDEX, or give SOURCE OFFSET [INDEX]")}
+			return id, usageError{errors.New("this is no dead letter's id; its form is SOURCE@OFFSET.INDEX, or give SOURCE OFFSET [INDEX]")}
 		}
 		return id, nil
 	}
@@ -46,8 +46,8 @@ func lettersEdit(p *program) *cobra.Command {
 	cmd := p.apiCommand(&cobra.Command{
 		Use: "edit ID | SOURCE OFFSET [INDEX]", Short: "Publish a corrected event in the place of an open dead letter",
 		Long: "Publishes the record's corrected state through the admin API, which checks it against the dataset's schema and writes the audit\n" +
-			"log. The event gets a new id and keeps the letter's key and version, so a record that is as new or newer already is not touched\n" +
-			"and the letter is superseded. Workers apply the event like any other; if it cannot be published, the letter stays open.",
+			"log. The event gets a new id and keeps the dead letter's key and version, so a record that is as new or newer already is not touched\n" +
+			"and the dead letter is superseded. Workers apply the event like any other; if it cannot be published, the dead letter stays open.",
 		Args: args(cobra.RangeArgs(1, 3)),
 	}, func(ctx context.Context, a *apiClient, args []string) error {
 		id, err := letterIDOf(args)
@@ -75,8 +75,8 @@ func lettersEdit(p *program) *cobra.Command {
 	})
 	fs := cmd.Flags()
 	fs.StringVar(&file, "data", "", "file with the corrected state, a JSON object; -: standard input")
-	fs.StringVar(&key, "key", "", "the record's key, if the letter keeps no usable one")
-	fs.Int64Var(&version, "version", 0, "the change's version, if the letter keeps none")
+	fs.StringVar(&key, "key", "", "the record's key, if the dead letter keeps no usable one")
+	fs.Int64Var(&version, "version", 0, "the change's version, if the dead letter keeps none")
 	fs.StringVar(&reason, "reason", "by hand", "why; it is kept in the audit log")
 	fs.BoolVar(&dryRun, "dry-run", false, "check it and say what would happen")
 	return cmd
@@ -116,9 +116,9 @@ func printEdit(p *program, raw json.RawMessage, e *api.Edit) error {
 	}
 	switch {
 	case e.Outcome == string(replica.OutcomeStale) && e.DryRun:
-		fmt.Fprintf(p.out, "the record is as new as version %d or newer: nothing would be published, and the letter would be superseded\n", e.Version)
+		fmt.Fprintf(p.out, "the record is as new as version %d or newer: nothing would be published, and the dead letter would be superseded\n", e.Version)
 	case e.Outcome == string(replica.OutcomeStale):
-		fmt.Fprintf(p.out, "the record is as new as version %d or newer: nothing was published, and the letter is superseded\n", e.Version)
+		fmt.Fprintf(p.out, "the record is as new as version %d or newer: nothing was published, and the dead letter is superseded\n", e.Version)
 	case e.DryRun:
 		fmt.Fprintf(p.out, "the data is good; an event would be published under version %d in the place of %s\n", e.Version, e.Replaces)
 	default:

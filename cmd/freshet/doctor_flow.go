@@ -76,7 +76,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 	d.examinePlaces(ctx)
 	counts, err := d.db.Letters.Count(ctx, "")
 	if n := counts["open"]; err == nil && n > 0 {
-		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d letters are open", n)
+		d.note("dead-letters", "", "look at them with freshet deadletters list", "%d dead letters are open", n)
 	}
 }
 

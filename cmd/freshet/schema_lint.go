@@ -184,7 +184,7 @@ func (l *linter) checkRoot() {
 	required, _ := root["required"].([]any)
 	for _, v := range required {
 		if name, _ := v.(string); declared[name] == nil {
-			l.say(lintAdvice, "/required", "names a property that is not declared: it must be there and then is not stored")
+			l.say(lintAdvice, "/required", "has a property that is not declared: it must be there and then is not stored")
 		}
 	}
 	for _, k := range []string{"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas", "patternProperties"} {

@@ -148,7 +148,7 @@ func read(in io.Reader) (map[string]pkg, []string, error) {
 		default:
 			name, value, ok := strings.Cut(text, ":")
 			if !ok {
-				return nil, nil, fmt.Errorf("line %d is no field", n)
+				return nil, nil, fmt.Errorf("line %d is not a field", n)
 			}
 			last = name
 			fields[name] = strings.TrimSpace(value)
@@ -171,7 +171,7 @@ func packageOf(f map[string]string) (pkg, error) {
 		}
 		n, err := strconv.ParseInt(f[field], 10, 64)
 		if err != nil {
-			return p, fmt.Errorf("package %s: %s is no number", p.Package, field)
+			return p, fmt.Errorf("package %s: %s is not a number", p.Package, field)
 		}
 		*to = &n
 	}

@@ -259,7 +259,7 @@ func TestPHPFollowerIgnoresKeyPrefix(t *testing.T) {
 	w.settle("the start")
 }
 
-// told waits until the follower says such a thing about not caching.
+// told waits until the follower reports that reason for not caching.
 func (w *world) told(text string) {
 	w.t.Helper()
 	testenv.Eventually(w.t, patience, func(context.Context) error {
@@ -284,7 +284,7 @@ func (w *world) subscribers() map[string]bool {
 	return ids
 }
 
-// dark: nothing can be told of since then, but records change.
+// dark: nothing is announced since then, but records change.
 func (w *world) dark(since time.Time) {
 	w.t.Helper()
 	for r := range records {

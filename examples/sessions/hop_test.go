@@ -64,7 +64,7 @@ func (s *site) user(browser bool) *user {
 	return u
 }
 
-// call makes one request and gives the n of the session in its answer.
+// call makes one request and returns the n of the session in its answer.
 func (u *user) call(ctx context.Context, method, path string, body any) (status, n int, err error) {
 	b, err := json.Marshal(body)
 	if err != nil {

@@ -137,7 +137,7 @@ func setSession(w http.ResponseWriter, r *http.Request, id string, maxAge int) {
 	})
 }
 
-// idOf returns the session that a request names; what is no session's id finds none.
+// idOf returns the session that a request names; what is not a session's id finds none.
 func idOf(r *http.Request) string {
 	if c, err := r.Cookie(sessionCookie); err == nil && c.Value != "" {
 		return c.Value

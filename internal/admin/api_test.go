@@ -162,7 +162,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 		var some struct{ Items []api.Letter }
 		r.want(200, "viewer", "GET", "/v1/deadletters?"+query, nil).into(t, &some)
 		if len(some.Items) != want {
-			t.Errorf("%s: %d letters, want %d", query, len(some.Items), want)
+			t.Errorf("%s: %d dead letters, want %d", query, len(some.Items), want)
 		}
 	}
 	r.want(422, "viewer", "GET", "/v1/deadletters?since=yesterday", nil)
@@ -173,7 +173,7 @@ func TestLettersAreShownRedrivenAndDiscarded(t *testing.T) {
 		var some struct{ Items []api.Letter }
 		r.want(200, "viewer", "GET", "/v1/deadletters?"+query, nil).into(t, &some)
 		if len(some.Items) != want {
-			t.Errorf("%s: %d letters, want %d", query, len(some.Items), want)
+			t.Errorf("%s: %d dead letters, want %d", query, len(some.Items), want)
 		}
 	}
 	r.want(422, "viewer", "GET", "/v1/deadletters?from_offset=1", nil)
@@ -255,7 +255,7 @@ var nasty = []struct{ first, second, query, body string }{
 	{"items", "k", "after=a@1.0&state=open&dataset=%F0%9F%98%80", `{"names":["\u0000",""],"tags":[""],"reason":null}`},
 }
 
-// throw makes a request of anything, and gives its status; 0 when it cannot be sent.
+// throw makes a request of anything, and returns its status; 0 when it cannot be sent.
 func (r *rig) throw(ctx context.Context, route, first, second, query, body string) int {
 	method, path, _ := strings.Cut(route, " ")
 	for _, name := range []string{"{dataset}", "{node}", "{id}"} {

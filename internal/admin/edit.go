@@ -23,9 +23,9 @@ const editPublishWait = 10 * time.Second
 type editInput struct {
 	ID   string `path:"id" maxLength:"400"`
 	Body struct {
-		Data    json.RawMessage `json:"data,omitempty" doc:"the record's corrected state, a JSON object; a letter of a delete needs none"`
-		Key     string          `json:"key,omitempty" maxLength:"512" doc:"only for a letter that keeps no usable key"`
-		Version int64           `json:"version,omitempty" minimum:"0" maximum:"9007199254740990" doc:"only for a letter that keeps no version"`
+		Data    json.RawMessage `json:"data,omitempty" doc:"the record's corrected state, a JSON object; a dead letter of a delete needs none"`
+		Key     string          `json:"key,omitempty" maxLength:"512" doc:"only for a dead letter that keeps no usable key"`
+		Version int64           `json:"version,omitempty" minimum:"0" maximum:"9007199254740990" doc:"only for a dead letter that keeps no version"`
 		DryRun  *bool           `json:"dry_run,omitempty" default:"true" doc:"check and say what would happen; absent: true"`
 		Reason  string          `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 	}
@@ -49,7 +49,7 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 	}
 	d, ok := ls.datasets.Get(l.Dataset)
 	if !ok {
-		return nil, huma.Error409Conflict("the letter's dataset is not declared here")
+		return nil, huma.Error409Conflict("the dead letter's dataset is not declared here")
 	}
 	ev, err := l.Correct(d, replica.Correction{Data: b.Data, Key: b.Key, Version: b.Version})
 	if err != nil {
@@ -69,7 +69,7 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 		return nil, errLetterClosed
 	case err != nil && outcome == replica.OutcomePublished:
 		ls.log.WarnContext(ctx, "letter of a published edit is not marked; a worker supersedes it", "error", err)
-		out.Body.Detail = "the event is published, but the letter could not be marked; it becomes superseded when a worker applies the event"
+		out.Body.Detail = "the event is published, but the dead letter could not be marked; it becomes superseded when a worker applies the event"
 	case err != nil:
 		return nil, ls.answers.fail(ctx, "edit dead letter", err)
 	}
@@ -81,7 +81,7 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 	return out, nil
 }
 
-var errLetterClosed = huma.Error409Conflict("the letter is not open any more; GET /v1/deadletters/{id} reports what became of it")
+var errLetterClosed = huma.Error409Conflict("the dead letter is not open any more; GET /v1/deadletters/{id} reports what became of it")
 
 func (ls *letters) edit(ctx context.Context, l *replica.StoredLetter, ev *schemas.Event, out *editOutput) (replica.Outcome, error) {
 	if out.Body.DryRun {

@@ -13,7 +13,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// addLetters writes open letters of records with these keys, each under version 5, and gives their paths.
+// addLetters writes open letters of records with these keys, each under version 5, and returns their paths.
 func (r *rig) addLetters(keys ...string) (paths []string) {
 	r.t.Helper()
 	d, _ := r.datasets.Get("items")
@@ -75,7 +75,7 @@ func TestLetterIsEdited(t *testing.T) {
 	var shown api.ShownLetter
 	r.want(200, "viewer", "GET", paths[0], nil).into(t, &shown)
 	if shown.State != "redriven" || shown.Successor != e.EventID {
-		t.Errorf("the letter is %s by %q", shown.State, shown.Successor)
+		t.Errorf("the dead letter is %s by %q", shown.State, shown.Successor)
 	}
 	edit(409, paths[0], map[string]any{"data": good, "dry_run": false})
 
@@ -90,7 +90,7 @@ func TestLetterIsEdited(t *testing.T) {
 	}
 	r.want(200, "viewer", "GET", paths[1], nil).into(t, &shown)
 	if shown.State != "superseded" || len(r.messages("from=start")) != 1 {
-		t.Errorf("the stale letter is %s", shown.State)
+		t.Errorf("the stale dead letter is %s", shown.State)
 	}
 	r.wantAudit("edit-deadletter", 200, "event_id", e.EventID)
 }
@@ -102,7 +102,7 @@ func TestFailedEditLosesNothing(t *testing.T) {
 	var shown api.ShownLetter
 	r.want(200, "viewer", "GET", path, nil).into(t, &shown)
 	if shown.State != "open" || shown.Successor != "" {
-		t.Errorf("the letter is %s by %q", shown.State, shown.Successor)
+		t.Errorf("the dead letter is %s by %q", shown.State, shown.Successor)
 	}
 }
 

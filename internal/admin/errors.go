@@ -22,7 +22,7 @@ type answers struct {
 	log      *slog.Logger
 }
 
-// fail makes an HTTP problem of an error. What is the caller's fault is told to the caller; a server that is away
+// fail makes an HTTP problem of an error. What is the caller's fault is reported to the caller; a server that is away
 // is 503, never 500, and its words stay in the log.
 func (an *answers) fail(ctx context.Context, what string, err error) error {
 	var status huma.StatusError

@@ -37,7 +37,7 @@ type look struct {
 	rate float64
 }
 
-// rate notes how far source is and gives records a second since the look before; 0 if that is not known.
+// rate notes how far source is and returns records a second since the look before; 0 if that is not known.
 func (l *looks) rate(source string, done int64, now time.Time) float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

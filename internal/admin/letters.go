@@ -92,21 +92,21 @@ func (ls *letters) routes(on huma.API) {
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters", OperationID: "list-deadletters", Summary: "Dead letters, a page at a time"}, ls.listLetters)
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters/groups", OperationID: "group-deadletters", Summary: "Open dead letters by what is wrong with them"}, ls.groupLetters)
 	huma.Register(on, huma.Operation{
-		Method: http.MethodGet, Path: "/v1/deadletters/{id}", OperationID: "show-deadletter", Summary: "One dead letter beside the record as it is now",
+		Method: http.MethodGet, Path: "/v1/deadletters/{id}", OperationID: "show-deadletter", Summary: "One dead letter beside the record's current state",
 		Description: "Content (data=true) needs the role operator.",
 	}, ls.showLetter)
 	huma.Register(on, huma.Operation{
-		Method: http.MethodPost, Path: "/v1/deadletters/{id}/edit", OperationID: "edit-deadletter", Summary: "Publish a corrected event in the place of an open letter",
-		Description: "The event is about the letter's record, under its version, with the data given here; it is checked like any other and gets a new id. " +
-			"If the record is as new or newer already, nothing is published and the letter becomes superseded. A dry run unless dry_run is false.",
+		Method: http.MethodPost, Path: "/v1/deadletters/{id}/edit", OperationID: "edit-deadletter", Summary: "Publish a corrected event in the place of an open dead letter",
+		Description: "The event is about the dead letter's record, under its version, with the data given here; it is checked like any other and gets a new id. " +
+			"If the record is as new or newer already, nothing is published and the dead letter becomes superseded. A dry run unless dry_run is false.",
 		MaxBodyBytes: maxEditBody + 1,
 	}, ls.editLetter)
 	huma.Register(on, huma.Operation{
-		Method: http.MethodPost, Path: "/v1/deadletters/redrives", OperationID: "redrive-deadletters", Summary: "Apply open letters again under their stored versions",
+		Method: http.MethodPost, Path: "/v1/deadletters/redrives", OperationID: "redrive-deadletters", Summary: "Apply open dead letters again under their stored versions",
 		Description: "A dry run unless dry_run is false.",
 	}, ls.redriveLetters)
 	huma.Register(on, huma.Operation{
-		Method: http.MethodPost, Path: "/v1/deadletters/discards", OperationID: "discard-deadletters", Summary: "Give open letters up",
+		Method: http.MethodPost, Path: "/v1/deadletters/discards", OperationID: "discard-deadletters", Summary: "Discard open dead letters",
 		Description: "A dry run unless dry_run is false.",
 	}, ls.discardLetters)
 }
@@ -114,7 +114,7 @@ func (ls *letters) routes(on huma.API) {
 type lettersInput struct {
 	api.LetterFilter
 	State string `query:"state" enum:"open,superseded,redriven,discarded" doc:"only these"`
-	After string `query:"after" maxLength:"400" doc:"id of the last letter of the page before"`
+	After string `query:"after" maxLength:"400" doc:"id of the last dead letter of the page before"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
@@ -127,7 +127,7 @@ func (ls *letters) listLetters(ctx context.Context, in *lettersInput) (*listed[a
 	if in.After != "" {
 		id, ok := replica.ParseLetterID(in.After)
 		if !ok {
-			return nil, huma.Error422UnprocessableEntity("after is no letter's id: source@offset.index")
+			return nil, huma.Error422UnprocessableEntity("after is not the id of a dead letter: source@offset.index")
 		}
 		q.After = &id
 	}
@@ -190,7 +190,7 @@ func (ls *letters) showLetter(ctx context.Context, in *letterInput) (*shownOutpu
 func (ls *letters) letter(ctx context.Context, id string, content bool) (*replica.StoredLetter, error) {
 	lid, ok := replica.ParseLetterID(id)
 	if !ok {
-		return nil, huma.Error422UnprocessableEntity("id is no letter's id: source@offset.index")
+		return nil, huma.Error422UnprocessableEntity("id is not the id of a dead letter: source@offset.index")
 	}
 	letters, err := ls.db.Letters.List(ctx, replica.LetterQuery{IDs: []replica.LetterID{lid}, Limit: 1, Content: content})
 	if err != nil {
@@ -201,7 +201,7 @@ func (ls *letters) letter(ctx context.Context, id string, content bool) (*replic
 			return &letters[i], nil
 		}
 	}
-	return nil, huma.Error404NotFound("there is no such letter")
+	return nil, huma.Error404NotFound("there is no such dead letter")
 }
 
 // dry reports whether a request is a dry run: it is unless it says false.
@@ -216,7 +216,7 @@ func (ls *letters) chosen(ctx context.Context, c *api.LetterChoice, limit int) (
 	}
 	gate.Note(ctx, "dry_run", dry(c.DryRun))
 	if !c.All && (c.LetterFilter == api.LetterFilter{}) && len(c.IDs) == 0 {
-		return q, 0, huma.Error422UnprocessableEntity("no letters are chosen: give a filter or ids, or all: true for every open letter")
+		return q, 0, huma.Error422UnprocessableEntity("no dead letters are chosen: give a filter or ids, or all: true for every open dead letter")
 	}
 	if q, err = LetterQuery(c.LetterFilter, replica.StateOpen); err != nil {
 		return q, 0, err
@@ -224,7 +224,7 @@ func (ls *letters) chosen(ctx context.Context, c *api.LetterChoice, limit int) (
 	for _, text := range c.IDs {
 		id, ok := replica.ParseLetterID(text)
 		if !ok {
-			return q, 0, huma.Error422UnprocessableEntity("ids: one is no letter's id, whose form is source@offset.index; GET /v1/deadletters gives them")
+			return q, 0, huma.Error422UnprocessableEntity("ids: one is not the id of a dead letter, whose form is source@offset.index; GET /v1/deadletters gives them")
 		}
 		q.IDs = append(q.IDs, id)
 	}
@@ -243,7 +243,7 @@ func (ls *letters) chosen(ctx context.Context, c *api.LetterChoice, limit int) (
 type redriveInput struct {
 	Body struct {
 		api.LetterChoice
-		Limit int `json:"limit,omitempty" minimum:"1" maximum:"10000" default:"1000" doc:"most letters"`
+		Limit int `json:"limit,omitempty" minimum:"1" maximum:"10000" default:"1000" doc:"most dead letters"`
 	}
 }
 
@@ -281,7 +281,7 @@ func (ls *letters) redriveLetters(ctx context.Context, in *redriveInput) (*redri
 type discardInput struct {
 	Body struct {
 		api.LetterChoice
-		Limit int `json:"limit,omitempty" minimum:"1" maximum:"1000000" default:"1000" doc:"most letters"`
+		Limit int `json:"limit,omitempty" minimum:"1" maximum:"1000000" default:"1000" doc:"most dead letters"`
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// run serves r's API on a listener of its own until the test ends, and gives its address.
+// run serves r's API on a listener of its own until the test ends, and returns its address.
 func (r *rig) run() (address string, stop func() error) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -49,7 +49,7 @@ func (pb *publisher) routes(on huma.API) {
 	}, pb.publishInvalidation)
 }
 
-// eventsInput takes the request as it is: CloudEvents spread over headers and body.
+// eventsInput takes the whole request: CloudEvents spread over headers and body.
 type eventsInput struct {
 	Dataset     string `query:"dataset" maxLength:"64" doc:"the dataset, if the subject does not name it"`
 	ContentType string `header:"Content-Type"`
@@ -158,7 +158,7 @@ func (pb *publisher) binary(in *eventsInput) ([]schemas.Event, error) {
 		}
 	}
 	if !slices.ContainsFunc(in.headers, func(h schemas.Header) bool { return h.Key == "ce_specversion" }) {
-		return nil, malformed("is no CloudEvent: it has no ce-specversion header, and its content type is not application/cloudevents+json", "send the one or the other")
+		return nil, malformed("is not a CloudEvent: it has no ce-specversion header, and its content type is not application/cloudevents+json", "send the one or the other")
 	}
 	if len(in.body) > schemas.MaxRecordBytes {
 		return nil, malformed("has more data than an event may have", fmt.Sprintf("send at most %d bytes", schemas.MaxRecordBytes))
@@ -191,7 +191,7 @@ func (pb *publisher) structured(dataset, body string) ([]schemas.Event, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, malformed("is no CloudEvent in the JSON format", "send one JSON object, each member once")
+		return nil, malformed("is not a CloudEvent in the JSON format", "send one JSON object, each member once")
 	}
 	rec := schemas.Record{
 		Value:   []byte(body),
@@ -211,10 +211,10 @@ func (pb *publisher) decode(dataset, subject, key string, hasKey bool, rec schem
 	}
 	d, ok := pb.datasets.Get(dataset)
 	if !ok {
-		return nil, malformed("names no declared dataset", "give ?dataset=, or the subject <dataset>/<key>")
+		return nil, malformed("identifies no declared dataset", "give ?dataset=, or the subject <dataset>/<key>")
 	}
 	if d.Format != schemas.FormatCloudEvents {
-		return nil, malformed("names a dataset that other tools write", "change the row in its database")
+		return nil, malformed("identifies a dataset that other tools write", "change the row in its database")
 	}
 	if hasKey {
 		rec.Key = []byte(key)

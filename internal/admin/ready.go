@@ -140,7 +140,7 @@ func (he *health) askServers(ctx context.Context) []string {
 	return sick
 }
 
-// serveReady reports whether the process is ready. Why not is told to those who may look: it names what is behind.
+// serveReady reports whether the process is ready. The reasons are shown only to those who may look: they identify what is behind.
 func (he *health) serveReady(w http.ResponseWriter, r *http.Request) {
 	role := r.URL.Query().Get("role")
 	switch {

@@ -93,7 +93,7 @@ func TestRedriveAsAJob(t *testing.T) {
 	want := api.JobCounts{Events: n, Applied: n - n/10 - newer, Stale: newer, Invalid: n / 10}
 	dry := r.await(r.redrive(map[string]any{}).ID, "done")
 	if dry.Total != want || len(dry.Parts) != 2 || len(r.rows()) != int(newer) || !maps.Equal(r.states(), map[string]int64{"open": n}) {
-		t.Fatalf("dry run: %+v over %d parts, want %+v; %d rows, letters %v", dry.Total, len(dry.Parts), want, len(r.rows()), r.states())
+		t.Fatalf("dry run: %+v over %d parts, want %+v; %d rows, dead letters %v", dry.Total, len(dry.Parts), want, len(r.rows()), r.states())
 	}
 	done := r.await(r.redrive(map[string]any{"dry_run": false}).ID, "done")
 	want.Invalidated = want.Applied
@@ -151,7 +151,7 @@ func TestRedriveOfOneRecordAndOneOffset(t *testing.T) {
 		t.Errorf("dry run said %+v, the real one did %+v", dry.Total, done.Total)
 	}
 	if n := r.count("SELECT COUNT(*) FROM freshet_dead_letter WHERE attempts > 1"); n != 0 {
-		t.Errorf("%d letters were tried more than once", n)
+		t.Errorf("%d dead letters were tried more than once", n)
 	}
 }
 
@@ -205,7 +205,7 @@ func TestRedriveIsStoppedAndLimited(t *testing.T) {
 	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/pause", why)
 	paused := r.await(first.ID, "paused")
 	if n := r.count("SELECT COUNT(*) FROM freshet_dead_letter WHERE attempts > 0"); n != paused.Total.Events || n >= 400 {
-		t.Fatalf("paused after %d letters were tried, %d counted", n, paused.Total.Events)
+		t.Fatalf("paused after %d dead letters were tried, %d counted", n, paused.Total.Events)
 	}
 	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/limits", map[string]int{"rate": 100_000, "invalidation_rate": 0})
 	r.want(200, "operator", "POST", "/v1/replays/"+first.ID+"/resume", why)
@@ -225,10 +225,10 @@ func TestRedriveGoesOnElsewhere(t *testing.T) {
 	job := r.redrive(map[string]any{"dry_run": false, "rate": 400})
 	got := r.threeDeaths(job.ID)
 	if got.Total.Events != n || got.Total.Applied != n-n/10 || got.Total.Invalid != n/10 || got.Takeovers < 1 {
-		t.Errorf("after three deaths: %+v, %d takeovers; each letter must count once", got.Total, got.Takeovers)
+		t.Errorf("after three deaths: %+v, %d takeovers; each dead letter must count once", got.Total, got.Takeovers)
 	}
 	if tried := r.count("SELECT COUNT(*) FROM freshet_dead_letter WHERE attempts = 1"); tried != n {
-		t.Errorf("%d letters were tried exactly once, want %d", tried, n)
+		t.Errorf("%d dead letters were tried exactly once, want %d", tried, n)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestRedriveOfLettersThatWereClosedMeanwhile(t *testing.T) {
 	res, err := r.cfg.Replica.Replay(t.Context(), &b)
 	must(t, err)
 	if res.Counts.Applied != 2 || res.Counts.Skipped != 1 || r.rows()["k3"] != 0 || r.states()["discarded"] != 1 {
-		t.Errorf("counts %+v, rows %v, letters %v", res.Counts, r.rows(), r.states())
+		t.Errorf("counts %+v, rows %v, dead letters %v", res.Counts, r.rows(), r.states())
 	}
 }
 

@@ -56,7 +56,7 @@ func mayRedrive(spec *replica.JobSpec) error {
 		{"type", spec.Type != ""},
 	} {
 		if f.given {
-			return huma.Error422UnprocessableEntity(f.field + " does not go with the action redrive: leave it out; keys, prefix, op, letter_reason and errno choose among the dataset's open letters")
+			return huma.Error422UnprocessableEntity(f.field + " does not go with the action redrive: leave it out; keys, prefix, op, letter_reason and errno choose among the dataset's open dead letters")
 		}
 	}
 	return nil

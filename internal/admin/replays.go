@@ -113,8 +113,8 @@ type replayRequest struct {
 	Prefix           string   `json:"prefix,omitempty" maxLength:"512"`
 	Op               string   `json:"op,omitempty" enum:"upsert,delete"`
 	Type             string   `json:"type,omitempty" maxLength:"200" doc:"event type"`
-	LetterReason     string   `json:"letter_reason,omitempty" maxLength:"32" doc:"with redrive: only letters for this reason, such as refused or schema"`
-	Errno            uint16   `json:"errno,omitempty" maximum:"65535" doc:"with redrive: only letters of refusals with this MySQL error number"`
+	LetterReason     string   `json:"letter_reason,omitempty" maxLength:"32" doc:"with redrive: only dead letters for this reason, such as refused or schema"`
+	Errno            uint16   `json:"errno,omitempty" maximum:"65535" doc:"with redrive: only dead letters of refusals with this MySQL error number"`
 	DryRun           *bool    `json:"dry_run,omitempty" default:"true" doc:"count only; absent: true"`
 	DropOld          bool     `json:"drop_old,omitempty" doc:"with rebuild: drop the previous table; else it is kept under another name"`
 	AcceptLoss       bool     `json:"accept_loss,omitempty" doc:"with rebuild: swap although rows are newer than what the topic holds of them, or not in it; a dry run counts them"`
@@ -198,7 +198,7 @@ type replaysInput struct {
 func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[api.Replay], error) {
 	jobs, err := rp.db.Jobs.List(ctx, in.After, in.Limit)
 	if errors.Is(err, replica.ErrNoJob) {
-		return nil, huma.Error422UnprocessableEntity("after is no replay's id; leave it out to begin at the newest")
+		return nil, huma.Error422UnprocessableEntity("after is not the id of a replay; leave it out to begin at the newest")
 	}
 	if err != nil {
 		return nil, rp.answers.fail(ctx, "read replays", err)
@@ -316,8 +316,8 @@ func (rp *replays) cannotBecome(ctx context.Context, id string, from []replica.J
 type limitInput struct {
 	ReplayID
 	Body struct {
-		Rate             *int `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000; absent: as it is"`
-		InvalidationRate *int `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own; absent: as it is"`
+		Rate             *int `json:"rate,omitempty" minimum:"0" maximum:"1000000" doc:"events a second; 0: 5000; absent: unchanged"`
+		InvalidationRate *int `json:"invalidation_rate,omitempty" minimum:"0" maximum:"1000000" doc:"names a second; 0: no limit of their own; absent: unchanged"`
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// publish appends versions 1 … n of each of the keys k0 … k<keys-1>, and gives the newest per key.
+// publish appends versions 1 … n of each of the keys k0 … k<keys-1>, and returns the newest per key.
 func (r *rig) publish(keys int, versions int64) map[string]int64 {
 	r.t.Helper()
 	newest := map[string]int64{}

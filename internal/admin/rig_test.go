@@ -143,11 +143,11 @@ type answer struct {
 func (a answer) into(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, v); err != nil {
-		t.Fatalf("answer %d is no JSON: %v\n%s", a.status, err, a.body)
+		t.Fatalf("answer %d is not JSON: %v\n%s", a.status, err, a.body)
 	}
 }
 
-// do makes a request as a role; "" has no token. body is JSON, nil none, or a string as it is.
+// do makes a request as a role; "" has no token. body is JSON, nil none, or a string that is sent unchanged.
 func (r *rig) do(role, method, path string, body any, headers ...string) answer {
 	r.t.Helper()
 	var rd io.Reader

@@ -227,7 +227,7 @@ func (c *countCalls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	return next
 }
 
-// Streams share the looks at the lanes; each of them is told everything, also one that comes later.
+// Streams share the reads of the lanes; each of them receives everything, also one that begins later.
 func TestStreamsShareTheLooks(t *testing.T) {
 	const streams = 20
 	var calls countCalls

@@ -51,7 +51,7 @@ type overview struct {
 }
 
 func (ov *overview) routes(on huma.API) {
-	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/datasets", OperationID: "list-datasets", Summary: "Datasets, their pauses and letters"}, ov.listDatasets)
+	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/datasets", OperationID: "list-datasets", Summary: "Datasets, their pauses and dead letters"}, ov.listDatasets)
 	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/pause", OperationID: "pause-dataset", Summary: "Pause a dataset on every worker"}, ov.pauseDataset)
 	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/resume", OperationID: "resume-dataset", Summary: "Let a dataset continue"}, ov.resumeDataset)
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/lag", OperationID: "list-lag", Summary: "How far each partition is"}, ov.listLag)

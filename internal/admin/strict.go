@@ -103,7 +103,7 @@ func checkMembers(text string, t reflect.Type, at string) error {
 	return bodyError(at, schemas.WalkObject(text, func(name string, v schemas.JSON) error {
 		of, known := members[name]
 		if !known {
-			return fmt.Errorf("%w: %s is no member of it; names are case-sensitive", errBody, join(at, name))
+			return fmt.Errorf("%w: %s is not a member; names are case-sensitive", errBody, join(at, name))
 		}
 		switch {
 		case v.Kind == schemas.JSONArray && of.Kind() == reflect.Slice && of.Elem().Kind() != reflect.Uint8:

@@ -77,7 +77,7 @@ func TestChangesOfLettersWantAChoice(t *testing.T) {
 	var gone api.Discard
 	r.want(200, "operator", "POST", "/v1/deadletters/discards", map[string]any{"why": "a test", "dry_run": false, "all": true}).into(t, &gone)
 	if gone.Letters != 3 {
-		t.Errorf("%d letters discarded, want 3", gone.Letters)
+		t.Errorf("%d dead letters discarded, want 3", gone.Letters)
 	}
 }
 

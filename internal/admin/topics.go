@@ -96,7 +96,7 @@ func jsonOf(b []byte) json.RawMessage {
 	return s
 }
 
-// scan calls fn for the records of [from, until) until it says false or scanWait is over, and gives how far it came.
+// scan calls fn for the records of [from, until) until it says false or scanWait is over, and returns how far it came.
 func (tr *topicReader) scan(ctx context.Context, p kafkalog.Partition, from, until int64, fn func(*schemas.Record) bool) (int64, error) {
 	if from >= until {
 		return from, nil
@@ -202,7 +202,7 @@ func (tr *topicReader) resolve(ctx context.Context, topic, field, from string, e
 	return out, nil
 }
 
-// onePartition reports whether all events of a record are in the partition that the producer gives for its key. Capture
+// onePartition reports whether all events of a record are in the partition that the producer chooses for its key. Capture
 // tools partition in their own ways, and so do other clients, and a topic that got more partitions has a record's events in
 // several.
 func (tr *topicReader) onePartition(ctx context.Context, d *schemas.Dataset, info kafkalog.TopicInfo) (bool, error) {

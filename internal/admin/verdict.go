@@ -22,7 +22,7 @@ func verdict(r *api.Record) (text string, fresh bool) {
 	}
 	for _, l := range r.Letters {
 		if l.Version > row {
-			return fmt.Sprintf("Version %d is a dead letter (%s), so the replica stays at version %d until the letter is redriven or a newer event comes.", l.Version, l.Reason, row), false
+			return fmt.Sprintf("Version %d is a dead letter (%s), so the replica stays at version %d until the dead letter is redriven or a newer event comes.", l.Version, l.Reason, row), false
 		}
 	}
 	if newest != nil && newest.Version > row {

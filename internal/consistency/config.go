@@ -40,7 +40,7 @@ type Replica interface {
 	Versions(ctx context.Context, d *schemas.Dataset, keys []string) (map[string]int64, error)
 	// Keys gives up to n keys behind after, in their order; "" begins with the first.
 	Keys(ctx context.Context, d *schemas.Dataset, after string, n int) ([]string, error)
-	// Applied gives, for each source of a topic, the first offset that is not in the replica yet.
+	// Applied returns, for each source of a topic, the first offset that is not in the replica yet.
 	Applied(ctx context.Context, topic string) (map[string]int64, error)
 }
 
@@ -48,7 +48,7 @@ type Replica interface {
 type Tiers interface {
 	// Look returns what the tiers hold under each of at most 100 names.
 	Look(ctx context.Context, names ...string) ([]report.Copies, error)
-	// Told reports whether the lane of a name has been told of everything below each source's offset.
+	// Told reports whether everything below each source's offset has been emitted to the lane of a name.
 	Told(ctx context.Context, name string, next map[string]int64) (bool, error)
 }
 

@@ -132,7 +132,7 @@ func (r *Reader) stamped(ctx context.Context, name string, v *lane.Value) (bool,
 	return false, nil
 }
 
-// Told reports whether the lane of a name has been told of everything below each source's offset.
+// Told reports whether everything below each source's offset has been emitted to the lane of a name.
 func (r *Reader) Told(ctx context.Context, name string, next map[string]int64) (bool, error) {
 	var sources []string
 	for s := range next {

@@ -256,7 +256,7 @@ func TestVerifyReadsTheRowAfterTheCopy(t *testing.T) {
 	})
 }
 
-// A lane that loses what it was told, or is told late, makes no alarm of a copy that is on its way out.
+// A lane that loses emissions, or receives them late, makes no alarm of a copy that is on its way out.
 func TestWhatWaitsIsNoAlarm(t *testing.T) {
 	t.Parallel()
 	for name, told := range map[string]struct{ atFirst, later bool }{"lost": {true, false}, "late": {false, true}} {

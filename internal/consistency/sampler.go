@@ -13,7 +13,7 @@ import (
 
 // Sampler looks at a few records all the time. Of each it reads the replica row's version first, and at the ages of
 // Config.Windows asks every tier: a copy that readers get and that is older than the row was by then is stale, provided
-// that the lane had been told of the change; until then the copy only waits for a worker.
+// that the change had been emitted to the lane; until then the copy only waits for a worker.
 //
 // Changed may be called concurrently with Run; Run at most once.
 type Sampler struct {

@@ -102,7 +102,7 @@ func TestLostEmissionIsFound(t *testing.T) {
 	wantFound(t, s, found{"shared", "", "x", 1, 2}, found{"local", "a", "x", 1, 2})
 }
 
-// What is old and not served, or on its way, is no alarm.
+// What is old and not served, or on its way, is not an alarm.
 func TestWhatIsNoAlarm(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -18,7 +18,7 @@ type Report struct {
 	Stale []report.Stale `json:"stale"`
 	// Ahead copies have a version above the replica's, and kept it while the row was looked at again.
 	Ahead []report.Stale `json:"ahead"`
-	// Waiting copies are older too, and their lanes were not told yet: a worker is behind.
+	// Waiting copies are older too, but the change has not been emitted to their lanes yet: a worker is behind.
 	Waiting int `json:"waiting"`
 }
 

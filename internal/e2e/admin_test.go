@@ -18,7 +18,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// serve starts worker and admin API in one process, and gives the API's address once it serves.
+// serve starts worker and admin API in one process, and returns the API's address once it serves.
 func (w *world) serve(name string) (*testenv.Process, string) {
 	w.t.Helper()
 	p, url := w.startServe(name)
@@ -34,7 +34,7 @@ func (w *world) startServe(name string) (*testenv.Process, string) {
 	return p, listening(w.t, p)
 }
 
-// api starts an admin API in a process of its own, once, and gives its address.
+// api starts an admin API in a process of its own, once, and returns its address.
 func (w *world) api() string {
 	w.t.Helper()
 	if w.apiURL == "" {

@@ -91,7 +91,7 @@ func newCampaign(t *testing.T, s servers) *campaign {
 // faultSession is the group's session timeout: how long the partitions of a worker that was killed wait.
 const faultSession = 1500 * time.Millisecond
 
-// traffic publishes until stopTraffic, which gives the model and the token of all that was published.
+// traffic publishes until stopTraffic, which returns the model and the token of all that was published.
 func (c *campaign) traffic() {
 	p := c.producer()
 	tr := &traffic{rng: c.rng, model: map[string]state{}, keys: faultRecords}
@@ -146,7 +146,7 @@ func (c *campaign) join(n int) {
 	c.stopReading = readAll(c.t, c.nodes, faultRecords, faultRate, c.mysqlFails)
 }
 
-// watch looks all the time whether Kafka was told more than MySQL has.
+// watch checks all the time that no offset is committed to Kafka that MySQL has not reached.
 func (c *campaign) watch() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.t.Context()))
 	done := make(chan struct{})
@@ -328,7 +328,7 @@ func (c *campaign) lookForIntruders() {
 	}
 }
 
-// userDSN makes a database user of that name and gives its DSN.
+// userDSN makes a database user of that name and returns its DSN.
 func (w *world) userDSN(name string) string {
 	w.t.Helper()
 	cfg, err := mysql.ParseDSN(w.dsn)

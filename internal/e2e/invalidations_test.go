@@ -265,7 +265,7 @@ func (w *world) commits(topic string, want int64) {
 	})
 }
 
-// copies waits for n different copies and gives their headers, with key and value, by "offset/index".
+// copies waits for n different copies and returns their headers, with key and value, by "offset/index".
 func (w *world) copies(topic string, n int) map[string]map[string]string {
 	w.t.Helper()
 	kc := w.kafka.Client(w.t, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))

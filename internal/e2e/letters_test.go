@@ -58,7 +58,7 @@ func (w *world) number(ctx context.Context, query string, args ...any) (n int, e
 	return n, err
 }
 
-// reaches waits until a query gives want.
+// reaches waits until a query returns want.
 func (w *world) reaches(want int, query string, args ...any) {
 	w.t.Helper()
 	testenv.Eventually(w.t, max(settleLimit, w.patience), func(ctx context.Context) error {

@@ -62,7 +62,7 @@ func TestOperatorRestartsAPartition(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{topic}, "is no partition"},
+		{[]string{topic}, "is not a partition"},
 		{[]string{topic + "/0"}, "say where"},
 		{[]string{topic + "/0", "--at", "14"}, "want first, last or an offset from 15 to 20"},
 		{[]string{topic + "/7", "--at", "first"}, "has no partition 7"},

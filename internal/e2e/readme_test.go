@@ -19,7 +19,7 @@ import (
 // consoleBlock is a fenced block of commands.
 var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 
-// readmeSteps returns the commands that a README gives for real servers, without their comments.
+// readmeSteps returns the commands that a README has for real servers, without their comments.
 func readmeSteps(t *testing.T, file string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", file))
@@ -42,7 +42,7 @@ func readmeSteps(t *testing.T, file string) []string {
 }
 
 // TestReadmeStepsWork runs the steps of the README against real servers: those of this test take the place of the ones that
-// docker compose starts, and free ports that of the fixed ones. Everything else is run as it is written.
+// docker compose starts, and free ports that of the fixed ones. Everything else is run unchanged.
 func TestReadmeStepsWork(t *testing.T) {
 	steps := readmeSteps(t, "README.md")
 	if zh := readmeSteps(t, "README.zh-CN.md"); strings.Join(zh, "\n") != strings.Join(steps, "\n") {

@@ -105,7 +105,7 @@ func TestReplayBesideLiveTraffic(t *testing.T) {
 	w.reaches(past/perKey, "SELECT COUNT(*) FROM items WHERE id LIKE 'p%' AND _version = 4 AND n = 4")
 }
 
-// whilePaused runs fn while a replay is paused and no process runs it, and gives how long that was; nothing if it is over.
+// whilePaused runs fn while a replay is paused and no process runs it, and returns how long that was; nothing if it is over.
 func (w *world) whilePaused(url, id string, fn func()) time.Duration {
 	w.t.Helper()
 	began := time.Now()

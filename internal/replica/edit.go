@@ -38,13 +38,13 @@ func (l *StoredLetter) Correct(ds *schemas.Dataset, c Correction) (schemas.Event
 	}
 	switch {
 	case ev.Key == "" && c.Key == "":
-		return refuse("key", "is not known, since the letter keeps none that could be", "give the record's key", schemas.ReasonKey)
+		return refuse("key", "is not known, since the dead letter keeps none that could be", "give the record's key", schemas.ReasonKey)
 	case ev.Key != "" && c.Key != "" && c.Key != ev.Key:
-		return refuse("key", "is not the letter's", "leave it out; publish an event for another record", schemas.ReasonKey)
+		return refuse("key", "is not the dead letter's", "leave it out; publish an event for another record", schemas.ReasonKey)
 	case ev.Version <= 0 && c.Version <= 0:
-		return refuse("version", "is not known, since the letter keeps none", "give the version of this change of the record", schemas.ReasonVersion)
+		return refuse("version", "is not known, since the dead letter keeps none", "give the version of this change of the record", schemas.ReasonVersion)
 	case ev.Version > 0 && c.Version != 0 && c.Version != ev.Version:
-		return refuse("version", "is not the letter's", "leave it out; a later change is an event of its own", schemas.ReasonVersion)
+		return refuse("version", "is not the dead letter's", "leave it out; a later change is an event of its own", schemas.ReasonVersion)
 	}
 	if ev.Key == "" {
 		ev.Key = c.Key

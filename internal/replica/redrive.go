@@ -202,7 +202,7 @@ func (d *letterReader) change(ds *schemas.Dataset, l *StoredLetter) (*Change, er
 	}
 	at := slices.IndexFunc(res.Rows, func(r cdc.Row) bool { return r.Index == l.Index })
 	if at < 0 {
-		return nil, &schemas.FieldError{Field: "record", Problem: "has fewer events than when the letter was written", Reason: schemas.ReasonMalformed}
+		return nil, &schemas.FieldError{Field: "record", Problem: "has fewer events than when the dead letter was written", Reason: schemas.ReasonMalformed}
 	}
 	ev := &res.Rows[at].Event
 	if err := res.Rows[at].Err; err != nil {

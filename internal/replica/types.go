@@ -83,7 +83,7 @@ func NewChange(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.E
 	return c, err
 }
 
-// Letter is a dead letter: an event that can never be applied as it is.
+// Letter is a dead letter: an event that can never be applied.
 type Letter struct {
 	Offset int64
 	Index  int

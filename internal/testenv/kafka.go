@@ -41,7 +41,7 @@ type KafkaServer struct {
 	SCRAMBrokers []string
 	// Version is "4.4.0", or what a given server's API versions look like.
 	Version string
-	// Real is false when kfake stands in because Apache Kafka could not be had.
+	// Real is false when kfake replaces it because Apache Kafka could not be had.
 	Real bool
 }
 
@@ -49,7 +49,7 @@ type KafkaServer struct {
 func (s *KafkaServer) RequireReal(t testing.TB) {
 	t.Helper()
 	if !s.Real {
-		Skip(t, "needs Apache Kafka, and kfake stands in for it")
+		Skip(t, "needs Apache Kafka, and kfake replaces it here")
 	}
 }
 
@@ -239,7 +239,7 @@ func (s *KafkaServer) ask(ctx context.Context, cluster string) error {
 func startKafka(ctx context.Context, l *launcher, o KafkaOptions) (*KafkaServer, error) {
 	dist, err := kafkaDist(ctx, l)
 	if errors.Is(err, errNoKafka) {
-		fmt.Fprintf(os.Stderr, "\n*** testenv: NO APACHE KAFKA, kfake stands in for it and proves less: %v ***\n\n", err)
+		fmt.Fprintf(os.Stderr, "\n*** testenv: NO APACHE KAFKA, kfake replaces it and proves less: %v ***\n\n", err)
 		return startKfake(ctx, l)
 	}
 	if err != nil {
@@ -355,7 +355,7 @@ func clusterID() string {
 }
 
 // sharedKafka returns the options of the broker that tests share. No test kills it, so it is missed late: on a busy machine a
-// second without a heartbeat is no failure, and the controller would fence the only broker.
+// second without a heartbeat is not a failure, and the controller would fence the only broker.
 func sharedKafka() KafkaOptions {
 	return KafkaOptions{Properties: map[string]string{"broker.session.timeout.ms": "60000"}}
 }

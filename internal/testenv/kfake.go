@@ -62,7 +62,7 @@ func startKfake(ctx context.Context, l *launcher) (*KafkaServer, error) {
 	})
 }
 
-// kfakeChild is the other side: it serves until it is told to end.
+// kfakeChild is the other side: it serves until it is asked to end.
 func kfakeChild() (code int, child bool) {
 	port, err := strconv.Atoi(os.Getenv(kfakeVar))
 	if err != nil {

@@ -30,7 +30,7 @@ type MySQLServer struct {
 	Addr string
 	// Socket is the path of the unix socket, "" for a given server.
 	Socket string
-	// Version is what SELECT VERSION() gives.
+	// Version is what SELECT VERSION() returns.
 	Version string
 
 	account mysql.Config // how to reach it, without a database
@@ -53,7 +53,7 @@ func (s *MySQLServer) TCP(addr, database string) string {
 	return c.FormatDSN()
 }
 
-// NewDatabase makes an empty database and gives its DSN. It is dropped when the test ends.
+// NewDatabase makes an empty database and returns its DSN. It is dropped when the test ends.
 func (s *MySQLServer) NewDatabase(t testing.TB) string {
 	t.Helper()
 	name := unique("t_")
@@ -122,7 +122,7 @@ func givenMySQL(ctx context.Context, dsn string) (*MySQLServer, error) {
 	return s, nil
 }
 
-// ask notes the server's version and gives its port and directory.
+// ask notes the server's version and returns its port and directory.
 func (s *MySQLServer) ask(ctx context.Context) (port int, dir string, err error) {
 	db, err := sql.Open("mysql", s.DSN(""))
 	if err != nil {
@@ -170,7 +170,7 @@ func startMySQL(ctx context.Context, l *launcher, o MySQLOptions) (*MySQLServer,
 	})
 }
 
-// mysqlPrograms are the programs of MariaDB, or of MySQL, and what they need to be told.
+// mysqlPrograms are the programs of MariaDB, or of MySQL, and the options that they need.
 type mysqlPrograms struct {
 	name, server, install   string
 	serverArgs, installArgs []string

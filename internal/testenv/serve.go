@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Serve starts the three servers once, runs a command whose environment names them, stops them, and gives the command's
-// exit code. Servers that the environment names already are used as they are. out hears what runs where. With -settings
+// Serve starts the three servers once, runs a command whose environment names them, stops them, and returns the command's
+// exit code. Servers that the environment names already are used unchanged. out receives a line about each server. With -settings
 // before the command, the environment also has the settings of freshet itself, with a database of its own.
 func Serve(ctx context.Context, args []string, out io.Writer) int {
 	if code, child := kfakeChild(); child {
@@ -167,7 +167,7 @@ func orGiven[T any](given string, use func(string) (*T, error), start func() (*T
 }
 
 // runCommand runs the command in our own process group, so that an interrupt from the terminal reaches it, passes other
-// signals on, and gives its exit code. stdout is the command's; out learns of trouble.
+// signals on, and returns its exit code. stdout is the command's; out learns of trouble.
 func runCommand(ctx context.Context, args, env []string, signals <-chan os.Signal, stdout, out io.Writer) int {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)

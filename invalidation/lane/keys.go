@@ -29,7 +29,7 @@ func CheckNamespace(ns string) error {
 	return nil
 }
 
-// Of gives the lane of a cache key in a namespace with that many lanes.
+// Of returns the lane of a cache key in a namespace with that many lanes.
 func Of(key string, lanes int) int {
 	if lanes <= 1 {
 		return 0

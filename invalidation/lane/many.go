@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Lookup is one of several shared lookups: what Get takes, and what it gives.
+// Lookup is one of several shared lookups: what Get takes, and what it returns.
 type Lookup struct {
 	Key, Token string
 	Reply      GetReply

@@ -23,7 +23,7 @@ type Payload struct {
 }
 
 // AppendPayload appends p as JSON. It allocates nothing when dst is large enough. A name that is not UTF-8 cannot be
-// told in JSON without becoming another name, so it becomes a flush.
+// written in JSON without becoming another name, so it becomes a flush.
 func AppendPayload(dst []byte, p *Payload) []byte {
 	flush := p.Flush
 	dst = append(dst, `{"v":1`...)
@@ -106,7 +106,7 @@ func appendComma(dst []byte, n int) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendString appends s as a JSON string. Bytes above 0x7f go as they are.
+// appendString appends s as a JSON string. Bytes above 0x7f are copied.
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0

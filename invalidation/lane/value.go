@@ -26,7 +26,7 @@ type Value struct {
 	Data []byte
 }
 
-// ParseValue reads the bytes of a value key. ok is false for anything that is no value, such as a lease: then the get
+// ParseValue reads the bytes of a value key. ok is false for anything that is not a value, such as a lease: then the get
 // script must be asked.
 func ParseValue(b []byte) (v Value, ok bool) {
 	end := bytes.IndexByte(b[:min(len(b), maxHeader+1)], '\n')

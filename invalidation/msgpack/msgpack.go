@@ -15,7 +15,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// ErrDecode: what was read is no value of the type. It does not say more, because the decoder's words may quote the value.
+// ErrDecode: what was read is not a value of the type. It does not say more, because the decoder's words may quote the value.
 var ErrDecode = errors.New("value is not MessagePack of its type")
 
 // Codec writes values of V as MessagePack. Times keep their instant, to the nanosecond, and come back in local time.

@@ -43,7 +43,7 @@ var (
 	// ErrConfig comes, wrapped, from New.
 	ErrConfig = errors.New("configuration refused")
 
-	errSource = errors.New("the token names a source that cannot be")
+	errSource = errors.New("the token has a source that cannot exist")
 )
 
 // Waiter waits until this process has seen what a token names; *invalidation.Node does. It may be called concurrently.
@@ -58,7 +58,7 @@ type Config struct {
 	// Wait bounds how long a request waits for its token; 0 means DefaultWait.
 	Wait time.Duration
 	// Cookie names a cookie in which the token travels as well, for browsers; "" means none. It lives as long as the
-	// browser's session and is taken back when no one can wait for it. A token is no secret, but HTTP alone reads it.
+	// browser's session and is taken back when no one can wait for it. A token is not a secret, but HTTP alone reads it.
 	Cookie string
 }
 
@@ -74,7 +74,7 @@ func New(cfg Config) (*Middleware, error) {
 		return nil, fmt.Errorf("%w: Wait is %s; it must not be negative", ErrConfig, cfg.Wait)
 	}
 	if cfg.Cookie != "" && tokenCookie(cfg.Cookie, "", 0).Valid() != nil {
-		return nil, fmt.Errorf("%w: Cookie %q is no name of a cookie; use letters, digits and -", ErrConfig, cfg.Cookie)
+		return nil, fmt.Errorf("%w: Cookie %q is not a valid cookie name; use letters, digits and -", ErrConfig, cfg.Cookie)
 	}
 	if cfg.Wait == 0 {
 		cfg.Wait = DefaultWait
@@ -176,7 +176,7 @@ type carrier struct {
 	token  schemas.Token
 }
 
-// refuse answers a request whose token is no good. A browser would send its cookie permanently.
+// refuse answers a request whose token cannot be used. A browser would send its cookie permanently.
 func (c *carrier) refuse(w http.ResponseWriter, err error, status int) {
 	if c.cookie != "" {
 		c.setCookie("", -1)

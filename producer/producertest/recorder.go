@@ -60,7 +60,7 @@ func NewRecorder(datasets *schemas.Datasets) (*Recorder, error) {
 	return &Recorder{check: check, sets: datasets, offsets: map[string]int64{}}, nil
 }
 
-// Fail lets every event that follows fail with what fail gives for it; nil lets the event through, and a nil fail all of
+// Fail lets every event that follows fail with what fail returns for it; nil lets the event through, and a nil fail all of
 // them. Return producer.ErrOutcomeUnknown, for example, to see what a service makes of it.
 func (r *Recorder) Fail(fail func(schemas.Event) error) {
 	r.mu.Lock()

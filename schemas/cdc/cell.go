@@ -39,7 +39,7 @@ func (c *column) undeclared() error {
 }
 
 func (c *column) mismatch() error {
-	return c.refuse("is no value of its column's type", "compare cdc.columns and the schema with the captured table")
+	return c.refuse("is not a value of its column's type", "compare cdc.columns and the schema with the captured table")
 }
 
 // keyValue returns the form that Dataset.FormatKey wants.
@@ -102,7 +102,7 @@ func (c *column) write(buf []byte, cl cell, rules *schemas.CDCRules) ([]byte, er
 		if cl.kind == cellJSON || cl.kind == cellText {
 			v, err := schemas.ReadJSON(cl.text)
 			if err != nil {
-				return buf, c.refuse("is no valid JSON", "")
+				return buf, c.refuse("is not valid JSON", "")
 			}
 			return appendRaw(buf, v), nil
 		}
@@ -122,7 +122,7 @@ func (c *column) writeDecimal(buf []byte, cl cell) ([]byte, error) {
 	case cellInteger, cellNumber:
 		text, ok := plainDecimal(cl.text, c.Scale)
 		if !ok {
-			return buf, c.refuse("is no decimal that fits its x-decimal", "")
+			return buf, c.refuse("is not a decimal that fits its x-decimal", "")
 		}
 		return schemas.AppendJSONString(buf, text), nil
 	case cellFloat:

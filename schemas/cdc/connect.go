@@ -45,7 +45,7 @@ func unwrap(text string) (payload schemas.JSON, schema string, err error) {
 // connectSchema is a Connect schema: what it is called, and its fields (for an envelope: those of its rows).
 func (d *Decoder) connectSchema(text string) (*described, error) {
 	if text == "" || text == "null" {
-		return nil, nil //nolint:nilnil // no schema is no fault
+		return nil, nil //nolint:nilnil // no schema is not a fault
 	}
 	if last := d.types.Load(); last != nil && last.text == text {
 		return last, nil
@@ -130,7 +130,7 @@ func (f *field) readParameters(text string) error {
 		}
 		n, err := strconv.Atoi(v.Text)
 		if err != nil || n < -1000 || n > 1000 {
-			return malformed("schema", "has a scale that is no number")
+			return malformed("schema", "has a scale that is not a number")
 		}
 		f.scale = n
 		return nil

@@ -67,7 +67,7 @@ func (r *reading) debezium() error {
 		return r.tombstone()
 	}
 	if payload.Kind != schemas.JSONObject {
-		return malformed("value", "is no change event of Debezium")
+		return malformed("value", "is not a change event of Debezium")
 	}
 	desc, err := r.d.connectSchema(schema)
 	if err != nil {
@@ -96,7 +96,7 @@ func (r *reading) debezium() error {
 		if why := e.foreign.what(); why != NotIgnored {
 			return r.ignore(why)
 		}
-		return malformed("op", "is missing: the value is no change event of Debezium; flattened rows are format debezium-flat")
+		return malformed("op", "is missing: the value is not a change event of Debezium; flattened rows are format debezium-flat")
 	}
 	return r.envelope(&e, desc)
 }
@@ -225,7 +225,7 @@ func (r *reading) recordKey() (recordKey, error) {
 	text := string(r.rec.Key)
 	v, err := schemas.ReadJSON(text)
 	if err != nil {
-		return recordKey{}, &schemas.FieldError{Field: "key", Problem: "of the record is no JSON", Fix: "use Connect's JsonConverter for keys", Reason: schemas.ReasonKey}
+		return recordKey{}, &schemas.FieldError{Field: "key", Problem: "of the record is not JSON", Fix: "use Connect's JsonConverter for keys", Reason: schemas.ReasonKey}
 	}
 	if v.Kind == schemas.JSONObject {
 		if v, _, err = unwrap(text); err != nil {

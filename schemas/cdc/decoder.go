@@ -117,7 +117,7 @@ type Row struct {
 	Event schemas.Event
 	// Index is the row's place in the record. Places of rows that a later one of the same record overtook are left out.
 	Index int
-	// Err is a FieldError: this row can never be applied as it is.
+	// Err is a FieldError: this row can never be applied.
 	Err error
 }
 
@@ -166,7 +166,7 @@ func (i Ignored) String() string {
 	return "unknown"
 }
 
-// PauseError reports that a dataset cannot continue behind a record: what the record did cannot be told by events, or the
+// PauseError reports that a dataset cannot continue behind a record: what the record did cannot be expressed by events, or the
 // declaration contradicts what the tool writes. It holds no values.
 type PauseError struct {
 	// Dataset is the dataset's name, Problem what was found, Fix what to do.

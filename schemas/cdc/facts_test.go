@@ -83,7 +83,7 @@ func TestEventTime(t *testing.T) {
 	}
 }
 
-// A row whose former key cannot be read may have left one behind: it is refused.
+// A row whose previous key cannot be read may have left one behind: it is refused.
 func TestFormerKeyUnreadable(t *testing.T) {
 	res := decode(t, "format: canal\ncdc: {table: shop.items}\n", "",
 		`{"type":"UPDATE","database":"shop","table":"items","data":[{"id":"1"}],"old":[{"id":"x"}]}`)

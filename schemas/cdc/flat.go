@@ -33,7 +33,7 @@ func (r *reading) flat() error {
 		return r.ignore(why)
 	}
 	if payload.Kind != schemas.JSONObject {
-		return malformed("value", "is no row")
+		return malformed("value", "is not a row")
 	}
 	m.from.noteHeaders(r.rec.Headers)
 	if desc != nil && m.from.database == "" && m.from.schema == "" {
@@ -45,7 +45,7 @@ func (r *reading) flat() error {
 	case !ours:
 		return r.otherTable(m.from)
 	}
-	if st.hasKey() { // what has none is no row of ours, whatever else it is
+	if st.hasKey() { // what has none is not a row of ours, whatever else it is
 		if err := m.contradiction(r); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ type flatMeta struct {
 	foreign foreign
 }
 
-// take takes what is no column: members with the transform's prefix, unless the schema declares them.
+// take takes what is not a column: members with the transform's prefix, unless the schema declares them.
 func (m *flatMeta) take(name string, v schemas.JSON) bool {
 	m.foreign.note(name)
 	if !strings.HasPrefix(name, "__") {

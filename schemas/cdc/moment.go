@@ -66,7 +66,7 @@ func readMoment(s string) (string, bool) {
 	return "", false
 }
 
-// readDateTime checks the text of a DATETIME, or of a TIMESTAMP in a zone, and gives it in UTC. Month and day may be 00: the
+// readDateTime checks the text of a DATETIME, or of a TIMESTAMP in a zone, and returns it in UTC. Month and day may be 00: the
 // server stores dates that do not exist.
 func readDateTime(s string, zone int) (string, bool) {
 	if len(s) < 19 || s[10] != ' ' || s[13] != ':' || s[16] != ':' || !isDatePart(s[:10]) {

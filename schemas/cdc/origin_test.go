@@ -63,7 +63,7 @@ func TestRecordsOfNoTable(t *testing.T) {
 		canal    = "format: canal\ncdc: {table: shop.items}\n"
 		maxwell  = "format: maxwell\ncdc: {table: shop.items}\n"
 		noTable  = "malformed: record: names no table, which cdc.table asks for; "
-		noDB     = "malformed: record: names its table without the database, which cdc.table asks for; "
+		noDB     = "malformed: record: states its table without the database, which cdc.table asks for; "
 		flatFix  = "set add.fields=table,db in the transform, or leave cdc.table out if the topic carries one table"
 		toolFix  = "let the tool write database and table"
 	)

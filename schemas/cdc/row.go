@@ -220,7 +220,7 @@ func (r *reading) agree(st *state, key recordKey, all bool) {
 	}
 }
 
-// ignore notes why the record gives nothing.
+// ignore notes why the record has no change.
 func (r *reading) ignore(why Ignored) error {
 	r.res.Ignored = why
 	return nil
@@ -231,7 +231,7 @@ func (r *reading) emptied() error {
 	if r.d.rules.IgnoreTruncates {
 		return r.ignore(Truncate)
 	}
-	return r.pause("its table was emptied or dropped in the captured database, which names no rows",
+	return r.pause("its table was emptied or dropped in the captured database, which has no rows",
 		"everything before is applied: mark the replica's rows as deleted by hand, as docs/formats.md shows, or start over with a new topic and table; then write cdc.truncates: ignore and restart the worker")
 }
 

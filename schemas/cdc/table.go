@@ -42,7 +42,7 @@ func (d *Decoder) belongs(o origin) (bool, error) {
 	case o.database != "" && o.database+"."+o.table == want, o.schema != "" && o.schema+"."+o.table == want:
 		return true, nil
 	case o.database == "" && o.schema == "" && strings.HasSuffix(want, "."+o.table):
-		return false, d.noOrigin("names its table without the database, which cdc.table asks for")
+		return false, d.noOrigin("states its table without the database, which cdc.table asks for")
 	}
 	return false, nil
 }
@@ -128,7 +128,7 @@ func (r *reading) keyOrigin() (o origin, err error) {
 
 // sameKey compares the columns of the captured table's key, as a record states them, with the dataset's key. Rows that
 // differ in a column which is not declared would overwrite each other; a declared column beyond the key may change
-// without the tool's deleting the row of before.
+// although the tool did not delete the previous row.
 func (d *Decoder) sameKey(columns []string) error {
 	same := len(columns) == len(d.ds.Key)
 	for _, c := range columns {

@@ -180,7 +180,7 @@ for ($i = 0; $i < 10_010; $i++) {
 want('entries remembered without polls', $lane->remembered() <= 10_000, true);
 $lane = at('1-1');
 array_map(fn (string $head) => poll($lane, $head), ['2-2', '3-3', '4-4', '5-5']);
-want('messages that never arrive are told of', str_contains(implode($lane->notReady(5.0)), 'do not arrive'), true);
+want('messages that never arrive are reported', str_contains(implode($lane->notReady(5.0)), 'do not arrive'), true);
 at('1-1');
 put('a');
 want('an entry before', kept('a'), true);

@@ -155,7 +155,7 @@ want("entries remembered without polls", len(f.lanes[0]._seen) <= MAX_SEEN, True
 f = at("1-1")
 for head in ["2-2", "3-3", "4-4", "5-5"]:
     poll(f, head)
-want("messages that never arrive are told of", "do not arrive" in "".join(f.not_ready()), True)
+want("messages that never arrive are reported", "do not arrive" in "".join(f.not_ready()), True)
 
 
 class Readers:

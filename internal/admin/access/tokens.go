@@ -98,7 +98,7 @@ func parseToken(line string) (Token, error) {
 	text, ok := strings.CutPrefix(f[1], hashPrefix)
 	raw, err := hex.DecodeString(text)
 	if !ok || err != nil || len(raw) != sha256.Size {
-		return t, errors.New("the second word is no sha256:… of 64 hex digits; never put the token itself here")
+		return t, errors.New("the second word is not sha256:… with 64 hex digits; never put the token itself here")
 	}
 	copy(t.hash[:], raw)
 	t.Principal = Principal{Name: f[2], Role: role}

@@ -106,7 +106,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
 	defer func() {
 		if v := recover(); v != nil {
-			if v == http.ErrAbortHandler { //nolint:errorlint // a panic's value, which is compared as it is
+			if v == http.ErrAbortHandler { //nolint:errorlint // a panic's value, which is never wrapped
 				panic(v)
 			}
 			g.cfg.Logger.Error("handler panicked", "path", r.URL.Path, "panic", v)

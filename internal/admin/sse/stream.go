@@ -36,7 +36,7 @@ func New(w http.ResponseWriter) *Stream {
 	return s
 }
 
-// Write writes text as it is, within a deadline.
+// Write writes text unchanged, within a deadline.
 func (s *Stream) Write(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

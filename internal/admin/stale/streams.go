@@ -26,7 +26,7 @@ const (
 	lookWait = 5 * time.Second
 	// proofEvery is how often a stream reports how complete it is.
 	proofEvery = time.Second
-	// maxStaleCatchUp is how many entries of a lane are told one by one before a flush is cheaper for both sides.
+	// maxStaleCatchUp is how many entries of a lane are sent one by one before a flush is cheaper for both sides.
 	maxStaleCatchUp = 10_000
 	// noPosition stands for a lane in an event's id that is not known.
 	noPosition = "-"
@@ -100,7 +100,7 @@ type client struct {
 	out *sse.Stream
 
 	mu        sync.Mutex // guards what follows, and that ids are written in the order of what they say
-	at        []string   // per lane, the newest entry that was told
+	at        []string   // per lane, the newest entry that was sent
 	confirmed []time.Time
 }
 

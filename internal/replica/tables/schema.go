@@ -37,7 +37,7 @@ func SchemaOf(ds *schemas.Dataset) Schema {
 }
 
 // added is what is noted when the columns of other are declared too. A property that other has in another column leaves
-// its former one, which is then cleared.
+// its previous one, which is then cleared.
 func (s Schema) added(other Schema) Schema {
 	out := Schema{Columns: maps.Clone(s.Columns)}
 	if out.Columns == nil {

@@ -139,7 +139,7 @@ func TestMutationsCaught(t *testing.T) {
 	}
 }
 
-// TestReplayable: the same seed gives the same run.
+// TestReplayable: the same seed leads to the same run.
 func TestReplayable(t *testing.T) {
 	trace := func() (out []string) {
 		run(42, 400, 0, func(x string) { out = append(out, x) })

@@ -26,7 +26,7 @@ type laneView struct {
 	pos       [nParts]int // read-your-writes position
 	inbox     []entry
 	connected bool
-	former    bool // connections for reads lead to the lane's former master
+	previous  bool // connections for reads lead to the lane's previous master
 	want      int  // simple follower: head seen by the last poll and not yet received
 	wantT     int  // when that poll was sent
 	root      int  // as of the last look at the lane
@@ -273,7 +273,7 @@ func (n *node) inBound(s *sim, c int) bool {
 	return !e.bounded || s.now-e.loadedAt <= bound || s.has(boundedLong)
 }
 
-// alone lets a fill that the shared tier does not take read the primary, and keeps what that gives.
+// alone lets a fill that the shared tier does not take read the primary, and keeps what that returns.
 func (n *node) alone(s *sim, f *fillJob) {
 	f.bounded, f.primary, f.step = true, !s.has(boundedAny), 1
 }

@@ -99,7 +99,7 @@ func (w *worker) adopt(s *sim, l int) bool {
 }
 
 // mayApply reports whether the worker may write: MySQL knows its section, and so does every lane as far as it looked. Nothing
-// may be written under a section of which a lane was not told: the nodes of the previous one would not learn of it.
+// may be written under a section which a lane does not have: the nodes of the previous one would not learn of it.
 func (w *worker) mayApply(s *sim) bool {
 	if s.roll == nil {
 		return true

@@ -211,7 +211,7 @@ func (w *worker) stepApply(s *sim) {
 	w.startEmit(s)
 }
 
-// refuse makes a letter of an event, once, and displaces its record's key: the letter's version is one that no load gives.
+// refuse makes a letter of an event, once, and displaces its record's key: the letter's version is one that no load returns.
 func (w *worker) refuse(s *sim, off int, e event) {
 	if len(s.displaced[w.p][off]) > 0 || off <= s.purged[w.p] {
 		return

@@ -103,11 +103,11 @@ type sim struct {
 	now int
 
 	// Other writers draw from r2, so that the seeds without them play as if there were none.
-	r2     *rand.Rand
-	parts  int // partitions in use: dataParts, or all
-	others *others
-	roll   *rollout // a change of the cache section; nil in most seeds
-	former former   // masters that were replaced
+	r2       *rand.Rand
+	parts    int // partitions in use: dataParts, or all
+	others   *others
+	roll     *rollout // a change of the cache section; nil in most seeds
+	previous previous // masters that were replaced
 
 	// randomised per seed
 	lag, tombTTL, leaseTTL, valTTL, writes, keep int
@@ -160,7 +160,7 @@ func (s *sim) tr(f string, a ...any) {
 
 func newSim(seed int64, m mut) *sim {
 	s := &sim{m: m, r: rand.New(rand.NewSource(seed)), r2: rand.New(rand.NewSource(seed ^ 0x5deece66d)), faults: true}
-	s.former = newFormer(seed, m)
+	s.previous = newPrevious(seed, m)
 	s.bounded = seed%3 == 0 || m&needBounded != 0
 	s.lag = []int{0, 20, 60, 200}[s.r.Intn(4)]
 	s.lagRate = []int{8, 32, 1000}[s.r.Intn(3)]
@@ -257,7 +257,7 @@ func (s *sim) step() {
 		s.roll.step(s)
 	}
 	if s.faults {
-		s.former.step(s)
+		s.previous.step(s)
 	}
 	n := s.nodes[s.r.Intn(nNodes)]
 	l := s.r.Intn(nLanes)
@@ -325,7 +325,7 @@ func (s *sim) fault(n *node, l int) {
 	case 11, 12: // this lane's master fails over to a replica that holds an older prefix
 		if len(s.snaps[l]) > 0 && s.r.Intn(s.lossy) < 2 {
 			j := len(s.snaps[l]) - 1 - s.r.Intn(min(s.deep, len(s.snaps[l])))
-			s.former.replaced(s, l)
+			s.previous.replaced(s, l)
 			s.lanes[l] = s.snaps[l][j].clone()
 			s.snaps[l] = s.snaps[l][:j]
 			s.chk.losses++

@@ -145,7 +145,7 @@ func readJSON(name string, v any) error {
 	return err
 }
 
-// Compare gives one line for each difference between the table and rows (key → column → text as the database prints it).
+// Compare returns one line for each difference between the table and rows (key → column → text as the database prints it).
 func (t *Table) Compare(rows map[string]map[string]*string) []string {
 	var out []string
 	for key := range rows {

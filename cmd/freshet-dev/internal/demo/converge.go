@@ -48,7 +48,7 @@ func (s *Shop) ResumeWrites() {
 }
 
 // Converged waits until the worker has carried everything that was acknowledged and every node has applied it, and then
-// compares all records ever written: source against replica, and at every node what a read gives against the replica.
+// compares all records ever written: source against replica, and at every node what a read returns against the replica.
 // Writes must have been stopped, and chaos switched off; running faults are ended. Errors: ErrWriting, ErrNotRunning,
 // ctx's.
 func (s *Shop) Converged(ctx context.Context) (Convergence, error) {

@@ -41,7 +41,7 @@ func (l *latencies) samples() chan sample {
 	return l.ready
 }
 
-// begin reports whether the next event is to be measured: it gives what learns of its outcome, or nil.
+// begin reports whether the next event is to be measured: it returns what learns of its outcome, or nil.
 func (l *latencies) begin() func(schemas.Token, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

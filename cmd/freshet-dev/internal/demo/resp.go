@@ -31,7 +31,7 @@ func reply(b []byte) (n int, kind replyKind) {
 }
 
 // element measures the value at the beginning of b; text is the text of a bulk string, of an array that of its first
-// member. ok is false for what is no RESP2.
+// member. ok is false for what is not RESP2.
 func element(b []byte, depth int) (n int, text []byte, ok bool) {
 	end := bytes.Index(b, []byte("\r\n"))
 	if end < 0 {

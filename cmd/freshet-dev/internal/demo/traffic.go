@@ -48,7 +48,7 @@ type traffic struct {
 	first     int64
 	rand      *rand.Rand
 	zipf      *zipf
-	// sample is offered every event before it is sent; what it gives, if not nil, learns of the outcome.
+	// sample is offered every event before it is sent; what it returns, if not nil, learns of the outcome.
 	sample func() func(schemas.Token, error)
 
 	published, failed atomic.Int64

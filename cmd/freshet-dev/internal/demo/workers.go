@@ -83,7 +83,7 @@ func (w *workers) last(ended <-chan error) error {
 	return nil
 }
 
-// kill makes the running worker die and gives when the one before was killed.
+// kill makes the running worker die and returns when the one before was killed.
 func (w *workers) kill(now time.Time) {
 	w.mu.Lock()
 	w.killAt = now

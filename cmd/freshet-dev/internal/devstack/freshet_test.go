@@ -149,7 +149,7 @@ func TestKafkaSurvivesARestart(t *testing.T) {
 	}
 }
 
-// publish runs a stack on dir for as long as it takes to append one event, and gives the event's token.
+// publish runs a stack on dir for as long as it takes to append one event, and returns the event's token.
 func publish(t *testing.T, dir string, datasets *schemas.Datasets, key string) map[string]int64 {
 	t.Helper()
 	s, err := devstack.Start(t.Context(), devstack.Config{Dir: dir})

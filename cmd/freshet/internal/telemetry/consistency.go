@@ -31,7 +31,7 @@ func (c *ConsistencyCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, w := range s.Windows {
 		values := []string{w.Tier, strconv.FormatFloat(w.Seconds, 'g', -1, 64)}
 		counter("freshet_consistency_checks_total", "Cached entries compared with the replica, by their age in seconds when they were.", w.Checks, labels, values)
-		counter("freshet_consistency_violations_total", "Entries that readers got and that were older than the replica, although their lane had been told of the change.", w.Violations, labels, values)
+		counter("freshet_consistency_violations_total", "Entries that readers got and that were older than the replica, although the change had been emitted to their lane.", w.Violations, labels, values)
 		counter("freshet_consistency_waiting_total", "Entries that were older than the replica, and whose lane had not been told of the change yet.", w.Waiting, labels, values)
 	}
 	for tier, n := range s.Alarms {

@@ -24,7 +24,7 @@ const (
 	Rebuild   = "rebuild:"   // replay: its rebuildNote
 )
 
-// Retired is the name under which a topic's former id is noted.
+// Retired is the name under which a topic's previous id is noted.
 func Retired(topic, id string) []byte { return []byte("retired:" + topic + "/" + id) }
 
 // Statements on one name, and locks that Read takes: SQLAdd keeps a value that is there, SQLSet replaces it.

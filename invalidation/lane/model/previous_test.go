@@ -5,20 +5,20 @@ import "math/rand"
 // A master that was replaced lives on as a replica and answers reads for a while, with what it held then. A node's connections for reads may
 // still lead there when those by which it follows the lane lead to the new master already: behind one address, each is recreated in its own time.
 
-type former struct {
+type previous struct {
 	r     *rand.Rand // of its own, so that the seeds without such masters play as if there were none
 	none  bool       // no replaced master answers in this run
 	lanes [nLanes]*lane
 }
 
-func newFormer(seed int64, m mut) former {
-	f := former{r: rand.New(rand.NewSource(seed ^ 0x1f83d9ab))}
+func newPrevious(seed int64, m mut) previous {
+	f := previous{r: rand.New(rand.NewSource(seed ^ 0x1f83d9ab))}
 	f.none = f.r.Intn(3) > 0 && m&hitUnproved == 0
 	return f
 }
 
 // step replaces the master of a lane by a replica that has everything: nothing is lost, so every bound must hold.
-func (f *former) step(s *sim) {
+func (f *previous) step(s *sim) {
 	if f.none || f.r.Intn(60) > 0 {
 		return
 	}
@@ -30,13 +30,13 @@ func (f *former) step(s *sim) {
 }
 
 // replaced keeps the present master of lane l as the previous one.
-func (f *former) replaced(s *sim, l int) {
+func (f *previous) replaced(s *sim, l int) {
 	if f.none {
 		return
 	}
 	f.lanes[l] = s.lanes[l]
 	for _, n := range s.nodes {
-		n.lane[l].former = f.r.Intn(2) == 0
+		n.lane[l].previous = f.r.Intn(2) == 0
 	}
 }
 
@@ -44,14 +44,14 @@ func (f *former) replaced(s *sim, l int) {
 // refuses that, and the refusal ends the connection.
 func (n *node) ask(s *sim, l, c int) (kv, getReply) {
 	v := &n.lane[l]
-	if !v.former {
+	if !v.previous {
 		return s.get(l, c)
 	}
-	a := s.former.lanes[l]
+	a := s.previous.lanes[l]
 	if e := s.key(a, c); s.has(hitUnproved) && e.kind == value && e.root == a.root && s.tagsValid(a, e.sec, c, e.g) {
 		return *e, gotHit
 	}
-	v.former = s.former.r.Intn(2) == 0
+	v.previous = s.previous.r.Intn(2) == 0
 	return kv{}, gotRefused
 }
 
