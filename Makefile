@@ -81,7 +81,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 bench: ## all benchmarks, on the real servers
 	$(SERVE) $(GO) test -run '^$$' -bench . -benchmem -count=1 -timeout 30m $(ARGS) $(PKGS)
 
-bench-apply: ## events per second into MariaDB, against the same statement in a bare loop
+bench-apply: ## events per second into MariaDB, beside a consumer written by hand and the bare statement
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench apply $(ARGS)
 
 bench-latency: ## publish until the row is visible and until every node dropped its entry, beside the same path by hand

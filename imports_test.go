@@ -71,7 +71,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/freshet": {anything},
 	"cmd/freshet/internal/bench": {
-		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
+		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
 	},
 	"cmd/freshet/internal/config":    {"schemas", "internal/livefile"},
 	"cmd/freshet/internal/connect":   {"schemas", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
@@ -101,7 +101,7 @@ var owners = map[string][]string{
 	"github.com/knadh/koanf":                   {"cmd/freshet/internal/config"},
 	"github.com/dolthub/go-mysql-server":       {"cmd/freshet-dev/internal/devstack"},
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
-	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv"},
+	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "cmd/freshet/internal/bench"}, // a reference to measure against
 	"go.uber.org/goleak":                       {"internal/testenv"},
 	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
 }
@@ -119,7 +119,7 @@ var heavy = []string{
 }
 
 // embedded are the servers of cmd/freshet-dev.
-var embedded = []string{"github.com/dolthub/", "github.com/alicebob/miniredis", "github.com/twmb/franz-go"}
+var embedded = []string{"github.com/dolthub/", "github.com/alicebob/miniredis", "github.com/twmb/franz-go/pkg/kfake"}
 
 // file is one Go file outside tests.
 type file struct {

@@ -1,9 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,11 +33,17 @@ func benchCommand(p *program) *cobra.Command {
 
 func benchApplyCommand(p *program) *cobra.Command {
 	var f bench.ApplyConfig
+	var t bench.TurnConfig
 	cmd := &cobra.Command{
 		Use:   "apply",
-		Short: "Events per second through the worker, beside the bare guarded upsert on the same database",
-		Long: "Publishes events to a topic of its own, lets a worker in this process carry them into a table of its own, and then writes the\n" +
-			"same rows with the bare prepared statement, as many connections and rows a batch. Both are removed afterwards.\n" +
+		Short: "Events per second through the worker, beside a consumer written by hand and the bare guarded upsert",
+		Long: "Publishes events to a topic of its own. Three consumers then take turns with the same events and the same batch sizes, each turn in\n" +
+			"a process of its own: worker is Freshet's; hand is a consumer written with franz-go that polls, keeps each record's newest state, writes\n" +
+			"guarded upserts on two connections and commits, without any check, fence, dead letter or invalidation; bare writes the same rows from\n" +
+			"memory. hand and bare write a plain table. All of it is removed afterwards.\n" +
+			"Workloads: mixed writes --records records in random order, about half of the events find a row; insert has a new record in each event;\n" +
+			"update finds a row each time; skew has 20 events a record, most of them of a few records; delete deletes a row with each event; replay\n" +
+			"delivers once more what is applied.\n" +
 			"Use a database, a Redis and a Kafka that have nothing else to do.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,21 +51,78 @@ func benchApplyCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if f.Events < 1 || f.Partitions < 1 || f.Size < 0 {
-				return usageError{errors.New("--events and --partitions must be at least 1, --size not negative")}
+			if err := checkApply(f); err != nil {
+				return err
 			}
 			leanGC()
+			if t.Rig != "" {
+				m, err := bench.Turn(cmd.Context(), l.Config, f, t, log)
+				if err != nil {
+					return err
+				}
+				return p.printJSON(m)
+			}
+			f.Spawn = spawnTurn
 			r, err := bench.Apply(cmd.Context(), l.Config, f, log)
 			return p.printBench(r, err)
 		},
 	}
-	cmd.Flags().IntVar(&f.Events, "events", 500_000, "events to publish")
-	cmd.Flags().IntVar(&f.Keys, "keys", 0, "distinct records, chosen with a skew; 0: every event its own")
+	cmd.Flags().StringVar(&f.Workload, "workload", "mixed", strings.Join(bench.Workloads(), ", "))
+	cmd.Flags().IntVar(&f.Events, "events", 300_000, "events to publish")
+	cmd.Flags().IntVar(&f.Records, "records", 200_000, "distinct records; insert, skew and delete have their own number")
 	cmd.Flags().IntVar(&f.Partitions, "partitions", 8, "partitions of the topic")
-	cmd.Flags().IntVar(&f.Size, "size", 200, "bytes of a row, about")
+	cmd.Flags().IntVar(&f.Size, "size", 290, "bytes of data in an event, about; at most 4000")
+	cmd.Flags().IntVar(&f.Turns, "turns", 5, "turns of each consumer")
+	cmd.Flags().StringSliceVar(&f.Consumers, "consumers", []string{bench.ConsumerWorker, bench.ConsumerHand, bench.ConsumerBare}, "which consumers take turns")
 	cmd.Flags().BoolVar(&f.NoCache, "no-cache", false, "a dataset without cache section: no invalidation")
+	cmd.Flags().StringVar(&f.Profiles, "profiles", "", "folder for a CPU and an allocation profile of each consumer's last turn, for go tool pprof")
+	cmd.Flags().StringVar(&t.Rig, "rig", "", "")
+	cmd.Flags().StringVar(&t.Consumer, "consumer", "", "")
+	cmd.Flags().IntVar(&t.Turn, "turn", 0, "")
+	cmd.Flags().StringVar(&t.Profiles, "profiles-of-turn", "", "")
+	for _, inner := range []string{"rig", "consumer", "turn", "profiles-of-turn"} { // of the processes that run a turn
+		_ = cmd.Flags().MarkHidden(inner)
+	}
 	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
 	return cmd
+}
+
+func checkApply(f bench.ApplyConfig) error {
+	known := []string{bench.ConsumerWorker, bench.ConsumerHand, bench.ConsumerBare}
+	switch {
+	case f.Events < 1 || f.Records < 1 || f.Partitions < 1 || f.Turns < 1:
+		return usageError{errors.New("--events, --records, --partitions and --turns must be at least 1")}
+	case f.Size < 0 || f.Size > 4000:
+		return usageError{errors.New("--size must be between 0 and 4000")}
+	case !slices.Contains(bench.Workloads(), f.Workload):
+		return usageError{fmt.Errorf("--workload %q is unknown; use %s", f.Workload, strings.Join(bench.Workloads(), ", "))}
+	case len(f.Consumers) == 0:
+		return usageError{errors.New("--consumers is empty; name some of " + strings.Join(known, ", "))}
+	}
+	for _, c := range f.Consumers {
+		if !slices.Contains(known, c) {
+			return usageError{fmt.Errorf("--consumers has %q; use %s", c, strings.Join(known, ", "))}
+		}
+	}
+	return nil
+}
+
+// spawnTurn runs this command once more, as the process of one turn.
+func spawnTurn(ctx context.Context, t bench.TurnConfig) ([]byte, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	inner := append(slices.Clone(os.Args[1:]), "--rig", t.Rig, "--consumer", t.Consumer, "--turn", strconv.Itoa(t.Turn), "--profiles-of-turn", t.Profiles)
+	cmd := exec.CommandContext(ctx, self, inner...) //nolint:gosec // this program with the arguments that it was given
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("run a process for the turn: %w", err)
+	}
+	return out, nil
 }
 
 func benchLatencyCommand(p *program) *cobra.Command {

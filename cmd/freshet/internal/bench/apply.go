@@ -1,108 +1,215 @@
 package bench
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
-	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/worker"
-	"github.com/freshet/freshet/schemas"
 )
+
+// Consumers are what Apply can measure, in the order of their turns.
+const (
+	ConsumerWorker = "worker"
+	ConsumerHand   = "hand"
+	ConsumerBare   = "bare"
+)
+
+// ApplyConfig is the size of the benchmark Apply. Workload, Events, Records, Partitions, Turns, Consumers and Spawn are required.
+type ApplyConfig struct {
+	Workload   string
+	Events     int      // events to publish
+	Records    int      // distinct records, of workloads that draw them
+	Partitions int      // partitions of the topic
+	Size       int      // approximate bytes of an event's data
+	Turns      int      // turns of each consumer
+	Consumers  []string // which ones
+	NoCache    bool     // the dataset has no cache section, so nothing is invalidated
+	Profiles   string   // folder for a CPU and an allocation profile of each consumer's last turn; "" for none
+
+	// Spawn runs a turn in a process of its own, which calls Turn with what it is given, and returns what that prints.
+	Spawn func(ctx context.Context, t TurnConfig) ([]byte, error)
+}
+
+// TurnConfig identifies one turn of one consumer on a rig that another process has opened.
+type TurnConfig struct {
+	Rig      string
+	Consumer string
+	Turn     int
+	Profiles string // "" unless this turn is to be profiled
+}
 
 // ApplyResult is the result of Apply.
 type ApplyResult struct {
-	Events        int                `json:"events"`
-	Rows          int64              `json:"rows"`
-	PublishRate   float64            `json:"publish_events_per_second"`
-	WorkerRate    float64            `json:"worker_events_per_second"`
-	BareRate      float64            `json:"bare_events_per_second"`
-	CPU           map[string]float64 `json:"cpu_us_per_event"`
-	BareCPU       map[string]float64 `json:"bare_cpu_us_per_event"`
-	PeakRSS       int64              `json:"worker_peak_rss_bytes"`
-	Ratio         float64            `json:"ratio"`
-	RowsPerCommit float64            `json:"events_per_transaction"`
+	Workload    string  `json:"workload"`
+	Events      int     `json:"events"`
+	Rows        int64   `json:"rows"`
+	Size        int     `json:"bytes_of_data"`
+	Turns       int     `json:"turns"`
+	Database    string  `json:"database"`
+	PublishRate float64 `json:"publish_events_per_second"`
+	// Consumers are in the order of their turns.
+	Consumers []ConsumerResult `json:"consumers"`
+	// Ratios are rates divided by those of the same turn, such as "worker/hand".
+	Ratios map[string]spread `json:"ratios"`
 }
 
-// ApplyConfig is the size of the benchmark Apply. Events and Partitions are required.
-type ApplyConfig struct {
-	Events     int  // events to publish
-	Keys       int  // distinct records, chosen with a skew; 0: each event has its own
-	Partitions int  // partitions of the topic
-	Size       int  // approximate bytes of a row
-	NoCache    bool // the dataset has no cache section, so nothing is invalidated
+// ConsumerResult sums up the turns of one consumer.
+type ConsumerResult struct {
+	Name           string            `json:"name"`
+	Rate           spread            `json:"events_per_second"`
+	CPU            map[string]spread `json:"cpu_us_per_event"`
+	Allocs         spread            `json:"allocations_per_event"`
+	AllocBytes     spread            `json:"allocated_bytes_per_event"`
+	PeakRSS        spread            `json:"peak_rss_bytes"`
+	EventsPerBatch spread            `json:"events_per_transaction"`
+
+	rates []float64
 }
 
-// Apply measures how many events per second a worker carries, and how many the bare statement writes on the same servers.
+// Apply measures how fast a worker carries events into the database, beside a consumer written by hand and the bare guarded
+// upsert. They take turns on the same events, each turn in a process of its own and on a table in the same state.
 func Apply(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger) (*ApplyResult, error) {
 	b, err := openRig(ctx, c, f, log)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	res := &ApplyResult{Events: f.Events}
-	if res.PublishRate, err = b.publish(ctx, newEvents(b.ds.Name, f)); err != nil {
+	w := newWorkload(f.Workload, b.ds.Name, f.Events, f.Records, f.Size)
+	res := &ApplyResult{Workload: f.Workload, Events: f.Events, Turns: f.Turns, Ratios: map[string]spread{}}
+	if err := b.db.SQL().QueryRowContext(ctx, "SELECT VERSION()").Scan(&res.Database); err != nil {
+		return nil, fmt.Errorf("ask for the server's version: %w", err)
+	}
+	if err := b.fill(ctx, w); err != nil {
 		return nil, err
 	}
-	watch := newCPUWatch(ctx, b.cfg, b.db)
-	if err := b.measureWorker(ctx, f.Events, watch, res); err != nil {
+	if res.PublishRate, res.Size, err = b.publish(ctx, w.events, w.next); err != nil {
 		return nil, err
 	}
-	if err := b.db.SQL().QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+b.ds.Replica.Table+"`").Scan(&res.Rows); err != nil {
-		return nil, fmt.Errorf("count rows: %w", err)
-	}
-	if err := b.measureBare(ctx, f.Events, watch, res); err != nil {
+	if err := b.applyBefore(ctx, w, f); err != nil {
 		return nil, err
 	}
-	res.Ratio = res.WorkerRate / res.BareRate
+	all := map[string][]*Measure{}
+	for turn := range f.Turns {
+		for _, consumer := range f.Consumers {
+			t := TurnConfig{Rig: b.ds.Name, Consumer: consumer, Turn: turn}
+			if turn == f.Turns-1 {
+				t.Profiles = f.Profiles
+			}
+			m, err := b.turn(ctx, f, t)
+			if err != nil {
+				return nil, fmt.Errorf("turn %d of %s: %w", turn+1, consumer, err)
+			}
+			all[consumer] = append(all[consumer], m)
+			log.InfoContext(ctx, "turn ended", "consumer", consumer, "turn", turn+1, "of", f.Turns, "events_per_second", int(m.Rate))
+		}
+	}
+	res.Rows = all[f.Consumers[0]][0].Rows
+	res.sumUp(f.Consumers, all)
 	return res, nil
 }
 
+// turn prepares the tables for one turn and lets another process run it.
+func (b *rig) turn(ctx context.Context, f ApplyConfig, t TurnConfig) (*Measure, error) {
+	if err := b.reset(ctx); err != nil {
+		return nil, err
+	}
+	out, err := f.Spawn(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	m := &Measure{}
+	if err := json.Unmarshal(out, m); err != nil {
+		return nil, fmt.Errorf("read the measures of the process: %w", err)
+	}
+	return m, nil
+}
+
+// Turn runs one turn on a rig that another process has opened.
+func Turn(ctx context.Context, c config.Config, f ApplyConfig, t TurnConfig, log *slog.Logger) (*Measure, error) {
+	set, err := declare(t.Rig, !f.NoCache)
+	if err != nil {
+		return nil, err
+	}
+	b := newRig(c, set, t.Rig, log)
+	b.consumer, b.profiles = t.Consumer, t.Profiles
+	// A group and a namespace have a history, which the next turn would continue.
+	suffix := "_" + strconv.Itoa(t.Turn+1)
+	b.cfg.Kafka.Group += suffix
+	b.cfg.Namespace += suffix
+	defer func() { _ = b.disconnect() }() // the turn is done or has its own error
+	if err := b.connect(ctx, f); err != nil {
+		return nil, err
+	}
+	var m *Measure
+	table := b.plainTable()
+	switch t.Consumer {
+	case ConsumerWorker:
+		table = mysql.Quote(b.ds.Replica.Table)
+		m, err = b.measureWorker(ctx, f.Events)
+	case ConsumerHand:
+		m, err = b.measureHand(ctx, f)
+	case ConsumerBare:
+		m, err = b.measureBare(ctx, f)
+	default:
+		err = fmt.Errorf("consumer %q is unknown; use worker, hand or bare", t.Consumer)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.db.SQL().QueryRowContext(ctx, "SELECT COUNT(*) FROM "+table).Scan(&m.Rows); err != nil {
+		return nil, fmt.Errorf("count rows: %w", err)
+	}
+	return m, nil
+}
+
 // measureWorker lets a worker carry the whole topic and measures from the assignment to the last emission.
-func (b *rig) measureWorker(ctx context.Context, events int, watch *cpuWatch, res *ApplyResult) error {
+func (b *rig) measureWorker(ctx context.Context, events int) (*Measure, error) {
+	if broken, err := b.db.Prepare(ctx, b.set.All()); err != nil || len(broken) > 0 {
+		return nil, errors.Join(append(asErrors(broken), err)...)
+	}
 	w, err := b.worker(nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	forgetPeak()
+	meter, err := b.newMeter(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.Run(gctx) })
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	var started time.Time
+	started := false
 	for {
 		select {
 		case <-gctx.Done():
-			return errors.Join(g.Wait(), context.Cause(gctx))
+			return nil, errors.Join(g.Wait(), context.Cause(gctx))
 		case <-tick.C:
 		}
 		st := w.Stats()
-		if started.IsZero() && st.Consumer.Assigned {
-			started = time.Now() // joining the group is not what is measured
-			watch.start()
+		if !started && st.Consumer.Assigned {
+			started = true // joining the group is not what is measured
+			meter.start()
 		}
 		if emittedAll(st, events) {
-			res.WorkerRate = float64(events) / time.Since(started).Seconds()
-			res.CPU, res.PeakRSS = watch.perEvent(events), peakRSS()
-			res.RowsPerCommit = float64(st.Events) / float64(max(1, st.Batches))
-			break
+			m := meter.stop(events)
+			m.EventsPerBatch = float64(st.Events) / float64(max(1, st.Batches))
+			cancel()
+			return m, g.Wait()
 		}
 	}
-	cancel()
-	return g.Wait()
 }
 
 func emittedAll(st worker.Stats, events int) bool {
@@ -117,100 +224,61 @@ func emittedAll(st worker.Stats, events int) bool {
 	return true
 }
 
-// measureBare writes the same rows in batches of the same size with as many connections, by the bare prepared statement:
-// no fence, no position, no check, no cache. It reads the topic into memory first; that is not measured.
-func (b *rig) measureBare(ctx context.Context, events int, watch *cpuWatch, res *ApplyResult) error {
-	batches, err := bareBatches(ctx, b.kafka, b.ds, b.cfg.Worker.MaxBatch)
-	if err != nil {
-		return err
-	}
-	if _, err := b.db.SQL().ExecContext(ctx, "TRUNCATE TABLE `"+b.ds.Replica.Table+"`"); err != nil {
-		return fmt.Errorf("empty table: %w", err)
-	}
-	runtime.GC()
-	watch.start()
-	started := time.Now()
-	if err := b.db.BareUpserts(ctx, b.ds, batches, cmp.Or(b.cfg.Worker.Writers, kafkalog.DefaultWriters)); err != nil {
-		return err
-	}
-	res.BareRate = float64(events) / time.Since(started).Seconds()
-	res.BareCPU = watch.perEvent(events)
-	return nil
-}
-
-// bareBatches reads every partition and keeps, per batch, each record's newest row in key order, as the worker does.
-func bareBatches(ctx context.Context, kafka *kafkalog.Client, ds *schemas.Dataset, size int) ([][]*replica.Change, error) {
-	info, err := kafka.Topic(ctx, ds.Topic)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := kafka.Offsets(ctx, ds.Topic)
-	if err != nil {
-		return nil, err
-	}
-	perPartition := make([][][]*replica.Change, info.Partitions)
-	longest := 0
-	for id := range info.Partitions {
-		part := kafkalog.Partition{Topic: info.Name, TopicID: info.ID, ID: id}
-		r := kafkalog.NewReader(kafka, part, 0, kafkalog.ReaderConfig{Until: ends[id].LastStable, MaxRecords: cmp.Or(size, kafkalog.DefaultMaxRecords)})
-		for r.Next() < ends[id].LastStable {
-			b, err := r.Read(ctx)
-			if err != nil {
-				return nil, errors.Join(err, r.Close())
+func (r *ApplyResult) sumUp(consumers []string, all map[string][]*Measure) {
+	for _, name := range consumers {
+		c := ConsumerResult{Name: name, CPU: map[string]spread{}}
+		of := func(get func(*Measure) float64) []float64 {
+			values := make([]float64, 0, len(all[name]))
+			for _, m := range all[name] {
+				values = append(values, get(m))
 			}
-			rows, err := bareRows(ds, b)
-			if err != nil {
-				return nil, errors.Join(err, r.Close())
-			}
-			perPartition[id] = append(perPartition[id], rows)
+			return values
 		}
-		longest = max(longest, len(perPartition[id]))
-		if err := r.Close(); err != nil {
-			return nil, err
+		c.rates = of(func(m *Measure) float64 { return m.Rate })
+		c.Rate = spreadOf(c.rates)
+		c.Allocs = spreadOf(of(func(m *Measure) float64 { return m.Allocs }))
+		c.AllocBytes = spreadOf(of(func(m *Measure) float64 { return m.AllocBytes }))
+		c.PeakRSS = spreadOf(of(func(m *Measure) float64 { return m.PeakRSS }))
+		c.EventsPerBatch = spreadOf(of(func(m *Measure) float64 { return m.EventsPerBatch }))
+		for process := range all[name][0].CPU {
+			c.CPU[process] = spreadOf(of(func(m *Measure) float64 { return m.CPU[process] }))
+		}
+		r.Consumers = append(r.Consumers, c)
+	}
+	for i, c := range r.Consumers {
+		for _, other := range r.Consumers[i+1:] {
+			ratios := make([]float64, len(c.rates))
+			for turn := range c.rates {
+				ratios[turn] = c.rates[turn] / other.rates[turn]
+			}
+			r.Ratios[c.Name+"/"+other.Name] = spreadOf(ratios)
 		}
 	}
-	var out [][]*replica.Change
-	for i := range longest { // in turn, as the worker sees them
-		for _, p := range perPartition {
-			if i < len(p) {
-				out = append(out, p[i])
-			}
-		}
-	}
-	return out, nil
-}
-
-func bareRows(ds *schemas.Dataset, b *kafkalog.Batch) ([]*replica.Change, error) {
-	newest := map[string]*replica.Change{}
-	for i := range b.Records {
-		evs, err := ds.Decode(b.Records[i])
-		if err != nil {
-			return nil, err
-		}
-		for n := range evs {
-			row, err := ds.Check(&evs[n])
-			if err != nil {
-				return nil, err
-			}
-			if old := newest[evs[n].Key]; old == nil || old.Version < evs[n].Version {
-				newest[evs[n].Key] = &replica.Change{Dataset: ds, Values: row.Values, Version: evs[n].Version, At: b.Records[i].Time, Event: &evs[n]}
-			}
-		}
-	}
-	out := make([]*replica.Change, 0, len(newest))
-	for _, c := range newest {
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b *replica.Change) int { return strings.Compare(a.Event.Key, b.Event.Key) })
-	return out, nil
 }
 
 // Print writes the result as text.
 func (r *ApplyResult) Print(w io.Writer) {
-	fmt.Fprintf(w, "events              %d, %d rows, %.0f events a transaction\n", r.Events, r.Rows, r.RowsPerCommit)
-	fmt.Fprintf(w, "publish             %.0f events/s\n", r.PublishRate)
-	fmt.Fprintf(w, "worker              %.0f events/s, peak %d MiB\n", r.WorkerRate, r.PeakRSS>>20)
-	fmt.Fprintf(w, "bare guarded upsert %.0f events/s\n", r.BareRate)
-	printCPU(w, r.CPU, "the worker", r.BareCPU, "bare")
-	fmt.Fprintf(w, "ratio=%.3f\n", r.Ratio)
+	fmt.Fprintf(w, "%s: %d events with %d bytes of data, %d rows in the table, %d turns, %s\n", r.Workload, r.Events, r.Size, r.Rows, r.Turns, r.Database)
+	fmt.Fprintf(w, "published at %.0f events/s\n\n", r.PublishRate)
+	fmt.Fprintf(w, "%-8s %26s %20s %20s %18s %10s\n", "", "events/s", "own CPU, µs/event", "database, µs/event", "allocations/event", "peak, MiB")
+	for _, c := range r.Consumers {
+		fmt.Fprintf(w, "%-8s %26s %20s %20s %18s %10.0f\n", c.Name, c.Rate.text("%.0f"), c.CPU["worker"].text("%.1f"), c.CPU["mysql"].text("%.1f"),
+			c.Allocs.text("%.1f"), c.PeakRSS.Max/(1<<20))
+	}
+	fmt.Fprintln(w)
+	for _, c := range r.Consumers {
+		if len(c.CPU) > 2 {
+			fmt.Fprintf(w, "with %s: Kafka %.1f µs/event, Redis %.1f µs/event\n", c.Name, c.CPU["kafka"].Median, c.CPU["redis"].Median)
+		}
+	}
+	for _, pair := range [][2]string{{ConsumerWorker, ConsumerHand}, {ConsumerWorker, ConsumerBare}, {ConsumerHand, ConsumerBare}} {
+		if s, ok := r.Ratios[pair[0]+"/"+pair[1]]; ok {
+			fmt.Fprintf(w, "rate %s/%s = %s\n", pair[0], pair[1], s.text("%.2f"))
+		}
+	}
+}
+
+// text is "median (least–greatest)".
+func (s spread) text(format string) string {
+	return fmt.Sprintf(format+" ("+format+"–"+format+")", s.Median, s.Min, s.Max)
 }

@@ -36,7 +36,7 @@ func (b *rig) byHand(ctx context.Context, f LatencyConfig, watch *cpuWatch, res 
 	if err := h.subscribe(ctx, f.Nodes); err != nil {
 		return err
 	}
-	evs := newEvents(b.ds.Name, ApplyConfig{Events: f.Records, Size: 200})
+	evs := newWorkload("insert", b.ds.Name, f.Records, f.Records, latencySize)
 	limit := rate.NewLimiter(rate.Limit(f.Rate), 1)
 	g, gctx := errgroup.WithContext(ctx)
 	all, warming := f.events()
@@ -47,7 +47,7 @@ func (b *rig) byHand(ctx context.Context, f LatencyConfig, watch *cpuWatch, res 
 		if i == warming {
 			watch.start()
 		}
-		ev := evs.at(i % f.Records)
+		ev := evs.next(i % f.Records)
 		ev.Version, ev.ID = 1_000_000+int64(i), fmt.Sprintf("%08d-hand", i)
 		g.Go(func() error { return h.one(gctx, ev, f.Nodes, i >= warming) })
 	}

@@ -32,6 +32,9 @@ type LatencyConfig struct {
 	Records  int           // records that change in turn
 }
 
+// latencySize is about how many bytes of data an event has.
+const latencySize = 200
+
 // events is how many events each way publishes, and warming how many of them come first and are not timed.
 func (f LatencyConfig) events() (all, warming int) {
 	warming = int(float64(f.Rate) * f.Warmup.Seconds())
@@ -229,7 +232,7 @@ func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedRep
 		return err
 	}
 	defer pub.Close()
-	evs := newEvents(b.ds.Name, ApplyConfig{Events: f.Records, Size: 200})
+	evs := newWorkload("insert", b.ds.Name, f.Records, f.Records, latencySize)
 	if err := b.warm(ctx, pub, evs, nodes); err != nil {
 		return err
 	}
@@ -242,7 +245,7 @@ func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedRep
 		if err := limit.Wait(ctx); err != nil {
 			break
 		}
-		ev := evs.at(i % f.Records)
+		ev := evs.next(i % f.Records)
 		ev.Version, ev.ID = int64(2+i/f.Records), fmt.Sprintf("%08d-bench", i)
 		began := time.Now()
 		if i == warming {
@@ -289,10 +292,10 @@ func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedRep
 }
 
 // warm writes every record once and lets every node cache it.
-func (b *rig) warm(ctx context.Context, pub *producer.Producer, evs *events, nodes []*cachingNode) error {
+func (b *rig) warm(ctx context.Context, pub *producer.Producer, evs *workload, nodes []*cachingNode) error {
 	var all []schemas.Event
 	for i := range evs.events {
-		all = append(all, evs.at(i))
+		all = append(all, evs.next(i))
 	}
 	tok, err := pub.Publish(ctx, all...)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/internal/worker"
@@ -36,36 +37,52 @@ type rig struct {
 	db      *replica.DB
 	rdb     redis.UniversalClient // nil for a dataset without cache section
 	emitter *invalidation.Emitter // likewise
+	full    bool                  // tables begin with the rows of fillTable
+
+	consumer, profiles string // of a turn
 }
 
 func openRig(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger) (*rig, error) {
-	set, name, err := declare(!f.NoCache)
+	var id [4]byte
+	_, _ = rand.Read(id[:])
+	name := "bench_" + hex.EncodeToString(id[:])
+	set, err := declare(name, !f.NoCache)
 	if err != nil {
 		return nil, err
 	}
-	c.Kafka.Group, c.Namespace = "freshet-"+name, name
-	b := &rig{cfg: c, log: log, set: set}
-	b.ds, _ = set.Get(name)
+	b := newRig(c, set, name, log)
 	if err := b.open(ctx, f); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
 
-func (b *rig) open(ctx context.Context, f ApplyConfig) (err error) {
-	if b.kafka, err = connect.Kafka(b.cfg, b.log); err != nil {
-		return err
-	}
+func newRig(c config.Config, set *schemas.Datasets, name string, log *slog.Logger) *rig {
+	c.Kafka.Group, c.Namespace = "freshet-"+name, name
+	b := &rig{cfg: c, log: log, set: set}
+	b.ds, _ = set.Get(name)
+	return b
+}
+
+func (b *rig) open(ctx context.Context, f ApplyConfig) error {
 	if err := migrate(ctx, b.cfg, b.set, b.log); err != nil {
 		return err
 	}
-	if b.db, err = connect.Replica(ctx, b.cfg, b.log); err != nil {
+	if err := b.connect(ctx, f); err != nil {
 		return err
 	}
 	if broken, err := b.db.Prepare(ctx, b.set.All()); err != nil || len(broken) > 0 {
 		return errors.Join(append(asErrors(broken), err)...)
 	}
-	if err := b.kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: b.ds.Topic, Partitions: f.Partitions}}); err != nil {
+	return b.kafka.CreateTopics(ctx, []kafkalog.TopicSpec{{Name: b.ds.Topic, Partitions: f.Partitions}})
+}
+
+// connect opens the connections of one process.
+func (b *rig) connect(ctx context.Context, f ApplyConfig) (err error) {
+	if b.kafka, err = connect.Kafka(b.cfg, b.log); err != nil {
+		return err
+	}
+	if b.db, err = connect.Replica(ctx, b.cfg, b.log); err != nil {
 		return err
 	}
 	if f.NoCache {
@@ -79,20 +96,15 @@ func (b *rig) open(ctx context.Context, f ApplyConfig) (err error) {
 }
 
 // declare declares the one dataset of a benchmark.
-func declare(cached bool) (*schemas.Datasets, string, error) {
-	var b [4]byte
-	_, _ = rand.Read(b[:])
-	name := "bench_" + hex.EncodeToString(b[:])
+func declare(name string, cached bool) (*schemas.Datasets, error) {
 	cache := ""
 	if cached {
 		cache = "cache:\n  key: \"" + name + ":{id}\"\n"
 	}
-	set, err := schemas.LoadDatasets(fstest.MapFS{
+	return schemas.LoadDatasets(fstest.MapFS{
 		"bench.yaml": {Data: []byte("dataset: " + name + "\ntopic: freshet." + name + "\nschema: bench.json\nkey: [id]\nreplica:\n  table: " + name + "\n" + cache)},
-		"bench.json": {Data: []byte(`{"type":"object","required":["id","name","email","n","body"],"properties":{"id":{"type":"string","maxLength":32},
-			"name":{"type":"string","maxLength":100},"email":{"type":"string","maxLength":100},"n":{"type":"integer"},"active":{"type":"boolean"},"body":{"type":"string","maxLength":60000}}}`)},
+		"bench.json": {Data: []byte(rowSchema)},
 	})
-	return set, name, err
 }
 
 func migrate(ctx context.Context, c config.Config, set *schemas.Datasets, log *slog.Logger) error {
@@ -128,17 +140,19 @@ func (b *rig) producer() (*producer.Producer, error) {
 	return producer.New(producer.Config{Brokers: b.cfg.Kafka.Brokers, Datasets: b.set, Source: "//freshet/bench", Logger: b.log})
 }
 
-// publish fills the topic and gives the rate.
-func (b *rig) publish(ctx context.Context, ev *events) (float64, error) {
+// publish fills the topic and returns the rate, and how many bytes of data an event has on average.
+func (b *rig) publish(ctx context.Context, events int, next func(i int) schemas.Event) (rate float64, size int, err error) {
 	p, err := b.producer()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer p.Close()
 	started := time.Now()
 	failed := make(chan error, 1)
-	for i := range ev.events {
-		err := p.PublishAsync(ctx, ev.at(i), func(_ schemas.Token, err error) {
+	for i := range events {
+		ev := next(i)
+		size += len(ev.Data)
+		err := p.PublishAsync(ctx, ev, func(_ schemas.Token, err error) {
 			if err != nil {
 				select {
 				case failed <- err:
@@ -147,24 +161,40 @@ func (b *rig) publish(ctx context.Context, ev *events) (float64, error) {
 			}
 		})
 		if err != nil {
-			return 0, fmt.Errorf("publish: %w", err)
+			return 0, 0, fmt.Errorf("publish: %w", err)
 		}
 	}
 	if err := p.Flush(ctx); err != nil {
-		return 0, fmt.Errorf("publish: %w", err)
+		return 0, 0, fmt.Errorf("publish: %w", err)
 	}
 	select {
 	case err := <-failed:
-		return 0, fmt.Errorf("publish: %w", err)
+		return 0, 0, fmt.Errorf("publish: %w", err)
 	default:
 	}
-	return float64(ev.events) / time.Since(started).Seconds(), nil
+	return float64(events) / time.Since(started).Seconds(), size / events, nil
 }
 
-// Close removes the topic, the table and the rows that the rig made, as far as the servers still answer.
+// Close removes the topic, the tables and the rows that the rig made, as far as the servers still answer, and disconnects.
 func (b *rig) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	var errs []error
+	if b.db != nil {
+		table := mysql.Quote(b.ds.Replica.Table)
+		errs = append(errs, b.exec(ctx, "DROP TABLE IF EXISTS "+table+", "+b.plainTable()+", "+b.fillTable()), b.forget(ctx))
+		for _, note := range []string{"dataset:", "schema:"} {
+			errs = append(errs, b.exec(ctx, "DELETE FROM freshet_meta WHERE name = ?", []byte(note+b.ds.Name)))
+		}
+	}
+	if b.kafka != nil {
+		errs = append(errs, b.kafka.DeleteTopics(ctx, []string{b.ds.Topic}))
+	}
+	return errors.Join(append(errs, b.disconnect())...)
+}
+
+// disconnect closes what connect opened.
+func (b *rig) disconnect() error {
 	var errs []error
 	if b.emitter != nil {
 		errs = append(errs, b.emitter.Close())
@@ -173,22 +203,10 @@ func (b *rig) Close() error {
 		errs = append(errs, b.rdb.Close())
 	}
 	if b.db != nil {
-		for _, stmt := range []struct {
-			text string
-			args []any
-		}{
-			{"DROP TABLE IF EXISTS `" + b.ds.Replica.Table + "`", nil},
-			{"DELETE FROM freshet_meta WHERE name = ?", []any{[]byte("dataset:" + b.ds.Name)}},
-			{"DELETE FROM freshet_position WHERE grp = ?", []any{b.cfg.Kafka.Group}},
-		} {
-			if _, err := b.db.SQL().ExecContext(ctx, stmt.text, stmt.args...); err != nil {
-				errs = append(errs, fmt.Errorf("clean up: %w", err))
-			}
-		}
 		errs = append(errs, b.db.Close())
 	}
 	if b.kafka != nil {
-		errs = append(errs, b.kafka.DeleteTopics(ctx, []string{b.ds.Topic}), b.kafka.Close())
+		errs = append(errs, b.kafka.Close())
 	}
 	return errors.Join(errs...)
 }
