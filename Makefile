@@ -37,7 +37,7 @@ flakes: ## repeat all tests REPEAT times (20) and print how often each one faile
 	@$(SERVE) $(GO) test -json -count=$(REPEAT) -p 2 -timeout 3h $(ARGS) $(PKGS) | awk -f internal/testenv/flakes.awk
 
 faults: ## fault campaigns at full length: kills at each point, zombies, storms, dying servers (FRESHET_FAULTS_SEED repeats one)
-	FRESHET_FAULTS=full $(SERVE) $(GO) test $(TESTS) -timeout 90m -v -run 'KilledAtEach|ZombieWakes|RebalanceStorm|DatabaseDies|DeadlocksAnd|BrokerRestarts|RedisStandsStill|NodeProcessStandsStill|PoisonAmong|BacklogStays|ViewersPoll' $(ARGS) ./internal/e2e ./invalidation ./internal/kafkalog
+	FRESHET_FAULTS=full $(SERVE) $(GO) test $(TESTS) -timeout 90m -v -run 'KilledAtEach|ZombieWakes|RebalanceStorm|DatabaseDies|DeadlocksAnd|BrokerRestarts|RedisStandsStill|NodeProcessStandsStill|PoisonAmong|BacklogStays|ViewersPoll' $(ARGS) ./internal/e2e ./invalidation ./internal/kafkalog/group
 
 race: ## all tests under the race detector
 	$(SERVE) $(GO) test -race $(TESTS) $(ARGS) $(PKGS)

@@ -28,11 +28,11 @@ var mayImport = map[string][]string{
 	"schemas/cdc":                    {"schemas"},
 	"schemas/cdc/cdctest":            {"schemas"},
 	"schemas/compat":                 {"schemas"},
-	"producer":                       {"schemas", "internal/kafkalog", "internal/retry", "internal/kafkalog/recordbatch"},
+	"producer":                       {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/retry", "internal/kafkalog/recordbatch"},
 	"producer/producertest":          {"schemas", "producer"},
-	"internal/worker":                {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/mysql", "internal/retry"},
-	"internal/jobs":                  {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "internal/kafkalog", "internal/mysql", "internal/retry"},
-	"internal/outgoing":              {"schemas", "internal/replica", "internal/kafkalog"},
+	"internal/worker":                {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/group", "internal/mysql", "internal/retry"},
+	"internal/jobs":                  {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "internal/kafkalog", "internal/kafkalog/delivery", "internal/mysql", "internal/retry"},
+	"internal/outgoing":              {"schemas", "internal/replica", "internal/kafkalog/delivery"},
 	"internal/replica":               {"schemas", "schemas/cdc", "internal/replica/internal/meta", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/internal/meta": {"internal/mysql"},
 	"internal/replica/tables":        {"schemas", "internal/replica/internal/meta", "internal/mysql"},
@@ -53,6 +53,9 @@ var mayImport = map[string][]string{
 	"internal/admin/stale":              {"admin/api", "internal/admin/sse", "invalidation/lane"},
 	"migrations":                        {"internal/retry"},
 	"internal/kafkalog":                 {"schemas", "internal/retry", "internal/kafkalog/recordbatch", "internal/kafkalog/wire"},
+	"internal/kafkalog/group":           {"internal/retry", "internal/kafkalog", "internal/kafkalog/recordbatch", "internal/kafkalog/wire"},
+	"internal/kafkalog/delivery":        {"schemas", "internal/retry", "internal/kafkalog", "internal/kafkalog/recordbatch"},
+	"internal/kafkalog/kafkatest":       {"internal/kafkalog", "internal/testenv"},
 	"internal/kafkalog/recordbatch":     {"schemas", "internal/kafkalog/wire"},
 	"internal/kafkalog/wire":            {},
 	"internal/mysql":                    {"internal/retry"},
@@ -67,14 +70,14 @@ var mayImport = map[string][]string{
 	"cmd/freshet-dev/internal/devstack": {"internal/retry"},
 	"cmd/freshet-dev/internal/demo": {
 		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "invalidation/lane", "migrations",
-		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/mysql", "internal/retry",
+		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "internal/retry",
 	},
 	"cmd/freshet": {anything},
 	"cmd/freshet/internal/bench": {
-		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
+		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
 	},
 	"cmd/freshet/internal/config":    {"schemas", "internal/livefile"},
-	"cmd/freshet/internal/connect":   {"schemas", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
+	"cmd/freshet/internal/connect":   {"schemas", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
 	"cmd/freshet/internal/telemetry": {"schemas", "producer", "internal/worker", "internal/replica", "invalidation", "internal/consistency", "internal/livefile", "admin/report"},
 	"examples/catalog":               {"schemas", "producer", "invalidation"},
 	"examples/followers":             {},
@@ -83,11 +86,11 @@ var mayImport = map[string][]string{
 }
 
 // testOnly packages are for tests and for the program that serves them.
-var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"}}
+var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve", "internal/kafkalog/kafkatest"}, "internal/kafkalog/kafkatest": {}}
 
 // owners are the only packages that may use a dependency, outside tests. The longest path decides.
 var owners = map[string][]string{
-	"github.com/segmentio/kafka-go":            {"internal/kafkalog"},
+	"github.com/segmentio/kafka-go":            {"internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/delivery"},
 	"github.com/segmentio/kafka-go/compress":   {"internal/kafkalog/recordbatch"},
 	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},
@@ -101,7 +104,7 @@ var owners = map[string][]string{
 	"github.com/knadh/koanf":                   {"cmd/freshet/internal/config"},
 	"github.com/dolthub/go-mysql-server":       {"cmd/freshet-dev/internal/devstack"},
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
-	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "cmd/freshet/internal/bench"}, // a reference to measure against
+	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "internal/kafkalog/kafkatest", "cmd/freshet/internal/bench"}, // a reference to measure against
 	"go.uber.org/goleak":                       {"internal/testenv"},
 	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
 )
@@ -15,9 +16,9 @@ import (
 const (
 	DefaultSource           = "//freshet/producer"
 	DefaultClientID         = kafkalog.DefaultClientID
-	DefaultDeliveryTimeout  = kafkalog.DefaultDeliveryTimeout
-	DefaultMaxBufferedBytes = kafkalog.DefaultMaxBuffered
-	DefaultLinger           = kafkalog.DefaultLinger
+	DefaultDeliveryTimeout  = delivery.DefaultDeliveryTimeout
+	DefaultMaxBufferedBytes = delivery.DefaultMaxBuffered
+	DefaultLinger           = delivery.DefaultLinger
 	DefaultCloseTimeout     = 10 * time.Second
 )
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 )
 
 // Errors that callers decide by, all wrapped.
@@ -13,14 +14,14 @@ var (
 	ErrNoTopic = kafkalog.ErrNoTopic
 	// ErrOutcomeUnknown: there was no answer, so the event may be in the log or not. Publishing the same event again is
 	// safe.
-	ErrOutcomeUnknown = kafkalog.ErrOutcomeUnknown
+	ErrOutcomeUnknown = delivery.ErrOutcomeUnknown
 	// ErrDeliveryTimeout: Kafka did not take the event within DeliveryTimeout. Without ErrOutcomeUnknown beside it, the
 	// event is not in the log.
-	ErrDeliveryTimeout = kafkalog.ErrDeliveryTimeout
+	ErrDeliveryTimeout = delivery.ErrDeliveryTimeout
 	// ErrRefused: Kafka refuses the event permanently; the text names the right or setting.
-	ErrRefused = kafkalog.ErrRefused
+	ErrRefused = delivery.ErrRefused
 	// ErrTooLarge: the topic's size limit, or the buffer, is below the event.
-	ErrTooLarge = kafkalog.ErrTooLarge
+	ErrTooLarge = delivery.ErrTooLarge
 	// ErrClosed: the producer is closed.
 	ErrClosed = kafkalog.ErrClosed
 )

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -17,7 +18,7 @@ type Producer struct {
 	cfg    Config
 	check  *Checker
 	client *kafkalog.Client
-	log    *kafkalog.Producer
+	log    *delivery.Producer
 }
 
 // New checks the configuration and the datasets. It opens no connection: the first event does.
@@ -36,7 +37,7 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make producer: %w", err)
 	}
-	log, err := kafkalog.NewProducer(client, kafkalog.ProducerConfig{
+	log, err := delivery.New(client, delivery.Config{
 		Linger: cfg.Linger, DeliveryTimeout: cfg.DeliveryTimeout, MaxBufferedBytes: cfg.MaxBufferedBytes, Compression: codec,
 		Logger: cfg.Logger,
 	})
@@ -72,9 +73,9 @@ func (p *Producer) Publish(ctx context.Context, events ...schemas.Event) (schema
 func (p *Producer) send(ctx context.Context, recs []checked) *gathering {
 	g := newGathering(len(recs))
 	for i := range recs {
-		err := p.log.Produce(ctx, recs[i].topic, recs[i].rec, func(a kafkalog.Acked, err error) { g.outcome(i, a, err) })
+		err := p.log.Produce(ctx, recs[i].topic, recs[i].rec, func(a delivery.Acked, err error) { g.outcome(i, a, err) })
 		if err != nil {
-			g.outcome(i, kafkalog.Acked{}, err)
+			g.outcome(i, delivery.Acked{}, err)
 		}
 	}
 	select {
@@ -95,7 +96,7 @@ func (p *Producer) PublishAsync(ctx context.Context, event schemas.Event, done f
 	if err != nil {
 		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, err)
 	}
-	err = p.log.Produce(ctx, c.topic, c.rec, func(a kafkalog.Acked, err error) {
+	err = p.log.Produce(ctx, c.topic, c.rec, func(a delivery.Acked, err error) {
 		if done == nil {
 			return
 		}
@@ -204,7 +205,7 @@ func newGathering(n int) *gathering {
 }
 
 // outcome takes one event's; what comes after abandon is ignored.
-func (g *gathering) outcome(i int, a kafkalog.Acked, err error) {
+func (g *gathering) outcome(i int, a delivery.Acked, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.settled[i] {

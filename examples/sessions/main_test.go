@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
@@ -139,7 +140,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	w, err := worker.New(worker.Config{
 		Group: o.namespace, Owner: "w", Datasets: datasets, Kafka: client, Emitter: emitter,
 		Replica: db, Lanes: db.Lanes(o.namespace), BindTo: o.namespace,
-		Consumer: kafkalog.ConsumerConfig{FetchWait: 20 * time.Millisecond},
+		Consumer: group.Config{FetchWait: 20 * time.Millisecond},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/testenv"
@@ -117,7 +118,7 @@ func (c childConfig) work(parent io.Writer) error {
 		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Lanes: db.Lanes(c.Namespace),
 		Namespace: c.Namespace, BindTo: c.Namespace, Logger: log, Failpoint: failpoint,
 		Emitter:  &halves{Emitter: emitter, failpoint: failpoint},
-		Consumer: kafkalog.ConsumerConfig{SessionTimeout: c.Session, MaxRecords: c.MaxRecords, CommitInterval: 200 * time.Millisecond},
+		Consumer: group.Config{SessionTimeout: c.Session, MaxRecords: c.MaxRecords, CommitInterval: 200 * time.Millisecond},
 	})
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/outgoing"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas"
@@ -63,7 +64,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (rep
 	if cfg.DryRun || cfg.Kafka == nil {
 		err = redrive(ctx, cfg, nil, q, &report)
 	} else {
-		err = kafkalog.WithProducer(ctx, cfg.Kafka, kafkalog.ProducerConfig{Logger: cfg.Logger}, func(out *kafkalog.Producer) error {
+		err = delivery.WithProducer(ctx, cfg.Kafka, delivery.Config{Logger: cfg.Logger}, func(out *delivery.Producer) error {
 			return redrive(ctx, cfg, out, q, &report)
 		})
 	}
@@ -73,7 +74,7 @@ func Redrive(ctx context.Context, cfg RedriveConfig, q replica.LetterQuery) (rep
 	return report, err
 }
 
-func redrive(ctx context.Context, cfg RedriveConfig, out *kafkalog.Producer, q replica.LetterQuery, report *RedriveReport) error {
+func redrive(ctx context.Context, cfg RedriveConfig, out *delivery.Producer, q replica.LetterQuery, report *RedriveReport) error {
 	var pub *outgoing.Publisher // nil: the workers publish
 	if out != nil {
 		pub = outgoing.NewPublisher(out, cfg.Replica.Outbox, cfg.Namespace)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/outgoing"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
@@ -60,7 +61,7 @@ func (x *run) all(ctx context.Context) error {
 	if x.job.Spec.DryRun {
 		x.seen = map[string]int64{}
 	}
-	work := func(out *kafkalog.Producer) error {
+	work := func(out *delivery.Producer) error {
 		if out != nil {
 			x.pub = outgoing.NewPublisher(out, x.r.cfg.Replica.Outbox, x.r.cfg.Namespace)
 		}
@@ -78,7 +79,7 @@ func (x *run) all(ctx context.Context) error {
 	if x.job.Spec.DryRun || d.Cache == nil {
 		return work(nil)
 	}
-	return kafkalog.WithProducer(ctx, x.r.cfg.Kafka, kafkalog.ProducerConfig{Logger: x.r.cfg.Logger}, work)
+	return delivery.WithProducer(ctx, x.r.cfg.Kafka, delivery.Config{Logger: x.r.cfg.Logger}, work)
 }
 
 // readParts runs the partitions.

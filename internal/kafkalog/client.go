@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,15 +42,12 @@ type Config struct {
 
 // Client knows one Kafka cluster. It keeps no connection open but those of Config.KeepIdle, and is safe for concurrent use.
 type Client struct {
-	cfg    Config
-	log    *slog.Logger
-	closed atomic.Bool
+	cfg     Config
+	log     *slog.Logger
+	closed  atomic.Bool
+	brokers brokerList
 	// kept has connections between questions, ranges those of readers of a range; nil: none are kept.
-	kept, ranges *pool
-
-	mu    sync.Mutex // guards known and turn
-	known []string   // addresses that the cluster named, beside the configured ones
-	turn  int        // where the next bootstrap begins
+	kept, ranges *Pool
 }
 
 // New checks the configuration. It opens no connection.
@@ -75,9 +70,9 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "kafkalog")}
+	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "kafkalog"), brokers: brokerList{configured: cfg.Brokers}}
 	if cfg.KeepIdle > 0 {
-		c.kept, c.ranges = &pool{client: c}, &pool{client: c}
+		c.kept, c.ranges = NewPool(c), NewPool(c)
 	}
 	return c, nil
 }
@@ -85,55 +80,22 @@ func New(cfg Config) (*Client, error) {
 // Close closes the idle connections and lets no new connection be made. It may be called twice.
 func (c *Client) Close() error {
 	if !c.closed.Swap(true) && c.kept != nil {
-		c.kept.close()
-		c.ranges.close()
+		c.kept.Close()
+		c.ranges.Close()
 	}
 	return nil
 }
 
+// Logger returns the logger of Config, for what is built on the client.
+func (c *Client) Logger() *slog.Logger { return c.log }
+
 // bootstrap connects to any broker that answers, beginning with another one each time.
-func (c *Client) bootstrap(ctx context.Context) (k *conn, err error) {
-	err = c.reach(ctx, func(addr string) (bool, error) {
-		k, err = c.dial(ctx, addr)
+func (c *Client) bootstrap(ctx context.Context) (k *Conn, err error) {
+	err = c.brokers.reach(ctx, func(addr string) (bool, error) {
+		k, err = c.Dial(ctx, addr)
 		return err == nil, err
 	})
 	return k, err
-}
-
-// reach tries the brokers until one could be reached, and returns what try returned for it.
-func (c *Client) reach(ctx context.Context, try func(addr string) (reached bool, err error)) error {
-	var errs []error
-	for _, addr := range c.addresses() {
-		reached, err := try(addr)
-		if reached {
-			return err
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return fmt.Errorf("reach any broker of %s: %w", strings.Join(c.cfg.Brokers, ","), errors.Join(errs...))
-}
-
-// addresses returns the configured brokers, rotated, and then the others that the cluster named.
-func (c *Client) addresses() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := len(c.cfg.Brokers)
-	addrs := make([]string, 0, n+len(c.known))
-	for i := range n {
-		addrs = append(addrs, c.cfg.Brokers[(c.turn+i)%n])
-	}
-	c.turn = (c.turn + 1) % n
-	return append(addrs, c.known...)
-}
-
-// learn remembers the addresses that the cluster named.
-func (c *Client) learn(addrs []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known = slices.DeleteFunc(slices.Clone(addrs), func(a string) bool { return slices.Contains(c.cfg.Brokers, a) })
 }
 
 // open connects to addr, with TLS if it is configured.
@@ -174,46 +136,46 @@ func startTLS(ctx context.Context, nc net.Conn, addr string, cfg *tls.Config) (n
 
 // on asks the broker at addr. With Config.KeepIdle it uses a connection of an earlier question if there is one, which may have ended:
 // then fn is called once more, with a new one.
-func (c *Client) on(ctx context.Context, addr string, fn func(*conn) error) error {
+func (c *Client) on(ctx context.Context, addr string, fn func(*Conn) error) error {
 	if c.kept == nil {
-		k, err := c.dial(ctx, addr)
+		k, err := c.Dial(ctx, addr)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = k.close() }()
+		defer func() { _ = k.Close() }()
 		return fn(k)
 	}
 	for {
-		c.kept.prune(time.Now().Add(-c.cfg.KeepIdle))
-		l, err := c.kept.get(ctx, addr)
+		c.kept.Prune(time.Now().Add(-c.cfg.KeepIdle))
+		l, err := c.kept.Get(ctx, addr)
 		if err != nil {
 			return err
 		}
-		err = fn(l.k)
+		err = fn(l.Conn)
 		if answered(err) {
-			l.keep()
+			l.Keep()
 			return err
 		}
-		l.drop()
+		l.Drop()
 		if !l.reused || ctx.Err() != nil {
 			return err
 		}
-		c.kept.prune(time.Now()) // they are not younger than the one that ended
+		c.kept.Prune(time.Now()) // they are not younger than the one that ended
 	}
 }
 
 // onAny is on for any broker that can be reached, beginning with another one each time.
-func (c *Client) onAny(ctx context.Context, fn func(*conn) error) error {
+func (c *Client) onAny(ctx context.Context, fn func(*Conn) error) error {
 	if c.kept == nil {
 		k, err := c.bootstrap(ctx)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = k.close() }()
+		defer func() { _ = k.Close() }()
 		return fn(k)
 	}
-	return c.reach(ctx, func(addr string) (reached bool, err error) {
-		err = c.on(ctx, addr, func(k *conn) error {
+	return c.brokers.reach(ctx, func(addr string) (reached bool, err error) {
+		err = c.on(ctx, addr, func(k *Conn) error {
 			err := fn(k)
 			reached = answered(err) // a kept connection may be to a broker that went away
 			return err

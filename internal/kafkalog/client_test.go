@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/kafkatest"
 )
 
 func TestNewChecksBrokers(t *testing.T) {
@@ -23,7 +24,7 @@ func TestNewChecksBrokers(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	cl := fakeCluster(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.Superuser("SCRAM-SHA-256", "u", "p"), kfake.Superuser("SCRAM-SHA-512", "v", "q"))
+	cl := kafkatest.Cluster(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.Superuser("SCRAM-SHA-256", "u", "p"), kfake.Superuser("SCRAM-SHA-512", "v", "q"))
 	for _, x := range []struct {
 		name string
 		sasl kafkalog.SASL
@@ -45,7 +46,7 @@ func TestAuthentication(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = c.Close() }()
-			_, err = c.Topic(ctx, produceTopic)
+			_, err = c.Topic(ctx, kafkatest.Topic)
 			if (err == nil) != x.ok {
 				t.Errorf("got %v, want success %v", err, x.ok)
 			}
@@ -77,7 +78,7 @@ func TestSilentBrokerHoldsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	c := produceClient(t, []string{l.Addr().String()})
+	c := kafkatest.Client(t, []string{l.Addr().String()})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	at := time.Now()
@@ -90,43 +91,43 @@ func TestSilentBrokerHoldsNobody(t *testing.T) {
 }
 
 func TestAnotherBrokerAnswers(t *testing.T) {
-	cl := fakeCluster(t, 1)
-	c := produceClient(t, append([]string{"127.0.0.1:1"}, cl.ListenAddrs()...))
+	cl := kafkatest.Cluster(t, 1)
+	c := kafkatest.Client(t, append([]string{"127.0.0.1:1"}, cl.ListenAddrs()...))
 	for range 3 {
-		if _, err := c.Topic(t.Context(), produceTopic); err != nil {
+		if _, err := c.Topic(t.Context(), kafkatest.Topic); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
 func TestClosedClient(t *testing.T) {
-	cl := fakeCluster(t, 1)
-	c := produceClient(t, cl.ListenAddrs())
+	cl := kafkatest.Cluster(t, 1)
+	c := kafkatest.Client(t, cl.ListenAddrs())
 	for range 2 {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Topic(t.Context(), produceTopic); !errors.Is(err, kafkalog.ErrClosed) {
+	if _, err := c.Topic(t.Context(), kafkatest.Topic); !errors.Is(err, kafkalog.ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
 	}
 }
 
 func TestBrokersWithoutTopicIDs(t *testing.T) {
-	cl := fakeCluster(t, 1, kfake.MaxVersions(kversion.V2_7_0()))
-	if _, err := produceClient(t, cl.ListenAddrs()).Topic(t.Context(), produceTopic); !errors.Is(err, kafkalog.ErrNoTopicIDs) {
+	cl := kafkatest.Cluster(t, 1, kfake.MaxVersions(kversion.V2_7_0()))
+	if _, err := kafkatest.Client(t, cl.ListenAddrs()).Topic(t.Context(), kafkatest.Topic); !errors.Is(err, kafkalog.ErrNoTopicIDs) {
 		t.Errorf("got %v, want ErrNoTopicIDs", err)
 	}
-	cl = fakeCluster(t, 3, kfake.MaxVersions(kversion.V2_8_0()))
-	info, err := produceClient(t, cl.ListenAddrs()).Topic(t.Context(), produceTopic)
-	if err != nil || info.Partitions != 3 || len(info.ID) != 22 || info.Name != produceTopic {
+	cl = kafkatest.Cluster(t, 3, kfake.MaxVersions(kversion.V2_8_0()))
+	info, err := kafkatest.Client(t, cl.ListenAddrs()).Topic(t.Context(), kafkatest.Topic)
+	if err != nil || info.Partitions != 3 || len(info.ID) != 22 || info.Name != kafkatest.Topic {
 		t.Errorf("2.8: got %+v, %v", info, err)
 	}
 }
 
 func TestTopicsAreMadeAndRemoved(t *testing.T) {
-	cl := fakeCluster(t, 1, kfake.NumBrokers(3))
-	c := produceClient(t, cl.ListenAddrs())
+	cl := kafkatest.Cluster(t, 1, kfake.NumBrokers(3))
+	c := kafkatest.Client(t, cl.ListenAddrs())
 	specs := []kafkalog.TopicSpec{{Name: "a", Partitions: 3}, {Name: "b", Config: map[string]string{"cleanup.policy": "compact"}}}
 	for range 2 { // the second time they exist
 		if err := c.CreateTopics(t.Context(), specs); err != nil {
@@ -154,8 +155,8 @@ func TestTopicsAreMadeAndRemoved(t *testing.T) {
 }
 
 func TestCheckTopic(t *testing.T) {
-	cl := fakeCluster(t, 1, kfake.NumBrokers(3))
-	c := produceClient(t, cl.ListenAddrs())
+	cl := kafkatest.Cluster(t, 1, kfake.NumBrokers(3))
+	c := kafkatest.Client(t, cl.ListenAddrs())
 	const day = 24 * time.Hour
 	for _, x := range []struct {
 		name     string
@@ -204,7 +205,7 @@ func TestCheckVersions(t *testing.T) {
 		want string // the API of the first complaint
 	}{{"now", kversion.Stable(), ""}, {"2.8", kversion.V2_8_0(), ""}, {"2.7", kversion.V2_7_0(), "Metadata"}, {"1.0", kversion.V1_0_0(), "Metadata"}} {
 		t.Run(x.name, func(t *testing.T) {
-			got, err := produceClient(t, fakeCluster(t, 1, kfake.MaxVersions(x.v)).ListenAddrs()).CheckVersions(t.Context())
+			got, err := kafkatest.Client(t, kafkatest.Cluster(t, 1, kfake.MaxVersions(x.v)).ListenAddrs()).CheckVersions(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -33,9 +33,9 @@ const (
 // versionRange is what a broker says it accepts of one API.
 type versionRange struct{ min, max int16 }
 
-// conn is one authenticated connection to one broker. One goroutine uses it at a time; after an error it is of no more
+// Conn is one authenticated connection to one broker. One goroutine uses it at a time; after an error it is of no more
 // use and must be closed.
-type conn struct {
+type Conn struct {
 	net      *protocol.Conn
 	addr     string
 	clientID string
@@ -47,8 +47,8 @@ type conn struct {
 	renew time.Time
 }
 
-// dial connects to addr, asks what the broker speaks and authenticates.
-func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
+// Dial connects to addr, asks what the broker speaks and authenticates.
+func (c *Client) Dial(ctx context.Context, addr string) (*Conn, error) {
 	if c.closed.Load() {
 		return nil, ErrClosed
 	}
@@ -58,17 +58,17 @@ func (c *Client) dial(ctx context.Context, addr string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &conn{net: protocol.NewConn(nc, c.cfg.ClientID), addr: addr, clientID: c.cfg.ClientID, sasl: c.cfg.SASL}
+	k := &Conn{net: protocol.NewConn(nc, c.cfg.ClientID), addr: addr, clientID: c.cfg.ClientID, sasl: c.cfg.SASL}
 	if err := k.hello(ctx); err != nil {
-		_ = k.close()
+		_ = k.Close()
 		return nil, fmt.Errorf("greet broker %s: %w", addr, err)
 	}
 	return k, nil
 }
 
 // hello runs ApiVersions and, with a mechanism, SASL.
-func (k *conn) hello(ctx context.Context) error {
-	res, err := k.roundTrip(ctx, 0, &apiversions.Request{})
+func (k *Conn) hello(ctx context.Context) error {
+	res, err := k.RoundTrip(ctx, 0, &apiversions.Request{})
 	if err != nil {
 		return fmt.Errorf("ask versions: %w", err)
 	}
@@ -87,7 +87,7 @@ func (k *conn) hello(ctx context.Context) error {
 }
 
 // reauthenticate keeps a connection whose authentication is about to run out.
-func (k *conn) reauthenticate(ctx context.Context) error {
+func (k *Conn) reauthenticate(ctx context.Context) error {
 	if k.renew.IsZero() || time.Now().Before(k.renew) {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (k *conn) reauthenticate(ctx context.Context) error {
 	return k.authenticate(ctx)
 }
 
-func (k *conn) authenticate(ctx context.Context) error {
+func (k *Conn) authenticate(ctx context.Context) error {
 	started := time.Now()
 	mechanism, err := k.sasl.mechanism(ctx)
 	if err != nil {
@@ -112,8 +112,8 @@ func (k *conn) authenticate(ctx context.Context) error {
 }
 
 // converse returns how long the authentication is good for, 0 without limit.
-func (k *conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime time.Duration, err error) {
-	res, err := k.roundTrip(ctx, 1, &saslhandshake.Request{Mechanism: mechanism.Name()})
+func (k *Conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime time.Duration, err error) {
+	res, err := k.RoundTrip(ctx, 1, &saslhandshake.Request{Mechanism: mechanism.Name()})
 	if err != nil {
 		return 0, err
 	}
@@ -126,7 +126,7 @@ func (k *conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime
 		return 0, err
 	}
 	for done := false; !done; {
-		res, err := k.roundTrip(ctx, 1, &saslauthenticate.Request{AuthBytes: msg})
+		res, err := k.RoundTrip(ctx, 1, &saslauthenticate.Request{AuthBytes: msg})
 		if err != nil {
 			return 0, err
 		}
@@ -144,13 +144,13 @@ func (k *conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime
 	return lifetime, nil
 }
 
-// roundTrip sends req in that version and waits for its reply, until ctx ends or requestTimeout is over.
-func (k *conn) roundTrip(ctx context.Context, version int16, req protocol.Message) (protocol.Message, error) {
-	return k.ask(ctx, requestTimeout, version, req)
+// RoundTrip sends req in that version and waits for its reply, until ctx ends or requestTimeout is over.
+func (k *Conn) RoundTrip(ctx context.Context, version int16, req protocol.Message) (protocol.Message, error) {
+	return k.Ask(ctx, requestTimeout, version, req)
 }
 
-// ask is roundTrip with a limit of its own.
-func (k *conn) ask(ctx context.Context, limit time.Duration, version int16, req protocol.Message) (protocol.Message, error) {
+// Ask is RoundTrip with a limit of its own.
+func (k *Conn) Ask(ctx context.Context, limit time.Duration, version int16, req protocol.Message) (protocol.Message, error) {
 	if err := k.reauthenticate(ctx); err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (k *conn) ask(ctx context.Context, limit time.Duration, version int16, req 
 
 // send writes req and gives the body of the reply as raw bytes, which are valid until the next call. limit bounds the
 // wait when ctx does not.
-func (k *conn) send(ctx context.Context, limit time.Duration, version int16, req protocol.Message) ([]byte, error) {
+func (k *Conn) send(ctx context.Context, limit time.Duration, version int16, req protocol.Message) ([]byte, error) {
 	if err := k.reauthenticate(ctx); err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (k *conn) send(ctx context.Context, limit time.Duration, version int16, req
 // raw sends a hand-made body, for versions that the protocol library does not know, and gives the body of the reply,
 // which is valid until the next call. flexible reports whether the request has a header with tags; the reply's header tags
 // stay in the body.
-func (k *conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flexible bool, body []byte) ([]byte, error) {
+func (k *Conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flexible bool, body []byte) ([]byte, error) {
 	if err := k.reauthenticate(ctx); err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func (k *conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flex
 }
 
 // readFrame reads "size i32 | correlation i32 | body" and gives the body.
-func (k *conn) readFrame(ctx context.Context) ([]byte, error) {
+func (k *Conn) readFrame(ctx context.Context) ([]byte, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(k.net, head[:]); err != nil {
 		return nil, k.fail(ctx, "read reply", err)
@@ -227,7 +227,7 @@ func (k *conn) readFrame(ctx context.Context) ([]byte, error) {
 }
 
 // guard bounds what follows by ctx and limit; the function that it gives must be called when that is done.
-func (k *conn) guard(ctx context.Context, limit time.Duration) func() bool {
+func (k *Conn) guard(ctx context.Context, limit time.Duration) func() bool {
 	until := time.Now().Add(limit)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
 		until = d
@@ -237,7 +237,7 @@ func (k *conn) guard(ctx context.Context, limit time.Duration) func() bool {
 }
 
 // fail names what went wrong; when ctx ended, that is the cause. The connection may notice ctx's deadline first.
-func (k *conn) fail(ctx context.Context, what string, err error) error {
+func (k *Conn) fail(ctx context.Context, what string, err error) error {
 	if d, ok := ctx.Deadline(); ctx.Err() != nil {
 		err = context.Cause(ctx)
 	} else if ok && !time.Now().Before(d) {
@@ -246,7 +246,8 @@ func (k *conn) fail(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("%s of broker %s: %w", what, k.addr, err)
 }
 
-func (k *conn) close() error { return k.net.Close() }
+// Close closes the connection.
+func (k *Conn) Close() error { return k.net.Close() }
 
 func splitAddr(addr string) (host string, port int) {
 	host, p, err := net.SplitHostPort(addr)
@@ -281,7 +282,7 @@ func spokenVersions() []spokenVersion {
 		{protocol.LeaveGroup, 0, "group"},
 		{protocol.OffsetCommit, 5, "group"},
 		{protocol.OffsetFetch, 5, "group"},
-		{protocol.DescribeGroups, describeGroupsVersion, "group"},
+		{protocol.DescribeGroups, 3, "group"},
 		{protocol.CreateTopics, 4, "topics"},
 		{protocol.DeleteTopics, 3, "topics"},
 		{protocol.DescribeConfigs, 1, "topics"},
@@ -295,7 +296,7 @@ func (c *Client) CheckVersions(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check versions: %w", err)
 	}
-	defer func() { _ = k.close() }()
+	defer func() { _ = k.Close() }()
 	var out []string
 	for _, v := range spokenVersions() {
 		r, ok := k.versions[int16(v.api)]

@@ -22,44 +22,48 @@ const (
 	fetchSlack = 5 * time.Second
 	// maxReply bounds a reply, but for the first batch, which a broker always gives whole.
 	maxReply = 16 << 20
-	// maxPart bounds one partition's part of a reply, with the same exception.
-	maxPart = 1 << 20
+	// MaxPart bounds one partition's part of a reply, with the same exception.
+	MaxPart = 1 << 20
 )
 
-// fetchWant asks for one partition from an offset on.
-type fetchWant struct {
-	topic     string
-	partition int32
-	offset    int64
-	epoch     int32 // the leader's, -1 unknown
+// FetchWant asks for one partition from an offset on.
+type FetchWant struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	// Epoch is the leader's, -1 unknown.
+	Epoch int32
 }
 
-// fetchPart is one partition's part of a reply.
-type fetchPart struct {
-	topic                           string
-	partition                       int32
-	err                             error // nil or a kafka.Error
-	highWater, lastStable, logStart int64
-	aborted                         []recordbatch.Aborted
-	run                             []byte
+// FetchPart is one partition's part of a reply.
+type FetchPart struct {
+	Topic     string
+	Partition int32
+	// Err is nil or a kafka.Error.
+	Err error
+	// HighWater, LastStable and LogStart are the bounds of the log, as of Offsets.
+	HighWater, LastStable, LogStart int64
+	// Aborted are the transactions that readers of committed records leave out.
+	Aborted []recordbatch.Aborted
+	run     []byte
 }
 
-// fetch asks for committed records and waits for the first byte of them, up to wait. The broker fills its reply in the
+// Fetch asks for committed records and waits for the first byte of them, up to wait. The broker fills its reply in the
 // order of wants, topic by topic.
-func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration, partBytes int) ([]fetchPart, error) {
+func (k *Conn) Fetch(ctx context.Context, wants []FetchWant, wait time.Duration, partBytes int) ([]FetchPart, error) {
 	req := &fetch.Request{
 		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxReply,
 		IsolationLevel: readCommitted, SessionEpoch: -1,
 	}
 	for _, w := range wants {
-		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == w.topic })
+		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == w.Topic })
 		if i < 0 {
 			i = len(req.Topics)
-			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: w.topic})
+			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: w.Topic})
 		}
 		t := &req.Topics[i]
 		t.Partitions = append(t.Partitions, fetch.RequestPartition{
-			Partition: w.partition, CurrentLeaderEpoch: w.epoch, FetchOffset: w.offset, LogStartOffset: -1,
+			Partition: w.Partition, CurrentLeaderEpoch: w.Epoch, FetchOffset: w.Offset, LogStartOffset: -1,
 			PartitionMaxBytes: int32(partBytes),
 		})
 	}
@@ -80,7 +84,7 @@ func (k *conn) fetch(ctx context.Context, wants []fetchWant, wait time.Duration,
 
 // part gives each partition bytes of its own: one that waits for its writer must not keep alive what the others got in the
 // same reply, and have used up long ago. Only a part that is nearly the whole reply keeps it.
-func (k *conn) part(parts []fetchPart) {
+func (k *Conn) part(parts []FetchPart) {
 	whole := len(k.buf)
 	for i := range parts {
 		if 2*len(parts[i].run) > whole {
@@ -96,7 +100,7 @@ func (k *conn) part(parts []fetchPart) {
 //	throttle i32 | error i16 | session i32 | topics i32 × { name | partitions i32 × { id i32 | error i16 | high water i64
 //	  | last stable i64 | log start i64 | aborted i32, may be -1, × { producer i64 | first i64 } | preferred i32
 //	  | records i32 size, may be -1, and bytes } }
-func parseFetch(b []byte) (code int16, parts []fetchPart, err error) {
+func parseFetch(b []byte) (code int16, parts []FetchPart, err error) {
 	w := &wire.Reader{Rest: b}
 	w.I32()
 	code = w.I16()
@@ -113,14 +117,14 @@ func parseFetch(b []byte) (code int16, parts []fetchPart, err error) {
 	return code, parts, w.Err
 }
 
-func parsePart(w *wire.Reader, topic string) fetchPart {
-	p := fetchPart{topic: topic, partition: w.I32()}
+func parsePart(w *wire.Reader, topic string) FetchPart {
+	p := FetchPart{Topic: topic, Partition: w.I32()}
 	if e := w.I16(); e != 0 {
-		p.err = kafka.Error(e)
+		p.Err = kafka.Error(e)
 	}
-	p.highWater, p.lastStable, p.logStart = w.I64(), w.I64(), w.I64()
+	p.HighWater, p.LastStable, p.LogStart = w.I64(), w.I64(), w.I64()
 	for n := w.Count(w.I32()); n > 0 && w.Err == nil; n-- {
-		p.aborted = append(p.aborted, recordbatch.Aborted{Producer: w.I64(), First: w.I64()})
+		p.Aborted = append(p.Aborted, recordbatch.Aborted{Producer: w.I64(), First: w.I64()})
 	}
 	w.I32()
 	if n := w.I32(); n > 0 {
@@ -129,18 +133,18 @@ func parsePart(w *wire.Reader, topic string) fetchPart {
 	return p
 }
 
-// errOvertaken is returned for a part whose offset the broker does not have: records are lost, or the topic was recreated,
+// ErrOvertaken is returned for a part whose offset the broker does not have: records are lost, or the topic was recreated,
 // or leadership has not settled. Client.explain finds out.
-var errOvertaken = errors.New("offset is outside the log")
+var ErrOvertaken = errors.New("offset is outside the log")
 
-// prove returns the part's whole batches from offset on, and the offset behind them. Its error is errOvertaken, the
+// Prove returns the part's whole batches from offset on, and the offset behind them. Its error is ErrOvertaken, the
 // broker's, or ErrCorrupt; beside ErrCorrupt, what is returned is good.
-func (p *fetchPart) prove(offset int64) (run []byte, next int64, err error) {
+func (p *FetchPart) Prove(offset int64) (run []byte, next int64, err error) {
 	switch {
-	case errors.Is(p.err, kafka.OffsetOutOfRange) || p.err == nil && p.logStart > offset:
-		return nil, offset, errOvertaken
-	case p.err != nil:
-		return nil, offset, p.err
+	case errors.Is(p.Err, kafka.OffsetOutOfRange) || p.Err == nil && p.LogStart > offset:
+		return nil, offset, ErrOvertaken
+	case p.Err != nil:
+		return nil, offset, p.Err
 	}
 	return recordbatch.Check(p.run, offset)
 }

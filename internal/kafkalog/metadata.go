@@ -22,17 +22,20 @@ const (
 	maxMetadata = 12
 )
 
-// cluster is one answer of one broker about brokers and topics.
-type cluster struct {
-	brokers    map[int32]string // node → host:port
+// Cluster is one answer of one broker about brokers and topics.
+type Cluster struct {
+	// Brokers are the addresses, host:port, by node.
+	Brokers map[int32]string
+	// Topics are those that were asked for.
+	Topics     map[string]TopicState
 	controller int32
-	topics     map[string]topicState
 }
 
-// topicState is what a broker knows of a topic. Leaders and topic id come from the same answer, so they belong together.
-type topicState struct {
-	info    TopicInfo
-	err     error // nil, or why there is no more to know: ErrNoTopic or a kafka.Error
+// TopicState is what a broker knows of a topic. Leaders and topic id come from the same answer, so they belong together.
+type TopicState struct {
+	Info TopicInfo
+	// Err is nil, or why there is no more to know: ErrNoTopic or a kafka.Error.
+	Err     error
 	leaders []leaderState
 }
 
@@ -57,42 +60,42 @@ func (c *Client) Topics(ctx context.Context, names []string) (map[string]TopicIn
 	if len(names) == 0 {
 		return infos, nil
 	}
-	cl, err := c.metadata(ctx, names...)
+	cl, err := c.Metadata(ctx, names...)
 	if err != nil {
 		return nil, fmt.Errorf("ask for topic %s: %w", names[0], err)
 	}
 	for _, name := range names {
-		t := cl.topics[name]
-		if t.err != nil {
-			return nil, fmt.Errorf("ask for topic %s: %w", name, t.err)
+		t := cl.Topics[name]
+		if t.Err != nil {
+			return nil, fmt.Errorf("ask for topic %s: %w", name, t.Err)
 		}
-		infos[name] = t.info
+		infos[name] = t.Info
 	}
 	return infos, nil
 }
 
-// metadata asks any broker about the topics; none means about brokers only. Every topic asked for is in the answer,
+// Metadata asks any broker about the topics; none means about brokers only. Every topic asked for is in the answer,
 // perhaps with an error.
-func (c *Client) metadata(ctx context.Context, topics ...string) (*cluster, error) {
-	var cl *cluster
-	err := c.onAny(ctx, func(k *conn) (err error) {
+func (c *Client) Metadata(ctx context.Context, topics ...string) (*Cluster, error) {
+	var cl *Cluster
+	err := c.onAny(ctx, func(k *Conn) (err error) {
 		cl, err = k.metadata(ctx, topics)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	addrs := make([]string, 0, len(cl.brokers))
-	for _, a := range cl.brokers {
+	addrs := make([]string, 0, len(cl.Brokers))
+	for _, a := range cl.Brokers {
 		addrs = append(addrs, a)
 	}
 	slices.Sort(addrs)
-	c.learn(addrs)
+	c.brokers.learn(addrs)
 	return cl, nil
 }
 
 // metadata asks this broker, by a hand-made request since the protocol library knows no topic ids.
-func (k *conn) metadata(ctx context.Context, topics []string) (*cluster, error) {
+func (k *Conn) metadata(ctx context.Context, topics []string) (*Cluster, error) {
 	version := min(k.versions[int16(protocol.Metadata)].max, maxMetadata)
 	if version < minMetadata {
 		return nil, ErrNoTopicIDs
@@ -106,8 +109,8 @@ func (k *conn) metadata(ctx context.Context, topics []string) (*cluster, error) 
 		return nil, fmt.Errorf("read metadata of broker %s: %w", k.addr, err)
 	}
 	for _, t := range topics {
-		if _, ok := cl.topics[t]; !ok {
-			cl.topics[t] = topicState{err: ErrNoTopic}
+		if _, ok := cl.Topics[t]; !ok {
+			cl.Topics[t] = TopicState{Err: ErrNoTopic}
 		}
 	}
 	return cl, nil
@@ -135,22 +138,22 @@ func metadataRequest(version int16, topics []string) []byte {
 //	tags | throttle i32 | brokers × { node i32 | host | port i32 | rack | tags } | cluster id | controller i32 | topics ×
 //	  { error i16 | name | id 16 | internal i8 | partitions × { error i16 | index i32 | leader i32 | epoch i32
 //	    | replicas × i32 | in sync × i32 | offline × i32 | tags } | operations i32 | tags } | …
-func parseMetadata(b []byte) (*cluster, error) {
+func parseMetadata(b []byte) (*Cluster, error) {
 	w := &wire.Reader{Rest: b}
-	cl := &cluster{brokers: map[int32]string{}, topics: map[string]topicState{}}
+	cl := &Cluster{Brokers: map[int32]string{}, Topics: map[string]TopicState{}}
 	w.SkipTags()
 	w.I32()
 	for n := w.CompactCount(); n > 0 && w.Err == nil; n-- {
 		node, host, port := w.I32(), w.CompactText(), w.I32()
 		w.CompactText()
 		w.SkipTags()
-		cl.brokers[node] = net.JoinHostPort(host, strconv.Itoa(int(port)))
+		cl.Brokers[node] = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
 	w.CompactText()
 	cl.controller = w.I32()
 	for n := w.CompactCount(); n > 0 && w.Err == nil; n-- {
 		t := parseTopic(w)
-		cl.topics[t.info.Name] = t
+		cl.Topics[t.Info.Name] = t
 	}
 	if w.Err != nil {
 		return nil, w.Err
@@ -158,12 +161,12 @@ func parseMetadata(b []byte) (*cluster, error) {
 	return cl, nil
 }
 
-func parseTopic(w *wire.Reader) topicState {
+func parseTopic(w *wire.Reader) TopicState {
 	code := w.I16()
-	t := topicState{info: TopicInfo{Name: w.CompactText()}}
+	t := TopicState{Info: TopicInfo{Name: w.CompactText()}}
 	var id [16]byte
 	copy(id[:], w.Take(16))
-	t.info.ID = base64.RawURLEncoding.EncodeToString(id[:])
+	t.Info.ID = base64.RawURLEncoding.EncodeToString(id[:])
 	w.I8()
 	n := w.CompactCount()
 	t.leaders = make([]leaderState, n)
@@ -186,14 +189,14 @@ func parseTopic(w *wire.Reader) topicState {
 	}
 	w.I32()
 	w.SkipTags()
-	t.info.Partitions = int32(len(t.leaders))
+	t.Info.Partitions = int32(len(t.leaders))
 	switch {
 	case code == int16(kafka.UnknownTopicOrPartition):
-		t.err = ErrNoTopic
+		t.Err = ErrNoTopic
 	case code != 0:
-		t.err = kafka.Error(code)
+		t.Err = kafka.Error(code)
 	case id == [16]byte{}:
-		t.err = ErrNoTopicIDs
+		t.Err = ErrNoTopicIDs
 	}
 	return t
 }
@@ -205,25 +208,25 @@ func skipNodes(w *wire.Reader) int {
 	return n
 }
 
-// leader returns the address of a partition's leader and the leader's epoch.
-func (cl *cluster) leader(topic string, partition int32) (node int32, addr string, epoch int32, err error) {
-	t := cl.topics[topic]
+// Leader returns the node and the address of a partition's leader, and the leader's epoch.
+func (cl *Cluster) Leader(topic string, partition int32) (node int32, addr string, epoch int32, err error) {
+	t := cl.Topics[topic]
 	switch {
-	case t.err != nil:
-		return -1, "", -1, t.err
+	case t.Err != nil:
+		return -1, "", -1, t.Err
 	case partition < 0 || int(partition) >= len(t.leaders):
 		return -1, "", -1, kafka.UnknownTopicOrPartition
 	}
 	l := t.leaders[partition]
-	addr, ok := cl.brokers[l.node]
+	addr, ok := cl.Brokers[l.node]
 	if !ok {
 		return -1, "", -1, kafka.LeaderNotAvailable
 	}
 	return l.node, addr, l.epoch, nil
 }
 
-// isLeadership reports whether err is one of those that pass once leadership has settled.
-func isLeadership(err error) bool {
+// IsLeadership reports whether err is one of those that pass once leadership has settled.
+func IsLeadership(err error) bool {
 	var code kafka.Error
 	if !errors.As(err, &code) {
 		return false
@@ -236,8 +239,8 @@ func isLeadership(err error) bool {
 	return false
 }
 
-// isAuthorization reports whether err comes from missing rights, which only a person can fix.
-func isAuthorization(err error) bool {
+// IsAuthorization reports whether err comes from missing rights, which only a person can fix.
+func IsAuthorization(err error) bool {
 	return errors.Is(err, kafka.TopicAuthorizationFailed) || errors.Is(err, kafka.GroupAuthorizationFailed) ||
 		errors.Is(err, kafka.ClusterAuthorizationFailed)
 }

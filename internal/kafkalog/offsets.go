@@ -15,6 +15,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 	"github.com/segmentio/kafka-go/protocol/offsetfetch"
 
+	"github.com/freshet/freshet/internal/kafkalog/wire"
 	"github.com/freshet/freshet/internal/retry"
 )
 
@@ -47,24 +48,48 @@ type Offsets struct {
 // ErrNoTopic.
 func (c *Client) Offsets(ctx context.Context, topic string) (map[int32]Offsets, error) {
 	out := map[int32]Offsets{}
-	for _, q := range []struct {
-		isolation int8
-		at        int64
-		set       func(o *Offsets, v int64)
-	}{
-		{readUncommitted, atFirst, func(o *Offsets, v int64) { o.First = v }},
-		{readCommitted, atEnd, func(o *Offsets, v int64) { o.LastStable = v }},
-		{readUncommitted, atEnd, func(o *Offsets, v int64) { o.HighWater = v }},
-	} {
+	for _, q := range boundQuestions() {
 		got, err := c.topicOffsets(ctx, topic, nil, q.isolation, q.at)
 		if err != nil {
 			return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 		}
-		for p, v := range got {
-			o := out[p]
-			q.set(&o, v)
-			out[p] = o
+		q.add(out, got)
+	}
+	return out, nil
+}
+
+// boundQuestion asks for one of the bounds of partitions.
+type boundQuestion struct {
+	isolation int8
+	at        int64
+	set       func(o *Offsets, v int64)
+}
+
+func boundQuestions() []boundQuestion {
+	return []boundQuestion{
+		{readUncommitted, atFirst, func(o *Offsets, v int64) { o.First = v }},
+		{readCommitted, atEnd, func(o *Offsets, v int64) { o.LastStable = v }},
+		{readUncommitted, atEnd, func(o *Offsets, v int64) { o.HighWater = v }},
+	}
+}
+
+func (q boundQuestion) add(out map[int32]Offsets, got map[int32]int64) {
+	for p, v := range got {
+		o := out[p]
+		q.set(&o, v)
+		out[p] = o
+	}
+}
+
+// Bounds asks this broker for the bounds of partitions that it leads.
+func (k *Conn) Bounds(ctx context.Context, topic string, parts []int32) (map[int32]Offsets, error) {
+	out := map[int32]Offsets{}
+	for _, q := range boundQuestions() {
+		got, err := k.listOffsets(ctx, topic, parts, q.isolation, q.at)
+		if err != nil {
+			return nil, err
 		}
+		q.add(out, got)
 	}
 	return out, nil
 }
@@ -94,26 +119,26 @@ func (c *Client) topicOffsets(ctx context.Context, topic string, only []int32, i
 	defer cancel()
 	out := map[int32]int64{}
 	err := retry.Do(ctx, retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}, func(ctx context.Context) error {
-		cl, err := c.metadata(ctx, topic)
+		cl, err := c.Metadata(ctx, topic)
 		if err != nil {
 			return lasting(err)
 		}
-		if err := cl.topics[topic].err; err != nil {
+		if err := cl.Topics[topic].Err; err != nil {
 			return lasting(err)
 		}
 		byNode := map[int32][]int32{}
-		for p := range cl.topics[topic].info.Partitions {
+		for p := range cl.Topics[topic].Info.Partitions {
 			if _, done := out[p]; done || only != nil && !slices.Contains(only, p) {
 				continue
 			}
-			node, _, _, err := cl.leader(topic, p)
+			node, _, _, err := cl.Leader(topic, p)
 			if err != nil {
 				return lasting(err)
 			}
 			byNode[node] = append(byNode[node], p)
 		}
 		for node, parts := range byNode {
-			got, err := c.nodeOffsets(ctx, cl.brokers[node], topic, parts, isolation, at)
+			got, err := c.nodeOffsets(ctx, cl.Brokers[node], topic, parts, isolation, at)
 			for p, v := range got {
 				out[p] = v
 			}
@@ -130,17 +155,30 @@ func (c *Client) topicOffsets(ctx context.Context, topic string, only []int32, i
 func lasting(err error) error {
 	var code kafka.Error
 	if errors.Is(err, ErrNoTopic) || errors.Is(err, ErrNoTopicIDs) || errors.Is(err, ErrClosed) ||
-		errors.As(err, &code) && !isLeadership(err) && !code.Temporary() {
+		errors.As(err, &code) && !IsLeadership(err) && !code.Temporary() {
 		return retry.Permanent(err)
 	}
 	return err
+}
+
+// LogEnd asks the broker at addr for the end of a partition's log.
+func (c *Client) LogEnd(ctx context.Context, addr, topic string, partition int32) (int64, error) {
+	got, err := c.nodeOffsets(ctx, addr, topic, []int32{partition}, readUncommitted, atEnd)
+	if err != nil {
+		return 0, err
+	}
+	end, ok := got[partition]
+	if !ok {
+		return 0, fmt.Errorf("ask for the end of the log: %w", wire.ErrMalformed)
+	}
+	return end, nil
 }
 
 func (c *Client) nodeOffsets(
 	ctx context.Context, addr, topic string, parts []int32, isolation int8, at int64,
 ) (map[int32]int64, error) {
 	var out map[int32]int64
-	err := c.on(ctx, addr, func(k *conn) (err error) {
+	err := c.on(ctx, addr, func(k *Conn) (err error) {
 		out, err = k.listOffsets(ctx, topic, parts, isolation, at)
 		return err
 	})
@@ -148,7 +186,7 @@ func (c *Client) nodeOffsets(
 }
 
 // listOffsets asks this broker about partitions that it leads. What was answered is given also beside an error.
-func (k *conn) listOffsets(ctx context.Context, topic string, parts []int32, isolation int8, at int64) (map[int32]int64, error) {
+func (k *Conn) listOffsets(ctx context.Context, topic string, parts []int32, isolation int8, at int64) (map[int32]int64, error) {
 	out, failed, err := k.listTopicOffsets(ctx, map[string][]int32{topic: parts}, isolation, at)
 	for p, code := range failed[topic] {
 		err = fmt.Errorf("list offsets of %s/%d: %w", topic, p, code)
@@ -160,7 +198,7 @@ func (k *conn) listOffsets(ctx context.Context, topic string, parts []int32, iso
 }
 
 // listTopicOffsets is listOffsets for partitions of several topics, in one request. failed holds the partitions' errors.
-func (k *conn) listTopicOffsets(
+func (k *Conn) listTopicOffsets(
 	ctx context.Context, topics map[string][]int32, isolation int8, at int64,
 ) (out map[string]map[int32]int64, failed map[string]map[int32]kafka.Error, err error) {
 	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
@@ -171,7 +209,7 @@ func (k *conn) listTopicOffsets(
 		}
 		req.Topics = append(req.Topics, rt)
 	}
-	res, err := k.roundTrip(ctx, 5, req)
+	res, err := k.RoundTrip(ctx, 5, req)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list offsets: %w", err)
 	}
@@ -191,6 +229,12 @@ func (k *conn) listTopicOffsets(
 	return out, failed, nil
 }
 
+// FirstOffsets asks this broker for the first offsets of partitions of several topics that it leads. failed holds the
+// partitions' errors.
+func (k *Conn) FirstOffsets(ctx context.Context, topics map[string][]int32) (first map[string]map[int32]int64, failed map[string]map[int32]kafka.Error, err error) {
+	return k.listTopicOffsets(ctx, topics, readUncommitted, atFirst)
+}
+
 // CommittedOffsets returns the group's committed offset per topic and partition. Partitions without one, and topics that do
 // not exist, are left out.
 func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []string) (map[string]map[int32]int64, error) {
@@ -201,20 +245,20 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	err := retry.Do(ctx, retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}, func(ctx context.Context) error {
-		cl, err := c.metadata(ctx, topics...)
+		cl, err := c.Metadata(ctx, topics...)
 		if err != nil {
 			return lasting(err)
 		}
 		req := &offsetfetch.Request{GroupID: group}
 		for _, t := range topics {
-			switch err := cl.topics[t].err; {
+			switch err := cl.Topics[t].Err; {
 			case errors.Is(err, ErrNoTopic):
 				continue
 			case err != nil:
 				return lasting(fmt.Errorf("ask for topic %s: %w", t, err))
 			}
 			rt := offsetfetch.RequestTopic{Name: t}
-			for p := range cl.topics[t].info.Partitions {
+			for p := range cl.Topics[t].Info.Partitions {
 				rt.PartitionIndexes = append(rt.PartitionIndexes, p)
 			}
 			req.Topics = append(req.Topics, rt)
@@ -236,8 +280,8 @@ func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, o
 		return err
 	}
 	var res protocol.Message
-	err = c.on(ctx, addr, func(k *conn) (err error) {
-		res, err = k.roundTrip(ctx, 5, req)
+	err = c.on(ctx, addr, func(k *Conn) (err error) {
+		res, err = k.RoundTrip(ctx, 5, req)
 		return err
 	})
 	if err != nil {
@@ -247,11 +291,11 @@ func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, o
 	if of.ErrorCode != 0 {
 		return kafka.Error(of.ErrorCode)
 	}
-	return committedIn(of, out)
+	return CommittedIn(of, out)
 }
 
-// committedIn adds the committed offsets of an answer to out.
-func committedIn(of *offsetfetch.Response, out map[string]map[int32]int64) error {
+// CommittedIn adds the committed offsets of an answer to out.
+func CommittedIn(of *offsetfetch.Response, out map[string]map[int32]int64) error {
 	for _, t := range of.Topics {
 		parts := map[int32]int64{}
 		for _, p := range t.Partitions {
@@ -267,20 +311,20 @@ func committedIn(of *offsetfetch.Response, out map[string]map[int32]int64) error
 	return nil
 }
 
-// coordinator connects to the broker that coordinates a group.
-func (c *Client) coordinator(ctx context.Context, group string) (*conn, error) {
+// Coordinator connects to the broker that coordinates a group.
+func (c *Client) Coordinator(ctx context.Context, group string) (*Conn, error) {
 	addr, err := c.coordinatorOf(ctx, group)
 	if err != nil {
 		return nil, err
 	}
-	return c.dial(ctx, addr)
+	return c.Dial(ctx, addr)
 }
 
 // coordinatorOf returns the address of the broker that coordinates a group.
 func (c *Client) coordinatorOf(ctx context.Context, group string) (addr string, err error) {
 	var res protocol.Message
-	err = c.onAny(ctx, func(k *conn) (err error) {
-		res, err = k.roundTrip(ctx, 2, &findcoordinator.Request{Key: group})
+	err = c.onAny(ctx, func(k *Conn) (err error) {
+		res, err = k.RoundTrip(ctx, 2, &findcoordinator.Request{Key: group})
 		return err
 	})
 	if err != nil {

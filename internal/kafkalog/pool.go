@@ -9,22 +9,21 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-const (
-	// connsPerBroker bounds the requests that are under way at one broker.
-	connsPerBroker = 8
-	// connIdle is how long an unused connection is kept; brokers close theirs after 10 minutes.
-	connIdle = time.Minute
-)
+// connsPerBroker bounds the requests that are under way at one broker.
+const connsPerBroker = 8
 
-// pool keeps connections for a producer, so that batches of several partitions are under way at the same broker at once and
+// Pool keeps connections for a producer (package delivery), so that batches of several partitions are under way at the same broker at once and
 // none waits behind another's slow followers, or for questions (Config.KeepIdle).
-type pool struct {
+type Pool struct {
 	client *Client
 
 	mu      sync.Mutex // guards all below
 	brokers map[string]*brokerPool
 	closed  bool
 }
+
+// NewPool returns an empty pool of connections of client.
+func NewPool(client *Client) *Pool { return &Pool{client: client} }
 
 // brokerPool is what a pool keeps of one broker.
 type brokerPool struct {
@@ -33,20 +32,21 @@ type brokerPool struct {
 }
 
 type idleConn struct {
-	k     *conn
+	k     *Conn
 	since time.Time
 }
 
-// lease is a connection that is in use; exactly one of keep and drop ends it.
-type lease struct {
-	k      *conn
+// Lease is a connection that is in use; exactly one of Keep and Drop ends it.
+type Lease struct {
+	// Conn is the holder's alone until the lease ends.
+	Conn   *Conn
 	reused bool // it was used before
-	pool   *pool
+	pool   *Pool
 	bp     *brokerPool
 }
 
-// get returns a connection to addr, an idle one first. An error means that nothing was sent.
-func (p *pool) get(ctx context.Context, addr string) (*lease, error) {
+// Get returns a connection to addr, an idle one first. An error means that nothing was sent.
+func (p *Pool) Get(ctx context.Context, addr string) (*Lease, error) {
 	p.mu.Lock()
 	if p.brokers == nil {
 		p.brokers = map[string]*brokerPool{}
@@ -60,62 +60,62 @@ func (p *pool) get(ctx context.Context, addr string) (*lease, error) {
 	if err := bp.room.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("wait for a connection to broker %s: %w", addr, context.Cause(ctx))
 	}
-	l := &lease{pool: p, bp: bp}
+	l := &Lease{pool: p, bp: bp}
 	p.mu.Lock()
 	if n := len(bp.idle); n > 0 {
-		l.k, l.reused = bp.idle[n-1].k, true
+		l.Conn, l.reused = bp.idle[n-1].k, true
 		bp.idle = bp.idle[:n-1]
 	}
 	p.mu.Unlock()
-	if l.k == nil {
-		k, err := p.client.dial(ctx, addr)
+	if l.Conn == nil {
+		k, err := p.client.Dial(ctx, addr)
 		if err != nil {
 			bp.room.Release(1)
 			return nil, err
 		}
-		l.k = k
+		l.Conn = k
 	}
 	return l, nil
 }
 
-// keep makes the connection idle for the next caller.
-func (l *lease) keep() {
+// Keep makes the connection idle for the next caller.
+func (l *Lease) Keep() {
 	l.pool.mu.Lock()
 	closed := l.pool.closed
 	if !closed {
-		l.bp.idle = append(l.bp.idle, idleConn{l.k, time.Now()})
+		l.bp.idle = append(l.bp.idle, idleConn{l.Conn, time.Now()})
 	}
 	l.pool.mu.Unlock()
 	if closed {
-		_ = l.k.close()
+		_ = l.Conn.Close()
 	}
 	l.bp.room.Release(1)
 }
 
-// drop closes the connection: after an error it is not known what would come next on it.
-func (l *lease) drop() {
-	_ = l.k.close()
+// Drop closes the connection: after an error it is not known what would come next on it.
+func (l *Lease) Drop() {
+	_ = l.Conn.Close()
 	l.bp.room.Release(1)
 }
 
-// prune closes what was idle since before t.
-func (p *pool) prune(t time.Time) {
+// Prune closes what was idle since before t.
+func (p *Pool) Prune(t time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, bp := range p.brokers {
 		n := 0
 		for n < len(bp.idle) && bp.idle[n].since.Before(t) {
-			_ = bp.idle[n].k.close()
+			_ = bp.idle[n].k.Close()
 			n++
 		}
 		bp.idle = append(bp.idle[:0], bp.idle[n:]...)
 	}
 }
 
-// close closes idle connections now and others when they are returned.
-func (p *pool) close() {
+// Close closes idle connections now and the others when they are returned.
+func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.prune(time.Now().Add(time.Hour))
+	p.Prune(time.Now().Add(time.Hour))
 }

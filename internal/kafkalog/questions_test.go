@@ -2,12 +2,17 @@ package kafkalog_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/kafkatest"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -36,8 +41,8 @@ func (d *dialer) opened() int {
 
 // Questions use the connections of earlier ones, and connections that ended meanwhile fail none.
 func TestQuestionsShareConnections(t *testing.T) {
-	ks, _, k, topic := realKafka(t, 3)
-	write(t, k, topic, 0, "a", 3)
+	ks, _, k, topic := kafkatest.Real(t, 3)
+	kafkatest.Write(t, k, topic, 0, "a", 3)
 	d := &dialer{}
 	c, err := kafkalog.New(kafkalog.Config{Brokers: ks.Brokers, KeepIdle: time.Minute, Dial: d.dial})
 	if err != nil {
@@ -90,7 +95,7 @@ func TestQuestionsShareConnections(t *testing.T) {
 
 // A broker that went away while a connection to it was kept fails no question that another broker can answer.
 func TestQuestionsPassOverABrokerThatWentAway(t *testing.T) {
-	ks, _, _, topic := realKafka(t, 1)
+	ks, _, _, topic := kafkatest.Real(t, 1)
 	a, b := testenv.NewProxy(t, ks.Brokers[0]), testenv.NewProxy(t, ks.Brokers[0])
 	c, err := kafkalog.New(kafkalog.Config{Brokers: []string{a.Addr, b.Addr}, KeepIdle: time.Minute})
 	if err != nil {
@@ -108,4 +113,21 @@ func TestQuestionsPassOverABrokerThatWentAway(t *testing.T) {
 	ask()
 	a.Lead("")
 	ask()
+}
+
+// Any number of topics is looked up by one request.
+func TestTopicsAsksOnce(t *testing.T) {
+	names := []string{"topic-a", "topic-b", "topic-c"}
+	cl, c, _ := kafkatest.Fake(t, 1, kfake.SeedTopics(2, names...), kfake.NumBrokers(1))
+	asked := cl.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Observe: true, Count: -1})
+	infos, err := c.Topics(t.Context(), names)
+	if err != nil || len(infos) != 3 || infos["topic-b"].Name != "topic-b" || infos["topic-b"].Partitions != 2 || infos["topic-b"].ID == infos["topic-c"].ID {
+		t.Errorf("topics %v, %v", infos, err)
+	}
+	if n := asked.Hits(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+	if _, err := c.Topics(t.Context(), append(names, "none")); !errors.Is(err, kafkalog.ErrNoTopic) {
+		t.Errorf("error %v, want ErrNoTopic", err)
+	}
 }

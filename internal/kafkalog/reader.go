@@ -15,8 +15,8 @@ import (
 	"github.com/freshet/freshet/internal/retry"
 )
 
-// corruptTries is how often the same bad batch is fetched again before a partition stops at it.
-const corruptTries = 3
+// CorruptTries is how often the same bad batch is fetched again before a partition stops at it.
+const CorruptTries = 3
 
 // fetchPolicy is how fetching waits for brokers and leadership.
 func fetchPolicy() retry.Policy {
@@ -41,8 +41,8 @@ type Reader struct {
 	part   Partition
 	cfg    ReaderConfig
 
-	conn                *conn
-	lease               *lease // of conn, where the client keeps connections
+	conn                *Conn
+	lease               *Lease // of conn, where the client keeps connections
 	epoch               int32
 	dec                 *recordbatch.Decoder
 	next                int64
@@ -55,7 +55,7 @@ func NewReader(c *Client, p Partition, from int64, cfg ReaderConfig) *Reader {
 	cfg.FetchWait = cmp.Or(cfg.FetchWait, DefaultFetchWait)
 	cfg.MaxRecords = cmp.Or(cfg.MaxRecords, DefaultMaxRecords)
 	cfg.MaxBatchBytes = cmp.Or(cfg.MaxBatchBytes, DefaultMaxBatchBytes)
-	cfg.MaxFetchBytes = cmp.Or(cfg.MaxFetchBytes, maxPart)
+	cfg.MaxFetchBytes = cmp.Or(cfg.MaxFetchBytes, MaxPart)
 	return &Reader{client: c, part: p, cfg: cfg, next: from}
 }
 
@@ -86,7 +86,7 @@ func (r *Reader) Read(ctx context.Context) (*Batch, error) {
 		}
 		if err != nil {
 			// What came before the bad record is good, and the bad one is looked at once more.
-			if r.corrupt++; r.corrupt >= corruptTries && r.next == from {
+			if r.corrupt++; r.corrupt >= CorruptTries && r.next == from {
 				return nil, fmt.Errorf("read %s/%d: %w", r.part.Topic, r.part.ID, err)
 			}
 			r.hangUp()
@@ -120,7 +120,7 @@ func (r *Reader) Close() error {
 		r.dec = nil
 	}
 	if r.lease != nil { // its last request was answered
-		r.lease.keep()
+		r.lease.Keep()
 		r.lease, r.conn = nil, nil
 	}
 	r.hangUp()
@@ -130,40 +130,40 @@ func (r *Reader) Close() error {
 func (r *Reader) hangUp() {
 	switch {
 	case r.lease != nil:
-		r.lease.drop()
-		r.client.ranges.prune(time.Now()) // the others may have ended with it
+		r.lease.Drop()
+		r.client.ranges.Prune(time.Now()) // the others may have ended with it
 	case r.conn != nil:
-		_ = r.conn.close()
+		_ = r.conn.Close()
 	}
 	r.lease, r.conn = nil, nil
 }
 
 // connect dials the leader, and proves that the topic is still the one that was opened.
 func (r *Reader) connect(ctx context.Context) error {
-	cl, err := r.client.metadata(ctx, r.part.Topic)
+	cl, err := r.client.Metadata(ctx, r.part.Topic)
 	if err != nil {
 		return err
 	}
-	t := cl.topics[r.part.Topic]
-	if errors.Is(t.err, ErrNoTopic) || isAuthorization(t.err) {
-		return retry.Permanent(t.err)
+	t := cl.Topics[r.part.Topic]
+	if errors.Is(t.Err, ErrNoTopic) || IsAuthorization(t.Err) {
+		return retry.Permanent(t.Err)
 	}
-	_, addr, epoch, err := cl.leader(r.part.Topic, r.part.ID)
+	_, addr, epoch, err := cl.Leader(r.part.Topic, r.part.ID)
 	if err != nil {
 		return err
 	}
-	if t.info.ID != r.part.TopicID {
+	if t.Info.ID != r.part.TopicID {
 		return retry.Permanent(ErrTopicChanged)
 	}
 	r.epoch = epoch
 	if p := r.client.ranges; p != nil && r.cfg.Until > 0 {
-		p.prune(time.Now().Add(-r.client.cfg.KeepIdle))
-		if r.lease, err = p.get(ctx, addr); err == nil {
-			r.conn = r.lease.k
+		p.Prune(time.Now().Add(-r.client.cfg.KeepIdle))
+		if r.lease, err = p.Get(ctx, addr); err == nil {
+			r.conn = r.lease.Conn
 		}
 		return lasting(err)
 	}
-	r.conn, err = r.client.dial(ctx, addr)
+	r.conn, err = r.client.Dial(ctx, addr)
 	return lasting(err)
 }
 
@@ -174,8 +174,8 @@ func (r *Reader) fetch(ctx context.Context) error {
 			return err
 		}
 	}
-	want := fetchWant{topic: r.part.Topic, partition: r.part.ID, offset: r.next, epoch: r.epoch}
-	parts, err := r.conn.fetch(ctx, []fetchWant{want}, r.cfg.FetchWait, r.cfg.MaxFetchBytes)
+	want := FetchWant{Topic: r.part.Topic, Partition: r.part.ID, Offset: r.next, Epoch: r.epoch}
+	parts, err := r.conn.Fetch(ctx, []FetchWant{want}, r.cfg.FetchWait, r.cfg.MaxFetchBytes)
 	if err == nil && len(parts) != 1 {
 		err = fmt.Errorf("%w: %d partitions, want 1", wire.ErrMalformed, len(parts))
 	}
@@ -184,32 +184,32 @@ func (r *Reader) fetch(ctx context.Context) error {
 		return err
 	}
 	p := &parts[0]
-	run, next, err := p.prove(r.next)
+	run, next, err := p.Prove(r.next)
 	switch {
-	case errors.Is(err, errOvertaken):
+	case errors.Is(err, ErrOvertaken):
 		return r.overtaken(ctx)
 	case err != nil && next == r.next:
 		r.hangUp()
-		if isAuthorization(err) {
+		if IsAuthorization(err) {
 			return retry.Permanent(err)
 		}
 		if errors.Is(err, ErrCorrupt) {
-			if r.corrupt++; r.corrupt >= corruptTries {
+			if r.corrupt++; r.corrupt >= CorruptTries {
 				return retry.Permanent(err)
 			}
 		}
 		return err
 	}
-	r.highWater, r.logStart = p.lastStable, p.logStart
+	r.highWater, r.logStart = p.LastStable, p.LogStart
 	if len(run) > 0 {
-		r.dec = recordbatch.NewDecoder(run, r.next, p.aborted)
+		r.dec = recordbatch.NewDecoder(run, r.next, p.Aborted)
 	}
 	return nil
 }
 
 // overtaken finds out whether records are lost or the topic was recreated; else the fetch is worth another try.
 func (r *Reader) overtaken(ctx context.Context) error {
-	loss, err := r.client.explain(ctx, r.conn, r.part, r.next)
+	loss, err := r.client.Explain(ctx, r.conn, r.part, r.next)
 	r.hangUp()
 	switch {
 	case errors.Is(err, ErrTopicChanged):

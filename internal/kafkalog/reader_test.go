@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/kafkatest"
 )
 
 func partitionOf(t *testing.T, c *kafkalog.Client, topic string, id int32) kafkalog.Partition {
@@ -29,7 +30,7 @@ func partitionOf(t *testing.T, c *kafkalog.Client, topic string, id int32) kafka
 // readAll reads to the end of the reader's range and checks that batches join.
 func readAll(t *testing.T, r *kafkalog.Reader) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), kafkatest.Within)
 	defer cancel()
 	var got []string
 	for next := r.Next(); ; {
@@ -44,24 +45,24 @@ func readAll(t *testing.T, r *kafkalog.Reader) []string {
 			t.Fatalf("batch from %d to %d, want from %d to %d", b.From, b.Next, next, r.Next())
 		}
 		next = b.Next
-		got = append(got, texts(b)...)
+		got = append(got, kafkatest.Values(b)...)
 		b.Release()
 	}
 }
 
 func TestReaderReadsARange(t *testing.T) {
-	cl, c, k := fake(t, 1)
-	want := write(t, k, produceTopic, 0, "a", 100)
-	txn := kgoClient(t, cl.ListenAddrs(), kgo.TransactionalID("w"))
+	cl, c, k := kafkatest.Fake(t, 1)
+	want := kafkatest.Write(t, k, kafkatest.Topic, 0, "a", 100)
+	txn := kafkatest.Franz(t, cl.ListenAddrs(), kgo.TransactionalID("w"))
 	if err := txn.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	write(t, txn, produceTopic, 0, "aborted", 10)
+	kafkatest.Write(t, txn, kafkatest.Topic, 0, "aborted", 10)
 	if err := txn.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
 		t.Fatal(err)
 	}
-	want = append(want, write(t, k, produceTopic, 0, "b", 10)...)
-	p := partitionOf(t, c, produceTopic, 0)
+	want = append(want, kafkatest.Write(t, k, kafkatest.Topic, 0, "b", 10)...)
+	p := partitionOf(t, c, kafkatest.Topic, 0)
 	for _, x := range []struct {
 		from, until int64
 		want        []string
@@ -76,31 +77,31 @@ func TestReaderReadsARange(t *testing.T) {
 			}
 		})
 	}
-	if at, err := c.Offsets(t.Context(), produceTopic); err != nil || at[0] != (kafkalog.Offsets{First: 0, LastStable: 121, HighWater: 121}) {
+	if at, err := c.Offsets(t.Context(), kafkatest.Topic); err != nil || at[0] != (kafkalog.Offsets{First: 0, LastStable: 121, HighWater: 121}) {
 		t.Errorf("Offsets: got %v, %v", at, err)
 	}
 }
 
 func TestReaderWaitsForRecords(t *testing.T) {
-	_, c, k := fake(t, 1)
-	r := kafkalog.NewReader(c, partitionOf(t, c, produceTopic, 0), 0, kafkalog.ReaderConfig{Until: 1, FetchWait: 50 * time.Millisecond})
+	_, c, k := kafkatest.Fake(t, 1)
+	r := kafkalog.NewReader(c, partitionOf(t, c, kafkatest.Topic, 0), 0, kafkalog.ReaderConfig{Until: 1, FetchWait: 50 * time.Millisecond})
 	defer func() { _ = r.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := r.Read(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("empty log: got %v, want the deadline", err)
 	}
-	want := write(t, k, produceTopic, 0, "a", 1)
+	want := kafkatest.Write(t, k, kafkatest.Topic, 0, "a", 1)
 	if got := readAll(t, r); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
 func TestReaderSaysWhatIsWrong(t *testing.T) {
-	_, c, k := fake(t, 1)
-	write(t, k, produceTopic, 0, "a", 10)
-	truncate(t, k, produceTopic, 0, 5)
-	p := partitionOf(t, c, produceTopic, 0)
+	_, c, k := kafkatest.Fake(t, 1)
+	kafkatest.Write(t, k, kafkatest.Topic, 0, "a", 10)
+	kafkatest.Truncate(t, k, kafkatest.Topic, 0, 5)
+	p := partitionOf(t, c, kafkatest.Topic, 0)
 	other := p
 	other.TopicID = "AAAAAAAAAAAAAAAAAAAAAA"
 	for _, x := range []struct {
@@ -118,7 +119,7 @@ func TestReaderSaysWhatIsWrong(t *testing.T) {
 		{"no topic", kafkalog.Partition{Topic: "nobody"}, 0, func(err error) bool { return errors.Is(err, kafkalog.ErrNoTopic) }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), within)
+			ctx, cancel := context.WithTimeout(t.Context(), kafkatest.Within)
 			defer cancel()
 			r := kafkalog.NewReader(c, x.part, x.from, kafkalog.ReaderConfig{})
 			defer func() { _ = r.Close() }()
@@ -130,20 +131,20 @@ func TestReaderSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestReaderFollowsTheLeader(t *testing.T) {
-	cl, c, k := fake(t, 1)
-	want := write(t, k, produceTopic, 0, "a", 10)
+	cl, c, k := kafkatest.Fake(t, 1)
+	want := kafkatest.Write(t, k, kafkatest.Topic, 0, "a", 10)
 	var times atomic.Int64
 	cl.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cl.KeepControl()
 		switch times.Add(1) {
 		case 1:
-			return fetchError(req.(*kmsg.FetchRequest), kerr.NotLeaderForPartition), nil, true
+			return kafkatest.FetchError(req.(*kmsg.FetchRequest), kerr.NotLeaderForPartition), nil, true
 		case 2:
-			return nil, errTest, true
+			return nil, errors.New("test says no"), true
 		}
 		return nil, nil, false
 	})
-	r := kafkalog.NewReader(c, partitionOf(t, c, produceTopic, 0), 0, kafkalog.ReaderConfig{Until: 10})
+	r := kafkalog.NewReader(c, partitionOf(t, c, kafkatest.Topic, 0), 0, kafkalog.ReaderConfig{Until: 10})
 	defer func() { _ = r.Close() }()
 	if got := readAll(t, r); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

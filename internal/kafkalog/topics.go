@@ -59,12 +59,12 @@ func (c *Client) CreateTopics(ctx context.Context, specs []TopicSpec) error {
 	if err != nil {
 		return fmt.Errorf("create topics: %w", err)
 	}
-	return c.awaitTopics(ctx, names, func(cl *cluster, name string) error {
-		if err := cl.topics[name].err; err != nil {
+	return c.awaitTopics(ctx, names, func(cl *Cluster, name string) error {
+		if err := cl.Topics[name].Err; err != nil {
 			return err
 		}
-		for p := range cl.topics[name].info.Partitions {
-			if _, _, _, err := cl.leader(name, p); err != nil {
+		for p := range cl.Topics[name].Info.Partitions {
+			if _, _, _, err := cl.Leader(name, p); err != nil {
 				return err
 			}
 		}
@@ -95,8 +95,8 @@ func (c *Client) DeleteTopics(ctx context.Context, names []string) error {
 	if err != nil {
 		return fmt.Errorf("delete topics: %w", err)
 	}
-	return c.awaitTopics(ctx, names, func(cl *cluster, name string) error {
-		switch err := cl.topics[name].err; {
+	return c.awaitTopics(ctx, names, func(cl *Cluster, name string) error {
+		switch err := cl.Topics[name].Err; {
 		case errors.Is(err, ErrNoTopic):
 			return nil
 		case err != nil:
@@ -115,9 +115,9 @@ func controllerError(err error) error {
 }
 
 // awaitTopics asks until ready is content with each of the topics.
-func (c *Client) awaitTopics(ctx context.Context, names []string, ready func(*cluster, string) error) error {
+func (c *Client) awaitTopics(ctx context.Context, names []string, ready func(*Cluster, string) error) error {
 	return retry.Do(ctx, topicPolicy(), func(ctx context.Context) error {
-		cl, err := c.metadata(ctx, names...)
+		cl, err := c.Metadata(ctx, names...)
 		if err != nil {
 			return lasting(err)
 		}
@@ -132,21 +132,21 @@ func (c *Client) awaitTopics(ctx context.Context, names []string, ready func(*cl
 
 // askController sends a request to the cluster's controller, or where a broker forwards to it, to any.
 func (c *Client) askController(ctx context.Context, version int16, req protocol.Message) (protocol.Message, error) {
-	cl, err := c.metadata(ctx)
+	cl, err := c.Metadata(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var k *conn
-	if addr, ok := cl.brokers[cl.controller]; ok {
-		k, err = c.dial(ctx, addr)
+	var k *Conn
+	if addr, ok := cl.Brokers[cl.controller]; ok {
+		k, err = c.Dial(ctx, addr)
 	} else {
 		k, err = c.bootstrap(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = k.close() }()
-	return k.roundTrip(ctx, version, req)
+	defer func() { _ = k.Close() }()
+	return k.RoundTrip(ctx, version, req)
 }
 
 // TopicWarning is a setting of a topic that endangers what Freshet promises.
@@ -165,9 +165,9 @@ func (w TopicWarning) String() string {
 // CheckTopic compares a topic's settings with what Freshet needs. repair is how far back a lane may have to be repaired
 // from the topic; records must live that long. No warning means an empty list. Errors: ErrNoTopic.
 func (c *Client) CheckTopic(ctx context.Context, topic string, repair time.Duration) ([]TopicWarning, error) {
-	cl, err := c.metadata(ctx, topic)
+	cl, err := c.Metadata(ctx, topic)
 	if err == nil {
-		err = cl.topics[topic].err
+		err = cl.Topics[topic].Err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check topic %s: %w", topic, err)
@@ -177,7 +177,7 @@ func (c *Client) CheckTopic(ctx context.Context, topic string, repair time.Durat
 		return nil, fmt.Errorf("check topic %s: %w", topic, err)
 	}
 	replicas := 0
-	for _, l := range cl.topics[topic].leaders {
+	for _, l := range cl.Topics[topic].leaders {
 		if replicas == 0 || l.all < replicas {
 			replicas = l.all
 		}
@@ -191,7 +191,7 @@ func (c *Client) Compacted(ctx context.Context, topic string) (bool, error) {
 		return false, err
 	}
 	settings, err := c.topicSettings(ctx, topic)
-	if isAuthorization(err) {
+	if IsAuthorization(err) {
 		return false, fmt.Errorf("read settings of topic %s: %w: grant DESCRIBE_CONFIGS on it", topic, ErrDenied)
 	}
 	if err != nil {
@@ -205,9 +205,9 @@ func (c *Client) topicSettings(ctx context.Context, topic string) (map[string]st
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = k.close() }()
+	defer func() { _ = k.Close() }()
 	const topicResource = 2
-	res, err := k.roundTrip(ctx, 1, &describeconfigs.Request{
+	res, err := k.RoundTrip(ctx, 1, &describeconfigs.Request{
 		Resources: []describeconfigs.RequestResource{{ResourceType: topicResource, ResourceName: topic}},
 	})
 	if err != nil {

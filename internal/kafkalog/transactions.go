@@ -28,16 +28,16 @@ type OpenTransaction struct {
 // OpenTransactions returns the oldest open transaction of each of the topic's partitions that has one. Brokers before 3.0 cannot
 // tell: then it returns nothing. Errors: ErrNoTopic.
 func (c *Client) OpenTransactions(ctx context.Context, topic string) (map[int32]OpenTransaction, error) {
-	cl, err := c.metadata(ctx, topic)
+	cl, err := c.Metadata(ctx, topic)
 	if err == nil {
-		err = cl.topics[topic].err
+		err = cl.Topics[topic].Err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask producers of topic %s: %w", topic, err)
 	}
 	byNode := map[int32][]int32{}
-	for p := range cl.topics[topic].info.Partitions {
-		node, _, _, err := cl.leader(topic, p)
+	for p := range cl.Topics[topic].Info.Partitions {
+		node, _, _, err := cl.Leader(topic, p)
 		if err != nil {
 			return nil, fmt.Errorf("ask producers of topic %s: %w", topic, err)
 		}
@@ -45,18 +45,14 @@ func (c *Client) OpenTransactions(ctx context.Context, topic string) (map[int32]
 	}
 	out := map[int32]OpenTransaction{}
 	for node, parts := range byNode {
-		if err := c.nodeTransactions(ctx, cl.brokers[node], topic, parts, out); err != nil {
+		if err := c.on(ctx, cl.Brokers[node], func(k *Conn) error { return k.openTransactions(ctx, topic, parts, out) }); err != nil {
 			return nil, fmt.Errorf("ask producers of topic %s: %w", topic, err)
 		}
 	}
 	return out, nil
 }
 
-func (c *Client) nodeTransactions(ctx context.Context, addr, topic string, parts []int32, out map[int32]OpenTransaction) error {
-	return c.on(ctx, addr, func(k *conn) error { return k.openTransactions(ctx, topic, parts, out) })
-}
-
-func (k *conn) openTransactions(ctx context.Context, topic string, parts []int32, out map[int32]OpenTransaction) error {
+func (k *Conn) openTransactions(ctx context.Context, topic string, parts []int32, out map[int32]OpenTransaction) error {
 	if _, ok := k.versions[int16(describeProducers)]; !ok {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -19,13 +19,13 @@ const eventSource = "//freshet/worker"
 
 // Publisher appends outbox rows to the invalidation topic of a namespace. It is safe for concurrent use.
 type Publisher struct {
-	out   *kafkalog.Producer
+	out   *delivery.Producer
 	box   *replica.Outbox
 	topic string
 }
 
 // NewPublisher returns a Publisher for a namespace.
-func NewPublisher(out *kafkalog.Producer, box *replica.Outbox, namespace string) *Publisher {
+func NewPublisher(out *delivery.Producer, box *replica.Outbox, namespace string) *Publisher {
 	return &Publisher{out: out, box: box, topic: schemas.InvalidationTopic(namespace)}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
@@ -16,11 +17,11 @@ import (
 
 // Apply makes a batch durable in MySQL and returns what is to be emitted. It waits while MySQL or Redis is away; the worker
 // stays a member.
-func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (kafkalog.Emission, error) {
+func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission, error) {
 	h.cfg.Failpoint(PointAfterFetch)
 	p := h.partition(b.Partition)
 	if p == nil {
-		return nil, fmt.Errorf("apply batch: %w: partition is not assigned any more", kafkalog.ErrRejoin)
+		return nil, fmt.Errorf("apply batch: %w: partition is not assigned any more", group.ErrRejoin)
 	}
 	if err := h.copier.awaitCopies(ctx, p); err != nil {
 		return nil, err
@@ -37,7 +38,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (kafkalog.Emissi
 	}
 	if stop != nil {
 		h.pauses.refuse(p, stop)
-		return nil, fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, stop)
+		return nil, fmt.Errorf("apply batch: %w: %w", group.ErrPause, stop)
 	}
 	if err := h.gate(ctx, p); err != nil {
 		return nil, err
@@ -93,10 +94,10 @@ func (h *handler) applyUntilDone(ctx context.Context, p *partition, batch *repli
 			if errors.Is(err, replica.ErrBehind) {
 				h.wentBack(p, batch.From)
 			}
-			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrRejoin, err))
+			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", group.ErrRejoin, err))
 		case errors.As(err, &broken):
 			h.pauses.refuse(p, broken)
-			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
+			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", group.ErrPause, err))
 		case err == nil || ctx.Err() != nil || p.dataset == nil:
 			return err
 		}
@@ -109,11 +110,11 @@ func (h *handler) applyUntilDone(ctx context.Context, p *partition, batch *repli
 		}
 		if h.now()-since >= patience {
 			h.pauses.refuse(p, err)
-			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err))
+			return retry.Permanent(fmt.Errorf("apply batch: %w: %w", group.ErrPause, err))
 		}
 		return err
 	})
-	if errors.Is(err, kafkalog.ErrPause) || p.ended() {
+	if errors.Is(err, group.ErrPause) || p.ended() {
 		h.faults.drop(what) // the pause tells more, or the next owner
 	}
 	if err == nil {
@@ -133,7 +134,7 @@ func (c *copier) awaitCopies(ctx context.Context, p *partition) error {
 	err := p.copies.room(wait)
 	if err != nil && ctx.Err() == nil {
 		c.pauses.refuse(p, errUncopied)
-		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err)
+		return fmt.Errorf("apply batch: %w: %w", group.ErrPause, err)
 	}
 	return err
 }
@@ -158,7 +159,7 @@ func (h *handler) gate(ctx context.Context, p *partition) error {
 	err := h.awaitLanes(wait, p)
 	if err != nil && ctx.Err() == nil && wait.Err() != nil {
 		h.pauses.refuse(p, errLanesSilent)
-		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, err)
+		return fmt.Errorf("apply batch: %w: %w", group.ErrPause, err)
 	}
 	return err
 }
@@ -170,7 +171,7 @@ func (h *handler) awaitLanes(ctx context.Context, p *partition) error {
 		select {
 		case <-p.ready:
 		case <-p.over:
-			return fmt.Errorf("wait for the lanes: %w: the generation has ended", kafkalog.ErrRejoin)
+			return fmt.Errorf("wait for the lanes: %w: the generation has ended", group.ErrRejoin)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -216,7 +217,7 @@ func (h *handler) awaitSection(ctx context.Context, p *partition) error {
 			}
 			if problem := tables.CheckSection(p.dataset, known[p.dataset.Name]); problem != nil {
 				h.pauses.refuse(p, problem)
-				return retry.Permanent(fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, problem))
+				return retry.Permanent(fmt.Errorf("apply batch: %w: %w", group.ErrPause, problem))
 			}
 			return errUntold
 		})

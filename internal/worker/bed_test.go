@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
@@ -159,7 +160,7 @@ func (b *bed) start(edit func(*worker.Config, *replica.Config)) *running {
 	rc := replica.Config{MySQL: mysql.Config{DSN: b.dsn, LockWait: time.Second, Logger: log}, SessionTimeout: session}
 	cfg := worker.Config{
 		Group: b.group, Owner: owner, Datasets: b.datasets, Kafka: b.client, Emitter: emitter, Logger: log,
-		Consumer: kafkalog.ConsumerConfig{
+		Consumer: group.Config{
 			SessionTimeout: session, Heartbeat: 200 * time.Millisecond, FetchWait: 50 * time.Millisecond, MaxRecords: 20,
 			CommitInterval: 50 * time.Millisecond, WatchInterval: 300 * time.Millisecond,
 		},

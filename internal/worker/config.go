@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas"
 )
@@ -68,7 +69,7 @@ type Config struct {
 	// before its letters are copied.
 	DeadTopics bool
 	// Consumer tunes fetching; Group, Topics and OnLoss are set by the worker.
-	Consumer kafkalog.ConsumerConfig
+	Consumer group.Config
 	// CheckInterval; 0 means DefaultCheckInterval.
 	CheckInterval time.Duration
 	// Window; 0 means DefaultWindow. At most KeepDisplaced.

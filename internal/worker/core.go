@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 )
 
 // core is what all parts of a worker share: its configuration, its partitions, and where they report.
@@ -16,8 +18,8 @@ type core struct {
 	counts *counters
 	faults *faults
 	// consumer is set by New, once it is made; out appends to Kafka and is set by Run.
-	consumer *kafkalog.Consumer
-	out      *kafkalog.Producer
+	consumer *group.Consumer
+	out      *delivery.Producer
 	kick     chan struct{} // one slot: check the lanes now
 
 	mu    sync.Mutex

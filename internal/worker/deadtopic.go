@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -200,7 +201,7 @@ func (c *copier) copyPartition(ctx context.Context, p *partition) {
 			}
 			_, errs := c.out.ProduceAll(ctx, DeadTopic(p.id.Topic), lc.records)
 			for i, err := range errs {
-				if errors.Is(err, kafkalog.ErrTooLarge) {
+				if errors.Is(err, delivery.ErrTooLarge) {
 					lc.records[i] = stripped(lc.records[i])
 				}
 			}

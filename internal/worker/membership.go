@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 )
 
 // A worker that alone cannot reach MySQL would keep its partitions from workers that can. When MySQL is away for all, leaving would
@@ -29,7 +29,7 @@ func (m *membership) bind(ctx context.Context) (moved bool, err error) {
 	if err != nil {
 		return false, err //nolint:wrapcheck // it names what it did
 	}
-	id := kafkalog.Identity{Database: b.Database, Namespace: b.Namespace, Label: b.Label}
+	id := group.Identity{Database: b.Database, Namespace: b.Namespace, Label: b.Label}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	moved = m.bound != id.Database
@@ -87,7 +87,7 @@ func (m *membership) othersCommit(before, now map[string]map[int32]int64) bool {
 
 // reachMySQL is what a member of the group must be able to do.
 func (m *membership) reachMySQL(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, kafkalog.DefaultSessionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, group.DefaultSessionTimeout)
 	defer cancel()
 	_, err := m.cfg.Replica.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
 	return err //nolint:wrapcheck // it names what it did

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -63,7 +63,7 @@ func (rs *restarter) restartAll(ctx context.Context) error {
 
 // restart lets p continue at an offset. It is not known what the records that are left out would have invalidated, so every lane
 // is flushed, with hold, before anything behind them is applied. done: nothing more is to be waited for.
-func (rs *restarter) restart(ctx context.Context, p *partition, st kafkalog.PartitionStats, at int64) (done bool, err error) {
+func (rs *restarter) restart(ctx context.Context, p *partition, st group.PartitionStats, at int64) (done bool, err error) {
 	done = at < st.Fetched
 	if p.cached() {
 		more := lane.RootRequest{}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -111,7 +112,7 @@ func (r *restater) restate(ctx context.Context, p *partition, from int64, keys [
 		_, errs := r.out.ProduceAll(ctx, d.Topic, records)
 		for i, err := range errs {
 			// The worker may not write to the topic, or the state is too large for it: waiting changes neither.
-			if errors.Is(err, kafkalog.ErrTooLarge) || errors.Is(err, kafkalog.ErrRefused) {
+			if errors.Is(err, delivery.ErrTooLarge) || errors.Is(err, delivery.ErrRefused) {
 				r.counts.unrestated.Add(1)
 				r.log.Warn("the newest state of a record is refused by Kafka: the compacted topic keeps an older one", "topic", d.Topic, "error", err)
 				errs[i] = nil

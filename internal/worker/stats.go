@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -76,7 +77,7 @@ type Stats struct {
 	// Waiting holds what the worker waits for, with the last error's kind of fault.
 	Waiting map[string]time.Duration
 	// Consumer is the state of each partition.
-	Consumer kafkalog.ConsumerStats
+	Consumer group.Stats
 }
 
 type counters struct {
@@ -191,7 +192,7 @@ func (w *Worker) NotReady() []string {
 }
 
 // whyLost is the sentence of readiness about a partition whose records are gone.
-func whyLost(p kafkalog.PartitionStats) string {
+func whyLost(p group.PartitionStats) string {
 	const fix = "publish the dataset again from its source, and continue with `freshet partitions restart %s/%d --at first`"
 	why := "Kafka no longer has records that were never read"
 	var loss *kafkalog.LossError

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas/cdc"
 )
@@ -13,13 +14,13 @@ import (
 // Take fences the partitions in MySQL and returns where each starts. The committed offset is behind when a worker died
 // between commit and emission: those events must be emitted again. The position row is behind when MySQL was restored:
 // those rows are missing. So the smaller one counts.
-func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.Assigned) ([]kafkalog.Start, error) {
+func (h *handler) Take(ctx context.Context, generation int32, parts []group.Assigned) ([]group.Start, error) {
 	switch moved, err := h.membership.bind(ctx); {
 	case err != nil:
 		h.faults.add("mysql: take partitions", err)
 		return nil, fmt.Errorf("take partitions: %w", err)
 	case moved:
-		return nil, fmt.Errorf("take partitions: %w: the database is another one", kafkalog.ErrRejoin)
+		return nil, fmt.Errorf("take partitions: %w: the database is another one", group.ErrRejoin)
 	}
 	topics, err := h.topics.observeTopics(ctx, parts)
 	if err != nil {
@@ -32,7 +33,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 	}
 	positions, err := h.cfg.Replica.Positions.Take(ctx, h.cfg.Group, h.cfg.Owner, generation, claims)
 	if errors.Is(err, replica.ErrLate) {
-		return nil, fmt.Errorf("take partitions: %w: %w", kafkalog.ErrRejoin, err)
+		return nil, fmt.Errorf("take partitions: %w: %w", group.ErrRejoin, err)
 	}
 	if err != nil {
 		h.faults.add("mysql: take partitions", err)
@@ -43,7 +44,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 		return nil, fmt.Errorf("take partitions: %w", err)
 	}
 
-	starts := make([]kafkalog.Start, len(parts))
+	starts := make([]group.Start, len(parts))
 	taken := make(map[kafkalog.Partition]*partition, len(parts))
 	for i, a := range parts {
 		at := resume(a, positions[i], h.cfg.DeadTopics)
@@ -51,7 +52,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 			h.log.Warn("a replica begins with what Kafka still has: older records were deleted before it was there",
 				"topic", a.Partition.Topic, "partition", a.Partition.ID, "first", a.LogStart)
 		}
-		starts[i] = kafkalog.Start{Partition: a.Partition, Offset: at}
+		starts[i] = group.Start{Partition: a.Partition, Offset: at}
 		taken[a.Partition] = h.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])
 		taken[a.Partition].oldest = a.LogStart
 		taken[a.Partition].generation = generation
@@ -71,7 +72,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []kafkalog.A
 
 // resume returns where a partition starts. Without a committed offset it is not known which letters were copied: with copies
 // asked for, all that Kafka has is gone through again.
-func resume(a kafkalog.Assigned, pos replica.Position, copied bool) int64 {
+func resume(a group.Assigned, pos replica.Position, copied bool) int64 {
 	at := pos.Next // without a committed offset the lanes' watermarks say what must be emitted again
 	switch {
 	case pos.Fresh: // a fresh replica needs everything, whatever the group once committed

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/invalidation/lane"
 )
@@ -40,7 +41,7 @@ type topicWatch struct {
 }
 
 // observeTopics notes the topics' ids.
-func (tw *topicWatch) observeTopics(ctx context.Context, parts []kafkalog.Assigned) (map[string]observed, error) {
+func (tw *topicWatch) observeTopics(ctx context.Context, parts []group.Assigned) (map[string]observed, error) {
 	ids := map[string]string{}
 	for _, a := range parts {
 		ids[a.Partition.Topic] = a.Partition.TopicID
@@ -65,7 +66,7 @@ func (tw *topicWatch) observeTopics(ctx context.Context, parts []kafkalog.Assign
 
 // observeTopic notes a topic whose id is not the noted one. Topics that are as noted cost nothing, however many there are.
 func (tw *topicWatch) observeTopic(ctx context.Context, info kafkalog.TopicInfo, assigned string, noted replica.Topic) (o observed, err error) {
-	madeAnew := fmt.Errorf("take partitions: %w: topic %s was recreated meanwhile", kafkalog.ErrRejoin, info.Name)
+	madeAnew := fmt.Errorf("take partitions: %w: topic %s was recreated meanwhile", group.ErrRejoin, info.Name)
 	if info.ID != assigned {
 		return o, madeAnew
 	}
@@ -178,12 +179,12 @@ func (tw *topicWatch) awaitFlush(ctx context.Context, p *partition) error {
 	case <-p.renewal.done:
 		return nil
 	case <-p.over:
-		return fmt.Errorf("wait for the flush of the lanes: %w: the generation has ended", kafkalog.ErrRejoin)
+		return fmt.Errorf("wait for the flush of the lanes: %w: the generation has ended", group.ErrRejoin)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-t.C:
 		tw.pauses.refuse(p, errNotFlushed)
-		return fmt.Errorf("apply batch: %w: %w", kafkalog.ErrPause, errNotFlushed)
+		return fmt.Errorf("apply batch: %w: %w", group.ErrPause, errNotFlushed)
 	}
 }
 

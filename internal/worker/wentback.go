@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
 )
 
@@ -47,7 +47,7 @@ func (c *core) checkPositions(ctx context.Context) {
 	}
 	p := parts[0]
 	c.wentBack(p, reached[p.source])
-	c.consumer.Rejoin(p.generation, fmt.Errorf("check position of %s/%d: %w: %w", p.id.Topic, p.id.ID, kafkalog.ErrRejoin, replica.ErrBehind))
+	c.consumer.Rejoin(p.generation, fmt.Errorf("check position of %s/%d: %w: %w", p.id.Topic, p.id.ID, group.ErrRejoin, replica.ErrBehind))
 }
 
 // behind returns the partitions whose position or fence is lower than they reached. Another owner raises the fence, and no

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -64,7 +66,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Namespace != "" {
 		cc.Topics = append(cc.Topics, schemas.InvalidationTopic(cfg.Namespace))
 	}
-	consumer, err := kafkalog.NewConsumer(cfg.Kafka, cc, &handler{w})
+	consumer, err := group.New(cfg.Kafka, cc, &handler{w})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -75,12 +77,12 @@ func New(cfg Config) (*Worker, error) {
 // handler is the Worker as kafkalog's consumer sees it, so that these methods are not part of the Worker's own API.
 type handler struct{ *Worker }
 
-var _ kafkalog.Handler = (*handler)(nil)
+var _ group.Handler = (*handler)(nil)
 
 // Run carries events until ctx ends; then the running batches finish within the drain budget and Run returns nil. It
 // waits out every fault of Kafka, MySQL and Redis.
 func (w *Worker) Run(ctx context.Context) error {
-	return kafkalog.WithProducer(ctx, w.cfg.Kafka, kafkalog.ProducerConfig{Logger: w.cfg.Logger}, func(out *kafkalog.Producer) error {
+	return delivery.WithProducer(ctx, w.cfg.Kafka, delivery.Config{Logger: w.cfg.Logger}, func(out *delivery.Producer) error {
 		w.out = out
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return w.join(ctx) })

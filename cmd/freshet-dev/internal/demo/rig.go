@@ -15,6 +15,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
@@ -193,7 +194,7 @@ func (w *stackWorker) open(
 		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
 		Replica: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.Lanes(Namespace),
 		Namespace:     Namespace,
-		Consumer:      kafkalog.ConsumerConfig{SessionTimeout: session},
+		Consumer:      group.Config{SessionTimeout: session},
 		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,
 	})
 	return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/invalidation"
@@ -91,7 +92,7 @@ func openTables(c config.Config, mc mysql.Config) (*sql.DB, error) {
 func Replica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.DB, error) {
 	writers := c.Worker.Writers
 	if writers == 0 {
-		writers = kafkalog.DefaultWriters
+		writers = group.DefaultWriters
 	}
 	mc, err := withMySQL(c, mysql.Config{Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), Logger: log})
 	if err != nil {
@@ -132,8 +133,8 @@ func Producer(c config.Config, set *schemas.Datasets, log *slog.Logger) (*produc
 }
 
 // ConsumerConfig returns the settings of the consumer group.
-func ConsumerConfig(c config.Config) kafkalog.ConsumerConfig {
-	return kafkalog.ConsumerConfig{
+func ConsumerConfig(c config.Config) group.Config {
+	return group.Config{
 		SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
 		MaxBatchBytes: c.Worker.MaxBatchBytes, Budget: c.Worker.FetchBudget,
 	}

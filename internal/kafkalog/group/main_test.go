@@ -1,0 +1,9 @@
+package group_test
+
+import (
+	"testing"
+
+	"github.com/freshet/freshet/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
