@@ -105,7 +105,6 @@ func openAPICommand(p *program) *cobra.Command {
 
 // runAdmin runs the admin API until ctx ends. It listens from the beginning; what needs MySQL follows as soon as that allows it.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
-	leanGC()
 	boot := newBoot(log.With("component", "admin"), c.FailFast)
 	reg.MustRegister(telemetry.NewWaitingCollector(boot.lasting))
 	ac := admin.Config{

@@ -54,8 +54,8 @@ func benchApplyCommand(p *program) *cobra.Command {
 			if err := checkApply(f); err != nil {
 				return err
 			}
-			leanGC()
 			if t.Rig != "" {
+				limitMemory(cmd.Context(), l.Config.Worker.Memory, log)
 				m, err := bench.Turn(cmd.Context(), l.Config, f, t, log)
 				if err != nil {
 					return err

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -54,15 +53,6 @@ func workerCommand(p *program) *cobra.Command {
 	return cmd
 }
 
-// leanGC makes the collector run at half its usual growth, unless GOGC says otherwise: a worker turns over much and keeps
-// little, and its memory is better spent on the servers beside it.
-func leanGC() {
-	const percent = 50
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
-}
-
 // besideWorker runs in the worker's process for as long as it does, also while the worker waits for servers at start.
 type besideWorker func(ctx context.Context, notReady func() []string, reg *prometheus.Registry) error
 
@@ -81,7 +71,7 @@ type workerProcess struct {
 // runWorker runs a worker until ctx ends. Its listener and what goes beside it answer from the beginning; the worker itself
 // follows as soon as the servers let it.
 func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside besideWorker) error {
-	leanGC()
+	limitMemory(ctx, c.Worker.Memory, log)
 	set, err := connect.Datasets(c)
 	if err != nil {
 		return err

@@ -105,6 +105,7 @@ type Worker struct {
 	MaxBatch       int           `koanf:"max_batch"`
 	MaxBatchBytes  int           `koanf:"max_batch_bytes"`
 	FetchBudget    int           `koanf:"fetch_budget"`
+	Memory         int           `koanf:"memory"`
 	SessionTimeout time.Duration `koanf:"session_timeout"`
 	Window         time.Duration `koanf:"window"`
 	KeepDisplaced  time.Duration `koanf:"keep_displaced"`
