@@ -1,6 +1,7 @@
 package invalidation_test
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"testing"
@@ -62,4 +63,65 @@ func BenchmarkHit(b *testing.B) {
 			b.ReportMetric(safe/plain, "x-bare")
 		}
 	})
+}
+
+// BenchmarkGetMany is one record of a hundred that are all in this process, or that are loaded together and stored.
+func BenchmarkGetMany(b *testing.B) {
+	r := withLane(b)
+	keys := make([]string, 100)
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+		r.db.change(keys[i], false)
+	}
+	n := r.join(invalidation.Config{})
+	loads := &batches{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, LoadMany: loads.load})
+	perKey := func(b *testing.B) {
+		b.Helper()
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(keys)), "ns/key")
+	}
+	get := func(b *testing.B) {
+		b.Helper()
+		if got, err := c.GetMany(b.Context(), keys); err != nil || len(got) != len(keys) {
+			b.Fatalf("%d records, %v", len(got), err)
+		}
+	}
+	b.Run("hits", func(b *testing.B) {
+		get(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			get(b)
+		}
+		perKey(b)
+	})
+	b.Run("fills", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			b.StopTimer()
+			check(b, r.rdb.FlushDB(b.Context()).Err())
+			r.setRoot(r.hashes())
+			r.current(n)
+			b.StartTimer()
+			get(b)
+		}
+		perKey(b)
+	})
+}
+
+// BenchmarkMiss is a record that a cache without a shared tier has to load.
+func BenchmarkMiss(b *testing.B) {
+	r := withLane(b)
+	c := r.cacheOf(r.join(invalidation.Config{}), invalidation.CacheConfig[string]{
+		LocalOnly: true, MaxEntries: 1000,
+		Load: func(context.Context, string, invalidation.Source) (invalidation.Loaded[string], error) {
+			return invalidation.Loaded[string]{Value: "v", Version: 1, Found: true, From: invalidation.Primary}, nil
+		},
+	})
+	ctx := b.Context()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := c.Get(ctx, strconv.Itoa(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

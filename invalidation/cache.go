@@ -124,7 +124,7 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 // loader's, wrapped; ctx's. Redis being away is not an error.
 func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 	var zero V
-	e, name, err := c.look(ctx, key, demand{within: anyAge})
+	e, name, err := c.look(ctx, key, demand{within: anyAge}, c.node.now())
 	switch {
 	case e != nil:
 		return e.answer()

@@ -39,7 +39,7 @@ func (c *Cache[V]) GetAtLeast(ctx context.Context, key string, version int64) (V
 		return zero, fmt.Errorf("get record at a version: %w: it is from 1 to %d", schemas.ErrInvalid, schemas.MaxVersion)
 	}
 	d := demand{least: version, within: anyAge}
-	e, name, err := c.look(ctx, key, d)
+	e, name, err := c.look(ctx, key, d, c.node.now())
 	switch {
 	case e != nil:
 		return e.answer()
@@ -96,7 +96,7 @@ func (c *Cache[V]) GetWithin(ctx context.Context, key string, maxStaleness time.
 	var name string
 	var err error
 	if d.within > 0 {
-		e, name, err = c.look(ctx, key, d)
+		e, name, err = c.look(ctx, key, d, c.node.now())
 	} else {
 		name, err = c.nameOf(key)
 	}

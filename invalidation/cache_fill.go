@@ -16,6 +16,9 @@ const maxOrphans = 1024
 // errWrongType: another program stored something else than a string under a cache key.
 var errWrongType = errors.New("shared entry is not a string")
 
+// errEncode: the codec cannot write the value.
+var errEncode = errors.New("encode value")
+
 // noBypass: the shared tier can be asked, or was.
 const noBypass = -1
 
@@ -229,18 +232,13 @@ func (fl *filler[V]) lease(ctx context.Context, f *flight[V], token string, floo
 	if fl.cfg.LocalOnly {
 		return fl.keepAlone(ctx, f, l)
 	}
-	data, err := fl.encode(l)
-	if err != nil {
-		fl.stats.refused[refusedCodec].Add(1)
-		fl.stats.warn(warnEncode, nil)
-		return l, nil // the reader gets its value; that it is not kept is counted
-	}
 	for {
-		s, err := fl.node.scripts.Fill(ctx, lane.FillRequest{
-			Key: f.name, Token: token, Version: l.Version, Value: data, Tags: l.Tags,
-			TTL: fl.local.spread(fl.cfg.TTL), Primary: l.From == Primary,
-		})
+		s, err := fl.store(ctx, f, token, l)
 		switch {
+		case errors.Is(err, errEncode):
+			fl.stats.refused[refusedCodec].Add(1)
+			fl.stats.warn(warnEncode, nil)
+			return l, nil // the reader gets its value; that it is not kept is counted
 		case errors.Is(err, lane.ErrFill):
 			fl.stats.refused[refusedInvalid].Add(1)
 			fl.stats.warn(warnLoaded, err)
@@ -276,10 +274,62 @@ func (fl *filler[V]) lease(ctx context.Context, f *flight[V], token string, floo
 			}
 			return l, err
 		}
-		if data, err = fl.encode(l); err != nil {
-			fl.stats.refused[refusedCodec].Add(1)
-			return l, nil // as above
+	}
+}
+
+// store writes a loaded value into the shared tier, unless storeMany did.
+func (fl *filler[V]) store(ctx context.Context, f *flight[V], token string, l Loaded[V]) (lane.FillStatus, error) {
+	if done := f.stored; done != nil {
+		f.stored = nil
+		return done.Status, done.Err //nolint:wrapcheck // it has what Fill's would have
+	}
+	r, err := fl.request(f.name, token, l)
+	if err != nil {
+		return 0, err
+	}
+	return fl.node.scripts.Fill(ctx, r) //nolint:wrapcheck // the caller counts it
+}
+
+func (fl *filler[V]) request(name, token string, l Loaded[V]) (lane.FillRequest, error) {
+	data, err := fl.encode(l)
+	return lane.FillRequest{
+		Key: name, Token: token, Version: l.Version, Value: data, Tags: l.Tags, TTL: fl.local.spread(fl.cfg.TTL), Primary: l.From == Primary,
+	}, err
+}
+
+// prepared is request for several flights: what the codec cannot write is left to each, which reports it.
+func (fl *filler[V]) prepared(name, token string, l Loaded[V]) (r lane.FillRequest, ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
 		}
+	}()
+	r, err := fl.request(name, token, l)
+	return r, err == nil
+}
+
+// storeMany writes in one round trip what LoadMany returned for flights that hold a lease and can use it.
+func (fl *filler[V]) storeMany(ctx context.Context, flights []*flight[V]) {
+	if fl.cfg.LocalOnly {
+		return
+	}
+	var fillings []lane.Filling
+	var storing []*flight[V]
+	for _, f := range flights {
+		if p, a := f.loaded, f.asked; p != nil && p.err == nil && p.panicked == "" && a.bypass == noBypass && a.reply.Status == lane.GetLease &&
+			(p.loaded.From == Primary || !fl.loads.primaryOnly(a.reply.Floor) && p.loaded.Version >= a.reply.Floor) {
+			if r, ok := fl.prepared(f.name, a.token, p.loaded); ok {
+				fillings = append(fillings, lane.Filling{FillRequest: r})
+				storing = append(storing, f)
+			}
+		}
+	}
+	if len(fillings) == 0 {
+		return
+	}
+	fl.node.scripts.FillMany(ctx, fillings)
+	for i, f := range storing {
+		f.stored = &fillings[i]
 	}
 }
 
@@ -320,10 +370,10 @@ func (fl *filler[V]) encode(l Loaded[V]) ([]byte, error) {
 	}
 	data, err := fl.cfg.Codec.Encode(l.Value)
 	if err != nil {
-		return nil, fmt.Errorf("encode value: %w", err)
+		return nil, fmt.Errorf("%w: %w", errEncode, err)
 	}
 	if data = mark(fl.mark, data); len(data) == 0 {
-		return nil, errors.New("value encodes to nothing, which means absent")
+		return nil, fmt.Errorf("%w: it encodes to nothing, which means absent", errEncode)
 	}
 	return data, nil
 }

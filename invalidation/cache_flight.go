@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/freshet/freshet/invalidation/lane"
 )
 
 // loaderGrace is how long after its deadline a loader may still return an error of its own.
@@ -31,7 +33,8 @@ type flight[V any] struct {
 
 	// Set by GetMany before the fill.
 	asked  *answer        // what the shared tier said
-	loaded *prefetched[V] // what the loader said after that
+	loaded *prefetched[V] // what the loader returned after that
+	stored *lane.Filling  // what the shared tier answered when it was to keep that
 
 	// Set before done is closed.
 	value    V
@@ -227,7 +230,10 @@ func (fs *flights[V]) fillMany(ctx context.Context, flights []*flight[V]) {
 	fs.fills.askMany(ctx, flights)
 	var wg sync.WaitGroup
 	if fs.cfg.LoadMany != nil {
-		wg.Go(func() { fs.loads.loadFirst(ctx, flights) }) // a loader that leaves its goroutine leaves this one
+		wg.Go(func() { // a loader or a codec that leaves its goroutine leaves this one
+			fs.loads.loadFirst(ctx, flights)
+			fs.fills.storeMany(ctx, flights)
+		})
 		wg.Wait()
 	}
 	free := make(chan struct{}, parallelLoads)

@@ -69,6 +69,7 @@ func (ld *loader[V]) first(ctx context.Context, f *flight[V], from Source) (Load
 	f.loaded = nil
 	switch {
 	case p == nil || p.asked < from:
+		f.stored = nil // it is not what this load returns
 		return ld.load(ctx, f.key, from)
 	case p.panicked != "":
 		panic(loaderPanic(p.panicked)) // it ends as the loader's own does

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -238,5 +240,121 @@ func TestGetManyRefusesLoadThatBeganBeforeTheChange(t *testing.T) {
 	wantGet(t, c, "0", "0@1")
 	if s := c.Stats(); s.Refusals["lost"]+s.Refusals["guard"] != 1 || s.LocalHits != 2 {
 		t.Errorf("stats: %+v, want one refusal and both read from memory", s)
+	}
+}
+
+// turns counts the fills that each connection sends before it waits for an answer.
+type turns struct {
+	mu    sync.Mutex
+	fills []int
+}
+
+// aFill is a call of the script that has three keys.
+var aFill = regexp.MustCompile(`evalsha\r\n\$40\r\n[0-9a-f]{40}\r\n\$1\r\n3\r\n`)
+
+func (c *turns) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	return &turnConn{Conn: conn, turns: c}, err
+}
+
+// turnConn is used by one goroutine at a time.
+type turnConn struct {
+	net.Conn
+
+	turns *turns
+	sent  []byte
+}
+
+func (c *turnConn) Write(b []byte) (int, error) {
+	c.sent = append(c.sent, b...)
+	return c.Conn.Write(b)
+}
+
+func (c *turnConn) Read(b []byte) (int, error) {
+	if n := len(aFill.FindAll(c.sent, -1)); n > 0 {
+		c.turns.mu.Lock()
+		c.turns.fills = append(c.turns.fills, n)
+		c.turns.mu.Unlock()
+	}
+	c.sent = nil
+	return c.Conn.Read(b)
+}
+
+// What LoadMany returned is stored in one round trip, and what the codec or the shared tier refuses concerns its key alone.
+func TestGetManyStoresInOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	keys, want := r.users(100)
+	counts := &turns{}
+	o := *r.server.Client(t).Options()
+	o.Dialer = counts.dial
+	n := r.joinBy(r.clientOf(&o), invalidation.Config{})
+	r.current(n)
+	b := &batches{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, LoadMany: b.load})
+	wantMany(t, c, keys, want)
+	counts.mu.Lock()
+	if !slices.Equal(counts.fills, []int{100}) {
+		t.Errorf("fills of each round trip: %d, want 100 in one", counts.fills)
+	}
+	counts.mu.Unlock()
+	wantMany(t, c, keys, want)
+	if s := c.Stats(); s.LocalHits != 100 || s.Loads != 1 {
+		t.Errorf("stats: %+v, want all kept", s)
+	}
+}
+
+// A server that forgot its scripts while the loader ran gets them again.
+func TestGetManyBringsTheFillScript(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	keys, want := r.users(3)
+	n := r.join(invalidation.Config{})
+	r.current(n)
+	b := &batches{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, LoadMany: func(ctx context.Context, keys []string, from invalidation.Source) (map[string]invalidation.Loaded[string], error) {
+		r.rdb.ScriptFlush(ctx)
+		return b.load(ctx, keys, from)
+	}})
+	wantMany(t, c, keys, want)
+	wantMany(t, c, keys, want)
+	if s := c.Stats(); s.LocalHits != 3 || s.Refusals["redis"] != 0 {
+		t.Errorf("stats: %+v, want all kept", s)
+	}
+}
+
+// picky is a codec that cannot write some values.
+type picky struct{ invalidation.Codec[string] }
+
+func (p picky) Encode(v string) ([]byte, error) {
+	switch {
+	case strings.HasPrefix(v, "1@"):
+		return nil, errors.New("not this one")
+	case strings.HasPrefix(v, "2@"):
+		panic("not that one")
+	}
+	return p.Codec.Encode(v)
+}
+
+func TestGetManyWithValuesThatCannotBeEncoded(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	keys, want := r.users(4)
+	n := r.join(invalidation.Config{})
+	r.current(n)
+	b := &batches{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, LoadMany: b.load, Codec: picky{invalidation.JSON[string]{}}})
+	func() {
+		defer func() {
+			if got := fmt.Sprint(recover()); !strings.Contains(got, "not that one") {
+				t.Errorf("the caller recovered %q", got)
+			}
+		}()
+		_, err := c.GetMany(t.Context(), keys)
+		t.Errorf("GetMany returned %v, want the codec's panic", err)
+	}()
+	wantMany(t, c, []string{"0", "1", "3"}, map[string]string{"0": want["0"], "1": want["1"], "3": want["3"]})
+	if s := c.Stats(); s.LocalHits != 2 || s.Refusals["codec"] != 2 {
+		t.Errorf("stats: %+v, want the others kept", s)
 	}
 }

@@ -14,26 +14,25 @@ const (
 	parallelLoads = 16
 )
 
-// look returns the entry of this process that meets d, or nil and the cache key. Most keys are in their cache key as they
-// are: those find their entry without making it.
-func (c *Cache[V]) look(ctx context.Context, key string, d demand) (*entry[V], string, error) {
+// look returns the entry of this process that meets d at now, or nil and the cache key. Most keys are part of their cache key
+// unchanged: those find their entry without making it.
+func (c *Cache[V]) look(ctx context.Context, key string, d demand, now int64) (*entry[V], string, error) {
 	e, ok := c.local.store.GetIfPresent(key)
-	if ok && e.plain && c.serves(ctx, key, e, d) {
+	if ok && e.plain && c.serves(ctx, key, e, d, now) {
 		return e, "", nil
 	}
 	name, err := c.nameOf(key)
 	if err != nil || !c.local.encoded.Load() || c.local.isPlain(key, name) {
 		return nil, name, err
 	}
-	if e, ok = c.local.store.GetIfPresent(name); ok && !e.plain && c.serves(ctx, key, e, d) {
+	if e, ok = c.local.store.GetIfPresent(name); ok && !e.plain && c.serves(ctx, key, e, d, now) {
 		return e, name, nil
 	}
 	return nil, name, nil
 }
 
-// serves reports whether e may be given to who demands d, and counts that it is.
-func (c *Cache[V]) serves(ctx context.Context, key string, e *entry[V], d demand) bool {
-	now := c.node.now()
+// serves reports whether a reader that demands d may have e at now, and counts that it has.
+func (c *Cache[V]) serves(ctx context.Context, key string, e *entry[V], d demand, now int64) bool {
 	if !c.local.good(e, now) || e.version < d.least || d.within != anyAge && now-max(e.lane.view.confirm.Load(), e.proved) > int64(d.within) {
 		return false
 	}
@@ -103,25 +102,26 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 }
 
 // GetMany returns the records with these keys, as Get does for each: those of this process at once, the others in batches of
-// MaxBatch, each with one round trip to the shared tier and, with CacheConfig.LoadMany, one or two loads. Records that do
-// not exist are missing in the answer, and a repeated key is read once. It is not a snapshot: records may be of different moments.
+// MaxBatch, each with one round trip to the shared tier and, with CacheConfig.LoadMany, one or two loads and one more round
+// trip that stores what they returned. Records that do not exist are missing in the answer, and a repeated key is read once. It is not a snapshot: records may be of different moments.
 //
 // A key that cannot be returns an error that wraps schemas.ErrInvalid, and nothing is read. Any other error comes with what could
 // be had all the same; it wraps the first of the keys' errors and tells how many failed. If ctx ends or the node closes, nothing further is asked.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	got := make(map[string]V, len(keys))
-	away := make([]wanted, 0, len(keys))
-	seen := make(map[string]bool, len(keys))
+	var away []wanted
+	asked := map[string]bool{} // the keys of away
+	now := c.node.now()        // once: it takes as long as the rest of a hit
 	for _, key := range keys {
-		if seen[key] {
+		if _, ok := got[key]; ok || asked[key] {
 			continue
 		}
-		seen[key] = true
-		e, name, err := c.look(ctx, key, demand{within: anyAge})
+		e, name, err := c.look(ctx, key, demand{within: anyAge}, now)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("get records: %w", err)
 		case e == nil:
+			asked[key] = true
 			away = append(away, wanted{key, name})
 		case e.found:
 			got[key] = e.value
@@ -155,7 +155,7 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 		}
 	}
 	if first != nil {
-		return got, fmt.Errorf("get records: %d of %d: %w", failed, len(seen), first)
+		return got, fmt.Errorf("get records: %d of %d: %w", failed, len(keys), first)
 	}
 	return got, nil
 }

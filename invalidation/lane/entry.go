@@ -107,26 +107,36 @@ func getReply(f []string) (r GetReply, ok bool) {
 	return r, err == nil && r.Status != 0
 }
 
-// Fill stores a value under the lease that Get gave.
+// Fill stores a value under the lease that Get returned.
 func (s *Scripts) Fill(ctx context.Context, r FillRequest) (FillStatus, error) {
+	keys, args, err := s.fillCall(r)
+	if err != nil {
+		return 0, err
+	}
+	v, err := s.fill.Run(ctx, s.rdb, keys, args...).Result()
+	return s.fillResult(r.Key, v, err)
+}
+
+// fillCall returns the keys and the arguments of the fill script.
+func (s *Scripts) fillCall(r FillRequest) (keys []string, args []any, err error) {
 	n := s.Of(r.Key)
-	k := s.lanes[n]
 	if err := checkFill(r); err != nil {
-		return 0, fmt.Errorf("fill in lane %d: %w", n, err)
+		return nil, nil, fmt.Errorf("fill in lane %d: %w", n, err)
 	}
 	from := "s"
 	if r.Primary {
 		from = "p"
 	}
-	f, err := s.run(ctx, s.fill, []string{k.Value(r.Key), k.Meta, k.Tags}, []any{
+	k := s.lanes[n]
+	return []string{k.Value(r.Key), k.Meta, k.Tags}, []any{
 		r.Token, r.Version, r.Value, max(cmp.Or(r.TTL, DefaultValueTTL).Milliseconds(), 1), s.cfg.Hold.Milliseconds(),
 		from, strings.Join(r.Tags, "\n"),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("fill in lane %d: %w", n, err)
-	}
-	if len(f) == 1 {
-		switch f[0] {
+	}, nil
+}
+
+func (s *Scripts) fillResult(key string, v any, err error) (FillStatus, error) {
+	if err == nil {
+		switch v {
 		case "OK":
 			return FillOK, nil
 		case "LOST":
@@ -136,8 +146,9 @@ func (s *Scripts) Fill(ctx context.Context, r FillRequest) (FillStatus, error) {
 		case "PRIMARY":
 			return FillPrimary, nil
 		}
+		err = ErrReply
 	}
-	return 0, fmt.Errorf("fill in lane %d: %w", n, ErrReply)
+	return 0, fmt.Errorf("fill in lane %d: %w", s.Of(key), err)
 }
 
 func checkFill(r FillRequest) error {

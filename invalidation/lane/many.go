@@ -17,29 +17,54 @@ type Lookup struct {
 
 // GetMany is Get of several keys, whatever their lanes, in one pipeline. It sets Reply or Err of each; keys fail one by one.
 func (s *Scripts) GetMany(ctx context.Context, many []Lookup) {
-	pipe := s.rdb.Pipeline()
-	cmds := make([]*redis.Cmd, len(many))
-	for i := range many {
+	s.pipeline(ctx, s.get, len(many), func(i int) (keys []string, args []any, err error) {
+		keys, args, many[i].Err = s.getCall(many[i].Key, many[i].Token)
+		return keys, args, many[i].Err
+	}, func(i int, v any, err error) {
 		l := &many[i]
-		keys, args, err := s.getCall(l.Key, l.Token)
-		if err != nil {
-			l.Err = err
-			continue
+		l.Reply, l.Err = s.getResult(l.Key, v, err)
+	})
+}
+
+// Filling is one of several fills: what Fill takes, and what it returns.
+type Filling struct {
+	FillRequest
+
+	Status FillStatus
+	Err    error
+}
+
+// FillMany is Fill of several keys, whatever their lanes, in one pipeline. It sets Status or Err of each; keys fail one by one.
+func (s *Scripts) FillMany(ctx context.Context, many []Filling) {
+	s.pipeline(ctx, s.fill, len(many), func(i int) (keys []string, args []any, err error) {
+		keys, args, many[i].Err = s.fillCall(many[i].FillRequest)
+		return keys, args, many[i].Err
+	}, func(i int, v any, err error) {
+		f := &many[i]
+		f.Status, f.Err = s.fillResult(f.Key, v, err)
+	})
+}
+
+// pipeline runs a script n times in one round trip, leaving out the calls that call refuses, and passes each result to set.
+func (s *Scripts) pipeline(ctx context.Context, script *redis.Script, n int, call func(i int) (keys []string, args []any, err error), set func(i int, v any, err error)) {
+	pipe := s.rdb.Pipeline()
+	cmds := make([]*redis.Cmd, n)
+	for i := range cmds {
+		if keys, args, err := call(i); err == nil {
+			cmds[i] = script.EvalSha(ctx, pipe, keys, args...)
 		}
-		cmds[i] = s.get.EvalSha(ctx, pipe, keys, args...)
 	}
 	_, _ = pipe.Exec(ctx) // each command keeps its own error
 	for i, cmd := range cmds {
 		if cmd == nil {
 			continue
 		}
-		l := &many[i]
 		v, err := cmd.Result()
-		if redis.HasErrorPrefix(err, "NOSCRIPT") { // a master that was started since: Get brings the script
-			l.Reply, l.Err = s.Get(ctx, l.Key, l.Token)
-			continue
+		if redis.HasErrorPrefix(err, "NOSCRIPT") { // a server that was started since: Run brings the script
+			keys, args, _ := call(i)
+			v, err = script.Run(ctx, s.rdb, keys, args...).Result()
 		}
-		l.Reply, l.Err = s.getResult(l.Key, v, err)
+		set(i, v, err)
 	}
 }
 
