@@ -174,7 +174,7 @@ func (p *workerProcess) work(ctx context.Context, address string) error {
 		defer emitter.Close()
 	}
 	if emitter != nil {
-		wc.Emitter, wc.Lanes = emitter, db.Lanes(c.Namespace)
+		wc.Emitter, wc.LaneLog = emitter, db.Lanes(c.Namespace)
 	}
 	return p.run(ctx, address, wc, dbs, foreign, sampler)
 }

@@ -139,7 +139,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	}
 	w, err := worker.New(worker.Config{
 		Group: o.namespace, Owner: "w", Datasets: datasets, Kafka: client, Emitter: emitter,
-		Replica: db, Lanes: db.Lanes(o.namespace), BindTo: o.namespace,
+		Replica: db, LaneLog: db.Lanes(o.namespace), BindTo: o.namespace,
 		Consumer: group.Config{FetchWait: 20 * time.Millisecond},
 	})
 	if err != nil {

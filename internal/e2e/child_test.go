@@ -115,7 +115,7 @@ func (c childConfig) work(parent io.Writer) error {
 		return err
 	}
 	w, err := worker.New(worker.Config{
-		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, Lanes: db.Lanes(c.Namespace),
+		Group: c.Namespace, Owner: c.Owner, Datasets: set, Kafka: kafka, Replica: db, LaneLog: db.Lanes(c.Namespace),
 		Namespace: c.Namespace, BindTo: c.Namespace, Logger: log, Failpoint: failpoint,
 		Emitter:  &halves{Emitter: emitter, failpoint: failpoint},
 		Consumer: group.Config{SessionTimeout: c.Session, MaxRecords: c.MaxRecords, CommitInterval: 200 * time.Millisecond},

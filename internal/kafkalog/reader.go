@@ -41,13 +41,13 @@ type Reader struct {
 	part   Partition
 	cfg    ReaderConfig
 
-	conn                *Conn
-	lease               *Lease // of conn, where the client keeps connections
-	epoch               int32
-	dec                 *recordbatch.Decoder
-	next                int64
-	highWater, logStart int64
-	corrupt             int // times that the batch at next was bad
+	conn                 *Conn
+	lease                *Lease // of conn, where the client keeps connections
+	epoch                int32
+	dec                  *recordbatch.Decoder
+	next                 int64
+	lastStable, logStart int64
+	corrupt              int // times that the batch at next was bad
 }
 
 // NewReader makes a reader that begins at from. It opens no connection.
@@ -109,7 +109,7 @@ func (r *Reader) batch(s *recordbatch.Slab, from int64) *Batch {
 		r.next = u
 	}
 	return &Batch{
-		Partition: r.part, From: from, Next: r.next, Records: s.Records, HighWater: r.highWater, LogStart: r.logStart,
+		Partition: r.part, From: from, Next: r.next, Records: s.Records, LastStable: r.lastStable, LogStart: r.logStart,
 	}
 }
 
@@ -200,7 +200,7 @@ func (r *Reader) fetch(ctx context.Context) error {
 		}
 		return err
 	}
-	r.highWater, r.logStart = p.LastStable, p.LogStart
+	r.lastStable, r.logStart = p.LastStable, p.LogStart
 	if len(run) > 0 {
 		r.dec = recordbatch.NewDecoder(run, r.next, p.Aborted)
 	}

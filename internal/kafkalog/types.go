@@ -40,8 +40,8 @@ type Batch struct {
 	Next      int64
 	// Records are in offset order. Keys, values and headers are slices of shared buffers until Release.
 	Records []schemas.Record
-	// HighWater is the last stable offset as of the fetch, LogStart the first offset that the broker still has.
-	HighWater, LogStart int64
+	// LastStable is the last stable offset as of the fetch, LogStart the first offset that the broker still has.
+	LastStable, LogStart int64
 
 	// Freed, if not nil, is called by the first Release.
 	Freed func()

@@ -176,7 +176,7 @@ func (b *bed) start(edit func(*worker.Config, *replica.Config)) *running {
 	if _, err := db.Prepare(b.t.Context(), cfg.Datasets.All()); err != nil {
 		b.t.Fatal(err)
 	}
-	cfg.Replica, cfg.Lanes, cfg.BindTo = db, db.Lanes(b.ns), b.ns
+	cfg.Replica, cfg.LaneLog, cfg.BindTo = db, db.Lanes(b.ns), b.ns
 	w, err := worker.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)

@@ -37,7 +37,7 @@ const (
 // ErrConfig comes, wrapped, from New when a field of a Config is missing or contradicts another.
 var ErrConfig = errors.New("configuration")
 
-// Config of a Worker. Group, Owner, Datasets, Kafka and Replica are required, and Emitter and Lanes as
+// Config of a Worker. Group, Owner, Datasets, Kafka and Replica are required, and Emitter and LaneLog as
 // soon as one dataset has a cache section; the zero value of every other field works.
 type Config struct {
 	// Group is the Kafka consumer group. One group writes one replica database and one lane namespace.
@@ -57,8 +57,8 @@ type Config struct {
 	// Emitter writes the lanes; nil only when no dataset has a cache section. If it is set although none has one,
 	// lanes still learn of removed sections.
 	Emitter Emitter
-	// Lanes remembers what the lanes were told; nil only together with Emitter.
-	Lanes *replica.LaneLog
+	// LaneLog remembers what the lanes were told; nil only together with Emitter.
+	LaneLog *replica.LaneLog
 	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. It also
 	// publishes those that their writers left in Replica.Outbox. Empty: neither. Only together with Emitter.
 	Namespace string
@@ -105,8 +105,8 @@ const (
 	PointAfterFetch = "after-fetch"
 	// PointInApply is inside the transaction, with everything written and nothing committed. It is the replica's to call:
 	// see replica.Config.BeforeCommit.
-	PointInApply    = "in-t1"
-	PointAfterApply = "after-t1"
+	PointInApply    = "in-apply"
+	PointAfterApply = "after-apply"
 	// PointInEmit is where a lane has taken an emission and the worker does not know it yet.
 	PointInEmit       = "in-emit"
 	PointAfterEmit    = "after-emit"
@@ -163,7 +163,7 @@ func (c Config) validate() error {
 		missing("Kafka", c.Kafka == nil),
 		missing("Replica", c.Replica == nil),
 		missing("Emitter", cached && c.Emitter == nil),
-		missing("Lanes", cached && c.Lanes == nil),
+		missing("LaneLog", cached && c.LaneLog == nil),
 		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
 		missing("Foreign", c.anyForeign() && c.Foreign == nil),
 	}

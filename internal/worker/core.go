@@ -75,7 +75,7 @@ func (c *core) partitions() []*partition {
 
 // purge removes displaced names and notes of positions that no repair can need any more.
 func (c *core) purge(ctx context.Context) {
-	if c.cfg.Lanes == nil {
+	if c.cfg.LaneLog == nil {
 		return
 	}
 	for _, p := range c.partitions() {
@@ -90,7 +90,7 @@ func (c *core) purge(ctx context.Context) {
 		if below <= 0 {
 			continue
 		}
-		if err := c.cfg.Lanes.Purge(ctx, p.source, below, c.cfg.KeepDisplaced); err != nil && ctx.Err() == nil {
+		if err := c.cfg.LaneLog.Purge(ctx, p.source, below, c.cfg.KeepDisplaced); err != nil && ctx.Err() == nil {
 			c.log.Warn("purge of displaced names is put off", "topic", p.id.Topic, "partition", p.id.ID, "error", err)
 		}
 	}

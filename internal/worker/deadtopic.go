@@ -105,7 +105,7 @@ func (c *copier) addCopies(p *partition, b *kafkalog.Batch, dead []*replica.Lett
 	}
 	lc := letterCopies{from: b.From}
 	for _, l := range dead {
-		lc.records = append(lc.records, deadRecord(p.source, l))
+		lc.records = append(lc.records, letterCopy(p.source, l))
 	}
 	p.copies.add(lc)
 	c.copySoon()
@@ -123,9 +123,9 @@ const (
 	headerSize    = "freshet-size" // only of a record whose bytes are not in the copy
 )
 
-// deadRecord is the copy of a letter. It shares no memory with it. A record without a key is keyed by its source: a copy
+// letterCopy is the copy of a letter. It shares no memory with it. A record without a key is keyed by its source: a copy
 // needs one.
-func deadRecord(source string, l *replica.Letter) schemas.Record {
+func letterCopy(source string, l *replica.Letter) schemas.Record {
 	var rec schemas.Record
 	if l.Record != nil {
 		rec = schemas.Record{Key: bytes.Clone(l.Record.Key), Value: bytes.Clone(l.Record.Value), Time: l.Record.Time}

@@ -28,7 +28,7 @@ func TestCopyOfALetterIsItsOwn(t *testing.T) {
 		Offset: 7, Index: 2, Dataset: "items", Reason: schemas.ReasonRefused, Errno: 1406, Detail: "too long",
 		Record: &schemas.Record{Key: buf[:3], Value: buf[3:8], Time: 99, Headers: []schemas.Header{{Key: "ce_id", Value: buf[8:]}}},
 	}
-	rec := deadRecord("t/id/0", l)
+	rec := letterCopy("t/id/0", l)
 	clear(buf)
 	want := map[string]string{
 		"ce_id": "header", headerDataset: "items", headerReason: "refused", headerErrno: "1406", headerDetail: "too long",
@@ -43,7 +43,7 @@ func TestCopyOfALetterIsItsOwn(t *testing.T) {
 	if diff := cmp.Diff(want, headerMap(small)); diff != "" || small.Value != nil || string(small.Key) != "key" {
 		t.Errorf("stripped: value %q, headers (-want +got):\n%s", small.Value, diff)
 	}
-	huge := deadRecord("t/id/0", &replica.Letter{Record: &schemas.Record{Oversize: 5_000_000}})
+	huge := letterCopy("t/id/0", &replica.Letter{Record: &schemas.Record{Oversize: 5_000_000}})
 	if h := headerMap(huge); h[headerSize] != "5000000" || string(huge.Key) != "t/id/0" || huge.Value != nil {
 		t.Errorf("copy of a record that was too large: key %q, headers %v", huge.Key, h)
 	}

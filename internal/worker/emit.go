@@ -66,7 +66,7 @@ func (em *emitter) emitPrepared(ctx context.Context, a *applied) error {
 			}
 		}
 	}
-	p.read = a.next
+	p.emitted = a.next
 	em.cfg.Failpoint(PointAfterEmit)
 	return nil
 }
@@ -138,7 +138,7 @@ func (c *core) addDisplaced(ctx context.Context, p *partition, pr *prepared, fro
 	}
 	const what = "mysql: read displaced names"
 	err := retry.Do(ctx, retry.Policy{Notify: c.faults.hook(what)}, func(ctx context.Context) error {
-		names, err := c.cfg.Lanes.Displaced(ctx, p.source, from, to)
+		names, err := c.cfg.LaneLog.Displaced(ctx, p.source, from, to)
 		for _, n := range names {
 			pr.addName(n)
 		}
@@ -216,14 +216,14 @@ func (h *handler) Settle(ctx context.Context, done map[kafkalog.Partition]int64)
 // need nothing of it only so long.
 const settleBound = 2 * time.Second
 
-// settleWait bounds how long one partition's emission may block the commits of the others.
-const settleWait = 250 * time.Millisecond
+// lockWait bounds how long one partition's emission may block the commits of the others.
+const lockWait = 250 * time.Millisecond
 
 func (em *emitter) settle(ctx context.Context, p *partition, next int64) (int64, error) {
 	if !p.cached() {
 		return min(next, p.copies.limit()), nil
 	}
-	wait, cancel := context.WithTimeout(ctx, settleWait)
+	wait, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	if err := p.lock.acquire(wait); err != nil {
 		return 0, fmt.Errorf("settle: emission is under way: %w", err)
@@ -231,11 +231,11 @@ func (em *emitter) settle(ctx context.Context, p *partition, next int64) (int64,
 	defer p.lock.release()
 	for n := range p.lanes {
 		s := &p.lanes[n]
-		if s.acked >= p.read-1 {
+		if s.acked >= p.emitted-1 {
 			continue
 		}
 		sent := em.now()
-		r, err := em.cfg.Emitter.Emit(ctx, n, s.root, s.start, lane.Emission{Source: p.source, From: s.acked + 1, To: p.read - 1})
+		r, err := em.cfg.Emitter.Emit(ctx, n, s.root, s.start, lane.Emission{Source: p.source, From: s.acked + 1, To: p.emitted - 1})
 		if err != nil {
 			return 0, fmt.Errorf("move watermark of lane %d: %w", n, err)
 		}
@@ -244,9 +244,9 @@ func (em *emitter) settle(ctx context.Context, p *partition, next int64) (int64,
 			em.checkNow()
 			return 0, fmt.Errorf("move watermark of lane %d: the lane must be repaired first", n)
 		}
-		s.acked = p.read - 1
+		s.acked = p.emitted - 1
 		em.counts.watermarkWrites.Add(1)
 	}
-	p.settled = min(next, p.read, p.copies.limit())
+	p.settled = min(next, p.emitted, p.copies.limit())
 	return p.settled, nil
 }

@@ -45,8 +45,8 @@ type partition struct {
 	copying atomic.Bool // a goroutine copies them
 
 	lock laneLock // guards all that follows
-	// read is the end of the contiguous prefix whose emission returned.
-	read int64
+	// emitted is the end of the contiguous prefix whose emission returned.
+	emitted int64
 	// oldest is the first offset that Kafka may still give.
 	oldest int64
 	// settled is the offset that was last given to be committed.

@@ -213,7 +213,7 @@ func (ps *pauses) probe(ctx context.Context) {
 // gone from the log, which was cut or skipped by a restart, so no next batch would report that the partition continues.
 func (ps *pauses) forgetIdle() {
 	for _, st := range ps.consumer.Stats().Partitions {
-		if st.Paused || st.Lost || st.Stopped || st.HighWater < 0 || st.Fetched < st.HighWater || st.Applied < st.HighWater {
+		if st.Paused || st.Lost || st.Stopped || st.LastStable < 0 || st.Fetched < st.LastStable || st.Applied < st.LastStable {
 			continue
 		}
 		if p := ps.partition(st.Partition); p != nil && !p.retired {

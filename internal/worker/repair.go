@@ -92,7 +92,7 @@ func (em *emitter) checkLane(ctx context.Context, v *laneView, parts []*partitio
 // blocks the other partitions: the former finds by itself what its lane lost, the latter continues at the next check from
 // where it came to.
 func (em *emitter) checkPartition(ctx context.Context, v *laneView, st *lane.State, p *partition) error {
-	wait, cancel := context.WithTimeoutCause(ctx, settleWait, errBusy)
+	wait, cancel := context.WithTimeoutCause(ctx, lockWait, errBusy)
 	defer cancel()
 	if err := p.lock.acquire(wait); err != nil {
 		return err
@@ -139,8 +139,8 @@ func (em *emitter) repairOnce(ctx context.Context, p *partition, n int) error {
 	if wm, ok := st.Watermarks[p.source]; ok {
 		next = wm + 1
 	}
-	if next >= p.read {
-		s.acked = p.read - 1
+	if next >= p.emitted {
+		s.acked = p.emitted - 1
 		return nil
 	}
 	if next > s.acked {
@@ -151,8 +151,8 @@ func (em *emitter) repairOnce(ctx context.Context, p *partition, n int) error {
 	}
 	em.counts.regressions.Add(1)
 	em.log.Warn("lane lost what it had acknowledged; it is emitted again",
-		"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", p.read-1)
-	low, err := em.cfg.Lanes.Low(ctx, p.source)
+		"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", p.emitted-1)
+	low, err := em.cfg.LaneLog.Low(ctx, p.source)
 	if err != nil {
 		return fmt.Errorf("read purged range: %w", err)
 	}
@@ -164,11 +164,11 @@ func (em *emitter) repairOnce(ctx context.Context, p *partition, n int) error {
 
 // window returns where p begins in a new root: at the first offset that was committed to MySQL within the window, or before.
 func (em *emitter) window(ctx context.Context, p *partition) (int64, error) {
-	from, err := em.cfg.Lanes.Window(ctx, p.source, em.cfg.Window, p.settled)
+	from, err := em.cfg.LaneLog.Window(ctx, p.source, em.cfg.Window, p.settled)
 	if err != nil {
 		return 0, fmt.Errorf("read window: %w", err)
 	}
-	return min(from, p.read), nil
+	return min(from, p.emitted), nil
 }
 
 // meetRoot notes durably, before the first transaction and the first emit under it, where p begins in a root that is new
@@ -179,7 +179,7 @@ func (em *emitter) meetRoot(ctx context.Context, p *partition, n int, root strin
 	if err != nil {
 		return err
 	}
-	start, err := em.cfg.Lanes.Start(ctx, p.source, n, root, from)
+	start, err := em.cfg.LaneLog.Start(ctx, p.source, n, root, from)
 	if err != nil {
 		return fmt.Errorf("note start in lane %d: %w", n, err)
 	}
@@ -195,7 +195,7 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 	if err != nil {
 		return err
 	}
-	low, err := em.cfg.Lanes.Low(ctx, p.source)
+	low, err := em.cfg.LaneLog.Low(ctx, p.source)
 	if err != nil {
 		return fmt.Errorf("read purged range: %w", err)
 	}
@@ -204,7 +204,7 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 			p.oldest = max(p.oldest, st.LogStart)
 		}
 	}
-	from = min(max(from, low+1, p.oldest), p.read)
+	from = min(max(from, low+1, p.oldest), p.emitted)
 	r, err := em.cfg.Emitter.Root(ctx, n, lane.RootRequest{
 		Expected: root, Source: p.source, Watermark: from - 1, HoldMillis: em.cfg.Hold.Milliseconds(), Group: em.cfg.Group,
 	})
@@ -215,7 +215,7 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 		em.counts.laneFlushes.Add(1)
 		em.log.Error("lane is flushed, with hold: it lost invalidations that cannot be emitted again",
 			"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", from-1, "reason", why)
-		if _, err := em.cfg.Lanes.Start(ctx, p.source, n, r.Root, from); err != nil {
+		if _, err := em.cfg.LaneLog.Start(ctx, p.source, n, r.Root, from); err != nil {
 			return fmt.Errorf("note start in lane %d: %w", n, err)
 		}
 	}
@@ -227,9 +227,9 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 // the watermark must not move over what it left out.
 func (em *emitter) emitAgain(ctx context.Context, p *partition, n int, root string, next int64) error {
 	s := &p.lanes[n]
-	reader := kafkalog.NewReader(em.cfg.Kafka, p.id, next, kafkalog.ReaderConfig{Until: p.read})
+	reader := kafkalog.NewReader(em.cfg.Kafka, p.id, next, kafkalog.ReaderConfig{Until: p.emitted})
 	defer reader.Close()
-	for next < p.read {
+	for next < p.emitted {
 		b, err := reader.Read(ctx)
 		var loss *kafkalog.LossError
 		switch {
@@ -237,7 +237,7 @@ func (em *emitter) emitAgain(ctx context.Context, p *partition, n int, root stri
 			p.oldest = max(p.oldest, loss.Loss.First)
 			return em.flushLane(ctx, p, n, root, next, "Kafka does not hold that range any more")
 		case errors.As(err, &loss), errors.Is(err, kafkalog.ErrCorrupt):
-			p.oldest = max(p.oldest, p.read)
+			p.oldest = max(p.oldest, p.emitted)
 			return em.flushLane(ctx, p, n, root, next, "Kafka's copy of that range cannot be read any more")
 		}
 		if err != nil {
@@ -258,7 +258,7 @@ func (em *emitter) emitAgain(ctx context.Context, p *partition, n int, root stri
 		next = b.Next
 		em.counts.reemitted.Add(uint64(len(e.Items)))
 	}
-	s.acked = p.read - 1
+	s.acked = p.emitted - 1
 	return nil
 }
 

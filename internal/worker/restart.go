@@ -47,7 +47,7 @@ func (rs *restarter) restartAll(ctx context.Context) error {
 		case still:
 		case p.restarted:
 			done = st.Committed >= r.At
-		case st.HighWater >= 0: // it was fetched from in this generation, and is well
+		case st.LastStable >= 0: // it was fetched from in this generation, and is well
 			rs.log.Warn("restart is not needed: the partition is not stopped", "topic", p.id.Topic, "partition", p.id.ID)
 			done = true
 		}
@@ -83,7 +83,7 @@ func (rs *restarter) restart(ctx context.Context, p *partition, st group.Partiti
 		if err := p.lock.acquire(ctx); err != nil {
 			return false, err
 		}
-		p.read, p.settled, p.oldest = at, at, min(p.oldest, at)
+		p.emitted, p.settled, p.oldest = at, at, min(p.oldest, at)
 		for n := range p.lanes {
 			p.lanes[n] = laneState{acked: at - 1}
 		}

@@ -181,7 +181,7 @@ func (w *Worker) NotReady() []string {
 	for _, p := range st.Partitions {
 		if p.Held > 0 && time.Since(p.HeldSince) >= openTransactionAfter {
 			out = append(out, fmt.Sprintf("%s/%d: %d records wait since %s behind an open transaction of another producer at offset %d; let the producer end it, or abort it with kafka-transactions.sh (freshet lag has the producer id)",
-				p.Partition.Topic, p.Partition.ID, p.Held, p.HeldSince.UTC().Format(time.RFC3339), p.HighWater))
+				p.Partition.Topic, p.Partition.ID, p.Held, p.HeldSince.UTC().Format(time.RFC3339), p.LastStable))
 		}
 	}
 	out = append(out, w.sights.reasons()...)

@@ -101,7 +101,7 @@ type observed struct {
 func (h *handler) newPartition(id kafkalog.Partition, pos replica.Position, at int64, topic observed) *partition {
 	d, _ := h.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
-		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, read: at, settled: at,
+		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, emitted: at, settled: at,
 		ready: make(chan struct{}), over: make(chan struct{}), lock: make(laneLock, 1),
 	}
 	if d != nil {

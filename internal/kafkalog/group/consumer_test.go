@@ -33,7 +33,7 @@ func TestConsumeEveryCodec(t *testing.T) {
 	awaitValues(t, r, want)
 	awaitStats(t, con, "everything is committed", func(st group.Stats) bool {
 		for _, p := range st.Partitions {
-			if p.Committed != 500 || p.HighWater != 500 {
+			if p.Committed != 500 || p.LastStable != 500 {
 				return false
 			}
 		}
@@ -394,7 +394,7 @@ func TestMemoryIsBoundedWhileApplyWaits(t *testing.T) {
 	for range 3 { // several fetch waits of the other partition later
 		kafkatest.Write(t, k, kafkatest.Topic, 1, "x", 1)
 		awaitStats(t, con, "the other partition is fetched", func(st group.Stats) bool {
-			return st.Partitions[1].Fetched == st.Partitions[1].HighWater
+			return st.Partitions[1].Fetched == st.Partitions[1].LastStable
 		})
 	}
 	if st := con.Stats(); st.Partitions[0].HeldBytes > 2<<20 || st.Sessions != 1 {

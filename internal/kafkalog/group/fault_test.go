@@ -185,7 +185,7 @@ func TestPausedPartitionIsOvertaken(t *testing.T) {
 	})
 	kafkatest.Write(t, k, kafkatest.Topic, 0, "b", 10)
 	awaitStats(t, con, "the lag of a paused partition is known", func(st group.Stats) bool {
-		return st.Partitions[0].HighWater == 20 && !st.Partitions[0].Lost
+		return st.Partitions[0].LastStable == 20 && !st.Partitions[0].Lost
 	})
 	kafkatest.Truncate(t, k, kafkatest.Topic, 0, 15)
 	awaitStats(t, con, "the partition is lost", func(st group.Stats) bool { return st.Partitions[0].Lost && st.Losses == 1 })

@@ -23,10 +23,10 @@ const (
 
 // chunk is a fetched run of proved batches that waits to be decoded.
 type chunk struct {
-	run                 []byte
-	from, next          int64
-	aborted             []recordbatch.Aborted
-	highWater, logStart int64
+	run                  []byte
+	from, next           int64
+	aborted              []recordbatch.Aborted
+	lastStable, logStart int64
 }
 
 // feed is one partition on its path from the leader to the handler. Each group of fields has one guard.
@@ -125,7 +125,7 @@ func (d *feed) restart(offset int64) {
 // ranges stay contiguous and the new offset is committed like any other.
 func (d *feed) skip(to int64) {
 	if to > d.next {
-		d.queue = append(d.queue, chunk{from: d.next, next: to, highWater: d.lastStable, logStart: d.logStart})
+		d.queue = append(d.queue, chunk{from: d.next, next: to, lastStable: d.lastStable, logStart: d.logStart})
 	}
 	d.next = to
 	d.turn++
@@ -152,7 +152,7 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *kafkalog.Batch {
 	s := f.slabs.get()
 	from, charge := d.delivered, 0
 	next := from
-	var highWater, logStart int64
+	var lastStable, logStart int64
 	for len(s.Records) < maxRecords && s.Bytes < maxBytes {
 		if d.dec == nil && !f.open(d) {
 			break
@@ -161,7 +161,7 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *kafkalog.Batch {
 		done, err := d.dec.Fill(s, maxRecords, maxBytes)
 		charge += f.grow(d, d.dec.Unfolded-before)
 		next = d.dec.Next
-		highWater, logStart = d.cur.highWater, d.cur.logStart
+		lastStable, logStart = d.cur.lastStable, d.cur.logStart
 		if err != nil {
 			f.badRecord(d, next, err)
 			break
@@ -179,7 +179,7 @@ func (f *fetcher) pull(d *feed, maxRecords, maxBytes int) *kafkalog.Batch {
 	}
 	d.delivered = next
 	return &kafkalog.Batch{
-		Partition: d.part, From: from, Next: next, Records: s.Records, HighWater: highWater, LogStart: logStart,
+		Partition: d.part, From: from, Next: next, Records: s.Records, LastStable: lastStable, LogStart: logStart,
 		Freed: func() {
 			f.slabs.put(s)
 			f.release(d, charge)

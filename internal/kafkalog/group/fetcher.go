@@ -327,7 +327,7 @@ func (f *fetcher) acceptPart(d *feed, turn int, offset int64, p *kafkalog.FetchP
 	d.fetched = now
 	if next > offset {
 		d.queue = append(d.queue, chunk{
-			run: run, from: offset, next: next, aborted: p.Aborted, highWater: p.LastStable, logStart: p.LogStart,
+			run: run, from: offset, next: next, aborted: p.Aborted, lastStable: p.LastStable, logStart: p.LogStart,
 		})
 		d.held += len(run)
 		d.next = next

@@ -34,8 +34,8 @@ type PartitionStats struct {
 	// From is where the generation began; Fetched, Applied, Emitted and Committed are how far each step is. Committed is
 	// -1 before a group's first commit.
 	From, Fetched, Applied, Emitted, Committed int64
-	// HighWater is the last stable offset, LogStart the first that the broker still has; -1 unknown.
-	HighWater, LogStart int64
+	// LastStable is the last stable offset, where readers of committed records stop, LogStart the first that the broker still has; -1 unknown.
+	LastStable, LogStart int64
 	// Held are the records, markers included, that the log has behind the last stable offset: an open transaction of another
 	// producer keeps them from every reader. HeldSince is since when this member has seen that offset stand; zero while Held is 0.
 	Held      int64
@@ -68,7 +68,7 @@ func (c *Consumer) Stats() Stats {
 	for _, d := range s.fetch.feeds {
 		p := PartitionStats{
 			Partition: d.part, From: d.from, Fetched: d.next, Applied: d.applied, Emitted: d.emitted, Committed: d.committed,
-			HighWater: d.lastStable, LogStart: d.logStart, HeldBytes: d.held, HeldSince: d.openSince,
+			LastStable: d.lastStable, LogStart: d.logStart, HeldBytes: d.held, HeldSince: d.openSince,
 			Paused: d.paused, Lost: d.state == feedLost, Stopped: d.state == feedStopped, LastError: d.workErr,
 		}
 		if !d.openSince.IsZero() {

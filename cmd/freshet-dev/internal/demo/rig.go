@@ -192,7 +192,7 @@ func (w *stackWorker) open(
 	}
 	w.worker, err = worker.New(worker.Config{
 		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
-		Replica: w.replica, Emitter: wrap(w.emitter), Lanes: w.replica.Lanes(Namespace),
+		Replica: w.replica, Emitter: wrap(w.emitter), LaneLog: w.replica.Lanes(Namespace),
 		Namespace:     Namespace,
 		Consumer:      group.Config{SessionTimeout: session},
 		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,

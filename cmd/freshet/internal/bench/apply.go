@@ -217,7 +217,7 @@ func emittedAll(st worker.Stats, events int) bool {
 		return false
 	}
 	for _, p := range st.Consumer.Partitions {
-		if p.Emitted < p.HighWater {
+		if p.Emitted < p.LastStable {
 			return false
 		}
 	}

@@ -131,7 +131,7 @@ func (b *rig) worker(apply func(context.Context, *replica.Batch) (replica.Result
 		Consumer: connect.ConsumerConfig(b.cfg),
 	}
 	if b.emitter != nil {
-		wc.Emitter, wc.Lanes = b.emitter, b.db.Lanes(b.cfg.Namespace)
+		wc.Emitter, wc.LaneLog = b.emitter, b.db.Lanes(b.cfg.Namespace)
 	}
 	return worker.New(wc)
 }

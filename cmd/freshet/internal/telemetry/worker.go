@@ -101,7 +101,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	WaitingCollector{func() map[string]time.Duration { return s.Waiting }}.Collect(ch)
 	for _, p := range s.Consumer.Partitions {
 		labels := []string{p.Partition.Topic, strconv.Itoa(int(p.Partition.ID))}
-		lag := max(0, p.HighWater-p.Applied)
+		lag := max(0, p.LastStable-p.Applied)
 		ch <- prometheus.MustNewConstMetric(desc("freshet_lag_records", "Records that are in the topic and not yet applied.", "topic", "partition"), prometheus.GaugeValue, float64(lag), labels...)
 		ch <- prometheus.MustNewConstMetric(desc("freshet_held_records", "Records behind an open transaction of another producer, which no reader gets.", "topic", "partition"), prometheus.GaugeValue, float64(p.Held), labels...)
 		ch <- prometheus.MustNewConstMetric(desc("freshet_uncommitted_offsets", "Offsets emitted and not yet committed.", "topic", "partition"), prometheus.GaugeValue, float64(max(0, p.Emitted-p.Committed)), labels...)
