@@ -23,14 +23,19 @@ const anything = "*"
 // mayImport lists each package with what it may import of ours, outside tests. A package that is not
 // listed fails: a new one is a decision. internal/retry is a leaf that all may use but schemas, whose one import is internal/jsontext.
 var mayImport = map[string][]string{
-	"":                               {},
-	"schemas":                        {"internal/jsontext"},
-	"schemas/cdc":                    {"schemas"},
-	"schemas/cdc/cdctest":            {"schemas"},
-	"schemas/compat":                 {"schemas"},
-	"producer":                       {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/retry", "internal/kafkalog/recordbatch"},
-	"producer/producertest":          {"schemas", "producer"},
-	"internal/worker":                {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/group", "internal/mysql", "internal/retry"},
+	"":                      {},
+	"schemas":               {"internal/jsontext"},
+	"schemas/cdc":           {"schemas"},
+	"schemas/cdc/cdctest":   {"schemas"},
+	"schemas/compat":        {"schemas"},
+	"producer":              {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/retry", "internal/kafkalog/recordbatch"},
+	"producer/producertest": {"schemas", "producer"},
+	"internal/worker":       {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/group", "internal/mysql", "internal/retry"},
+	"consumer": {
+		"schemas", "internal/worker", "internal/jobs", "internal/replica", "internal/mysql", "internal/kafkalog", "internal/kafkalog/group", "internal/consistency", "internal/boot", "internal/roster", "invalidation", "invalidation/lane", "admin/api", "admin/report",
+	},
+	"internal/boot":                  {"schemas", "internal/replica", "internal/retry", "invalidation"},
+	"internal/roster":                {"admin/api"},
 	"internal/jobs":                  {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "internal/kafkalog", "internal/kafkalog/delivery", "internal/mysql", "internal/retry"},
 	"internal/outgoing":              {"schemas", "internal/replica", "internal/kafkalog/delivery"},
 	"internal/replica":               {"schemas", "schemas/cdc", "internal/replica/internal/meta", "internal/replica/tables", "internal/mysql"},
@@ -44,7 +49,7 @@ var mayImport = map[string][]string{
 	"internal/consistency":           {"schemas", "invalidation", "invalidation/lane", "admin/report"},
 	"admin/report":                   {},
 	"internal/admin": {
-		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "admin/report",
+		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/roster", "admin/report",
 	},
 	"admin/api":                         {"schemas", "admin/report"},
 	"internal/admin/access":             {"internal/livefile"},
@@ -76,13 +81,13 @@ var mayImport = map[string][]string{
 	"cmd/freshet/internal/bench": {
 		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
 	},
-	"cmd/freshet/internal/config":    {"schemas", "internal/livefile"},
-	"cmd/freshet/internal/connect":   {"schemas", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
-	"cmd/freshet/internal/telemetry": {"schemas", "producer", "internal/worker", "internal/replica", "invalidation", "internal/consistency", "internal/livefile", "admin/report"},
+	"cmd/freshet/internal/config":    {"consumer", "internal/livefile"},
+	"cmd/freshet/internal/connect":   {"schemas", "consumer", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
+	"cmd/freshet/internal/telemetry": {"consumer", "internal/livefile", "admin/report"},
 	"examples/catalog":               {"schemas", "producer", "invalidation"},
 	"examples/followers":             {},
 	"examples/sessions":              {"schemas", "producer", "invalidation", "invalidation/readyours"},
-	"examples/shop":                  {"schemas", "producer", "invalidation"},
+	"examples/shop":                  {"schemas", "producer", "consumer", "invalidation"},
 }
 
 // testOnly packages are for tests and for the program that serves them.
@@ -111,7 +116,7 @@ var owners = map[string][]string{
 
 // clients are what services link, with the most modules that each may bring along.
 var clients = map[string]int{
-	"schemas": 4, "schemas/cdc": 4, "producer": 14,
+	"schemas": 4, "schemas/cdc": 4, "producer": 14, "consumer": 20,
 	"invalidation": 12, "invalidation/lane": 9, "invalidation/readyours": 12, "invalidation/msgpack": 2,
 }
 

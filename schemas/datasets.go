@@ -88,6 +88,11 @@ func (s *Datasets) ByTopic(topic string) (*Dataset, bool) {
 // All returns the datasets, sorted by name.
 func (s *Datasets) All() []*Dataset { return slices.Clone(s.list) }
 
+// Cached reports whether any of them has a cache section.
+func (s *Datasets) Cached() bool {
+	return slices.ContainsFunc(s.list, func(d *Dataset) bool { return d.Cache != nil })
+}
+
 // Len is the number of datasets.
 func (s *Datasets) Len() int { return len(s.list) }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/boot"
 	"github.com/freshet/freshet/internal/replica"
 )
 
@@ -105,11 +106,11 @@ func openAPICommand(p *program) *cobra.Command {
 
 // runAdmin runs the admin API until ctx ends. It listens from the beginning; what needs MySQL follows as soon as that allows it.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
-	boot := newBoot(log.With("component", "admin"), c.FailFast)
-	reg.MustRegister(telemetry.NewWaitingCollector(boot.lasting))
+	start := boot.New(log.With("component", "admin"), c.FailFast)
+	reg.MustRegister(telemetry.NewWaitingCollector(start.Lasting))
 	ac := admin.Config{
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
-		Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems, Waiting: boot.waiting,
+		Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems, Waiting: start.Waiting,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 	}
 	var err error
@@ -129,7 +130,7 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 		return err
 	}
 	defer ac.Kafka.Close()
-	if anyCached(ac.Datasets) {
+	if ac.Datasets.Cached() {
 		rdb, err := connect.Redis(c)
 		if err != nil {
 			return err
@@ -151,11 +152,15 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prome
 		return err
 	}
 	reg.MustRegister(adminCollector{s.Stats})
-	return serveAdmin(ctx, c, s, boot, &ac)
+	return serveAdmin(ctx, c, s, start, &ac)
 }
 
 // serveAdmin serves, and opens the replica meanwhile.
-func serveAdmin(ctx context.Context, c config.Config, s *admin.Server, boot *boot, ac *admin.Config) error {
+func serveAdmin(ctx context.Context, c config.Config, s *admin.Server, start *boot.Boot, ac *admin.Config) error {
+	rc, err := connect.ReplicaConfig(c, ac.Logger)
+	if err != nil {
+		return err
+	}
 	var db *replica.DB
 	defer func() {
 		if db != nil {
@@ -165,17 +170,15 @@ func serveAdmin(ctx context.Context, c config.Config, s *admin.Server, boot *boo
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Run(ctx) })
 	g.Go(func() error {
-		err := boot.until(ctx, "mysql: open the replica of the admin API", func(ctx context.Context) error {
-			opened, err := connect.Replica(ctx, c, ac.Logger)
+		err := start.Until(ctx, "mysql: open the replica of the admin API", func(ctx context.Context) error {
+			opened, err := replica.Open(ctx, rc)
 			if err != nil {
 				return err
 			}
-			broken, err := prepareReplica(ctx, c, opened, ac.Datasets)
-			if err != nil {
+			if err := boot.Replica(ctx, opened, c.Namespace, c.Kafka.Group, ac.Datasets, ac.Logger); err != nil {
 				_ = opened.Close() // nothing was done with it
 				return err
 			}
-			logBroken(ac.Logger, broken)
 			db = opened
 			return nil
 		})

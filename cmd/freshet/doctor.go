@@ -15,6 +15,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/internal/boot"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
@@ -182,7 +183,7 @@ func (d *doctor) examineKafka(ctx context.Context) {
 	for _, ds := range d.set.All() {
 		d.examineTopic(ctx, ds.Topic)
 	}
-	if anyCached(d.set) {
+	if d.set.Cached() {
 		d.examineTopic(ctx, schemas.InvalidationTopic(d.cfg.Namespace))
 	}
 }
@@ -277,7 +278,7 @@ func (d *doctor) examineWriting(ctx context.Context) {
 }
 
 func (d *doctor) examineRedis(ctx context.Context) {
-	if !anyCached(d.set) {
+	if !d.set.Cached() {
 		return
 	}
 	rdb, err := connect.Redis(d.cfg)
@@ -291,14 +292,15 @@ func (d *doctor) examineRedis(ctx context.Context) {
 		return
 	}
 	d.rdb = rdb
-	e, err := openEmitter(ctx, d.cfg, slog.New(slog.DiscardHandler)) // what it logs is found below
+	e, err := connect.Emitter(d.cfg, slog.New(slog.DiscardHandler)) // what it logs is found below
+	if err == nil {
+		err = errors.Join(boot.Redis(ctx, e), e.Close())
+	}
 	switch {
 	case errors.Is(err, invalidation.ErrUnfit):
 		d.bad("redis-unfit", "", "follow the text: the setting, or another Redis", "%v", err)
 	case err != nil:
 		d.bad("redis-check", "", "let the user run INFO, and connect to the master", "%v", err)
-	default:
-		_ = e.Close() // nothing was done with it
 	}
 	if text, err := rdb.Info(ctx, "persistence").Result(); err == nil && strings.Contains(text, "aof_enabled:0") {
 		d.note("redis-persistence", "", "set appendonly yes and appendfsync everysec", "it keeps no append-only file: nothing is lost by that, but after each restart the lanes are emitted again")

@@ -10,8 +10,8 @@ import (
 
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/admin/report"
-	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/migrations"
@@ -44,7 +44,7 @@ func (d *doctor) examineMigrations(ctx context.Context) {
 }
 
 func (d *doctor) examineWorkers(ctx context.Context) {
-	workers, err := admin.Workers(ctx, d.db.SQL())
+	workers, err := roster.Workers(ctx, d.db.SQL())
 	if err != nil {
 		return // migrations say why
 	}

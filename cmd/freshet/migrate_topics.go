@@ -83,7 +83,7 @@ func wantedTopics(c config.Config, set *schemas.Datasets, f datasetFlags) []kafk
 			add(worker.DeadTopic(d.Topic), f.partitions, map[string]string{"cleanup.policy": "delete"})
 		}
 	}
-	if anyCached(set) {
+	if set.Cached() {
 		keep := 2 * cmp.Or(c.Worker.KeepDisplaced, worker.DefaultKeepDisplaced)
 		add(schemas.InvalidationTopic(c.Namespace), 1, map[string]string{
 			"cleanup.policy": "delete", "retention.ms": strconv.FormatInt(keep.Milliseconds(), 10),

@@ -16,9 +16,9 @@ import (
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
-	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -76,7 +76,7 @@ func partitionsRestart(p *program) *cobra.Command {
 			return err
 		}
 		if r.Next >= r.First { // else records are lost, whatever a worker said last
-			workers, err := admin.Workers(cmd.Context(), db.SQL())
+			workers, err := roster.Workers(cmd.Context(), db.SQL())
 			if err != nil {
 				return err
 			}

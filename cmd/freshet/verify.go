@@ -13,35 +13,8 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/internal/consistency"
-	"github.com/freshet/freshet/internal/replica"
-	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/schemas"
 )
-
-// openSampler makes what compares cached copies with the replica beside the worker of wc, with a Redis client of its own; nil
-// when the settings want none.
-func openSampler(c config.Config, wc *worker.Config, db *replica.DB, log *slog.Logger) (*consistency.Sampler, func(), error) {
-	if c.Worker.Samples < 0 {
-		return nil, func() {}, nil
-	}
-	rdb, err := connect.Redis(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	closeAll := func() { _ = rdb.Close() } // nothing is read any more
-	tiers, err := consistency.NewReader(rdb, c.Namespace, c.Lanes)
-	if err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	s, err := consistency.New(consistency.Config{Datasets: wc.Datasets, Replica: db.Rows, Tiers: tiers, Records: c.Worker.Samples, Alarm: c.Worker.StaleAfter, Logger: log})
-	if err != nil {
-		closeAll()
-		return nil, nil, usageError{fmt.Errorf("worker.samples (Records), worker.stale_after (Alarm): %w", err)}
-	}
-	wc.Changed = s.Changed
-	return s, closeAll, nil
-}
 
 func verifyCommand(p *program) *cobra.Command {
 	var v verification

@@ -8,19 +8,21 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
-// Service is a process of the shop that changes users and caches them. It runs in the folder that has datasets.
+// Service is a process of the shop that changes users and caches them, and may run a worker. It runs in the folder that has datasets.
 type Service struct {
 	// Brokers are Kafka's.
 	Brokers []string
 	// Redis has the lanes.
 	Redis redis.UniversalClient
-	// DB is the primary of the replica, which the workers write.
-	DB *sql.DB
+	// DB is the primary of the replica, which the workers write; DSN is how a worker of this process reaches it.
+	DB  *sql.DB
+	DSN string
 }
 
 // User is what readers get of a user.
@@ -74,6 +76,22 @@ func (s *Service) Read(ctx context.Context, tok schemas.Token) (User, error) {
 		return User{}, err
 	}
 	return u, nil
+}
+
+// Work runs a worker in this process until ctx ends, in place of freshet worker.
+func (s *Service) Work(ctx context.Context) error {
+	datasets, err := schemas.LoadDatasets(os.DirFS("datasets"))
+	if err != nil {
+		return err
+	}
+	w, err := consumer.New(consumer.Config{
+		Datasets: datasets, Namespace: "shop", Redis: s.Redis, Kafka: consumer.Kafka{Brokers: s.Brokers}, MySQL: consumer.MySQL{DSN: s.DSN},
+	})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	return w.Run(ctx) // until ctx ends; w.NotReady() is for the service's readiness
 }
 
 // loadUser reads one record from the replica table. A missing or deleted row is not an error: Found stays false.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/admin/report"
-	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -336,7 +336,7 @@ func TestConsistencyOfAllWorkers(t *testing.T) {
 			seen.Stale = []report.Stale{{Old: report.Old{Tier: "shared", Version: 3}, Dataset: "items", Key: "k", Replica: 4, Since: time.Now().UTC()}}
 		}
 		state := func() api.WorkerState { return api.WorkerState{Owner: fmt.Sprint("w", i), Consistency: &seen} }
-		wg.Go(func() { must(t, admin.AnnounceWorker(ctx, r.cfg.Replica.SQL(), state, slog.New(slog.DiscardHandler))) })
+		wg.Go(func() { must(t, roster.Announce(ctx, r.cfg.Replica.SQL(), state, slog.New(slog.DiscardHandler))) })
 	}
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
 		var got report.Stats

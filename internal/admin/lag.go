@@ -15,6 +15,7 @@ import (
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -78,7 +79,7 @@ func (lr *lagReader) read(ctx context.Context) ([]api.Partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	workers, err := Workers(ctx, lr.sql)
+	workers, err := roster.Workers(ctx, lr.sql)
 	if err != nil {
 		return nil, err
 	}

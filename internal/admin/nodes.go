@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/admin/gate"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/invalidation"
 )
 
@@ -44,7 +45,7 @@ func (ns *nodes) look(ctx context.Context) (*nodesOutput, error) {
 	if out.Body.Strays, err = ns.strays(ctx); err != nil {
 		return nil, ns.answers.fail(ctx, "read nodes of other namespaces", err)
 	}
-	if out.Body.Workers, err = Workers(ctx, ns.sql); err != nil {
+	if out.Body.Workers, err = roster.Workers(ctx, ns.sql); err != nil {
 		return nil, ns.answers.fail(ctx, "read workers", err)
 	}
 	return out, nil
@@ -157,7 +158,7 @@ func (ns *nodes) discover(ctx context.Context, _ *empty) (*discoverOutput, error
 	if err != nil {
 		return nil, ns.answers.fail(ctx, "read nodes", err)
 	}
-	workers, err := Workers(ctx, ns.sql)
+	workers, err := roster.Workers(ctx, ns.sql)
 	if err != nil {
 		return nil, ns.answers.fail(ctx, "read workers", err)
 	}

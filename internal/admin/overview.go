@@ -13,6 +13,7 @@ import (
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/admin/gate"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -95,7 +96,7 @@ func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[api.Dat
 type consistencyOutput struct{ Body report.Stats }
 
 func (ov *overview) showConsistency(ctx context.Context, _ *empty) (*consistencyOutput, error) {
-	workers, err := Workers(ctx, ov.sql)
+	workers, err := roster.Workers(ctx, ov.sql)
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read workers", err)
 	}

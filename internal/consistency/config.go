@@ -84,16 +84,8 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("%w: %s is missing", ErrConfig, field)
 		}
 	}
-	if c.Records < 0 || c.Records > maxNames {
-		return c, fmt.Errorf("%w: Records is %d; give 1 to %d", ErrConfig, c.Records, maxNames)
-	}
-	for field, d := range map[string]time.Duration{"Interval": c.Interval, "Alarm": c.Alarm, "Confirm": c.Confirm} {
-		if d < 0 {
-			return c, fmt.Errorf("%w: %s is %v; it must not be negative", ErrConfig, field, d)
-		}
-	}
-	if !slices.IsSorted(c.Windows) || len(c.Windows) > 0 && c.Windows[0] <= 0 {
-		return c, fmt.Errorf("%w: Windows are %v; give positive lengths, ascending", ErrConfig, c.Windows)
+	if err := c.Check(); err != nil {
+		return c, err
 	}
 	if c.Choose == nil {
 		c.Choose = rand.IntN
@@ -118,4 +110,20 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
+}
+
+// Check returns what is out of range, also while the fields that need servers are not set yet. Errors wrap ErrConfig.
+func (c Config) Check() error {
+	if c.Records < 0 || c.Records > maxNames {
+		return fmt.Errorf("%w: Records is %d; give 1 to %d", ErrConfig, c.Records, maxNames)
+	}
+	for field, d := range map[string]time.Duration{"Interval": c.Interval, "Alarm": c.Alarm, "Confirm": c.Confirm} {
+		if d < 0 {
+			return fmt.Errorf("%w: %s is %v; it must not be negative", ErrConfig, field, d)
+		}
+	}
+	if !slices.IsSorted(c.Windows) || len(c.Windows) > 0 && c.Windows[0] <= 0 {
+		return fmt.Errorf("%w: Windows are %v; give positive lengths, ascending", ErrConfig, c.Windows)
+	}
+	return nil
 }

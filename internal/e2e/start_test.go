@@ -184,7 +184,7 @@ func TestStartSaysWhatIsWrongInWords(t *testing.T) {
 	w.env = append(w.env, "FRESHET_REDIS__URL=redis://worker:wrong@"+w.redis.Addr+"/0")
 	own := health(t, w.startWorker())
 	readies(t, own+"/readyz", waitsFor("mysql: open the replica:", "mysql error 1045: access denied; check user, password and grants"))
-	readies(t, own+"/readyz", waitsFor("redis: check the lanes:", "correct user and password of redis.url"))
+	readies(t, own+"/readyz", waitsFor("redis: check the lanes:", "correct user and password of Redis"))
 	acl(">wrong")
 	readies(t, own+"/readyz", waitsFor("redis: check the lanes:", "ACL SETUSER"))
 	acl("+@all")

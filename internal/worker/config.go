@@ -151,11 +151,11 @@ func (c Config) withDefaults() Config {
 func (c Config) validate() error {
 	missing := func(field string, absent bool) error {
 		if absent {
-			return fmt.Errorf("%w: consumer.Config.%s is missing", ErrConfig, field)
+			return fmt.Errorf("%w: worker.Config.%s is missing", ErrConfig, field)
 		}
 		return nil
 	}
-	cached := c.anyCached()
+	cached := c.Datasets != nil && c.Datasets.Cached()
 	errs := []error{
 		missing("Group", c.Group == ""),
 		missing("Owner", c.Owner == ""),
@@ -167,8 +167,15 @@ func (c Config) validate() error {
 		missing("Emitter", c.Namespace != "" && c.Emitter == nil),
 		missing("Foreign", c.anyForeign() && c.Foreign == nil),
 	}
+	return errors.Join(append(errs, c.Check())...)
+}
+
+// Check returns what contradicts itself, also while the fields that need servers are not set yet. Errors wrap ErrConfig.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	var errs []error
 	if c.Window > c.KeepDisplaced {
-		errs = append(errs, fmt.Errorf("%w: consumer.Config.Window %v is above KeepDisplaced %v; lower it or keep displaced names longer", ErrConfig, c.Window, c.KeepDisplaced))
+		errs = append(errs, fmt.Errorf("%w: Window %v is above KeepDisplaced %v; lower it or keep displaced names longer", ErrConfig, c.Window, c.KeepDisplaced))
 	}
 	if c.Datasets != nil {
 		for _, d := range c.Datasets.All() {
@@ -190,18 +197,6 @@ func (c Config) anyForeign() bool {
 func (c Config) anyUncached() bool {
 	for _, d := range c.Datasets.All() {
 		if d.Cache == nil {
-			return true
-		}
-	}
-	return false
-}
-
-func (c Config) anyCached() bool {
-	if c.Datasets == nil {
-		return false
-	}
-	for _, d := range c.Datasets.All() {
-		if d.Cache != nil {
 			return true
 		}
 	}

@@ -115,7 +115,7 @@ func (l *lanes) adoptLane(ctx context.Context, v *laneView) error {
 // markRemoved notes in the lanes that cache sections were removed, where no dataset has one any more: nothing else reads the lanes then,
 // and nodes that still have a section would serve entries that no worker makes stale any more.
 func (l *lanes) markRemoved(ctx context.Context) {
-	if len(l.views) == 0 || l.cfg.anyCached() {
+	if len(l.views) == 0 || l.cfg.Datasets.Cached() {
 		return // those who own partitions of cached datasets see to it
 	}
 	const what = "redis: note in the lanes that cache sections were removed"

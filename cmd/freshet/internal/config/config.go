@@ -19,6 +19,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/internal/livefile"
 )
 
@@ -237,18 +238,9 @@ func Load(src Source) (*Loaded, error) {
 	}
 	l.Config.Files() // copies share them
 	if l.Config.Kafka.Group == "" {
-		l.Config.Kafka.Group = groupOf(l.Config.Namespace)
+		l.Config.Kafka.Group = consumer.DefaultGroup(l.Config.Namespace)
 	}
 	return l, l.Config.validate()
-}
-
-// groupOf is the consumer group of a namespace, so that two deployments that have a namespace each have a group each.
-func groupOf(namespace string) string {
-	const group = "freshet"
-	if namespace == "default" {
-		return group
-	}
-	return group + "-" + namespace
 }
 
 func wrap(what string, err error) error {

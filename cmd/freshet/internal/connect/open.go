@@ -3,6 +3,7 @@
 package connect
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -81,24 +82,23 @@ func openTables(c config.Config, mc mysql.Config) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := mc.OpenDB()
-	if err != nil {
-		return nil, config.UsageError{Err: err}
-	}
-	return db, nil
+	return mc.OpenDB()
 }
 
 // Replica opens the replica with its pools of connections.
 func Replica(ctx context.Context, c config.Config, log *slog.Logger) (*replica.DB, error) {
-	writers := c.Worker.Writers
-	if writers == 0 {
-		writers = group.DefaultWriters
-	}
-	mc, err := withMySQL(c, mysql.Config{Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), Logger: log})
+	rc, err := ReplicaConfig(c, log)
 	if err != nil {
 		return nil, err
 	}
-	return replica.Open(ctx, replica.Config{MySQL: mc, SessionTimeout: c.Worker.SessionTimeout})
+	return replica.Open(ctx, rc)
+}
+
+// ReplicaConfig returns how Replica opens it, for those who wait for the database.
+func ReplicaConfig(c config.Config, log *slog.Logger) (replica.Config, error) {
+	writers := cmp.Or(c.Worker.Writers, group.DefaultWriters)
+	mc, err := withMySQL(c, mysql.Config{Writers: writers, ReadConns: max(0, c.MySQL.MaxConns-writers), Logger: log})
+	return replica.Config{MySQL: mc, SessionTimeout: c.Worker.SessionTimeout}, err
 }
 
 // Hold returns how long only loads from the primary may fill an entry after its invalidation; negative where every load does.

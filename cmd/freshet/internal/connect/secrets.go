@@ -176,6 +176,9 @@ func withMySQL(c config.Config, mc mysql.Config) (mysql.Config, error) {
 		}
 		mc.GetTLS = t
 	}
+	if _, err := mc.DriverConfig(); err != nil {
+		return mc, config.UsageError{Err: err}
+	}
 	return mc, nil
 }
 

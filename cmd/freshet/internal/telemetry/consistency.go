@@ -8,22 +8,8 @@ import (
 	"github.com/freshet/freshet/admin/report"
 )
 
-// ConsistencyCollector shows a sampler's Stats as metrics. Labels are tier and window; never a key or a node.
-type ConsistencyCollector struct {
-	stats func() report.Stats
-}
-
-// NewConsistencyCollector makes a collector that asks stats at each scrape.
-func NewConsistencyCollector(stats func() report.Stats) *ConsistencyCollector {
-	return &ConsistencyCollector{stats: stats}
-}
-
-// Describe sends nothing: the windows are settings.
-func (c *ConsistencyCollector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (c *ConsistencyCollector) Collect(ch chan<- prometheus.Metric) {
-	s := c.stats()
+// collectConsistency sends a sampler's Stats. Labels are tier and window; never a key or a node.
+func collectConsistency(ch chan<- prometheus.Metric, s *report.Stats) {
 	counter := func(name, help string, n uint64, labels, values []string) {
 		ch <- prometheus.MustNewConstMetric(desc(name, help, labels...), prometheus.CounterValue, float64(n), values...)
 	}

@@ -6,16 +6,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet/freshet/internal/worker"
+	"github.com/freshet/freshet/consumer"
 )
 
 // WorkerCollector shows a worker's Stats as metrics. Labels are topic, partition and dataset; never a key.
 type WorkerCollector struct {
-	stats func() worker.Stats
+	stats func() consumer.Stats
 }
 
 // NewWorkerCollector makes a collector that asks stats at each scrape.
-func NewWorkerCollector(stats func() worker.Stats) *WorkerCollector {
+func NewWorkerCollector(stats func() consumer.Stats) *WorkerCollector {
 	return &WorkerCollector{stats: stats}
 }
 
@@ -33,8 +33,10 @@ func NewWaitingCollector(waiting func() map[string]time.Duration) WaitingCollect
 func (WaitingCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
-func (c WaitingCollector) Collect(ch chan<- prometheus.Metric) {
-	for what, since := range c.waiting() {
+func (c WaitingCollector) Collect(ch chan<- prometheus.Metric) { collectWaiting(ch, c.waiting()) }
+
+func collectWaiting(ch chan<- prometheus.Metric, waiting map[string]time.Duration) {
+	for what, since := range waiting {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_waiting_seconds", "How long the process waits for a part of the infrastructure.", "for"), prometheus.GaugeValue, since.Seconds(), what)
 	}
 }
@@ -42,9 +44,22 @@ func (c WaitingCollector) Collect(ch chan<- prometheus.Metric) {
 // Describe sends nothing: the collector is unchecked, since what it shows depends on the assignment.
 func (c *WorkerCollector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector.
+// Collect implements prometheus.Collector. Until the servers were there, it shows what is waited for.
 func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.stats()
+	collectWaiting(ch, s.Waiting)
+	if s.Work == nil {
+		return
+	}
+	collectWork(ch, s.Work)
+	if s.Consistency != nil {
+		collectConsistency(ch, s.Consistency)
+	}
+	ch <- prometheus.MustNewConstMetric(desc("freshet_expired_rows_total", "Rows of Freshet's own tables that were removed after their retention."), prometheus.CounterValue, float64(s.Expired))
+	ch <- prometheus.MustNewConstMetric(desc("freshet_expire_failures_total", "Passes over old rows that ended with an error."), prometheus.CounterValue, float64(s.ExpireFailures))
+}
+
+func collectWork(ch chan<- prometheus.Metric, s *consumer.WorkStats) {
 	for _, m := range []struct {
 		name, help string
 		value      float64
@@ -98,7 +113,7 @@ func (c *WorkerCollector) Collect(ch chan<- prometheus.Metric) {
 	for d := range s.Paused {
 		ch <- prometheus.MustNewConstMetric(desc("freshet_dataset_paused", "1 while a dataset is paused.", "dataset"), prometheus.GaugeValue, 1, d)
 	}
-	WaitingCollector{func() map[string]time.Duration { return s.Waiting }}.Collect(ch)
+	collectWaiting(ch, s.Waiting)
 	for _, p := range s.Consumer.Partitions {
 		labels := []string{p.Partition.Topic, strconv.Itoa(int(p.Partition.ID))}
 		lag := max(0, p.LastStable-p.Applied)

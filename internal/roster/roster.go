@@ -1,4 +1,6 @@
-package admin
+// Package roster holds what workers report of themselves, so that any process can list them. Each writes its state into the table
+// freshet_worker, beside the positions that it moves, since not every worker has a Redis.
+package roster
 
 import (
 	"context"
@@ -12,12 +14,11 @@ import (
 	"github.com/freshet/freshet/admin/api"
 )
 
-// Workers write their state into freshet_worker, beside the positions that they move: not every worker has a Redis.
 const (
-	// AnnounceInterval is how often a worker writes its state at least; a change of what it waits for or owns is written at once.
-	AnnounceInterval = 3 * time.Second
-	// WorkerTTL is how long a worker that says nothing counts as alive.
-	WorkerTTL = 15 * time.Second
+	// Interval is how often a worker writes its state at least; a change of what it waits for or owns is written at once.
+	Interval = 3 * time.Second
+	// TTL is how long a worker that says nothing counts as alive.
+	TTL = 15 * time.Second
 	// announceLook is how often a worker looks whether there is a change to write.
 	announceLook = 250 * time.Millisecond
 	// keepWorkers is how long the last words of a dead worker are kept.
@@ -32,16 +33,16 @@ const (
 	sqlOldWorkers = "DELETE FROM freshet_worker WHERE at < " + sqlNowMillis + " - ?"
 )
 
-// AnnounceWorker writes a worker's state every AnnounceInterval and when it changes, until ctx ends, and then removes it. A
+// Announce writes a worker's state every Interval and when it changes, until ctx ends, and then removes it. A
 // database that is away is waited for: the worker's readiness reports it.
-func AnnounceWorker(ctx context.Context, db *sql.DB, state func() api.WorkerState, log *slog.Logger) error {
+func Announce(ctx context.Context, db *sql.DB, state func() api.WorkerState, log *slog.Logger) error {
 	tick := time.NewTicker(announceLook)
 	defer tick.Stop()
 	var last api.WorkerState
 	var written time.Time
 	for purge := 0; ; {
-		if st := state(); time.Since(written) >= AnnounceInterval || !sameStanding(st, last) {
-			if err := announce(ctx, db, st, purge%100 == 0); err != nil && ctx.Err() == nil {
+		if st := state(); time.Since(written) >= Interval || !sameStanding(st, last) {
+			if err := write(ctx, db, st, purge%100 == 0); err != nil && ctx.Err() == nil {
 				log.Debug("state of the worker cannot be written", "error", err)
 			}
 			last, written = st, time.Now()
@@ -67,7 +68,7 @@ func sameStanding(a, b api.WorkerState) bool {
 	})
 }
 
-func announce(ctx context.Context, db *sql.DB, st api.WorkerState, purge bool) error {
+func write(ctx context.Context, db *sql.DB, st api.WorkerState, purge bool) error {
 	text, err := json.Marshal(st)
 	if err != nil {
 		return fmt.Errorf("write worker: %w", err)
@@ -102,7 +103,7 @@ func Workers(ctx context.Context, db *sql.DB) (out []api.WorkerState, err error)
 			continue // written by another release
 		}
 		age := time.Duration(now-at) * time.Millisecond
-		st.Seconds, st.Alive = age.Seconds(), age <= WorkerTTL
+		st.Seconds, st.Alive = age.Seconds(), age <= TTL
 		out = append(out, st)
 	}
 	if err := rows.Err(); err != nil {

@@ -1,4 +1,4 @@
-package admin_test
+package roster_test
 
 import (
 	"context"
@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/internal/admin"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/migrations"
 )
+
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 // A worker that becomes ready, or whose partitions change, says so at once, and not only with its next regular word.
 func TestWorkersAnnounceChanges(t *testing.T) {
@@ -31,17 +33,17 @@ func TestWorkersAnnounceChanges(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- admin.AnnounceWorker(ctx, db, func() api.WorkerState { return *now.Load() }, slog.New(slog.DiscardHandler))
+		done <- roster.Announce(ctx, db, func() api.WorkerState { return *now.Load() }, slog.New(slog.DiscardHandler))
 	}()
 	// Regular words alone would need all of this time and a half.
 	const changes = 15
-	limit, end := context.WithTimeout(t.Context(), changes*admin.AnnounceInterval*2/3)
+	limit, end := context.WithTimeout(t.Context(), changes*roster.Interval*2/3)
 	defer end()
 	for i := range changes {
 		st := &api.WorkerState{Owner: "w", Partitions: []api.WorkerPartition{{Topic: "t", Partition: int32(i)}}}
 		now.Store(st)
 		testenv.Eventually(t, time.Minute, func(context.Context) error {
-			workers, err := admin.Workers(limit, db)
+			workers, err := roster.Workers(limit, db)
 			if err != nil {
 				return err
 			}

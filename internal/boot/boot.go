@@ -1,4 +1,6 @@
-package main
+// Package boot is the time before a process can work. Each step of a start is tried until the servers allow it, and readiness, metrics
+// and the log have what is waited for.
+package boot
 
 import (
 	"context"
@@ -10,41 +12,39 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/invalidation"
 )
 
-// bootTry bounds one try of a step, such as with a server that accepts connections and does not answer.
-const bootTry = 30 * time.Second
+// tryLimit bounds one try of a step, such as with a server that accepts connections and does not answer.
+const tryLimit = 30 * time.Second
 
-// boot is the time before a process can work: each step is tried until the servers allow it, and readiness, metrics and the
-// log have what is waited for.
-type boot struct {
+// Boot has the steps of a start that are waited for. It is safe for concurrent use.
+type Boot struct {
 	log      *slog.Logger
 	failFast bool
 
 	mu    sync.Mutex
-	waits map[string]bootWait // by step; guarded by mu
+	waits map[string]wait // by step; guarded by mu
 }
 
-type bootWait struct {
+type wait struct {
 	since time.Time
 	err   error
 }
 
-func newBoot(log *slog.Logger, failFast bool) *boot {
-	return &boot{log: log, failFast: failFast, waits: map[string]bootWait{}}
+// New returns a Boot without steps. With failFast the first failure of a step is its end.
+func New(log *slog.Logger, failFast bool) *Boot {
+	return &Boot{log: log, failFast: failFast, waits: map[string]wait{}}
 }
 
-// until tries a step until it succeeds, until ctx ends, or until it fails in a way that only another configuration can heal. With
+// Until tries a step until it succeeds, until ctx ends, or until it fails in a way that only another configuration can heal. With
 // failFast the first failure is returned.
-func (b *boot) until(ctx context.Context, what string, step func(ctx context.Context) error) error {
+func (b *Boot) Until(ctx context.Context, what string, step func(ctx context.Context) error) error {
 	b.note(what, errors.New("it is being asked for the first time"))
 	err := retry.Do(ctx, retry.Policy{Notify: func(err error, _ time.Duration) { b.note(what, err) }}, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, bootTry)
+		ctx, cancel := context.WithTimeout(ctx, tryLimit)
 		defer cancel()
 		err := step(ctx)
 		if b.failFast && err != nil {
@@ -63,11 +63,10 @@ func (b *boot) until(ctx context.Context, what string, step func(ctx context.Con
 
 // incurable reports whether an error of a step stays as long as this process has its configuration.
 func incurable(err error) bool {
-	return isUsage(err) || errors.Is(err, replica.ErrForeignNamespace) || errors.Is(err, replica.ErrForeignGroup) ||
-		errors.Is(err, invalidation.ErrOtherSettings)
+	return errors.Is(err, replica.ErrForeignNamespace) || errors.Is(err, replica.ErrForeignGroup) || errors.Is(err, invalidation.ErrOtherSettings)
 }
 
-func (b *boot) note(what string, err error) {
+func (b *Boot) note(what string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w, known := b.waits[what]
@@ -80,7 +79,7 @@ func (b *boot) note(what string, err error) {
 	b.waits[what] = w
 }
 
-func (b *boot) done(what string) {
+func (b *Boot) done(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if waited := time.Since(b.waits[what].since); waited > time.Second {
@@ -89,8 +88,8 @@ func (b *boot) done(what string) {
 	delete(b.waits, what)
 }
 
-// waiting lists what is waited for, in the words of consumer.Worker.NotReady.
-func (b *boot) waiting() []string {
+// Waiting lists what is waited for, in the words of a worker's NotReady.
+func (b *Boot) Waiting() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
@@ -101,8 +100,8 @@ func (b *boot) waiting() []string {
 	return out
 }
 
-// lasting is how long each step is waited for.
-func (b *boot) lasting() map[string]time.Duration {
+// Lasting is how long each step is waited for.
+func (b *Boot) Lasting() map[string]time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := make(map[string]time.Duration, len(b.waits))
@@ -110,16 +109,4 @@ func (b *boot) lasting() map[string]time.Duration {
 		out[what] = time.Since(w.since)
 	}
 	return out
-}
-
-// checkRedis tries the lanes of an emitter. Errors say what to do where the server's own words do not.
-func checkRedis(ctx context.Context, e *invalidation.Emitter) error {
-	err := e.Check(ctx)
-	switch {
-	case err == nil:
-		return nil
-	case redis.IsAuthError(err):
-		return fmt.Errorf("check redis: %w; correct user and password of redis.url, or the user's ACL", err)
-	}
-	return fmt.Errorf("check redis: %w", err)
 }
