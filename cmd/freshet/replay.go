@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 )
 
 func replayCommand(p *program) *cobra.Command {
@@ -77,7 +77,7 @@ func replayLimit(p *program) *cobra.Command {
 	return cmd
 }
 
-const rebuildAction = string(replica.ActionRebuild)
+const rebuildAction = string(jobstore.ActionRebuild)
 
 func replayStart(p *program) *cobra.Command {
 	var apply, watch, rebuild, dropOld, acceptLoss bool
@@ -269,11 +269,11 @@ func printReplay(p *program, raw json.RawMessage, r *api.Replay, err error) erro
 		what = "dry run"
 	}
 	t := r.Total
-	if r.Spec.Action == string(replica.ActionRebuild) {
+	if r.Spec.Action == string(jobstore.ActionRebuild) {
 		what = strings.Replace(what, "replay", "rebuild", 1)
 	}
 	unit := "events"
-	if r.Spec.Action == string(replica.ActionRedrive) {
+	if r.Spec.Action == string(jobstore.ActionRedrive) {
 		what, unit = strings.Replace(what, "replay", "redrive", 1), "letters"
 	}
 	state := r.State
@@ -281,7 +281,7 @@ func printReplay(p *program, raw json.RawMessage, r *api.Replay, err error) erro
 		state += ": " + r.Problem
 	}
 	fmt.Fprintf(p.out, "%s %s of %s: %s\n", what, r.ID, r.Spec.Dataset, state)
-	if r.Spec.DryRun && r.Spec.Action == string(replica.ActionRebuild) {
+	if r.Spec.DryRun && r.Spec.Action == string(jobstore.ActionRebuild) {
 		fmt.Fprintln(p.out, "a new table would be filled from the whole topic; applied and stale are counted against a table without rows")
 	}
 	fmt.Fprintf(p.out, "%d %s: %d applied, %d stale, %d invalid, %d skipped; %d names invalidated\n", t.Events, unit, t.Applied, t.Stale, t.Invalid, t.Skipped, t.Invalidated)

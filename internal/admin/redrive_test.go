@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -245,7 +246,7 @@ func TestRedriveOfLettersThatWereClosedMeanwhile(t *testing.T) {
 	_, err = r.cfg.Replica.Letters.Discard(t.Context(), replica.LetterQuery{Keys: []string{"k3"}})
 	must(t, err)
 	b := replica.ReplayBatch{
-		Job: job.ID, Owner: "w1", Source: part.Source, Namespace: r.cfg.Namespace, From: part.From, Next: part.End, Action: replica.ActionRedrive, Redrive: letters,
+		Job: job.ID, Owner: "w1", Source: part.Source, Namespace: r.cfg.Namespace, From: part.From, Next: part.End, Action: jobstore.ActionRedrive, Redrive: letters,
 	}
 	res, err := r.cfg.Replica.Replay(t.Context(), &b)
 	must(t, err)

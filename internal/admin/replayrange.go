@@ -11,13 +11,14 @@ import (
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
 
 // mayRebuild refuses a rebuild that would lose something, also in a dry run.
-func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) error {
-	if spec.Action != replica.ActionRebuild {
+func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *jobstore.Spec, b *replayRequest) error {
+	if spec.Action != jobstore.ActionRebuild {
 		if spec.DropOld || spec.AcceptLoss {
 			return huma.Error422UnprocessableEntity("drop_old and accept_loss go with the action rebuild alone")
 		}
@@ -39,8 +40,8 @@ func (rp *replays) mayRebuild(ctx context.Context, d *schemas.Dataset, spec *rep
 }
 
 // mayRedrive refuses what does not choose letters, and what chooses nothing else.
-func mayRedrive(spec *replica.JobSpec) error {
-	if spec.Action != replica.ActionRedrive {
+func mayRedrive(spec *jobstore.Spec) error {
+	if spec.Action != jobstore.ActionRedrive {
 		if spec.LetterReason != "" || spec.Errno != 0 {
 			return huma.Error422UnprocessableEntity("letter_reason and errno go with the action redrive alone")
 		}
@@ -69,9 +70,9 @@ func sameJSON(a, b any) bool {
 }
 
 // replayParts fixes the range: what is published later, or becomes a letter later, is not part of it.
-func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *replica.JobSpec, b *replayRequest) ([]replica.JobPart, error) {
-	if spec.Action == replica.ActionRedrive {
-		return rp.db.Letters.Parts(ctx, spec.Letters())
+func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *jobstore.Spec, b *replayRequest) ([]jobstore.Part, error) {
+	if spec.Action == jobstore.ActionRedrive {
+		return rp.db.Letters.Parts(ctx, replica.RedriveQuery(spec))
 	}
 	info, ends, from, err := rp.topics.topicFrom(ctx, d, b.From)
 	if err != nil {
@@ -99,7 +100,7 @@ func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *re
 			}
 		}
 	}
-	var parts []replica.JobPart
+	var parts []jobstore.Part
 	backward := 0
 	for id, o := range ends {
 		if len(want) > 0 && !want[id] {
@@ -108,7 +109,7 @@ func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *re
 		if b.Until != "end" && until[id] < from[id] {
 			backward++
 		}
-		p := replica.JobPart{Source: kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}.Source()}
+		p := jobstore.Part{Source: kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}.Source()}
 		p.From = min(max(from[id], o.First), o.LastStable)
 		p.End = max(p.From, min(until[id], o.LastStable))
 		parts = append(parts, p)
@@ -123,7 +124,7 @@ func (rp *replays) replayParts(ctx context.Context, d *schemas.Dataset, spec *re
 const evidenceAmong = 100
 
 // noteEvidence adds to the audit log what the newest dry run of the same choice counted, or that there was none.
-func (rp *replays) noteEvidence(ctx context.Context, spec replica.JobSpec) {
+func (rp *replays) noteEvidence(ctx context.Context, spec jobstore.Spec) {
 	jobs, err := rp.db.Jobs.List(ctx, "", evidenceAmong)
 	if err != nil {
 		rp.log.WarnContext(ctx, "dry run of a replay is missing from the audit log", "error", err)
@@ -132,7 +133,7 @@ func (rp *replays) noteEvidence(ctx context.Context, spec replica.JobSpec) {
 	spec.DryRun = true
 	for i := range jobs {
 		j := &jobs[i]
-		if spec.Reason = j.Spec.Reason; j.State == replica.JobDone && sameJSON(j.Spec, spec) {
+		if spec.Reason = j.Spec.Reason; j.State == jobstore.Done && sameJSON(j.Spec, spec) {
 			gate.Note(ctx, "dry_run", map[string]any{"replay": j.ID, "ended": j.Updated, "counts": j.Total})
 			return
 		}

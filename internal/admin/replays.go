@@ -20,6 +20,7 @@ import (
 	"github.com/freshet/freshet/internal/admin/sse"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -33,7 +34,7 @@ type replays struct {
 	db      *replica.DB // this and the next are set by Server.bind
 }
 
-func (rp *replays) replayOf(j replica.Job) api.Replay {
+func (rp *replays) replayOf(j jobstore.Job) api.Replay {
 	out := api.Replay{
 		ID: j.ID, Spec: specOf(&j.Spec), State: string(j.State), Actor: j.Actor, Owner: j.Owner, Problem: j.Problem, Takeovers: j.Takeovers,
 		Rate: j.Rate, InvalidationRate: j.InvalidationRate, Created: j.Created, Updated: j.Updated, Total: api.JobCounts(j.Total), Parts: []api.ReplayPart{},
@@ -43,14 +44,14 @@ func (rp *replays) replayOf(j replica.Job) api.Replay {
 		if err != nil {
 			continue
 		}
-		part := api.ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: api.JobCounts(p.JobCounts), Done: 1}
+		part := api.ReplayPart{Partition: n, From: p.From, Next: p.Next, End: p.End, JobCounts: api.JobCounts(p.Counts), Done: 1}
 		for _, sample := range p.Samples {
 			part.Samples = append(part.Samples, api.JobSample(sample))
 		}
 		if p.End > p.From {
 			part.Done = float64(p.Next-p.From) / float64(p.End-p.From)
 		}
-		if j.State == replica.JobRunning {
+		if j.State == jobstore.Running {
 			part.Rate = rp.looks.rate(j.ID+"/"+p.Source, p.Next, time.Now())
 		}
 		if part.Rate > 0 {
@@ -62,7 +63,7 @@ func (rp *replays) replayOf(j replica.Job) api.Replay {
 	return out
 }
 
-func specOf(s *replica.JobSpec) api.JobSpec {
+func specOf(s *jobstore.Spec) api.JobSpec {
 	return api.JobSpec{
 		Dataset: s.Dataset, Action: string(s.Action), DryRun: s.DryRun, From: s.From, Until: s.Until, Partitions: s.Partitions, Keys: s.Keys, Prefix: s.Prefix,
 		Op: s.Op, Type: s.Type, LetterReason: string(s.LetterReason), Errno: s.Errno, DropOld: s.DropOld, AcceptLoss: s.AcceptLoss, Reason: s.Reason,
@@ -83,12 +84,12 @@ func (rp *replays) routes(on huma.API) {
 	}, rp.followReplay)
 	for _, m := range []struct {
 		verb string
-		from []replica.JobState
-		to   replica.JobState
+		from []jobstore.State
+		to   jobstore.State
 	}{
-		{"pause", []replica.JobState{replica.JobRunning}, replica.JobPaused},
-		{"resume", []replica.JobState{replica.JobPaused}, replica.JobRunning},
-		{"cancel", []replica.JobState{replica.JobRunning, replica.JobPaused}, replica.JobCancelled},
+		{"pause", []jobstore.State{jobstore.Running}, jobstore.Paused},
+		{"resume", []jobstore.State{jobstore.Paused}, jobstore.Running},
+		{"cancel", []jobstore.State{jobstore.Running, jobstore.Paused}, jobstore.Cancelled},
 	} {
 		huma.Register(on, huma.Operation{
 			Method: http.MethodPost, Path: "/v1/replays/{id}/" + m.verb, OperationID: m.verb + "-replay", Summary: strings.ToUpper(m.verb[:1]) + m.verb[1:] + " a replay",
@@ -142,12 +143,12 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 	if err != nil {
 		return nil, err
 	}
-	spec := replica.JobSpec{
-		Dataset: d.Name, Action: replica.JobAction(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld, AcceptLoss: b.AcceptLoss,
+	spec := jobstore.Spec{
+		Dataset: d.Name, Action: jobstore.Action(b.Action), DryRun: dry(b.DryRun), Keys: b.Keys, Prefix: b.Prefix, Op: b.Op, Type: b.Type, Reason: b.Reason, DropOld: b.DropOld, AcceptLoss: b.AcceptLoss,
 		From: b.From, Until: b.Until, Partitions: b.Partitions, LetterReason: schemas.Reason(b.LetterReason), Errno: b.Errno,
 	}
 	gate.Note(ctx, "spec", spec)
-	if spec.Action == replica.ActionInvalidate && d.Cache == nil {
+	if spec.Action == jobstore.ActionInvalidate && d.Cache == nil {
 		return nil, huma.Error409Conflict("the dataset has no cache section, so there is nothing to invalidate")
 	}
 	if err := rp.mayRebuild(ctx, d, &spec, b); err != nil {
@@ -169,8 +170,8 @@ func (rp *replays) start(ctx context.Context, b *replayRequest, idem string) (*s
 	if idem != "" {
 		idem = actor + "\x00" + idem
 	}
-	id, made, err := rp.db.Jobs.Add(ctx, replica.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
-	if errors.Is(err, replica.ErrOverlap) {
+	id, made, err := rp.db.Jobs.Add(ctx, jobstore.Job{Spec: spec, Actor: actor, Rate: b.Rate, InvalidationRate: b.InvalidationRate, Parts: parts}, idem)
+	if errors.Is(err, jobstore.ErrOverlap) {
 		return nil, huma.Error409Conflict("replay " + id + " of this dataset is not over; wait for it or cancel it")
 	}
 	if err != nil {
@@ -197,7 +198,7 @@ type replaysInput struct {
 
 func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[api.Replay], error) {
 	jobs, err := rp.db.Jobs.List(ctx, in.After, in.Limit)
-	if errors.Is(err, replica.ErrNoJob) {
+	if errors.Is(err, jobstore.ErrNoJob) {
 		return nil, huma.Error422UnprocessableEntity("after is not the id of a replay; leave it out to begin at the newest")
 	}
 	if err != nil {
@@ -217,9 +218,9 @@ type ReplayID struct {
 
 type replayOutput struct{ Body api.Replay }
 
-func (rp *replays) job(ctx context.Context, id string) (replica.Job, error) {
+func (rp *replays) job(ctx context.Context, id string) (jobstore.Job, error) {
 	j, err := rp.db.Jobs.Get(ctx, id)
-	if errors.Is(err, replica.ErrNoJob) {
+	if errors.Is(err, jobstore.ErrNoJob) {
 		return j, huma.Error404NotFound("there is no such replay")
 	}
 	return j, rp.answers.fail(ctx, "read replay", err)
@@ -261,7 +262,7 @@ func (rp *replays) followReplay(ctx context.Context, in *replayEventsInput) (*hu
 			if err == nil {
 				err = st.Send("replay", strconv.Itoa(n), rp.replayOf(j))
 			} else { // MySQL may be back with the next look
-				j.State, err = replica.JobRunning, st.Write(": the replay cannot be read just now\n\n")
+				j.State, err = jobstore.Running, st.Write(": the replay cannot be read just now\n\n")
 			}
 			if err != nil || !j.State.Live() {
 				return
@@ -280,14 +281,14 @@ type replayAction struct {
 	Body reason
 }
 
-func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []replica.JobState, to replica.JobState) (*replayOutput, error) {
+func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []jobstore.State, to jobstore.State) (*replayOutput, error) {
 	gate.Note(ctx, "reason", in.Body.Reason)
 	if _, err := rp.job(ctx, in.ID); err != nil {
 		return nil, err
 	}
 	for i, f := range from {
 		err := rp.db.Jobs.Set(ctx, in.ID, f, to)
-		if errors.Is(err, replica.ErrJobMoved) {
+		if errors.Is(err, jobstore.ErrMoved) {
 			if i == len(from)-1 {
 				return nil, rp.cannotBecome(ctx, in.ID, from, to)
 			}
@@ -302,7 +303,7 @@ func (rp *replays) moveReplay(ctx context.Context, in *replayAction, from []repl
 }
 
 // cannotBecome reports why a replay does not get another state.
-func (rp *replays) cannotBecome(ctx context.Context, id string, from []replica.JobState, to replica.JobState) error {
+func (rp *replays) cannotBecome(ctx context.Context, id string, from []jobstore.State, to jobstore.State) error {
 	j, err := rp.job(ctx, id)
 	if err != nil {
 		return err
@@ -337,7 +338,7 @@ func (rp *replays) limitReplay(ctx context.Context, in *limitInput) (*replayOutp
 		return nil, err
 	}
 	err = rp.db.Jobs.Limit(ctx, in.ID, b.Rate, b.InvalidationRate)
-	if errors.Is(err, replica.ErrJobMoved) {
+	if errors.Is(err, jobstore.ErrMoved) {
 		return nil, huma.Error409Conflict("the replay is " + string(j.State) + ", so it has no limits any more")
 	}
 	if err != nil {
@@ -349,6 +350,6 @@ func (rp *replays) limitReplay(ctx context.Context, in *limitInput) (*replayOutp
 func (rp *replays) replayRecord(ctx context.Context, in *invalidateRecordInput) (*startOutput, error) {
 	forReal := false
 	return rp.start(ctx, &replayRequest{
-		Dataset: in.Dataset, Keys: []string{in.Key}, Action: string(replica.ActionBoth), DryRun: &forReal, From: "start", Until: "end", Reason: in.Body.Reason,
+		Dataset: in.Dataset, Keys: []string{in.Key}, Action: string(jobstore.ActionBoth), DryRun: &forReal, From: "start", Until: "end", Reason: in.Body.Reason,
 	}, "")
 }

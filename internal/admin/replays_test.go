@@ -18,6 +18,7 @@ import (
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -56,7 +57,7 @@ func (r *rig) rows() map[string]int64 {
 }
 
 // deadJobs is a job log whose owner dies silently.
-type deadJobs struct{ *replica.Jobs }
+type deadJobs struct{ *jobstore.Jobs }
 
 func (deadJobs) Leave(context.Context, string, string) error { return nil }
 
@@ -292,12 +293,12 @@ func TestReplayGoesOnElsewhere(t *testing.T) {
 
 // pausesAtEnd is a job log in which someone pauses the replay right before its owner ends it.
 type pausesAtEnd struct {
-	*replica.Jobs
+	*jobstore.Jobs
 	t *testing.T
 }
 
-func (l pausesAtEnd) End(ctx context.Context, id, owner string, state replica.JobState, problem string) error {
-	if err := l.Set(ctx, id, replica.JobRunning, replica.JobPaused); err != nil {
+func (l pausesAtEnd) End(ctx context.Context, id, owner string, state jobstore.State, problem string) error {
+	if err := l.Set(ctx, id, jobstore.Running, jobstore.Paused); err != nil {
 		l.t.Errorf("pause: %v", err)
 	}
 	return l.Jobs.End(ctx, id, owner, state, problem)
@@ -352,15 +353,15 @@ func TestBatchOfReplayCountsOnce(t *testing.T) {
 	j, err := r.cfg.Replica.Jobs.Get(t.Context(), job.ID)
 	must(t, err)
 	b := replica.ReplayBatch{
-		Job: job.ID, Owner: "w1", Source: j.Parts[0].Source, Namespace: r.cfg.Namespace, Next: 1, Action: replica.ActionApply, Counts: replica.JobCounts{Events: 1},
+		Job: job.ID, Owner: "w1", Source: j.Parts[0].Source, Namespace: r.cfg.Namespace, Next: 1, Action: jobstore.ActionApply, Counts: jobstore.Counts{Events: 1},
 	}
 	_, err = r.cfg.Replica.Replay(t.Context(), &b)
 	must(t, err)
-	if _, err = r.cfg.Replica.Replay(t.Context(), &b); !errors.Is(err, replica.ErrJobMoved) {
+	if _, err = r.cfg.Replica.Replay(t.Context(), &b); !errors.Is(err, jobstore.ErrMoved) {
 		t.Errorf("the same batch again: %v", err)
 	}
 	b.From, b.Next, b.Owner = 1, 2, "w2"
-	if _, err = r.cfg.Replica.Replay(t.Context(), &b); !errors.Is(err, replica.ErrJobMoved) {
+	if _, err = r.cfg.Replica.Replay(t.Context(), &b); !errors.Is(err, jobstore.ErrMoved) {
 		t.Errorf("another owner: %v", err)
 	}
 	if got := r.replay(job.ID); got.Total.Events != 1 {

@@ -10,7 +10,7 @@ import (
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
 )
@@ -159,7 +159,7 @@ func TestRebuildSurvivesKilledWorkers(t *testing.T) {
 		victim.Kill(t)
 		heir := c.startChildAs(childConfig{Replays: true})
 		done := c.ended(job)
-		if done.State != replica.JobDone || done.Takeovers == 0 {
+		if done.State != jobstore.Done || done.Takeovers == 0 {
 			t.Errorf("killed at %s: %s %q after %d takeovers", point, done.State, done.Problem, done.Takeovers)
 		}
 		if n := c.number1("SELECT COUNT(*) FROM items WHERE body = 'damaged'"); n != 0 {
@@ -185,7 +185,7 @@ func (c *campaign) wakeUp() {
 	victim.awaitPoint(c.t)
 	victim.Stop(c.t) // it has stopped itself; this waits until the kernel says so
 	c.startChildAs(childConfig{Replays: true})
-	if done := c.ended(job); done.State != replica.JobDone || done.Takeovers == 0 {
+	if done := c.ended(job); done.State != jobstore.Done || done.Takeovers == 0 {
 		c.t.Errorf("%s %q after %d takeovers", done.State, done.Problem, done.Takeovers)
 	}
 	victim.Cont(c.t)
@@ -202,7 +202,7 @@ func TestCancelledRebuildLeavesNothing(t *testing.T) {
 	job := c.addRebuild()
 	victim := c.startChildAs(childConfig{Point: jobs.PointRebuildBatch, Nth: 2, Replays: true})
 	victim.awaitPoint(t)
-	if err := c.replica.Jobs.Set(t.Context(), job, replica.JobRunning, replica.JobCancelled); err != nil {
+	if err := c.replica.Jobs.Set(t.Context(), job, jobstore.Running, jobstore.Cancelled); err != nil {
 		t.Fatal(err)
 	}
 	victim.Kill(t)
@@ -225,9 +225,9 @@ func (c *campaign) addRebuild() string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	j := replica.Job{Spec: replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, AcceptLoss: true, Reason: "a test", DropOld: true}, Actor: "test"}
+	j := jobstore.Job{Spec: jobstore.Spec{Dataset: "items", Action: jobstore.ActionRebuild, AcceptLoss: true, Reason: "a test", DropOld: true}, Actor: "test"}
 	for n, o := range ends {
-		j.Parts = append(j.Parts, replica.JobPart{Source: schemas.SourceName(info.Name, info.ID, n), From: o.First, End: o.LastStable})
+		j.Parts = append(j.Parts, jobstore.Part{Source: schemas.SourceName(info.Name, info.ID, n), From: o.First, End: o.LastStable})
 	}
 	id, _, err := c.replica.Jobs.Add(c.t.Context(), j, "")
 	if err != nil {
@@ -236,7 +236,7 @@ func (c *campaign) addRebuild() string {
 	return id
 }
 
-func (c *campaign) ended(id string) (j replica.Job) {
+func (c *campaign) ended(id string) (j jobstore.Job) {
 	c.t.Helper()
 	testenv.Eventually(c.t, healLimit, func(ctx context.Context) (err error) {
 		if j, err = c.replica.Jobs.Get(ctx, id); err == nil && j.State.Live() {

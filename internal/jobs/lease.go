@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 )
 
 // leased runs fn, and beside it keeps the lease.
@@ -38,8 +38,8 @@ func (x *run) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
 		case <-t.C:
 		}
 		err := x.r.cfg.Jobs.Extend(ctx, x.job.ID, x.r.cfg.Owner, x.r.cfg.Lease)
-		if errors.Is(err, replica.ErrJobMoved) {
-			stop(replica.ErrJobMoved)
+		if errors.Is(err, jobstore.ErrMoved) {
+			stop(jobstore.ErrMoved)
 			return
 		}
 		if j, err := x.r.cfg.Replica.Jobs.Get(ctx, x.job.ID); err == nil {
@@ -49,7 +49,7 @@ func (x *run) keepLease(ctx context.Context, stop context.CancelCauseFunc) {
 }
 
 // limit takes over the limits that the replay has now.
-func (x *run) limit(j *replica.Job) {
+func (x *run) limit(j *jobstore.Job) {
 	perSecond := j.Rate
 	if perSecond <= 0 {
 		perSecond = DefaultRate

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -40,8 +41,8 @@ const (
 
 // Swapper puts the table of a rebuild in its place. *replica.Rebuilds is one.
 type Swapper interface {
-	// Swap calls catchUp while live batches wait, and swaps the tables. Errors: replica.ErrJobMoved, *replica.DatasetError.
-	Swap(ctx context.Context, b *replica.Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error
+	// Swap calls catchUp while live batches wait, and swaps the tables. Errors: replica.jobstore.ErrMoved, *replica.DatasetError.
+	Swap(ctx context.Context, b *jobstore.Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error
 }
 
 // Redriven applies what a topic may not hold. *replica.DB is one.
@@ -114,7 +115,7 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 // rebuilding is one run of a replay that rebuilds.
 type rebuilding struct {
 	run    *run
-	tables *replica.Rebuild
+	tables *jobstore.Rebuild
 	live   *schemas.Dataset
 	noted  replica.Topic
 	topic  kafkalog.TopicInfo
@@ -136,7 +137,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
 	}
-	b := &rebuilding{run: x, tables: replica.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
+	b := &rebuilding{run: x, tables: jobstore.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
 	swapped, err := x.r.cfg.Replica.Rebuilds.Swapped(ctx, b.tables)
 	if err != nil {
 		return err //nolint:wrapcheck // it names what it did
@@ -159,7 +160,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 }
 
 // target lets what is read go to the table of d.
-func (x *rebuilding) target(d *schemas.Dataset, action replica.JobAction) {
+func (x *rebuilding) target(d *schemas.Dataset, action jobstore.Action) {
 	x.run.dataset, x.run.action = d, action
 	x.run.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: x.noted.Epoch, Partitions: x.noted.Partitions})
 }
@@ -169,7 +170,7 @@ func (x *rebuilding) build(ctx context.Context) error {
 	if err := mayLose(CheckRebuild(ctx, x.live, x.run.r.cfg.Kafka, x.run.r.cfg.Replica.Topics, x.run.r.cfg.Replica.Rebuilds), x.run.job.Spec.AcceptLoss); err != nil {
 		return err
 	}
-	x.target(x.tables.Shadow, replica.ActionRebuild)
+	x.target(x.tables.Shadow, jobstore.ActionRebuild)
 	fresh := true
 	for _, p := range x.run.job.Parts {
 		fresh = fresh && p.Next == p.From
@@ -291,7 +292,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 func lasting(err error) bool {
 	var broken *tables.DatasetError
 	var loss *kafkalog.LossError
-	return errors.As(err, &broken) || errors.As(err, &loss) || errors.Is(err, replica.ErrJobMoved) || errors.Is(err, errReplayUnfit) ||
+	return errors.As(err, &broken) || errors.As(err, &loss) || errors.Is(err, jobstore.ErrMoved) || errors.Is(err, errReplayUnfit) ||
 		errors.Is(err, kafkalog.ErrTopicChanged) || errors.Is(err, kafkalog.ErrNoTopic)
 }
 
@@ -300,7 +301,7 @@ func lasting(err error) bool {
 func (x *rebuilding) finish(ctx context.Context) error {
 	x.run.r.cfg.Failpoint(PointRebuildSwapped)
 	late := x.late(ctx)
-	if late != nil && !lasting(late) || ctx.Err() != nil || errors.Is(late, replica.ErrJobMoved) {
+	if late != nil && !lasting(late) || ctx.Err() != nil || errors.Is(late, jobstore.ErrMoved) {
 		return late
 	}
 	if x.live.Cache != nil {
@@ -328,7 +329,7 @@ func (x *rebuilding) finish(ctx context.Context) error {
 
 // late applies to the table in its new place what was applied to the previous one and is not in it yet.
 func (x *rebuilding) late(ctx context.Context) error {
-	x.target(x.live, replica.ActionApply)
+	x.target(x.live, jobstore.ActionApply)
 	if err := x.reload(ctx); err != nil {
 		return err
 	}
@@ -349,7 +350,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 
 // sweep removes what rebuilds have left whose replays ended before the swap.
 func (r *Runner) sweep(ctx context.Context) {
-	err := r.cfg.Replica.Rebuilds.Sweep(ctx, func(a replica.Abandoned) error {
+	err := r.cfg.Replica.Rebuilds.Sweep(ctx, func(a jobstore.Abandoned) error {
 		r.log.Error("a rebuild was swapped in although it is over: apply the dataset's topic once more", "replay", a.Job, "dataset", a.Dataset, "former", a.Old)
 		if r.cfg.Lanes == nil {
 			return nil

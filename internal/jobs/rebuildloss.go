@@ -10,6 +10,7 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
@@ -200,7 +201,7 @@ func (x *run) explain(ctx context.Context, d *difference) (difference, error) {
 }
 
 // tail adds the versions of the events behind the end of a part, as far as live batches are.
-func (x *run) tail(ctx context.Context, p *replica.JobPart, versions map[string]int64) error {
+func (x *run) tail(ctx context.Context, p *jobstore.Part, versions map[string]int64) error {
 	topic, id, n, err := schemas.ParseSource(p.Source)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errReplayUnfit, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/outgoing"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -129,7 +130,7 @@ func redriveSome(ctx context.Context, cfg RedriveConfig, pub *outgoing.Publisher
 }
 
 // letters redrives those of one source, from its checkpoint.
-func (x *run) letters(ctx context.Context, p replica.JobPart) error {
+func (x *run) letters(ctx context.Context, p jobstore.Part) error {
 	for p.Next < p.End {
 		letters, next, err := x.someLetters(ctx, &p)
 		if err != nil {
@@ -147,8 +148,8 @@ func (x *run) letters(ctx context.Context, p replica.JobPart) error {
 
 // someLetters reads the next open letters, and returns the offset behind them. The next owner begins at an offset, so
 // all letters of one offset go together.
-func (x *run) someLetters(ctx context.Context, p *replica.JobPart) ([]replica.StoredLetter, int64, error) {
-	q := x.job.Spec.Letters()
+func (x *run) someLetters(ctx context.Context, p *jobstore.Part) ([]replica.StoredLetter, int64, error) {
+	q := replica.RedriveQuery(&x.job.Spec)
 	q.Source, q.State, q.Content = p.Source, replica.StateOpen, true
 	q.From, q.Until, q.Limit = p.Next, p.End, redriveChunk
 	letters, err := x.r.cfg.Replica.Letters.List(ctx, q)

@@ -18,6 +18,7 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/outgoing"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/internal/retry"
 	"github.com/freshet/freshet/schemas"
@@ -30,12 +31,12 @@ var errReplayUnfit = errors.New("replay cannot be run")
 // run is one run of one job.
 type run struct {
 	r       *Runner
-	job     *replica.Job
+	job     *jobstore.Job
 	log     *slog.Logger
 	dataset *schemas.Dataset
 	decoder *cdc.Decoder
 	pub     *outgoing.Publisher // nil if nothing is to be published
-	action  replica.JobAction
+	action  jobstore.Action
 	// hurry: live batches wait for this run, so it rests for nothing.
 	hurry bool
 	// outcome is what is to be known of a replay that is done.
@@ -65,12 +66,12 @@ func (x *run) all(ctx context.Context) error {
 		if out != nil {
 			x.pub = outgoing.NewPublisher(out, x.r.cfg.Replica.Outbox, x.r.cfg.Namespace)
 		}
-		if x.action == replica.ActionRebuild && !x.job.Spec.DryRun {
+		if x.action == jobstore.ActionRebuild && !x.job.Spec.DryRun {
 			return x.leased(ctx, func(ctx context.Context) error { return x.rebuild(ctx, noted) })
 		}
-		begun := slices.ContainsFunc(x.job.Parts, func(p replica.JobPart) bool { return p.Next > p.From })
+		begun := slices.ContainsFunc(x.job.Parts, func(p jobstore.Part) bool { return p.Next > p.From })
 		return x.leased(ctx, func(ctx context.Context) error {
-			if err := x.readParts(ctx); err != nil || x.action != replica.ActionRebuild {
+			if err := x.readParts(ctx); err != nil || x.action != jobstore.ActionRebuild {
 				return err
 			}
 			return x.foresee(ctx, begun)
@@ -90,7 +91,7 @@ func (x *run) readParts(ctx context.Context) error {
 		p := x.job.Parts[i]
 		if p.Next < p.End {
 			g.Go(func() error {
-				if x.action == replica.ActionRedrive {
+				if x.action == jobstore.ActionRedrive {
 					return x.letters(gctx, p)
 				}
 				return x.part(gctx, p)
@@ -101,7 +102,7 @@ func (x *run) readParts(ctx context.Context) error {
 }
 
 // part replays one partition from its checkpoint.
-func (x *run) part(ctx context.Context, p replica.JobPart) error {
+func (x *run) part(ctx context.Context, p jobstore.Part) error {
 	topic, id, n, err := schemas.ParseSource(p.Source)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errReplayUnfit, err)
@@ -129,7 +130,7 @@ func (x *run) part(ctx context.Context, p replica.JobPart) error {
 	}
 }
 
-func (x *run) newBatch(p *replica.JobPart, from, next int64) *replica.ReplayBatch {
+func (x *run) newBatch(p *jobstore.Part, from, next int64) *replica.ReplayBatch {
 	return &replica.ReplayBatch{
 		Job: x.job.ID, Owner: x.r.cfg.Owner, Source: p.Source, Namespace: x.r.cfg.Namespace, From: from, Next: next,
 		Action: x.action, DryRun: x.job.Spec.DryRun, Samples: p.Samples,
@@ -137,13 +138,13 @@ func (x *run) newBatch(p *replica.JobPart, from, next int64) *replica.ReplayBatc
 }
 
 // batch decodes, checks and filters a batch of Kafka.
-func (x *run) batch(p replica.JobPart, from int64, b *kafkalog.Batch) (*replica.ReplayBatch, error) {
+func (x *run) batch(p jobstore.Part, from int64, b *kafkalog.Batch) (*replica.ReplayBatch, error) {
 	spec := &x.job.Spec
 	rb := x.newBatch(&p, from, b.Next)
 	for i := range b.Records {
 		rec := &b.Records[i]
 		res, err := x.decoder.Decode(*rec)
-		if err != nil && x.action == replica.ActionRebuild {
+		if err != nil && x.action == jobstore.ActionRebuild {
 			return nil, fmt.Errorf("%w: it is not known which records offset %d of %s is about: %w", errReplayUnfit, rec.Offset, p.Source, err)
 		}
 		if err != nil {
@@ -178,24 +179,24 @@ func (x *run) batch(p replica.JobPart, from int64, b *kafkalog.Batch) (*replica.
 
 // invalid counts an event that is no good; ev is nil if the record tells none.
 func (x *run) invalid(rb *replica.ReplayBatch, rec *schemas.Record, index int, ev *schemas.Event, err error) {
-	if x.action == replica.ActionRebuild && ev != nil {
+	if x.action == jobstore.ActionRebuild && ev != nil {
 		rb.Letters = append(rb.Letters, replica.RefusedEvent(x.dataset, rec, index, ev, err))
 	}
 	rb.Counts.Events++
 	rb.Counts.Invalid++
-	rb.Samples = replica.AddSample(slices.Clone(rb.Samples), replica.JobSample{
+	rb.Samples = replica.AddSample(slices.Clone(rb.Samples), jobstore.Sample{
 		Outcome: replica.SampleInvalid, Offset: rec.Offset, Key: strings.ToValidUTF8(string(rec.Key), "\uFFFD"), Detail: replica.Detail(err),
 	})
 }
 
-func matches(s *replica.JobSpec, ev *schemas.Event) bool {
+func matches(s *jobstore.Spec, ev *schemas.Event) bool {
 	return (len(s.Keys) == 0 || slices.Contains(s.Keys, ev.Key)) && strings.HasPrefix(ev.Key, s.Prefix) &&
 		(s.Op == "" || ev.Op.String() == s.Op) && (s.Type == "" || ev.Type == s.Type)
 }
 
 // write makes a batch durable, waiting out the infrastructure, and publishes what it made stale. After each transaction
 // the run rests as long as that took: live batches come first.
-func (x *run) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.JobPart) error {
+func (x *run) write(ctx context.Context, rb *replica.ReplayBatch, p *jobstore.Part) error {
 	if n := len(rb.Events) + len(rb.Redrive); n > 0 && !x.hurry {
 		if err := waitFor(ctx, x.events, n); err != nil {
 			return err
@@ -216,7 +217,7 @@ func (x *run) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.Job
 			var err error
 			res, err = x.r.cfg.Replica.Replay(ctx, rb)
 			var broken *tables.DatasetError
-			if errors.Is(err, replica.ErrJobMoved) || errors.As(err, &broken) {
+			if errors.Is(err, jobstore.ErrMoved) || errors.As(err, &broken) {
 				return retry.Permanent(err)
 			}
 			return err
@@ -225,7 +226,7 @@ func (x *run) write(ctx context.Context, rb *replica.ReplayBatch, p *replica.Job
 		return fmt.Errorf("replay batch: %w", err)
 	}
 	p.Samples = res.Samples
-	if rb.Action == replica.ActionRebuild {
+	if rb.Action == jobstore.ActionRebuild {
 		x.r.cfg.Failpoint(PointRebuildBatch)
 	}
 	if len(res.Outgoing) > 0 && x.pub != nil {

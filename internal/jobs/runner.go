@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -37,13 +38,13 @@ var ErrConfig = errors.New("configuration")
 // JobLog keeps replays. *replica.Jobs is one.
 type JobLog interface {
 	// Claim takes a replay that no live process runs. Errors: replica.ErrNoJob.
-	Claim(ctx context.Context, owner string, lease time.Duration) (replica.Job, error)
-	// Extend keeps the lease. Errors: replica.ErrJobMoved.
+	Claim(ctx context.Context, owner string, lease time.Duration) (jobstore.Job, error)
+	// Extend keeps the lease. Errors: replica.jobstore.ErrMoved.
 	Extend(ctx context.Context, id, owner string, lease time.Duration) error
 	// Leave ends the lease early.
 	Leave(ctx context.Context, id, owner string) error
-	// End ends a replay as its owner. Errors: replica.ErrJobMoved.
-	End(ctx context.Context, id, owner string, state replica.JobState, problem string) error
+	// End ends a replay as its owner. Errors: replica.jobstore.ErrMoved.
+	End(ctx context.Context, id, owner string, state jobstore.State, problem string) error
 }
 
 // Config of a Runner. Owner, Namespace, Datasets, Kafka and Replica are required.
@@ -138,7 +139,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case err == nil:
 			r.run(ctx, &job)
 			continue
-		case !errors.Is(err, replica.ErrNoJob) && ctx.Err() == nil:
+		case !errors.Is(err, jobstore.ErrNoJob) && ctx.Err() == nil:
 			r.log.Debug("replays cannot be read", "error", err)
 		}
 		select {
@@ -150,11 +151,11 @@ func (r *Runner) Run(ctx context.Context) error {
 }
 
 // run works on a job until it ends, moves, or ctx ends.
-func (r *Runner) run(ctx context.Context, job *replica.Job) {
+func (r *Runner) run(ctx context.Context, job *jobstore.Job) {
 	log := r.log.With("replay", job.ID, "dataset", job.Spec.Dataset)
 	log.Info("replay is taken", "takeovers", job.Takeovers)
 	burst := replayBatch
-	if job.Spec.Action == replica.ActionRedrive {
+	if job.Spec.Action == jobstore.ActionRedrive {
 		burst = redriveChunk
 	}
 	x := &run{r: r, job: job, log: log, action: job.Spec.Action, events: rate.NewLimiter(0, burst), names: rate.NewLimiter(rate.Inf, 0)}
@@ -172,17 +173,17 @@ func (x *run) end(ctx context.Context, err error) error {
 	jobs, id, owner := x.r.cfg.Jobs, x.job.ID, x.r.cfg.Owner
 	switch {
 	case err == nil:
-		if err = jobs.End(ctx, id, owner, replica.JobDone, x.outcome); err == nil {
+		if err = jobs.End(ctx, id, owner, jobstore.Done, x.outcome); err == nil {
 			x.log.Info("replay is done")
 			return nil
 		}
-	case !errors.Is(err, replica.ErrJobMoved) && lasting(err):
+	case !errors.Is(err, jobstore.ErrMoved) && lasting(err):
 		x.log.Error("replay failed", "error", err)
-		if err = jobs.End(ctx, id, owner, replica.JobFailed, err.Error()); err == nil {
+		if err = jobs.End(ctx, id, owner, jobstore.Failed, err.Error()); err == nil {
 			return nil
 		}
 	}
-	if errors.Is(err, replica.ErrJobMoved) {
+	if errors.Is(err, jobstore.ErrMoved) {
 		x.log.Info("replay was stopped, or continues elsewhere")
 	} else {
 		x.log.Info("replay is left to the next owner", "error", err)

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"unicode/utf8"
 )
 
 // Querier runs queries. *sql.DB, *sql.Conn and *Conn are Queriers; *Conn prepares what it runs.
@@ -83,4 +84,15 @@ func Args(texts []string) []any {
 		args[i] = []byte(s)
 	}
 	return args
+}
+
+// Cut shortens s to at most n bytes without splitting a character, for a column that takes no more.
+func Cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

@@ -107,7 +107,7 @@ func (l *Letters) Edit(ctx context.Context, id LetterID, ev *schemas.Event, publ
 			out = OutcomePublished
 			// The client that asked may be gone: what is published is noted all the same.
 			ctx = context.WithoutCancel(ctx)
-			text, args = sqlEdited, append([]any{[]byte(cut(ev.ID, maxEventIDBytes))}, args...)
+			text, args = sqlEdited, append([]any{[]byte(mysql.Cut(ev.ID, maxEventIDBytes))}, args...)
 		}
 		if _, err := w.Exec(ctx, text, args...); err != nil {
 			return mysql.Wrap("mark dead letter", "", err)

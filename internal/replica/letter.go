@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica/tables"
@@ -187,7 +186,7 @@ func (l *letter) args(args []any) []any {
 		op = int64(l.Op)
 	}
 	if l.EventID != "" {
-		eventID = []byte(cut(l.EventID, maxEventIDBytes))
+		eventID = []byte(mysql.Cut(l.EventID, maxEventIDBytes))
 	}
 	if l.Errno != 0 {
 		errno = int64(l.Errno)
@@ -203,7 +202,7 @@ func (l *letter) args(args []any) []any {
 		}
 	}
 	return append(args, l.source, l.Offset, int64(l.Index), []byte(l.Dataset), key, version, op, eventID, []byte(l.Reason), errno,
-		[]byte(cut(l.Detail, maxDetailBytes)), size, at, []byte(l.state))
+		[]byte(mysql.Cut(l.Detail, maxDetailBytes)), size, at, []byte(l.state))
 }
 
 // blob keeps nil, which is NULL, apart from empty.
@@ -212,17 +211,6 @@ func blob(b []byte) any {
 		return nil
 	}
 	return b
-}
-
-// cut shortens s to at most n bytes without splitting a character.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }
 
 // RefusedEvent returns the dead letter of an event that err makes unusable: event index of the record rec. It aliases rec.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -74,6 +75,18 @@ type LetterQuery struct {
 	Limit int
 	// Content asks for the record's bytes too.
 	Content bool
+}
+
+// RedriveQuery returns the choice of a redrive.
+func RedriveQuery(s *jobstore.Spec) LetterQuery {
+	q := LetterQuery{Dataset: s.Dataset, Keys: s.Keys, Prefix: s.Prefix, Reason: s.LetterReason, Errno: s.Errno}
+	switch s.Op {
+	case schemas.Upsert.String():
+		q.Op = schemas.Upsert
+	case schemas.Delete.String():
+		q.Op = schemas.Delete
+	}
+	return q
 }
 
 // StoredLetter is a dead letter as the table keeps it.
@@ -152,7 +165,7 @@ func (q LetterQuery) where() (string, []any) {
 		add(true, "("+one+strings.Repeat(" OR "+one, n-1)+")", ids...)
 	}
 	add(q.Errno != 0, "errno = ?", int64(q.Errno))
-	add(q.Detail != "", "detail = ?", []byte(cut(q.Detail, maxDetailBytes)))
+	add(q.Detail != "", "detail = ?", []byte(mysql.Cut(q.Detail, maxDetailBytes)))
 	add(q.From > 0, "`off` >= ?", q.From)
 	add(q.Until > 0, "`off` < ?", q.Until)
 	add(!q.Since.IsZero(), "created_at >= ?", q.Since.UnixMilli())
@@ -240,11 +253,11 @@ func (l *Letters) CountOpen(ctx context.Context, q LetterQuery) (n int64, err er
 
 // Parts returns the parts of a replay that redrives the open letters which q chooses: one for each source that has
 // some; q.State, After and Limit have no meaning here.
-func (l *Letters) Parts(ctx context.Context, q LetterQuery) ([]JobPart, error) {
+func (l *Letters) Parts(ctx context.Context, q LetterQuery) ([]jobstore.Part, error) {
 	q.State, q.After = StateOpen, nil
 	where, args := q.where()
 	text := "SELECT source, MIN(`off`), MAX(`off`) + 1 FROM freshet_dead_letter WHERE " + where + " GROUP BY source ORDER BY source"
-	return mysql.Collect(ctx, l.pool.DB(), "look for dead letters", text, args, func(p *JobPart) []any { return []any{&p.Source, &p.From, &p.End} })
+	return mysql.Collect(ctx, l.pool.DB(), "look for dead letters", text, args, func(p *jobstore.Part) []any { return []any{&p.Source, &p.From, &p.End} })
 }
 
 // Count counts a dataset's dead letters by state; dataset "" counts all.

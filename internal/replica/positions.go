@@ -178,6 +178,11 @@ func readPositions(ctx context.Context, q mysql.Querier, topic, id, lock string)
 	})
 }
 
+// lockPositions is readPositions with a lock on them until w's transaction ends.
+func lockPositions(ctx context.Context, w *mysql.Conn, topic, id string) (map[string]int64, error) {
+	return readPositions(ctx, w.Plain(), topic, id, " FOR UPDATE")
+}
+
 // Rewind sets a position back, which no batch does: for a log that was cut and whose offsets are given out again. What is
 // noted of the history from there on counts no more. ErrFenced: another owner took the source.
 func (p *Positions) Rewind(ctx context.Context, source string, fence, at int64) error {

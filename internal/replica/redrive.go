@@ -384,7 +384,7 @@ func (r *redrive) mark(ctx context.Context, t *Redriven, id []any) error {
 		if t.Errno != 0 {
 			errno = int64(t.Errno)
 		}
-		text, args = sqlStillBad, append([]any{[]byte(t.Reason), errno, []byte(cut(t.Detail, maxDetailBytes))}, id...)
+		text, args = sqlStillBad, append([]any{[]byte(t.Reason), errno, []byte(mysql.Cut(t.Detail, maxDetailBytes))}, id...)
 	case OutcomeApplied, OutcomeUnfit, OutcomeClosed, OutcomePublished:
 	}
 	n, err := r.w.Exec(ctx, text, args...)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
@@ -314,7 +315,7 @@ func TestLettersByFilter(t *testing.T) {
 		}
 	}
 	parts, err := b.Letters.Parts(t.Context(), replica.LetterQuery{Dataset: "items"})
-	if diff := cmp.Diff([]replica.JobPart{{Source: src, From: 0, End: 3}}, parts); err != nil || diff != "" {
+	if diff := cmp.Diff([]jobstore.Part{{Source: src, From: 0, End: 3}}, parts); err != nil || diff != "" {
 		t.Errorf("parts: %v (-want +got):\n%s", err, diff)
 	}
 	if n, err := b.Letters.Discard(t.Context(), replica.LetterQuery{Dataset: "items", From: 1}); err != nil || n != 1 {

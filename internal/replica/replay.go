@@ -2,13 +2,12 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 )
 
 // ReplayBatch is what one transaction of a replay makes durable: rows, what they make stale, and the checkpoint.
@@ -24,23 +23,23 @@ type ReplayBatch struct {
 	Redrive []StoredLetter
 	// Action is what is done with them; DryRun writes nothing but the checkpoint.
 	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and no one is told anything.
-	Action JobAction
+	Action jobstore.Action
 	// Letters are, with ActionRebuild, those of the batch's events that are no good: a letter that is kept already stays
 	// as it is.
 	Letters []*Letter
 	DryRun  bool
 	// Counts holds what is known without the database: events, invalid and skipped ones.
-	Counts JobCounts
+	Counts jobstore.Counts
 	// Samples are those of the part so far; at most MaxSamples of each outcome are added.
-	Samples []JobSample
+	Samples []jobstore.Sample
 	// Seen holds, in a dry run, the versions that earlier batches would have written, by record; it is added to.
 	Seen map[string]int64
 }
 
 // ReplayResult reports what a batch did.
 type ReplayResult struct {
-	Counts  JobCounts
-	Samples []JobSample
+	Counts  jobstore.Counts
+	Samples []jobstore.Sample
 	// Outgoing was noted in the invalidation outbox; the caller publishes and removes it.
 	Outgoing []Outgoing
 }
@@ -65,7 +64,7 @@ type replay struct {
 
 // Replay applies events again by the statements and under the row locks of Apply, moves the checkpoint of the replay, and
 // notes what the rows that changed made stale in the invalidation outbox, all in one transaction. Positions of the
-// consumer group are not touched, and no row goes back. ErrJobMoved: the replay has another owner, state or checkpoint;
+// consumer group are not touched, and no row goes back. jobstore.ErrMoved: the replay has another owner, state or checkpoint;
 // nothing was written.
 func (m *DB) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
 	topics, err := m.topicsOf(ctx, b.Redrive)
@@ -90,7 +89,7 @@ func (m *DB) Replay(ctx context.Context, b *ReplayBatch) (ReplayResult, error) {
 }
 
 func (r *replay) do(ctx context.Context) error {
-	if r.rb.Action == ActionRedrive {
+	if r.rb.Action == jobstore.ActionRedrive {
 		if err := r.redriveLetters(ctx); err != nil {
 			return err
 		}
@@ -100,7 +99,7 @@ func (r *replay) do(ctx context.Context) error {
 	if err := r.checkHashes(ctx); err != nil {
 		return err
 	}
-	if r.rb.Action == ActionInvalidate {
+	if r.rb.Action == jobstore.ActionInvalidate {
 		r.invalidateAll()
 	} else {
 		for _, p := range r.parts {
@@ -108,7 +107,7 @@ func (r *replay) do(ctx context.Context) error {
 				return err
 			}
 		}
-		if r.rb.Action == ActionBoth {
+		if r.rb.Action == jobstore.ActionBoth {
 			r.invalidateAll()
 		}
 		if err := r.settle(ctx); err != nil {
@@ -138,7 +137,7 @@ func (r *replay) redriveLetters(ctx context.Context) error {
 		case OutcomeClosed, OutcomePublished:
 			c.Skipped++ // another process dealt with it since it was read
 		}
-		r.res.Samples = AddSample(r.res.Samples, JobSample{
+		r.res.Samples = AddSample(r.res.Samples, jobstore.Sample{
 			Outcome: string(t.Outcome), Offset: t.Offset, Key: strings.ToValidUTF8(t.Key, "\uFFFD"), Version: t.Version, Detail: t.Detail,
 		})
 	}
@@ -151,7 +150,7 @@ func (r *replay) settle(ctx context.Context) error {
 	switch {
 	case r.rb.DryRun:
 		return nil
-	case r.rb.Action != ActionRebuild:
+	case r.rb.Action != jobstore.ActionRebuild:
 		return r.supersede(ctx)
 	}
 	for _, l := range r.rb.Letters {
@@ -186,7 +185,7 @@ func (r *replay) applyPart(ctx context.Context, p tableRows) error {
 	old := make(map[string]oldRow, len(p.rows))
 	var err error
 	switch {
-	case r.rb.DryRun && r.rb.Action == ActionRebuild: // the table will be new
+	case r.rb.DryRun && r.rb.Action == jobstore.ActionRebuild: // the table will be new
 	case r.rb.DryRun:
 		err = r.selectOld(ctx, p.t, p.rows, old)
 	case len(p.t.names) > 0:
@@ -212,7 +211,7 @@ func (r *replay) applyPart(ctx context.Context, p tableRows) error {
 	}
 	r.res.Counts.Applied -= int64(r.refused)
 	r.res.Counts.Invalid += int64(r.refused)
-	if r.rb.Action != ActionRebuild {
+	if r.rb.Action != jobstore.ActionRebuild {
 		r.letters = nil // the live path wrote them when the events came first
 	}
 	r.applied = append(r.applied, done)
@@ -239,12 +238,12 @@ func (r *replay) count(at map[string]int64) {
 		} else {
 			r.res.Counts.Stale++
 		}
-		r.res.Samples = AddSample(r.res.Samples, JobSample{Outcome: outcome, Offset: c.Offset, Key: key, Version: c.Version})
+		r.res.Samples = AddSample(r.res.Samples, jobstore.Sample{Outcome: outcome, Offset: c.Offset, Key: key, Version: c.Version})
 	}
 }
 
 // AddSample adds a sample unless there are enough of its outcome.
-func AddSample(samples []JobSample, s JobSample) []JobSample {
+func AddSample(samples []jobstore.Sample, s jobstore.Sample) []jobstore.Sample {
 	n := 0
 	for i := range samples {
 		if samples[i].Outcome == s.Outcome {
@@ -280,18 +279,8 @@ func (r *replay) finish(ctx context.Context) error {
 		}
 		r.res.Outgoing = out
 	}
-	samples, err := json.Marshal(r.res.Samples)
-	if err != nil {
-		return fmt.Errorf("write samples: %w", err)
+	done := jobstore.Checkpoint{
+		Job: r.rb.Job, Source: r.rb.Source, Owner: r.rb.Owner, From: r.rb.From, Next: r.rb.Next, Counts: r.res.Counts, Samples: r.res.Samples,
 	}
-	c := r.res.Counts
-	n, err := r.w.Exec(ctx, sqlCheckpoint, r.rb.Next, c.Events, c.Applied, c.Stale, c.Invalid, c.Skipped, c.Invalidated, samples,
-		[]byte(r.rb.Job), []byte(r.rb.Source), r.rb.From, []byte(r.rb.Owner))
-	if err != nil {
-		return mysql.Wrap("move checkpoint", "", err)
-	}
-	if n == 0 {
-		return ErrJobMoved
-	}
-	return nil
+	return done.Move(ctx, r.w)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
@@ -60,8 +61,8 @@ type DB struct {
 	// Letters are the dead letters.
 	Letters *Letters
 	// Jobs are the replays, Rebuilds the tables of those that rebuild one.
-	Jobs     *Jobs
-	Rebuilds *Rebuilds
+	Jobs     *jobstore.Jobs
+	Rebuilds *jobstore.Rebuilds
 	// Declarations are what is noted of datasets, Binding what the database belongs to.
 	Declarations *Declarations
 	Binding      *Bindings
@@ -109,10 +110,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	known := newRegistry(pool)
-	topics, jobs := &Topics{pool}, &Jobs{pool}
+	topics, jobs := &Topics{pool}, jobstore.NewJobs(pool)
 	return &DB{
 		Positions: &Positions{pool, cfg.SessionTimeout}, Topics: topics, Rows: &Rows{pool, known, topics}, Letters: &Letters{pool, known},
-		Jobs: jobs, Rebuilds: &Rebuilds{pool, known, jobs}, Declarations: &Declarations{pool}, Binding: &Bindings{pool},
+		Jobs: jobs, Rebuilds: jobstore.NewRebuilds(pool, jobs, lockPositions, known.forget), Declarations: &Declarations{pool}, Binding: &Bindings{pool},
 		Pauses: &Pauses{pool}, Restarts: &Restarts{pool}, Outbox: &Outbox{pool},
 		cfg: cfg, pool: pool, log: cfg.MySQL.Logger, tables: known, noted: map[string]time.Time{},
 	}, nil

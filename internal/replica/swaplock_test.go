@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -17,14 +18,14 @@ import (
 func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	items, _ := b.set.Get("items")
-	job, _, err := b.Jobs.Add(t.Context(), replica.Job{Spec: replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test"}, Actor: "a"}, "")
+	job, _, err := b.Jobs.Add(t.Context(), jobstore.Job{Spec: jobstore.Spec{Dataset: "items", Action: jobstore.ActionRebuild, Reason: "a test"}, Actor: "a"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Jobs.Claim(t.Context(), "runner", time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	rebuild := replica.NewRebuild(items, job)
+	rebuild := jobstore.NewRebuild(items, job)
 	if err := b.Rebuilds.Begin(t.Context(), rebuild, true); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	}
 	other := open(t, replica.Config{MySQL: mysql.Config{DSN: b.cfg.MySQL.DSN}})
 	cancel := make(chan error, 1)
-	go func() { cancel <- other.Jobs.Set(t.Context(), job, replica.JobRunning, replica.JobCancelled) }()
+	go func() { cancel <- other.Jobs.Set(t.Context(), job, jobstore.Running, jobstore.Cancelled) }()
 	var cancelled error
 	over := false
 	testenv.Eventually(t, time.Minute, func(ctx context.Context) error { // it has begun to wait, or is done
@@ -75,7 +76,7 @@ func TestCancelWhileRenameGoesThrough(t *testing.T) {
 	if swapped == (cancelled == nil) {
 		t.Errorf("swapped is %v, and cancelling gave %v", swapped, cancelled)
 	}
-	if cancelled != nil && !errors.Is(cancelled, replica.ErrJobMoved) {
+	if cancelled != nil && !errors.Is(cancelled, jobstore.ErrMoved) {
 		t.Error(cancelled)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
 )
@@ -132,13 +133,13 @@ func TestUpsertRefusesInEverySQLMode(t *testing.T) {
 
 // TestReplayBesideAUniqueIndex: replays and rebuilds write rows by the same upsert.
 func TestReplayBesideAUniqueIndex(t *testing.T) {
-	for _, action := range []replica.JobAction{replica.ActionApply, replica.ActionRebuild} {
+	for _, action := range []jobstore.Action{jobstore.ActionApply, jobstore.ActionRebuild} {
 		t.Run(string(action), func(t *testing.T) {
 			b := newBed(t, replica.Config{})
 			ds, _ := b.set.Get("items")
 			target := ds
-			id, _, err := b.Jobs.Add(t.Context(), replica.Job{
-				Spec: replica.JobSpec{Dataset: "items", Action: action, Reason: "a test"}, Actor: "test", Parts: []replica.JobPart{{Source: src, End: 10}},
+			id, _, err := b.Jobs.Add(t.Context(), jobstore.Job{
+				Spec: jobstore.Spec{Dataset: "items", Action: action, Reason: "a test"}, Actor: "test", Parts: []jobstore.Part{{Source: src, End: 10}},
 			}, "")
 			if err != nil {
 				t.Fatal(err)
@@ -146,8 +147,8 @@ func TestReplayBesideAUniqueIndex(t *testing.T) {
 			if _, err := b.Jobs.Claim(t.Context(), "w", time.Minute); err != nil {
 				t.Fatal(err)
 			}
-			if action == replica.ActionRebuild {
-				tables := replica.NewRebuild(ds, id)
+			if action == jobstore.ActionRebuild {
+				tables := jobstore.NewRebuild(ds, id)
 				target = tables.Shadow
 				if err := b.Rebuilds.Begin(t.Context(), tables, true); err != nil {
 					t.Fatal(err)

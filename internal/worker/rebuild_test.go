@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/schemas"
@@ -21,7 +22,7 @@ import (
 
 // rebuild runs a replay that rebuilds items until it is over, beside the worker w. edit, if not nil, changes what the
 // replay uses; at is called at its points.
-func (b *bed) rebuild(w *running, edit func(*jobs.Config), at func(job, point string)) (replica.Job, *replica.Rebuild) {
+func (b *bed) rebuild(w *running, edit func(*jobs.Config), at func(job, point string)) (jobstore.Job, *jobstore.Rebuild) {
 	b.t.Helper()
 	db, err := replica.Open(b.t.Context(), replica.Config{MySQL: mysql.Config{DSN: b.dsn, LockWait: time.Second}, SessionTimeout: session})
 	if err != nil {
@@ -31,9 +32,9 @@ func (b *bed) rebuild(w *running, edit func(*jobs.Config), at func(job, point st
 	if broken, err := db.Prepare(b.t.Context(), b.datasets.All()); err != nil || len(broken) > 0 {
 		b.t.Fatal(err, broken)
 	}
-	spec := replica.JobSpec{Dataset: "items", Action: replica.ActionRebuild, Reason: "a test", AcceptLoss: !b.losesNothing, DryRun: b.dryRun}
-	part := replica.JobPart{Source: b.source("items"), End: b.end("items")}
-	id, _, err := db.Jobs.Add(b.t.Context(), replica.Job{Spec: spec, Actor: "test", Parts: []replica.JobPart{part}}, "")
+	spec := jobstore.Spec{Dataset: "items", Action: jobstore.ActionRebuild, Reason: "a test", AcceptLoss: !b.losesNothing, DryRun: b.dryRun}
+	part := jobstore.Part{Source: b.source("items"), End: b.end("items")}
+	id, _, err := db.Jobs.Add(b.t.Context(), jobstore.Job{Spec: spec, Actor: "test", Parts: []jobstore.Part{part}}, "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -56,14 +57,14 @@ func (b *bed) rebuild(w *running, edit func(*jobs.Config), at func(job, point st
 	running.Go(func() { _ = r.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	var j replica.Job
+	var j jobstore.Job
 	testenv.Eventually(b.t, patience, func(ctx context.Context) (err error) {
 		if j, err = db.Jobs.Get(ctx, id); err == nil && j.State.Live() {
 			err = fmt.Errorf("rebuild is %s: %+v", j.State, j.Parts)
 		}
 		return err
 	})
-	return j, replica.NewRebuild(b.dataset("items"), id)
+	return j, jobstore.NewRebuild(b.dataset("items"), id)
 }
 
 // While the tables are swapped a live batch waits, and then goes to the new one. From there on the rebuild cannot be
@@ -82,16 +83,16 @@ func TestSwapHoldsLiveBatches(t *testing.T) {
 			b.put("items", "late", 1)
 			held = b.blocked()
 		case jobs.PointRebuildSwapped:
-			cancelled = w.replica.Jobs.Set(context.Background(), job, replica.JobRunning, replica.JobCancelled)
+			cancelled = w.replica.Jobs.Set(context.Background(), job, jobstore.Running, jobstore.Cancelled)
 		}
 	})
-	if done.State != replica.JobDone {
+	if done.State != jobstore.Done {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
 	if held != nil {
 		t.Errorf("no live batch waited for the swap: %v", held)
 	}
-	if !errors.Is(cancelled, replica.ErrJobMoved) {
+	if !errors.Is(cancelled, jobstore.ErrMoved) {
 		t.Errorf("a rebuild was cancelled after its swap: %v", cancelled)
 	}
 	b.awaitRow("items", "late", 1)
@@ -134,7 +135,7 @@ type cutOff struct {
 	once sync.Once
 }
 
-func (c *cutOff) Swap(ctx context.Context, tables *replica.Rebuild, topicID, _ string, _ time.Duration, catchUp func(context.Context, map[string]int64) error) error {
+func (c *cutOff) Swap(ctx context.Context, tables *jobstore.Rebuild, topicID, _ string, _ time.Duration, catchUp func(context.Context, map[string]int64) error) error {
 	next, err := c.db.Positions.OfTopic(ctx, tables.Dataset.Topic, topicID)
 	if err != nil {
 		return err
@@ -156,7 +157,7 @@ func TestWriteToTheFormerTableIsNotLost(t *testing.T) {
 	b.putMany("items", 30)
 	b.awaitDone("items")
 	done, tables := b.rebuild(w, func(c *jobs.Config) { c.Swapper = &cutOff{db: c.Replica, b: b} }, nil)
-	if done.State != replica.JobDone {
+	if done.State != jobstore.Done {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
 	if old, now := b.count("`"+tables.Old+"` WHERE id = 'late'"), b.count("items WHERE id = 'late'"); old != 1 || now != 1 {
@@ -187,7 +188,7 @@ func TestRebuildAndDeadLetters(t *testing.T) {
 		" VALUES (?, 1, 0, 'items', 'ghost', 3, ?, 'refused', '', ?, ?, ?, 1, 1, 'redriven', 1, 1), (?, 2, 0, 'items', 'k2', 1, ?, 'refused', '', NULL, NULL, NULL, 1, 1, 'open', 1, 1)",
 		"gone/x/0", int64(schemas.Upsert), rec.Key, replica.EncodeHeaders(rec.Headers), rec.Value, "gone/x/0", int64(schemas.Upsert))
 	done, _ := b.rebuild(w, nil, nil)
-	if done.State != replica.JobDone || done.Parts[0].Invalid != 1 {
+	if done.State != jobstore.Done || done.Parts[0].Invalid != 1 {
 		t.Fatalf("rebuild: %s %q, %+v", done.State, done.Problem, done.Parts)
 	}
 	b.awaitRow("items", "ghost", 3)
@@ -208,7 +209,7 @@ func TestRebuildMendsTheTableItself(t *testing.T) {
 	done, _ := b.rebuild(w, func(*jobs.Config) {
 		b.exec("ALTER TABLE items MODIFY COLUMN n VARCHAR(10) NULL")
 	}, nil)
-	if done.State != replica.JobDone {
+	if done.State != jobstore.Done {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
 	if n := b.count("information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'items' AND column_name = 'n' AND data_type = 'bigint'"); n != 1 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -71,7 +72,7 @@ func TestRebuildWithManyRedrivenLetters(t *testing.T) {
 		}
 	}
 	done, _ := b.rebuild(w, func(c *jobs.Config) { p.Redriven, c.Redriven = c.Replica, p }, nil)
-	if done.State != replica.JobDone {
+	if done.State != jobstore.Done {
 		t.Fatalf("rebuild: %s %q", done.State, done.Problem)
 	}
 	if len(p.counts) < 4 || p.counts[0] != n || p.counts[1] != 1 || slices.Max(p.counts[2:]) != 0 {

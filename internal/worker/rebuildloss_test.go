@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/freshet/freshet/internal/jobs"
-	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/replica/jobstore"
 )
 
 // spoil makes the topic and the table of items differ: k1 is newer in the table, as after a late event of which compaction
@@ -29,7 +29,7 @@ func TestRebuildThatLosesIsRefused(t *testing.T) {
 	b.spoil()
 	b.losesNothing = true
 	job, tables := b.rebuild(w, nil, nil)
-	if job.State != replica.JobFailed || !strings.Contains(job.Problem, wouldLose) || !strings.Contains(job.Problem, "accept_loss") {
+	if job.State != jobstore.Failed || !strings.Contains(job.Problem, wouldLose) || !strings.Contains(job.Problem, "accept_loss") {
 		t.Fatalf("rebuild: %s %q", job.State, job.Problem)
 	}
 	b.awaitRow("items", "k1", 9)
@@ -41,7 +41,7 @@ func TestRebuildThatLosesIsRefused(t *testing.T) {
 	b.awaitRow("items", "after", 1) // live batches continue
 
 	b.losesNothing = false
-	if job, _ := b.rebuild(w, nil, nil); job.State != replica.JobDone {
+	if job, _ := b.rebuild(w, nil, nil); job.State != jobstore.Done {
 		t.Fatalf("rebuild that accepts the loss: %s %q", job.State, job.Problem)
 	}
 	b.awaitRow("items", "k1", 3)
@@ -56,11 +56,11 @@ func TestDryRunOfRebuildShowsLosses(t *testing.T) {
 	b.putMany("items", 30)
 	b.awaitDone("items")
 	const none = "0 rows are newer than what the topic holds of them, and 0 live rows are not in the topic"
-	if job, _ := b.rebuild(w, nil, nil); job.State != replica.JobDone || job.Problem != none {
+	if job, _ := b.rebuild(w, nil, nil); job.State != jobstore.Done || job.Problem != none {
 		t.Errorf("dry run of a sound table: %s %q", job.State, job.Problem)
 	}
 	b.spoil()
-	if job, _ := b.rebuild(w, nil, nil); job.State != replica.JobDone || !strings.Contains(job.Problem, wouldLose) {
+	if job, _ := b.rebuild(w, nil, nil); job.State != jobstore.Done || !strings.Contains(job.Problem, wouldLose) {
 		t.Errorf("dry run: %s %q", job.State, job.Problem)
 	}
 	b.awaitRow("items", "loaded", 1)
@@ -80,7 +80,7 @@ func TestRebuildBesideLiveChangesLosesNothing(t *testing.T) {
 			b.awaitRow("items", "new", 7)
 		}
 	})
-	if job.State != replica.JobDone {
+	if job.State != jobstore.Done {
 		t.Fatalf("rebuild: %s %q", job.State, job.Problem)
 	}
 	b.awaitRow("items", "k1", 7)

@@ -1,4 +1,4 @@
-package replica
+package jobstore
 
 import (
 	"context"
@@ -31,7 +31,7 @@ const (
 // Nothing is lost should the locks break on the way, or the answer: what a live batch wrote into the previous table after
 // catchUp is in the topic below the positions that are read after the swap. The process that finishes the rebuild applies it again.
 //
-// ErrJobMoved: the replay has another owner or state. A *DatasetError cannot be waited out. After any other error, ask
+// ErrMoved: the replay has another owner or state. A *DatasetError cannot be waited out. After any other error, ask
 // Swapped.
 func (r *Rebuilds) Swap(ctx context.Context, b *Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error {
 	ctx, cancel := context.WithTimeout(ctx, swapLimit)
@@ -50,7 +50,7 @@ func (r *Rebuilds) Swap(ctx context.Context, b *Rebuild, topicID, owner string, 
 	if err := holdHash(ctx, w, b.Dataset); err != nil {
 		return err
 	}
-	next, err := readPositions(ctx, w.Plain(), b.Dataset.Topic, topicID, " FOR UPDATE")
+	next, err := r.lock(ctx, w, b.Dataset.Topic, topicID)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func noteSwap(ctx context.Context, w *mysql.Conn, b *Rebuild, owner string, leas
 		return mysql.Wrap("extend replay", "", err)
 	}
 	if n == 0 {
-		return ErrJobMoved
+		return ErrMoved
 	}
 	return nil
 }

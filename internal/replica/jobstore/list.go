@@ -1,4 +1,4 @@
-package replica
+package jobstore
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func (l *Jobs) Get(ctx context.Context, id string) (Job, error) {
 	j := jobs[0]
 	j.Parts, err = l.parts(ctx, id)
 	for i := range j.Parts {
-		j.Total.Add(j.Parts[i].JobCounts)
+		j.Total.Add(j.Parts[i].Counts)
 	}
 	return j, err
 }
@@ -62,7 +62,7 @@ func (l *Jobs) summed(ctx context.Context, text string, args ...any) ([]Job, err
 		strings.Repeat(", ?", len(ids)-1) + ") GROUP BY job"
 	err = mysql.Each(ctx, l.pool.DB(), "read replays", sums, ids, func(scan func(...any) error) error {
 		var id string
-		var c JobCounts
+		var c Counts
 		if err := scan(&id, &c.Events, &c.Applied, &c.Stale, &c.Invalid, &c.Skipped, &c.Invalidated); err != nil {
 			return err
 		}
@@ -91,12 +91,12 @@ func (l *Jobs) read(ctx context.Context, text string, args ...any) ([]Job, error
 	return out, err
 }
 
-func (l *Jobs) parts(ctx context.Context, id string) ([]JobPart, error) {
-	var out []JobPart
+func (l *Jobs) parts(ctx context.Context, id string) ([]Part, error) {
+	var out []Part
 	err := mysql.Each(ctx, l.pool.DB(), "read replay", sqlParts, []any{[]byte(id)}, func(scan func(...any) error) error {
-		var p JobPart
+		var p Part
 		var samples []byte
-		c := &p.JobCounts
+		c := &p.Counts
 		if err := scan(&p.Source, &p.From, &p.Next, &p.End, &c.Events, &c.Applied, &c.Stale, &c.Invalid, &c.Skipped, &c.Invalidated, &samples); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package replica
+package jobstore
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // ActionRebuild fills a new table from the whole topic and puts it in the place of the dataset's table.
-const ActionRebuild JobAction = "rebuild"
+const ActionRebuild Action = "rebuild"
 
 const (
 	rebuildIDLen  = 8
@@ -60,8 +60,17 @@ type rebuildNote struct {
 // Rebuilds makes, swaps and removes the tables of replays that rebuild one. It is safe for concurrent use.
 type Rebuilds struct {
 	pool   *mysql.Pool
-	tables *registry
 	jobs   *Jobs
+	lock   LockPositions
+	forget func(*schemas.Dataset)
+}
+
+// LockPositions reads how far each source of a topic is applied, and locks those positions until w's transaction ends.
+type LockPositions func(ctx context.Context, w *mysql.Conn, topic, id string) (map[string]int64, error)
+
+// NewRebuilds returns the rebuilds of a database. forget is called with the dataset of a table that is done with.
+func NewRebuilds(pool *mysql.Pool, jobs *Jobs, lock LockPositions, forget func(*schemas.Dataset)) *Rebuilds {
+	return &Rebuilds{pool, jobs, lock, forget}
 }
 
 // Check looks at what of a dataset's table would be lost with a swap. Its error is a *DatasetError, or an
@@ -185,7 +194,7 @@ func (r *Rebuilds) checkShadow(ctx context.Context, b *Rebuild) error {
 
 // End forgets a rebuild whose replay is done, and drops the previous table if drop is set.
 func (r *Rebuilds) End(ctx context.Context, b *Rebuild, drop bool) error {
-	r.tables.forget(b.Shadow)
+	r.forget(b.Shadow)
 	if !drop {
 		return nil
 	}
@@ -226,8 +235,8 @@ func (r *Rebuilds) Sweep(ctx context.Context, before func(Abandoned) error) erro
 	return nil
 }
 
-func (r *Rebuilds) sweep(ctx context.Context, a Abandoned, note rebuildNote, state JobState, before func(Abandoned) error) error {
-	if state != JobDone && !note.Swapped {
+func (r *Rebuilds) sweep(ctx context.Context, a Abandoned, note rebuildNote, state State, before func(Abandoned) error) error {
+	if state != Done && !note.Swapped {
 		err := withoutSwap(ctx, r.pool, a.Job, func(swapped bool) error {
 			if a.Strange = swapped; swapped {
 				return before(a)

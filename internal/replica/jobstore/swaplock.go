@@ -1,4 +1,4 @@
-package replica
+package jobstore
 
 import (
 	"context"
@@ -39,7 +39,7 @@ func mayRename(ctx context.Context, w *mysql.Conn, job, owner string) error {
 	var one int64
 	err := w.QueryRow(ctx, sqlIsOwner, []any{[]byte(job), []byte(owner)}, &one)
 	if errors.Is(err, sql.ErrNoRows) {
-		return ErrJobMoved
+		return ErrMoved
 	}
 	return mysql.Wrap("read replay", "", err)
 }

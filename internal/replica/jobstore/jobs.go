@@ -1,4 +1,6 @@
-package replica
+// Package jobstore keeps jobs in the database: replays, redrives and rebuilds, who runs each and how far it is, and the
+// tables of rebuilds until one is swapped into its place.
+package jobstore
 
 import (
 	"cmp"
@@ -15,41 +17,41 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// JobState is where a replay is.
-type JobState string
+// State is where a replay is.
+type State string
 
 // The states. A job that is done, failed or cancelled stays so.
 const (
-	JobRunning   JobState = "running"
-	JobPaused    JobState = "paused"
-	JobDone      JobState = "done"
-	JobFailed    JobState = "failed"
-	JobCancelled JobState = "cancelled"
+	Running   State = "running"
+	Paused    State = "paused"
+	Done      State = "done"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
 )
 
 // Live reports whether a job in this state still may write.
-func (s JobState) Live() bool { return s == JobRunning || s == JobPaused }
+func (s State) Live() bool { return s == Running || s == Paused }
 
-// JobAction is what a replay does with each event.
-type JobAction string
+// Action is what a replay does with each event.
+type Action string
 
 // The actions. Whatever changes a row also invalidates what the row made stale; there is no way around that.
 const (
 	// ActionApply applies events whose record is older.
-	ActionApply JobAction = "apply"
+	ActionApply Action = "apply"
 	// ActionInvalidate leaves rows alone and invalidates the cached copies of each event's record.
-	ActionInvalidate JobAction = "invalidate"
+	ActionInvalidate Action = "invalidate"
 	// ActionBoth applies, and invalidates also where no row changed.
-	ActionBoth JobAction = "apply+invalidate"
+	ActionBoth Action = "apply+invalidate"
 	// ActionRedrive applies the events of open dead letters, under the versions that the letters keep.
-	ActionRedrive JobAction = "redrive"
+	ActionRedrive Action = "redrive"
 )
 
-// JobSpec is what a replay is to do. It does not change once the job exists.
-type JobSpec struct {
-	Dataset string    `json:"dataset"`
-	Action  JobAction `json:"action"`
-	DryRun  bool      `json:"dry_run"`
+// Spec is what a replay is to do. It does not change once the job exists.
+type Spec struct {
+	Dataset string `json:"dataset"`
+	Action  Action `json:"action"`
+	DryRun  bool   `json:"dry_run"`
 	// From, Until and Partitions are the range as it was asked for; the job's parts have what it came to.
 	From       string  `json:"from,omitempty"`
 	Until      string  `json:"until,omitempty"`
@@ -69,20 +71,8 @@ type JobSpec struct {
 	Reason     string `json:"reason"`
 }
 
-// Letters is the choice of a redrive.
-func (s *JobSpec) Letters() LetterQuery {
-	q := LetterQuery{Dataset: s.Dataset, Keys: s.Keys, Prefix: s.Prefix, Reason: s.LetterReason, Errno: s.Errno}
-	switch s.Op {
-	case schemas.Upsert.String():
-		q.Op = schemas.Upsert
-	case schemas.Delete.String():
-		q.Op = schemas.Delete
-	}
-	return q
-}
-
-// JobSample is one event as a replay saw it.
-type JobSample struct {
+// Sample is one event as a replay saw it.
+type Sample struct {
 	Outcome string `json:"outcome"`
 	Offset  int64  `json:"offset"`
 	Key     string `json:"key,omitempty"`
@@ -90,8 +80,8 @@ type JobSample struct {
 	Detail  string `json:"detail,omitempty"`
 }
 
-// JobCounts are the events of a replay: each is applied, stale, invalid, or skipped by a filter.
-type JobCounts struct {
+// Counts are the events of a replay: each is applied, stale, invalid, or skipped by a filter.
+type Counts struct {
 	Events      int64 `json:"events"`
 	Applied     int64 `json:"applied"`
 	Stale       int64 `json:"stale"`
@@ -101,7 +91,7 @@ type JobCounts struct {
 }
 
 // Add adds o.
-func (c *JobCounts) Add(o JobCounts) {
+func (c *Counts) Add(o Counts) {
 	c.Events += o.Events
 	c.Applied += o.Applied
 	c.Stale += o.Stale
@@ -110,19 +100,19 @@ func (c *JobCounts) Add(o JobCounts) {
 	c.Invalidated += o.Invalidated
 }
 
-// JobPart is one partition of a replay: [From, End), done up to Next. A redrive has one for each source of letters.
-type JobPart struct {
+// Part is one partition of a replay: [From, End), done up to Next. A redrive has one for each source of letters.
+type Part struct {
 	Source          string
 	From, Next, End int64
-	JobCounts
-	Samples []JobSample
+	Counts
+	Samples []Sample
 }
 
 // Job is a replay.
 type Job struct {
 	ID    string
-	Spec  JobSpec
-	State JobState
+	Spec  Spec
+	State State
 	Actor string
 	// Rate and InvalidationRate are limits a second; 0 means the runner's own.
 	Rate, InvalidationRate int
@@ -133,14 +123,14 @@ type Job struct {
 	Problem          string
 	Created, Updated time.Time
 	// Total is the sum of Parts, which Jobs leaves out.
-	Total JobCounts
-	Parts []JobPart
+	Total Counts
+	Parts []Part
 }
 
 // Errors of jobs.
 var (
-	// ErrJobMoved: the job is not running any more, has another owner, or its checkpoint is elsewhere. Nothing was written.
-	ErrJobMoved = errors.New("replay has another owner or state")
+	// ErrMoved: the job is not running any more, has another owner, or its checkpoint is elsewhere. Nothing was written.
+	ErrMoved = errors.New("replay has another owner or state")
 	// ErrNoJob: there is no such replay.
 	ErrNoJob = errors.New("there is no such replay")
 	// ErrOverlap: another replay of the dataset is not over.
@@ -150,7 +140,12 @@ var (
 // Jobs keeps replays and who runs them. It is safe for concurrent use.
 type Jobs struct{ pool *mysql.Pool }
 
+// NewJobs returns the jobs of a database.
+func NewJobs(pool *mysql.Pool) *Jobs { return &Jobs{pool} }
+
 const (
+	maxProblemBytes = 1000
+
 	sqlAddJob = "INSERT INTO freshet_replay (id, spec, state, actor, rate, invalidation_rate, idem, created_at, updated_at) VALUES (?, ?, 'running', ?, ?, ?, ?, " +
 		mysql.NowMillis + ", " + mysql.NowMillis + ")"
 	sqlAddPart = "INSERT INTO freshet_replay_part (job, source, dataset, from_off, next_off, end_off) VALUES (?, ?, ?, ?, ?, ?)"
@@ -228,7 +223,7 @@ func overlaps(ctx context.Context, w *mysql.Conn, dataset string) (id string, er
 		return "", err
 	}
 	for _, j := range live {
-		var s JobSpec
+		var s Spec
 		if json.Unmarshal(j.spec, &s) != nil || s.Dataset == dataset && !s.DryRun {
 			return string(j.id), ErrOverlap
 		}
@@ -265,7 +260,7 @@ func (l *Jobs) changed(ctx context.Context, what, text string, args ...any) (ok 
 	return ok, err
 }
 
-// Extend keeps the lease. ErrJobMoved: the job has another owner or state.
+// Extend keeps the lease. ErrMoved: the job has another owner or state.
 func (l *Jobs) Extend(ctx context.Context, id, owner string, lease time.Duration) error {
 	return l.moved(ctx, "extend replay", sqlExtend, lease.Milliseconds(), []byte(id), []byte(owner))
 }
@@ -276,61 +271,61 @@ func (l *Jobs) Leave(ctx context.Context, id, owner string) error {
 	return err
 }
 
-// End ends a replay as its owner. ErrJobMoved: the job has another owner or state.
-func (l *Jobs) End(ctx context.Context, id, owner string, state JobState, problem string) error {
-	return l.moved(ctx, "end replay", sqlEndJob, []byte(state), []byte(cut(problem, maxDetailBytes)), []byte(id), []byte(owner))
+// End ends a replay as its owner. ErrMoved: the job has another owner or state.
+func (l *Jobs) End(ctx context.Context, id, owner string, state State, problem string) error {
+	return l.moved(ctx, "end replay", sqlEndJob, []byte(state), []byte(mysql.Cut(problem, maxProblemBytes)), []byte(id), []byte(owner))
 }
 
 func (l *Jobs) moved(ctx context.Context, what, text string, args ...any) error {
 	ok, err := l.changed(ctx, what, text, args...)
 	if err == nil && !ok {
-		return ErrJobMoved
+		return ErrMoved
 	}
 	return err
 }
 
-// Set moves a replay from one state to another. ErrJobMoved: it is not in the first, or it is a rebuild whose table is
+// Set moves a replay from one state to another. ErrMoved: it is not in the first, or it is a rebuild whose table is
 // in its place and that can only be finished. Its runner notices with its next batch, which is then not written.
-func (l *Jobs) Set(ctx context.Context, id string, from, to JobState) error {
-	if to == JobRunning {
+func (l *Jobs) Set(ctx context.Context, id string, from, to State) error {
+	if to == Running {
 		return l.set(ctx, id, from, to)
 	}
 	return withoutSwap(ctx, l.pool, id, func(swapped bool) error {
 		if swapped {
-			return ErrJobMoved
+			return ErrMoved
 		}
 		return l.set(ctx, id, from, to)
 	})
 }
 
-func (l *Jobs) set(ctx context.Context, id string, from, to JobState) error {
+func (l *Jobs) set(ctx context.Context, id string, from, to State) error {
 	return l.pool.Transact(ctx, "change replay", func(ctx context.Context, w *mysql.Conn) error {
-		if to != JobRunning {
+		if to != Running {
 			if swapped, err := swapped(ctx, w, id); err != nil || swapped {
-				return cmp.Or(err, ErrJobMoved)
+				return cmp.Or(err, ErrMoved)
 			}
 		}
 		n, err := w.Exec(ctx, sqlSetJob, []byte(to), []byte(id), []byte(from))
 		if err == nil && n == 0 {
-			return ErrJobMoved
+			return ErrMoved
 		}
 		return mysql.Wrap("change replay", "", err)
 	})
 }
 
-// Limit changes the limits of a replay that is not over; nil leaves one unchanged. ErrJobMoved: it is over.
+// Limit changes the limits of a replay that is not over; nil leaves one unchanged. ErrMoved: it is over.
 func (l *Jobs) Limit(ctx context.Context, id string, rate, invalidationRate *int) error {
 	return l.moved(ctx, "limit replay", sqlLimit, rate, invalidationRate, []byte(id))
 }
 
 // Grow lets a replay read each source up to the given offset at least. A source that the replay does not have yet
-// is read from its beginning. ErrJobMoved: it has another owner or state.
+// is read from its beginning. ErrMoved: it has another owner or state.
 func (l *Jobs) Grow(ctx context.Context, id, owner, dataset string, ends map[string]int64) error {
 	return l.pool.Transact(ctx, "extend replay", func(ctx context.Context, w *mysql.Conn) error {
 		var one int64
 		err := w.QueryRow(ctx, "SELECT 1 FROM freshet_replay WHERE id = ? AND owner = ? AND state = 'running' FOR UPDATE", []any{[]byte(id), []byte(owner)}, &one)
 		if errors.Is(err, sql.ErrNoRows) {
-			return ErrJobMoved
+			return ErrMoved
 		}
 		if err != nil {
 			return mysql.Wrap("extend replay", "", err)
@@ -342,4 +337,33 @@ func (l *Jobs) Grow(ctx context.Context, id, owner, dataset string, ends map[str
 		}
 		return nil
 	})
+}
+
+// Checkpoint is a batch of a job's part that is done.
+type Checkpoint struct {
+	// Job and Source identify the part, Owner the process that runs the job.
+	Job, Source, Owner string
+	// From is where the part was, Next where it is.
+	From, Next int64
+	// Counts are those of the batch, Samples all of the part so far.
+	Counts  Counts
+	Samples []Sample
+}
+
+// Move moves a part's checkpoint in the transaction of w. ErrMoved: the job has another owner, state or checkpoint.
+func (c Checkpoint) Move(ctx context.Context, w *mysql.Conn) error {
+	samples, err := json.Marshal(c.Samples)
+	if err != nil {
+		return fmt.Errorf("write samples: %w", err)
+	}
+	n := c.Counts
+	changed, err := w.Exec(ctx, sqlCheckpoint, c.Next, n.Events, n.Applied, n.Stale, n.Invalid, n.Skipped, n.Invalidated, samples,
+		[]byte(c.Job), []byte(c.Source), c.From, []byte(c.Owner))
+	if err != nil {
+		return mysql.Wrap("move checkpoint", "", err)
+	}
+	if changed == 0 {
+		return ErrMoved
+	}
+	return nil
 }
