@@ -18,13 +18,16 @@ type canalMessage struct {
 	keyOnly              bool
 }
 
-// canal reads a flat message: several rows, every value a text, and of the old row the changed columns alone.
-func (r *reading) canal() error {
+// canal reads a record of Canal.
+type canal struct{ *reading }
+
+// decode reads a flat message: several rows, every value a text, and of the old row the changed columns alone.
+func (r canal) decode() error {
 	if r.rec.Value == nil {
 		return malformed("value", "is missing: Canal writes none without")
 	}
 	var m canalMessage
-	if err := m.read(r); err != nil {
+	if err := m.read(r.reading); err != nil {
 		return err
 	}
 	switch m.typ {
@@ -44,7 +47,7 @@ func (r *reading) canal() error {
 		case m.typ == "TRUNCATE" || m.typ == "ERASE":
 			return r.emptied()
 		}
-		return r.canalRows(&m)
+		return r.rows(&m)
 	case "TIDB_WATERMARK":
 		return r.ignore(Heartbeat)
 	case "CREATE", "ALTER", "RENAME", "CINDEX", "DINDEX", "INIT_DDL":
@@ -134,13 +137,13 @@ func (m *canalMessage) unfit(d *Decoder) error {
 	return nil
 }
 
-func (r *reading) canalRows(m *canalMessage) error {
+func (r canal) rows(m *canalMessage) error {
 	desc, err := r.d.mysqlTypes(m.types, m.sqlTypes)
 	if err != nil {
 		return err
 	}
 	unfit := m.unfit(r.d)
-	r.convert = r.canalConverter(desc)
+	r.convert = r.converter(desc)
 	rows, err := items(m.data)
 	if err != nil {
 		return err
@@ -186,7 +189,7 @@ func items(v schemas.JSON) ([]schemas.JSON, error) {
 	return list, err
 }
 
-func (r *reading) canalValue(c *column, text string, t schemas.ColumnType) (cell, error) {
+func (r canal) value(c *column, text string, t schemas.ColumnType) (cell, error) {
 	switch t.Base {
 	case "bit", "year":
 		if t.Base == "year" && text == "0000" {
@@ -221,27 +224,6 @@ func (r *reading) canalValue(c *column, text string, t schemas.ColumnType) (cell
 		return padded(b, t), nil
 	}
 	return r.timeText(c, text, t)
-}
-
-// timeText converts what is text by nature, and times, which Canal and Maxwell write as the server does.
-func (r *reading) timeText(c *column, text string, t schemas.ColumnType) (cell, error) {
-	switch {
-	case t.Base == "date":
-		if isDatePart(text) {
-			return cell{cellDate, text}, nil
-		}
-		return cell{}, c.mismatch()
-	case t.Base == "datetime", t.Base == "timestamp", t.Base == "" && c.Kind == schemas.KindDateTime:
-		zone := 0
-		if t.Base == "timestamp" {
-			zone = r.d.rules.Zone
-		}
-		if text, ok := readDateTime(text, zone); ok {
-			return cell{cellDateTime, text}, nil
-		}
-		return cell{}, c.mismatch()
-	}
-	return cell{cellText, text}, nil
 }
 
 func (c *column) integerText(text string) (cell, error) {

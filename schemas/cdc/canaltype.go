@@ -51,8 +51,8 @@ func (d *Decoder) mysqlTypes(types, sqlTypes schemas.JSON) (*described, error) {
 	return desc, nil
 }
 
-// canalConverter converts texts by the type that the message names, else by the declared one.
-func (r *reading) canalConverter(desc *described) func(*column, schemas.JSON) (cell, error) {
+// converter converts texts by the type that the message names, else by the declared one.
+func (r canal) converter(desc *described) func(*column, schemas.JSON) (cell, error) {
 	return func(c *column, v schemas.JSON) (cell, error) {
 		switch v.Kind {
 		case schemas.JSONNull:
@@ -79,7 +79,7 @@ func (r *reading) canalConverter(desc *described) func(*column, schemas.JSON) (c
 				return cell{}, err
 			}
 		}
-		return r.canalValue(c, text, t)
+		return r.value(c, text, t)
 	}
 }
 

@@ -1,9 +1,6 @@
 package cdc
 
 import (
-	"strconv"
-	"time"
-
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -54,8 +51,11 @@ func (f *foreign) what() Ignored {
 	return NotIgnored
 }
 
-// debezium reads an envelope.
-func (r *reading) debezium() error {
+// debezium reads a record of Debezium.
+type debezium struct{ *reading }
+
+// decode reads an envelope.
+func (r debezium) decode() error {
 	if r.rec.Value == nil {
 		return r.tombstone()
 	}
@@ -73,7 +73,7 @@ func (r *reading) debezium() error {
 	if err != nil {
 		return err
 	}
-	r.convert = r.debeziumConverter(desc)
+	r.convert = r.converter(desc)
 	var e envelope
 	err = schemas.WalkObject(payload.Text, func(name string, v schemas.JSON) error {
 		switch name {
@@ -101,7 +101,7 @@ func (r *reading) debezium() error {
 	return r.envelope(&e, desc)
 }
 
-func (r *reading) envelope(e *envelope, desc *described) error {
+func (r debezium) envelope(e *envelope, desc *described) error {
 	from, err := r.readSource(e.source)
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (r *reading) envelope(e *envelope, desc *described) error {
 	case e.op == "t":
 		return r.emptied()
 	case e.op == "d":
-		return r.debeziumDelete(e)
+		return r.deletion(e)
 	case e.op != "c" && e.op != "u" && e.op != "r":
 		return malformed("op", "is none of c, u, r, d, t, m")
 	}
@@ -140,7 +140,7 @@ func (r *reading) envelope(e *envelope, desc *described) error {
 	return nil
 }
 
-func (r *reading) debeziumDelete(e *envelope) error {
+func (r debezium) deletion(e *envelope) error {
 	recordKey, err := r.recordKey()
 	if err != nil {
 		return err
@@ -163,12 +163,12 @@ func (r *reading) debeziumDelete(e *envelope) error {
 
 // tombstone is a record without a value. Behind an envelope's or a rewritten delete it is one more delete of that key, which
 // only a position can order.
-func (r *reading) tombstone() error {
+func (r debezium) tombstone() error {
 	if r.rec.Key == nil || r.d.ds.Version.Kind != schemas.VersionOffset {
 		return r.ignore(Tombstone)
 	}
 	if r.convert == nil {
-		r.convert = r.debeziumConverter(nil)
+		r.convert = r.converter(nil)
 	}
 	if ours, err := r.tombstoneBelongs(); err != nil || r.res.Ignored != NotIgnored || !ours {
 		return err
@@ -185,7 +185,7 @@ func (r *reading) tombstone() error {
 
 // tombstoneBelongs reports whether a record without a value is of the declared table, or notes why it is ignored. Its key
 // seldom says so, and a key of another table may equal one of ours.
-func (r *reading) tombstoneBelongs() (bool, error) {
+func (r debezium) tombstoneBelongs() (bool, error) {
 	if r.d.rules.Table == "" {
 		return true, nil
 	}
@@ -217,7 +217,7 @@ type recordKey struct {
 }
 
 // recordKey reads the record's key.
-func (r *reading) recordKey() (recordKey, error) {
+func (r debezium) recordKey() (recordKey, error) {
 	keys := make([]any, len(r.d.ds.Key))
 	if r.rec.Key == nil {
 		return recordKey{values: keys}, nil
@@ -261,7 +261,7 @@ func (r *reading) recordKey() (recordKey, error) {
 }
 
 // readSource reads the time, and where the row comes from.
-func (r *reading) readSource(source schemas.JSON) (from origin, err error) {
+func (r debezium) readSource(source schemas.JSON) (from origin, err error) {
 	if source.Kind != schemas.JSONObject {
 		return origin{}, nil
 	}
@@ -279,11 +279,4 @@ func (r *reading) readSource(source schemas.JSON) (from origin, err error) {
 		return nil
 	})
 	return from, err
-}
-
-// setTime takes a time of Unix seconds or milliseconds.
-func (r *reading) setTime(v schemas.JSON) {
-	if n, err := strconv.ParseInt(v.Text, 10, 64); err == nil && n > 0 && n < 1<<47 {
-		r.at = time.UnixMilli(unixMillis(n)).UTC()
-	}
 }

@@ -15,8 +15,8 @@ func unavailable(s string) bool {
 		s == "5f5f646562657a69756d5f756e617661696c61626c655f76616c7565"
 }
 
-// debeziumConverter converts values by their schema, if the record has one, else by the column's type.
-func (r *reading) debeziumConverter(desc *described) func(*column, schemas.JSON) (cell, error) {
+// converter converts values by their schema, if the record has one, else by the column's type.
+func (r debezium) converter(desc *described) func(*column, schemas.JSON) (cell, error) {
 	return func(c *column, v schemas.JSON) (cell, error) {
 		switch {
 		case v.Kind == schemas.JSONNull:
@@ -35,7 +35,7 @@ func (r *reading) debeziumConverter(desc *described) func(*column, schemas.JSON)
 }
 
 // bySchema converts a value that Connect's schema explains; what it leaves open, the column's type explains.
-func (r *reading) bySchema(c *column, v schemas.JSON, f field) (cell, error) {
+func (r debezium) bySchema(c *column, v schemas.JSON, f field) (cell, error) {
 	switch f.name {
 	case "org.apache.kafka.connect.data.Decimal":
 		return c.preciseDecimal(v, f.scale)
@@ -88,7 +88,7 @@ func (r *reading) bySchema(c *column, v schemas.JSON, f field) (cell, error) {
 }
 
 // byType converts a value by the type that the column is declared to have, or that its property suggests.
-func (r *reading) byType(c *column, v schemas.JSON) (cell, error) {
+func (r debezium) byType(c *column, v schemas.JSON) (cell, error) {
 	switch t := c.typ; {
 	case v.Kind == schemas.JSONObject && t.Base != "json" && t.Base != "":
 		return c.variableScale(v)
@@ -105,7 +105,7 @@ func (r *reading) byType(c *column, v schemas.JSON) (cell, error) {
 	}
 }
 
-func (r *reading) byBase(c *column, v schemas.JSON) (cell, error) {
+func (r debezium) byBase(c *column, v schemas.JSON) (cell, error) {
 	unit := time.Microsecond
 	if r.d.rules.ConnectTimes {
 		unit = time.Millisecond
@@ -209,7 +209,7 @@ func (c *column) integer(v schemas.JSON, precise bool, w wide) (cell, error) {
 	return cell{}, c.mismatch()
 }
 
-func (r *reading) decimal(c *column, v schemas.JSON) (cell, error) {
+func (r debezium) decimal(c *column, v schemas.JSON) (cell, error) {
 	switch {
 	case v.Kind == schemas.JSONNumber: // decimal.handling.mode double: writeDecimal refuses it, a number property takes it
 		return cell{cellFloat, v.Text}, nil

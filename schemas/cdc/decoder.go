@@ -215,13 +215,13 @@ func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
 	}
 	switch d.ds.Format {
 	case schemas.FormatDebezium:
-		return d.captured(rec, (*reading).debezium)
+		return d.captured(rec, func(r *reading) error { return debezium{r}.decode() })
 	case schemas.FormatDebeziumFlat:
-		return d.captured(rec, (*reading).flat)
+		return d.captured(rec, func(r *reading) error { return debezium{r}.flat() })
 	case schemas.FormatCanal:
-		return d.captured(rec, (*reading).canal)
+		return d.captured(rec, func(r *reading) error { return canal{r}.decode() })
 	case schemas.FormatMaxwell:
-		return d.captured(rec, (*reading).maxwell)
+		return d.captured(rec, func(r *reading) error { return maxwell{r}.decode() })
 	case schemas.FormatCloudEvents:
 		return d.cloudEvents(&rec), nil
 	}

@@ -8,7 +8,7 @@ import (
 
 // flat reads a row that Debezium's ExtractNewRecordState took out of its envelope. Nothing in such a record reports what it
 // is, so the dataset must; only contradictions show.
-func (r *reading) flat() error {
+func (r debezium) flat() error {
 	if r.rec.Value == nil {
 		return r.tombstone()
 	}
@@ -26,7 +26,7 @@ func (r *reading) flat() error {
 	if desc != nil && strings.HasSuffix(desc.name, envelopeSuffix) {
 		return malformed("value", "is an envelope, not a flattened row; write format: debezium")
 	}
-	r.convert = r.debeziumConverter(desc)
+	r.convert = r.converter(desc)
 	m := flatMeta{d: r.d}
 	st := r.read(payload, true, m.take)
 	if why := m.foreign.what(); why != NotIgnored && !st.hasKey() {
@@ -46,7 +46,7 @@ func (r *reading) flat() error {
 		return r.otherTable(m.from)
 	}
 	if st.hasKey() { // what has none is not a row of ours, whatever else it is
-		if err := m.contradiction(r); err != nil {
+		if err := m.contradiction(r.reading); err != nil {
 			return err
 		}
 	}

@@ -8,8 +8,11 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// maxwell reads a message of Maxwell: one row, and of the old row the changed columns alone.
-func (r *reading) maxwell() error {
+// maxwell reads a record of Maxwell.
+type maxwell struct{ *reading }
+
+// decode reads a message of Maxwell: one row, and of the old row the changed columns alone.
+func (r maxwell) decode() error {
 	if r.rec.Value == nil {
 		return malformed("value", "is missing: declare Maxwell's own deletes, not tombstones")
 	}
@@ -49,17 +52,17 @@ func (r *reading) maxwell() error {
 		case typ == "table-drop":
 			return r.emptied()
 		}
-		return r.maxwellRow(typ, data, old)
+		return r.row(typ, data, old)
 	case "table-create", "table-alter", "database-create", "database-alter", "database-drop":
 		return r.ignore(SchemaChange)
 	}
 	return malformed("type", "is none that Maxwell writes")
 }
 
-func (r *reading) maxwellRow(typ string, data, old schemas.JSON) error {
-	r.convert = r.maxwellValue
+func (r maxwell) row(typ string, data, old schemas.JSON) error {
+	r.convert = r.value
 	r.bootstrap = typ == "bootstrap-insert"
-	values, columns := r.maxwellKey()
+	values, columns := r.key()
 	var unfit error
 	if len(columns) > 0 {
 		unfit = r.d.sameKey(columns)
@@ -84,9 +87,9 @@ func (r *reading) maxwellRow(typ string, data, old schemas.JSON) error {
 	return nil
 }
 
-// maxwellKey reads {"database":…,"table":…,"pk.id":1} and ["shop","customers",[{"id":1}]]: the values of the dataset's key,
+// key reads {"database":…,"table":…,"pk.id":1} and ["shop","customers",[{"id":1}]]: the values of the dataset's key,
 // and the columns of the table's. Whatever else a record is keyed by says nothing about the row.
-func (r *reading) maxwellKey() (keys []any, columns []string) {
+func (r maxwell) key() (keys []any, columns []string) {
 	keys = make([]any, len(r.d.ds.Key))
 	one := func(name string, v schemas.JSON) {
 		columns = append(columns, name)
@@ -95,7 +98,7 @@ func (r *reading) maxwellKey() (keys []any, columns []string) {
 			return
 		}
 		c := &r.d.columns[i]
-		if cl, err := r.maxwellValue(c, v); err == nil && cl.kind != cellNull {
+		if cl, err := r.value(c, v); err == nil && cl.kind != cellNull {
 			if k, err := c.keyValue(cl); err == nil {
 				keys[c.key] = k
 			}
@@ -133,8 +136,8 @@ func (r *reading) maxwellKey() (keys []any, columns []string) {
 	return keys, columns
 }
 
-// maxwellValue converts a value by the declared type, or the one that the property suggests.
-func (r *reading) maxwellValue(c *column, v schemas.JSON) (cell, error) {
+// value converts a value by the declared type, or the one that the property suggests.
+func (r maxwell) value(c *column, v schemas.JSON) (cell, error) {
 	t := c.typ
 	switch {
 	case v.Kind == schemas.JSONNull:

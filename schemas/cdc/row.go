@@ -265,3 +265,31 @@ func appendRaw(buf []byte, v schemas.JSON) []byte {
 	}
 	return append(buf, v.Text...)
 }
+
+// setTime takes a time of Unix seconds or milliseconds.
+func (r *reading) setTime(v schemas.JSON) {
+	if n, err := strconv.ParseInt(v.Text, 10, 64); err == nil && n > 0 && n < 1<<47 {
+		r.at = time.UnixMilli(unixMillis(n)).UTC()
+	}
+}
+
+// timeText converts what is text by nature, and times, which Canal and Maxwell write as the server does.
+func (r *reading) timeText(c *column, text string, t schemas.ColumnType) (cell, error) {
+	switch {
+	case t.Base == "date":
+		if isDatePart(text) {
+			return cell{cellDate, text}, nil
+		}
+		return cell{}, c.mismatch()
+	case t.Base == "datetime", t.Base == "timestamp", t.Base == "" && c.Kind == schemas.KindDateTime:
+		zone := 0
+		if t.Base == "timestamp" {
+			zone = r.d.rules.Zone
+		}
+		if text, ok := readDateTime(text, zone); ok {
+			return cell{cellDateTime, text}, nil
+		}
+		return cell{}, c.mismatch()
+	}
+	return cell{cellText, text}, nil
+}

@@ -96,7 +96,7 @@ const (
 )
 
 // keyOrigin is where a record's key reports that it comes from: all that a record without a value has.
-func (r *reading) keyOrigin() (o origin, err error) {
+func (r debezium) keyOrigin() (o origin, err error) {
 	o.noteHeaders(r.rec.Headers)
 	text := string(r.rec.Key)
 	v, err := schemas.ReadJSON(text)
