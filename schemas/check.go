@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -21,36 +22,49 @@ const maxAttributeBytes = 1024
 //
 // A delete may carry data; only its key properties are looked at.
 func (d *Dataset) Check(ev *Event) (Row, error) {
+	return d.check(ev, string(ev.Data), make([]any, len(d.Replica.Columns)))
+}
+
+// CheckInto is Check without copies. The row is made in values, which has an element for each of Replica.Columns. Its texts are
+// parts of ev.Data, which must stay unchanged for as long as the row is in use.
+func (d *Dataset) CheckInto(ev *Event, values []any) (Row, error) {
+	clear(values)
+	return d.check(ev, unsafe.String(unsafe.SliceData(ev.Data), len(ev.Data)), values)
+}
+
+func (d *Dataset) check(ev *Event, data string, values []any) (Row, error) {
 	if err := d.checkAttributes(ev); err != nil {
 		return Row{}, err
 	}
-	key, err := d.ParseKey(ev.Key)
+	var room [4]string
+	key, err := d.keyTexts(ev.Key, room[:0])
 	if err != nil {
 		return Row{}, err
 	}
-	row := Row{Values: make([]any, len(d.Replica.Columns))}
-	if ev.Op == Delete && len(ev.Data) == 0 {
-		copy(row.Values, key)
-		return row, nil
+	if ev.Op == Delete && len(data) == 0 {
+		for i, text := range key {
+			values[i] = keyValue(&d.Replica.Columns[i].Property, text)
+		}
+		return Row{Values: values}, nil
 	}
-	if len(ev.Data) == 0 {
+	if len(data) == 0 {
 		return Row{}, &FieldError{
 			Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed,
 		}
 	}
-	c := checker{dataset: d, rules: d.compiled.rules, deletes: ev.Op == Delete, row: &row}
-	if err := c.run(string(ev.Data)); err != nil {
+	c := checker{dataset: d, rules: d.compiled.rules, deletes: ev.Op == Delete, values: values}
+	if err := c.run(data); err != nil {
 		return Row{}, err
 	}
-	for i, want := range key {
-		if row.Values[i] == nil {
+	for i, text := range key {
+		if values[i] == nil {
 			return Row{}, c.refuse(d.Key[i], ReasonKey, "is a key property and missing or null", "")
 		}
-		if row.Values[i] != want {
+		if !isKeyValue(values[i], text) {
 			return Row{}, c.refuse(d.Key[i], ReasonKey, "contradicts the event's key", "the key is made of the data's key properties")
 		}
 	}
-	return row, nil
+	return Row{Values: values, UnknownProperties: c.ignored}, nil
 }
 
 // checkAttributes looks at everything but key and data.
@@ -113,7 +127,8 @@ type checker struct {
 	rules   *rules
 	// deletes: only key properties count, and no schema.
 	deletes bool
-	row     *Row
+	values  []any
+	ignored int            // properties that the schema does not declare
 	tree    map[string]any // for rules.whole
 	unknown jsontext.Names
 }
@@ -223,7 +238,7 @@ func (c *checker) extra(p *jsontext.Parser, name string) error {
 	if c.dataset.RejectUnknown || c.rules.closed {
 		return c.refuse(name, ReasonSchema, "is not a property of the schema", "add it to the schema, or leave it out")
 	}
-	c.row.UnknownProperties++
+	c.ignored++
 	return nil
 }
 
@@ -257,7 +272,7 @@ func (c *checker) store(rule *propertyRule, v *jsontext.Value) error {
 	if problem != "" {
 		return c.refuse(rule.Name, ReasonSchema, problem, "")
 	}
-	c.row.Values[rule.column] = out
+	c.values[rule.column] = out
 	return nil
 }
 

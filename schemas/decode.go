@@ -125,13 +125,20 @@ func (a *attributes) readHeaders(headers []Header) error {
 
 // header returns the attribute that a header carries, nil if it is not ours. Names are compared without case.
 func (a *attributes) header(name string) *string {
-	if len(name) > len("ce_specversion") {
-		if strings.EqualFold(name, "ce_partitionkey") {
-			return &a.partitionKey
-		}
+	if len(name) > len("ce_partitionkey") {
 		return nil
 	}
-	switch strings.ToLower(name) { // no allocation for what is lower case already
+	if field := a.field(name); field != nil || !strings.ContainsFunc(name, func(r rune) bool { return 'A' <= r && r <= 'Z' }) {
+		return field
+	}
+	return a.field(strings.ToLower(name))
+}
+
+// field is header for a name in lower case.
+func (a *attributes) field(name string) *string {
+	switch name {
+	case "ce_partitionkey":
+		return &a.partitionKey
 	case "ce_specversion":
 		return &a.specVersion
 	case "ce_id":
@@ -171,7 +178,7 @@ func (a *attributes) header(name string) *string {
 // isStructured reports whether the content type announces a whole CloudEvent as the value.
 func isStructured(contentType string) (bool, error) {
 	const prefix = "application/cloudevents"
-	if len(contentType) < len(prefix) || !strings.EqualFold(contentType[:len(prefix)], prefix) {
+	if contentType == contentJSON || len(contentType) < len(prefix) || !strings.EqualFold(contentType[:len(prefix)], prefix) {
 		return false, nil
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
@@ -185,7 +192,7 @@ func isStructured(contentType string) (bool, error) {
 }
 
 func isJSON(contentType string) bool {
-	if strings.EqualFold(contentType, contentJSON) {
+	if contentType == contentJSON || strings.EqualFold(contentType, contentJSON) {
 		return true
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)

@@ -227,6 +227,23 @@ func keyValue(p *Property, text string) any {
 	}
 }
 
+// isKeyValue reports whether a column's value is the one that keyValue gives for a component that checkComponent accepted.
+func isKeyValue(v any, text string) bool {
+	var room [20]byte
+	switch v := v.(type) {
+	case string:
+		return v == text
+	case int64:
+		if text == "true" || text == "false" {
+			return (v == 1) == (text == "true")
+		}
+		return string(strconv.AppendInt(room[:0], v, 10)) == text
+	case uint64:
+		return string(strconv.AppendUint(room[:0], v, 10)) == text
+	}
+	return false
+}
+
 func boolValue(b bool) any {
 	if b {
 		return int64(1)

@@ -74,14 +74,8 @@ func (t *template) render(texts []string) string {
 
 // assemble makes the name from the text of each placeholder; a name that gets too long is hashed.
 func (t *template) assemble(text func(i int) string) string {
-	n := 0
-	for i, l := range t.literals {
-		n += len(l)
-		if i > 0 {
-			n += len(text(i - 1))
-		}
-	}
-	buf := make([]byte, 0, n+8)
+	var room [128]byte // most names fit
+	buf := room[:0]
 	buf = append(buf, t.literals[0]...)
 	for i, l := range t.literals[1:] {
 		buf = appendEncoded(buf, text(i))

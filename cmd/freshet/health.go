@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,7 @@ import (
 	"github.com/freshet/freshet/internal/listener"
 )
 
-// health is the small listener of a worker: /livez, /readyz and /metrics. It has no authentication, so it binds to
+// health is the small listener of a worker: /livez, /readyz, /metrics and the profiles of the Go runtime. It has no authentication, so it binds to
 // loopback only.
 type health struct {
 	listener net.Listener
@@ -43,6 +44,8 @@ func listenHealth(ctx context.Context, addr string, reg *prometheus.Registry, no
 		answer(w, http.StatusOK, nil)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	return &health{listener: l, server: listener.New(listener.Config{Handler: localOnly(mux), Logger: log})}, nil
 }
 

@@ -169,6 +169,12 @@ func TestHealthListener(t *testing.T) {
 	if code, _ := get("/metrics"); code != http.StatusOK {
 		t.Errorf("metrics: %d", code)
 	}
+	if code, body := get("/debug/pprof/goroutine?debug=1"); code != http.StatusOK || !strings.Contains(body, "health") {
+		t.Errorf("profile of goroutines: %d %.100s", code, body)
+	}
+	if code, body := get("/debug/pprof/cmdline"); code == http.StatusOK {
+		t.Errorf("the command line: %d %.100s", code, body)
+	}
 	cancel()
 	if err := testenv.Await(t, done); err != nil {
 		t.Error(err)

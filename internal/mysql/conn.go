@@ -22,6 +22,8 @@ type Conn struct {
 	sized      map[StatementID]*prepared
 	fixed      map[string]*prepared // by text; a handful
 	clock      int64
+	room       []any
+	named      []driver.NamedValue
 }
 
 // StatementID identifies a statement whose text depends on a number of rows.
@@ -36,6 +38,14 @@ type StatementID struct {
 type prepared struct {
 	stmt *sql.Stmt
 	used int64 // the connection's clock when a sized statement was last used
+	// direct is the driver's own statement of one that is only executed; stmt is nil then.
+	direct directStmt
+}
+
+// directStmt is what a driver's prepared statement can do.
+type directStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
 }
 
 // Connect opens a connection beside the pinned ones. The caller closes it.
@@ -91,7 +101,7 @@ func (c *Conn) prepare(ctx context.Context, text string) (*prepared, error) {
 
 // prepareSized prepares a statement of some size once. When there are too many, the one that was not used for the longest
 // time is closed.
-func (c *Conn) prepareSized(ctx context.Context, id StatementID, text func(rows int) string) (*prepared, error) {
+func (c *Conn) prepareSized(ctx context.Context, id StatementID, text func(rows int) string, direct bool) (*prepared, error) {
 	c.clock++
 	if p, ok := c.sized[id]; ok {
 		p.used = c.clock
@@ -105,30 +115,26 @@ func (c *Conn) prepareSized(ctx context.Context, id StatementID, text func(rows 
 				oldest, at = id, p.used
 			}
 		}
-		_ = c.sized[oldest].stmt.Close() // a broken connection shows at the next use
+		c.drop(c.sized[oldest])
 		delete(c.sized, oldest)
 	}
-	s, err := c.conn.PrepareContext(ctx, text(id.Rows))
+	p := &prepared{used: c.clock}
+	var err error
+	if direct {
+		p.direct, err = c.prepareDirect(ctx, text(id.Rows))
+	} else {
+		p.stmt, err = c.conn.PrepareContext(ctx, text(id.Rows))
+	}
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{stmt: s, used: c.clock}
 	c.sized[id] = p
 	return p, nil
 }
 
-// ExecSized executes a statement whose text depends on id.Rows.
-func (c *Conn) ExecSized(ctx context.Context, id StatementID, text func(rows int) string, args ...any) (sql.Result, error) {
-	p, err := c.prepareSized(ctx, id, text)
-	if err != nil {
-		return nil, err
-	}
-	return p.stmt.ExecContext(ctx, args...)
-}
-
 // EachSized is Each for a query whose text depends on id.Rows.
 func (c *Conn) EachSized(ctx context.Context, what string, id StatementID, text func(rows int) string, args []any, row func(scan func(...any) error) error) error {
-	p, err := c.prepareSized(ctx, id, text)
+	p, err := c.prepareSized(ctx, id, text, false)
 	if err != nil {
 		return Wrap(what, "", err)
 	}

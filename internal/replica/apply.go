@@ -258,12 +258,11 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 	if wide, ok := r.wide[t]; ok {
 		into = wide
 	}
-	var args []any
 	for len(rows) > 0 {
 		n := into.chunk(rows)
 		chunk := rows[:n]
 		rows = rows[n:]
-		args = args[:0]
+		args := r.w.Room(n * (len(into.ds.Replica.Columns) + tables.OwnColumns))
 		for _, c := range chunk {
 			args = into.args(args, c)
 		}
@@ -324,10 +323,14 @@ func (r *run) refuse(ctx context.Context, t *table, c *Change, err error, done *
 	r.letters = append(r.letters, refusedLetter(r.b.Source, t, c, number))
 	r.m.log.WarnContext(ctx, "table refused a row", "component", "replica",
 		"dataset", t.ds.Name, "source", r.b.Source, "offset", c.Offset, "errno", number)
-	if c.Older == nil {
-		return nil
+	for c = c.Older; c != nil; c = c.Older {
+		err := c.Check(make([]any, len(c.Dataset.Replica.Columns)))
+		if err == nil {
+			return r.put(ctx, t, []*Change{c}, done)
+		}
+		r.letters = append(r.letters, &letter{Letter: RefusedEvent(c.Dataset, c.Record, c.Index, c.Event, err), source: r.b.Source, t: t})
 	}
-	return r.put(ctx, t, []*Change{c.Older}, done)
+	return nil
 }
 
 // String describes the batch without its content.

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -191,6 +192,42 @@ func TestOlderGoodUnderNewerBad(t *testing.T) {
 		if l.State != replica.StateSuperseded {
 			t.Errorf("letter of version %d is %s", l.Version, l.State)
 		}
+	}
+}
+
+// The older events of a record are checked only when the table has refused the newer ones.
+func TestUncheckedOlderEventsUnderARefusedOne(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	unchecked := func(c *replica.Change, data string) *replica.Change {
+		if data != "" {
+			c.Event.Data = []byte(data)
+		}
+		out := &replica.Change{}
+		out.Decoded(c.Dataset, c.Record, c.Index, c.Event)
+		return out
+	}
+	good := unchecked(b.item(t, 1, 2, "good"), "")
+	invalid := unchecked(b.item(t, 1, 3, ""), `{"id":1,"name":7}`)
+	worst := bad(b.item(t, 1, 4, ""))
+	worst.Older, invalid.Older, good.Older = invalid, good, unchecked(b.item(t, 1, 1, ""), `{"id":1,"name":7}`)
+	lone := bad(b.item(t, 2, 2, ""))
+	lone.Older = unchecked(b.item(t, 2, 1, ""), `{"id":2,"name":7}`)
+	res := b.apply(t, worst, lone)
+	if got, want := tallyOf(res), (tally{2, 2, 4}); got != want {
+		t.Errorf("result %+v, want %+v", got, want)
+	}
+	b.wantRow(t, 1, "2:good")
+	if n := one[int](t, b.db, "SELECT COUNT(*) FROM items"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	var got []string
+	for _, l := range b.letters(t) {
+		got = append(got, fmt.Sprint(l.Key, " ", l.Version, " ", l.Reason, " ", l.State))
+	}
+	slices.Sort(got)
+	want := []string{"1 3 schema open", "1 4 refused open", "2 1 schema open", "2 2 refused open"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("letters differ (-want +got):\n%s", diff)
 	}
 }
 

@@ -75,6 +75,15 @@ func (t *table) key(c *Change) []any { return c.Values[:t.ds.Replica.KeyColumns]
 
 // args appends the change's row in the order of UpsertSQL.
 func (t *table) args(args []any, c *Change) []any {
+	var at any
+	if n := len(args) - 2; n > 0 {
+		if was, ok := args[n].(int64); ok && was == c.At {
+			at = args[n] // many records have the time of the one before
+		}
+	}
+	if at == nil {
+		at = c.At
+	}
 	for i := range t.ds.Replica.Columns {
 		switch {
 		case i >= len(c.Values), c.Deleted && i >= t.ds.Replica.KeyColumns:
@@ -87,7 +96,7 @@ func (t *table) args(args []any, c *Change) []any {
 	if c.Deleted {
 		deleted = 1
 	}
-	return append(args, deleted, c.At, c.Version)
+	return append(args, deleted, at, c.Version)
 }
 
 // chunk is how many of the rows go into the next statement: the greatest step of the ladder that has enough of them and
@@ -109,8 +118,12 @@ func (t *table) chunk(rows []*Change) int {
 	return 1
 }
 
+// rowBytes is about how many bytes a row takes in a statement, at least what it does take.
 func rowBytes(c *Change) int {
 	n := baseRowBytes
+	if c.Event != nil && len(c.Event.Data) > 0 {
+		return n + len(c.Event.Key) + len(c.Event.Data) + baseValueBytes*len(c.Values) // its values are parts of its data
+	}
 	for _, v := range c.Values {
 		switch v := v.(type) {
 		case string:
@@ -125,7 +138,30 @@ func rowBytes(c *Change) int {
 
 // sortRows puts rows into key order: two transactions that lock the same rows in one order cannot deadlock.
 func (t *table) sortRows(rows []*Change) {
-	slices.SortStableFunc(rows, t.compareKeys)
+	if t.ds.Replica.KeyColumns != 1 || !sortByText(rows) {
+		slices.SortStableFunc(rows, t.compareKeys)
+	}
+}
+
+// sortByText sorts rows whose only key value is a text, and returns false if there are others.
+func sortByText(rows []*Change) bool {
+	type keyed struct {
+		key string
+		c   *Change
+	}
+	all := make([]keyed, len(rows))
+	for i, c := range rows {
+		key, ok := c.Values[0].(string)
+		if !ok {
+			return false
+		}
+		all[i] = keyed{key, c}
+	}
+	slices.SortStableFunc(all, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	for i := range all {
+		rows[i] = all[i].c
+	}
+	return true
 }
 
 func (t *table) compareKeys(a, b *Change) int {

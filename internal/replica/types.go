@@ -42,10 +42,10 @@ type Position struct {
 	Fresh bool
 }
 
-// Change is one checked event on its way into a replica table.
+// Change is one event on its way into a replica table.
 type Change struct {
 	Dataset *schemas.Dataset
-	// Values are Row.Values: one per Dataset.Replica.Columns.
+	// Values are Row.Values: one per Dataset.Replica.Columns. They are nil, as are CacheKey and Names, until the event is checked.
 	Values  []any
 	Deleted bool
 	Version int64
@@ -62,25 +62,52 @@ type Change struct {
 	Names schemas.Names
 	// Record is the Kafka record that the event came from; its headers and bytes go into a letter.
 	Record *schemas.Record
-	// Older is the next older change of the same record in the same batch: it is applied if this one is refused.
+	// Unknown counts the event's properties that the schema does not declare.
+	Unknown int
+	// Older is the next older change of the same record in the same batch, which need not be checked: it is applied if this one
+	// is refused.
 	Older *Change
 }
 
 // NewChange makes the change of a checked event; index is which of its record's events it is.
 func NewChange(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, row schemas.Row) (*Change, error) {
-	c := &Change{
-		Dataset: d, Values: row.Values, Deleted: ev.Op == schemas.Delete, Version: ev.Version,
+	c := &Change{}
+	c.Decoded(d, rec, index, ev)
+	return c, c.checked(row)
+}
+
+// Decoded makes c the change of an event that is not checked yet.
+func (c *Change) Decoded(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event) {
+	*c = Change{
+		Dataset: d, Deleted: ev.Op == schemas.Delete, Version: ev.Version,
 		At: rec.Time, Offset: rec.Offset, Index: index, Event: ev, Record: rec,
 	}
-	if d.Cache == nil {
-		return c, nil
+}
+
+// Check checks the event unless that was done before. values has an element for each column and becomes Values; their texts are
+// parts of the event's data.
+func (c *Change) Check(values []any) error {
+	if c.Values != nil {
+		return nil
 	}
-	if d.HasNames() {
-		c.Names = d.Names(row.Values)
+	row, err := c.Dataset.CheckInto(c.Event, values)
+	if err != nil {
+		return err //nolint:wrapcheck // it names field and problem
 	}
-	var err error
-	c.CacheKey, err = d.CacheKey(ev.Key)
-	return c, err
+	return c.checked(row)
+}
+
+func (c *Change) checked(row schemas.Row) (err error) {
+	if c.Dataset.Cache != nil {
+		if c.CacheKey, err = c.Dataset.CacheKey(c.Event.Key); err != nil {
+			return err //nolint:wrapcheck // as above
+		}
+		if c.Dataset.HasNames() {
+			c.Names = c.Dataset.Names(row.Values)
+		}
+	}
+	c.Values, c.Unknown = row.Values, row.UnknownProperties
+	return nil
 }
 
 // Letter is a dead letter: an event that can never be applied.

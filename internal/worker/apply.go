@@ -26,10 +26,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 	if err := h.copier.awaitCopies(ctx, p); err != nil {
 		return nil, err
 	}
-	pr, err := h.prepare(p, b)
-	if err != nil {
-		return nil, fmt.Errorf("prepare batch: %w", err)
-	}
+	pr := h.prepare(p, b)
 	stop := cmp.Or(p.unfit, pr.stop)
 	if p.unfit == nil && pr.stopAt > 0 {
 		// What comes before is applied and emitted first, or it would come over what the operator does now.
@@ -72,10 +69,12 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 		h.cfg.Changed(p.dataset, n, func(i int) string { return pr.changes[i].Event.Key })
 	}
 	// Emission needs the names only: what was fetched goes now, not after the lanes have answered.
-	pr.changes, pr.letters = nil, nil
+	storm := len(res.Dead)
+	res.Dead = nil
+	pr.release()
 	b.Release()
 	h.cfg.Failpoint(PointAfterApply)
-	if err := h.pauses.watchStorm(ctx, p.dataset, pr.events, len(res.Dead)); err != nil {
+	if err := h.pauses.watchStorm(ctx, p.dataset, pr.events, storm); err != nil {
 		return nil, err
 	}
 	return &applied{w: h.Worker, p: p, prepared: pr, from: b.From, next: b.Next}, nil

@@ -21,6 +21,7 @@ type core struct {
 	consumer *group.Consumer
 	out      *delivery.Producer
 	kick     chan struct{} // one slot: check the lanes now
+	slabs    slabs
 
 	mu    sync.Mutex
 	parts map[kafkalog.Partition]*partition // of the current generation

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -41,10 +42,15 @@ type prepared struct {
 	// misplaced counts the records that the producer would have put into another partition; the first is at misplacedAt.
 	misplaced   int
 	misplacedAt int64
+	// unchecked are the events that were not checked, since a newer one of their record is written, and overtaken those that are
+	// known to be invalid and make no letter for the same reason.
+	unchecked, overtaken int
 	// lost are the events that lost against another one of the batch.
 	lost replica.Lost
 	// behind are the keys of records whose last event is not their newest one; they may repeat.
 	behind []string
+	// done gives back the memory of changes.
+	done func()
 	// displaced: names at this batch's offsets may exist in MySQL and must be emitted with it.
 	displaced bool
 }
@@ -121,23 +127,28 @@ func (p *prepared) addName(n replica.Name) {
 }
 
 // prepare reads a batch of p.
-func (c *core) prepare(p *partition, b *kafkalog.Batch) (*prepared, error) {
+func (c *core) prepare(p *partition, b *kafkalog.Batch) *prepared {
 	if p.dataset == nil {
-		return c.prepareInvalidations(p, b), nil
+		return c.prepareInvalidations(p, b)
 	}
-	return prepare(p.dataset, p.decoder, b)
+	s := c.slabs.get(p.dataset, len(b.Records))
+	pr := prepare(p.dataset, p.decoder, b, s)
+	pr.done = func() { c.slabs.put(s) }
+	return pr
 }
 
-// prepare decodes and checks a batch and keeps the newest change of each record, with the older ones behind it. Of equal
-// versions the earlier offset wins: the later one is a repetition. What prepare gives aliases the batch's buffers.
-func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared, error) {
+// prepare decodes a batch and keeps the newest change of each record, with the older ones behind it. Of equal versions the
+// earlier offset wins: the later one is a repetition. What is written is checked, and only that: of a record whose newest event
+// is valid, the older ones are looked at again only if the table refuses it. What prepare gives aliases the batch's buffers
+// and s.
+func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch, s *slab) *prepared {
 	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: items{}, tags: items{}, foreign: items{}}
 	p.displaced = len(d.NameColumns()) > 0
 	byKey := make(map[string]int, len(b.Records)) // key → place in changes
 	for i := range b.Records {
 		rec := &b.Records[i]
 		p.newest = max(p.newest, rec.Time)
-		res, err := dec.Decode(*rec)
+		res, err := dec.DecodeTo(rec, s.row())
 		if err != nil {
 			p.stop, p.stopAt = err, i
 			break
@@ -146,64 +157,136 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch) (*prepared
 		p.other = cmp.Or(res.Other, p.other)
 		p.damaged += res.Damaged
 		for i := range res.Rows {
-			ev, n, err := &res.Rows[i].Event, res.Rows[i].Index, res.Rows[i].Err
+			row := &res.Rows[i]
 			p.events++
-			var row schemas.Row
-			if err == nil {
-				row, err = d.Check(ev)
-			}
-			if err != nil {
-				p.refuse(d, rec, n, ev, err)
+			if row.Err != nil {
+				p.letters = append(p.letters, replica.RefusedEvent(d, rec, row.Index, &row.Event, row.Err))
 				continue
 			}
-			p.unknown += row.UnknownProperties
-			c, err := replica.NewChange(d, rec, n, ev, row)
-			if err != nil {
-				return nil, err // Check passed, so the key is canonical: cannot happen
+			c := s.change()
+			c.Decoded(d, rec, row.Index, &row.Event)
+			// The names of a state are emitted also when a newer one of the batch follows: nodes may have loaded it from its source.
+			if d.HasNames() {
+				if !p.check(c, s) {
+					continue
+				}
+				p.name(&c.Names)
 			}
-			p.name(&c.Names)
-			p.keep(byKey, ev.Key, c)
+			p.keep(byKey, c, s)
 		}
 	}
+	p.settle(s)
+	p.dropOvertaken()
 	if d.Cache != nil {
 		p.own = make([]lane.Item, len(p.changes))
 		for i, c := range p.changes {
 			p.own[i] = lane.Item{Key: c.CacheKey, Version: c.Version}
 		}
 	}
-	return p, nil
+	return p
 }
 
-// keep puts c into its record's chain: newest version first. What comes late is counted.
-func (p *prepared) keep(byKey map[string]int, key string, c *replica.Change) {
-	at, ok := byKey[key]
+// release gives back the memory of the changes; the names for the lanes are kept.
+func (p *prepared) release() {
+	p.changes, p.letters = nil, nil
+	if p.done != nil {
+		p.done()
+		p.done = nil
+	}
+}
+
+// check checks a change, and makes a dead letter of an event that cannot be applied. The replica invalidates its record's cache
+// entry without a version: no load could ever reach the version of an event that is not applied.
+func (p *prepared) check(c *replica.Change, s *slab) bool {
+	if c.Values != nil {
+		return true
+	}
+	if err := c.Check(s.values()); err != nil {
+		p.letters = append(p.letters, replica.RefusedEvent(c.Dataset, c.Record, c.Index, c.Event, err))
+		return false
+	}
+	p.unknown += c.Unknown
+	return true
+}
+
+// keep puts c into its record's chain: newest version first.
+func (p *prepared) keep(byKey map[string]int, c *replica.Change, s *slab) {
+	at, ok := byKey[c.Event.Key]
 	if !ok {
-		byKey[key] = len(p.changes)
+		byKey[c.Event.Key] = len(p.changes)
 		p.changes = append(p.changes, c)
 		return
 	}
-	head := p.changes[at]
-	if c.Version > head.Version {
-		c.Older = head
-		p.changes[at] = c
+	link := &p.changes[at]
+	for *link != nil && (*link).Version > c.Version {
+		link = &(*link).Older
+	}
+	old := *link
+	if old == nil || old.Version < c.Version {
+		c.Older, *link = old, c
 		return
 	}
-	for head.Older != nil && head.Older.Version >= c.Version {
-		head = head.Older
+	switch {
+	case c.Deleted == old.Deleted && bytes.Equal(c.Event.Data, old.Event.Data): // a repetition
+	case !p.check(c, s):
+	case !p.check(old, s):
+		c.Older, *link = old.Older, c
+	case !replica.SameState(old, c):
+		p.lost.Add(replica.Lost{Conflicts: 1, At: c.Offset})
 	}
-	if head.Version == c.Version {
-		if !replica.SameState(head, c) {
-			p.lost.Add(replica.Lost{Conflicts: 1, At: c.Offset})
-		}
-		return // a repetition
-	}
-	p.lost.Add(replica.Lost{Superseded: 1})
-	p.behind = append(p.behind, key)
-	c.Older, head.Older = head.Older, c
 }
 
-// refuse makes a dead letter of an event that cannot be applied. The replica invalidates its record's cache entry without a
-// version: no load could ever reach the version of an event that is not applied.
-func (p *prepared) refuse(d *schemas.Dataset, rec *schemas.Record, index int, ev *schemas.Event, err error) {
-	p.letters = append(p.letters, replica.RefusedEvent(d, rec, index, ev, err))
+// settle checks the newest change of each record, or an older one if that is invalid, and counts what lost against it.
+func (p *prepared) settle(s *slab) {
+	kept := p.changes[:0]
+	for _, c := range p.changes {
+		for c != nil && !p.check(c, s) {
+			c = c.Older
+		}
+		if c == nil {
+			continue
+		}
+		kept = append(kept, c)
+		first := c // of those that are newer than the one looked at
+		for o := c.Older; o != nil; o = o.Older {
+			if o.Values == nil {
+				p.unchecked++
+			}
+			if cmp.Or(cmp.Compare(o.Offset, first.Offset), cmp.Compare(o.Index, first.Index)) < 0 {
+				first = o
+				continue
+			}
+			p.lost.Add(replica.Lost{Superseded: 1})
+			p.behind = append(p.behind, o.Event.Key)
+		}
+	}
+	clear(p.changes[len(kept):])
+	p.changes = kept
+}
+
+// dropOvertaken takes out the letters of events whose data is invalid and whose record has a newer event in this batch: it would
+// be superseded as soon as it is written. What is wrong with a key or a version leaves open whose event it is.
+func (p *prepared) dropOvertaken() {
+	if len(p.letters) == 0 {
+		return
+	}
+	version := make(map[string]int64, len(p.changes))
+	for _, c := range p.changes {
+		version[c.Event.Key] = c.Version
+	}
+	p.letters = slices.DeleteFunc(p.letters, func(l *replica.Letter) bool {
+		switch l.Reason {
+		case schemas.ReasonSchema, schemas.ReasonMalformed, schemas.ReasonPartial:
+		default:
+			return false
+		}
+		drop := l.Version > 0 && l.Version < version[l.Key]
+		if drop {
+			p.overtaken++
+		}
+		return drop
+	})
+	slices.SortFunc(p.letters, func(a, b *replica.Letter) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Index, b.Index))
+	})
 }

@@ -264,10 +264,8 @@ func (em *emitter) emitAgain(ctx context.Context, p *partition, n int, root stri
 
 // emissionAgain is the emission of a batch that was applied before, for lane n.
 func (em *emitter) emissionAgain(ctx context.Context, p *partition, n int, from int64, b *kafkalog.Batch) (lane.Emission, error) {
-	pr, err := em.prepare(p, b)
-	if err != nil {
-		return lane.Emission{}, fmt.Errorf("prepare batch: %w", err)
-	}
+	pr := em.prepare(p, b)
+	pr.release()
 	pr.displaced = true
 	if err := em.addDisplaced(ctx, p, pr, b.From, b.Next-1); err != nil {
 		return lane.Emission{}, err

@@ -7,9 +7,12 @@ import (
 )
 
 // cloudEvents reads CloudEvents, whose versions the dataset may take from elsewhere than the publisher.
-func (d *Decoder) cloudEvents(rec *schemas.Record) Result {
-	rows := make([]Row, 1)
-	row := &rows[0]
+func (d *Decoder) cloudEvents(rec *schemas.Record, room *[1]Row) Result {
+	if room == nil {
+		room = new([1]Row)
+	}
+	*room = [1]Row{}
+	row := &room[0]
 	if err := d.ds.DecodeInto(&row.Event, rec); err != nil {
 		return d.refuse(rec, err)
 	}
@@ -20,7 +23,7 @@ func (d *Decoder) cloudEvents(rec *schemas.Record) Result {
 		row.Err = d.columnVersion(&row.Event)
 	case schemas.VersionEvent:
 	}
-	return Result{Rows: rows}
+	return Result{Rows: room[:]}
 }
 
 // columnVersion takes the version from the data. A deletion without the column keeps what its publisher said.

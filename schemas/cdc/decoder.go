@@ -207,9 +207,12 @@ func (r *reading) pause(problem, fix string) error {
 }
 
 // Decode reads a record. Its only error is a *PauseError; whatever else is wrong is the error of a Row.
-func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
+func (d *Decoder) Decode(rec schemas.Record) (Result, error) { return d.DecodeTo(&rec, nil) }
+
+// DecodeTo is Decode with memory for one row, which is used if the record has one; it may be nil.
+func (d *Decoder) DecodeTo(rec *schemas.Record, room *[1]Row) (Result, error) {
 	if rec.Oversize > 0 {
-		return d.refuse(&rec, &schemas.FieldError{
+		return d.refuse(rec, &schemas.FieldError{
 			Field: "record", Problem: "is above 1,000,000 bytes", Fix: "leave large columns out of the capture", Reason: schemas.ReasonTooLarge,
 		}), nil
 	}
@@ -223,14 +226,14 @@ func (d *Decoder) Decode(rec schemas.Record) (Result, error) {
 	case schemas.FormatMaxwell:
 		return d.captured(rec, func(r *reading) error { return maxwell{r}.decode() })
 	case schemas.FormatCloudEvents:
-		return d.cloudEvents(&rec), nil
+		return d.cloudEvents(rec, room), nil
 	}
 	return Result{}, errors.New("the decoder does not know the format " + string(d.ds.Format) + " of dataset " + d.ds.Name)
 }
 
 // captured reads what a capture tool wrote.
-func (d *Decoder) captured(rec schemas.Record, read func(*reading) error) (Result, error) {
-	r := reading{d: d, rec: &rec, text: string(rec.Value)}
+func (d *Decoder) captured(rec *schemas.Record, read func(*reading) error) (Result, error) {
+	r := reading{d: d, rec: rec, text: string(rec.Value)}
 	err := read(&r)
 	if err == nil {
 		r.lastWins()
@@ -239,7 +242,7 @@ func (d *Decoder) captured(rec schemas.Record, read func(*reading) error) (Resul
 	if pause := new(PauseError); errors.As(err, &pause) {
 		return Result{}, pause
 	}
-	return d.refuse(&rec, err), nil
+	return d.refuse(rec, err), nil
 }
 
 // refuse is the result of a record that cannot be read at all.
