@@ -45,18 +45,9 @@ type restartReport struct {
 	At    int64 `json:"at"`
 }
 
-func partitionsRestart(p *program) *cobra.Command {
-	var at, who string
-	cmd := &cobra.Command{
-		Use:   "restart TOPIC/PARTITION",
-		Short: "Say where a partition continues whose records were lost, or whose next batch cannot be read",
-		Long: "A partition is stopped, and readiness says so, when Kafka deleted records that were never read, when the log was cut\n" +
-			"behind what was read, or when a batch cannot be read. First publish again from the source what may be missing: what the\n" +
-			"lost records said is in no replica. Then this command notes where to continue; the worker that owns the partition flushes\n" +
-			"every lane and continues there within seconds. A partition that is not stopped is left alone, and the exit code is 1.",
-		Args: args(cobra.ExactArgs(1)),
-	}
-	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+// withReplica makes a command of one that needs the replica and Kafka, and has one argument.
+func (p *program) withReplica(run func(ctx context.Context, db *replica.DB, kafka *kafkalog.Client, name string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, a []string) error {
 		l, log, err := p.load(cmd)
 		if err != nil {
 			return err
@@ -71,28 +62,44 @@ func partitionsRestart(p *program) *cobra.Command {
 			return err
 		}
 		defer kafka.Close()
-		r, err := findRestart(cmd.Context(), kafka, db, a[0], at)
+		return run(cmd.Context(), db, kafka, a[0])
+	}
+}
+
+func partitionsRestart(p *program) *cobra.Command {
+	var at, who string
+	cmd := &cobra.Command{
+		Use:   "restart TOPIC/PARTITION",
+		Short: "Say where a partition continues whose records were lost, or whose next batch cannot be read",
+		Long: "A partition is stopped, and readiness says so, when Kafka deleted records that were never read, when the log was cut\n" +
+			"behind what was read, or when a batch cannot be read. First publish again from the source what may be missing: what the\n" +
+			"lost records said is in no replica. Then this command notes where to continue; the worker that owns the partition flushes\n" +
+			"every lane and continues there within seconds. A partition that is not stopped is left alone, and the exit code is 1.",
+		Args: args(cobra.ExactArgs(1)),
+	}
+	cmd.RunE = p.withReplica(func(ctx context.Context, db *replica.DB, kafka *kafkalog.Client, name string) error {
+		r, err := findRestart(ctx, kafka, db, name, at)
 		if err != nil {
 			return err
 		}
 		if r.Next >= r.First { // else records are lost, whatever a worker said last
-			workers, err := roster.Workers(cmd.Context(), db.SQL())
+			workers, err := roster.Workers(ctx, db.SQL())
 			if err != nil {
 				return err
 			}
-			if owner, ok := flowing(workers, a[0]); ok {
-				return fmt.Errorf("%s is not stopped: worker %s reads it and said so %.0f s ago, so nothing was changed; if readiness names the partition, try again in a few seconds", a[0], owner.Owner, owner.Seconds)
+			if owner, ok := flowing(workers, name); ok {
+				return fmt.Errorf("%s is not stopped: worker %s reads it and said so %.0f s ago, so nothing was changed; if readiness names the partition, try again in a few seconds", name, owner.Owner, owner.Seconds)
 			}
 		}
-		if err := db.Restarts.Note(cmd.Context(), r.Source, r.At, cmp.Or(who, whoami())); err != nil {
+		if err := db.Restarts.Note(ctx, r.Source, r.At, cmp.Or(who, whoami())); err != nil {
 			return err
 		}
 		if p.json {
 			return p.printJSON(r)
 		}
-		fmt.Fprintf(p.out, "%s stands at offset %d and the log has %d to %d; if it is stopped, it continues at %d as soon as its worker sees this\n", a[0], r.Next, r.First, r.Last, r.At)
+		fmt.Fprintf(p.out, "%s stands at offset %d and the log has %d to %d; if it is stopped, it continues at %d as soon as its worker sees this\n", name, r.Next, r.First, r.Last, r.At)
 		return nil
-	}
+	})
 	config.Bind(cmd.Flags(), "kafka", "mysql", "log")
 	cmd.Flags().StringVar(&at, "at", "", "where: first (the oldest record that Kafka has), last (what comes next), or an offset")
 	cmd.Flags().StringVar(&who, "who", "", "who decides it; empty: user and host")

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
-	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/replica"
 )
 
 // acceptReport is what partitions accept prints with --json.
@@ -27,27 +28,13 @@ func partitionsAccept(p *program) *cobra.Command {
 			"no longer known. Rows are never set back: the greater version wins.",
 		Args: args(cobra.ExactArgs(1)),
 	}
-	cmd.RunE = func(cmd *cobra.Command, a []string) error {
-		l, log, err := p.load(cmd)
+	cmd.RunE = p.withReplica(func(ctx context.Context, db *replica.DB, kafka *kafkalog.Client, name string) error {
+		info, err := kafka.Topic(ctx, name)
 		if err != nil {
-			return err
-		}
-		db, err := connect.Replica(cmd.Context(), l.Config, log)
-		if err != nil {
-			return err
-		}
-		defer db.Close()
-		kafka, err := connect.Kafka(l.Config, slog.New(slog.DiscardHandler))
-		if err != nil {
-			return err
-		}
-		defer kafka.Close()
-		info, err := kafka.Topic(cmd.Context(), a[0])
-		if err != nil {
-			return fmt.Errorf("look for topic %s: %w", a[0], err)
+			return fmt.Errorf("look for topic %s: %w", name, err)
 		}
 		r := acceptReport{Topic: info.Name, ID: info.ID}
-		if r.Accepted, err = db.Topics.Accept(cmd.Context(), info.Name, info.ID); err != nil {
+		if r.Accepted, err = db.Topics.Accept(ctx, info.Name, info.ID); err != nil {
 			return err
 		}
 		switch {
@@ -59,7 +46,7 @@ func partitionsAccept(p *program) *cobra.Command {
 			fmt.Fprintf(p.out, "topic %s with id %s waits for nothing: the id was not replaced by another\n", r.Topic, r.ID)
 		}
 		return nil
-	}
+	})
 	config.Bind(cmd.Flags(), "kafka", "mysql", "log")
 	return cmd
 }

@@ -225,6 +225,25 @@ func (cl *Cluster) Leader(topic string, partition int32) (node int32, addr strin
 	return l.node, addr, l.epoch, nil
 }
 
+// byLeader returns the partitions of a topic by their leaders' nodes, without those that are done.
+func (cl *Cluster) byLeader(topic string, done map[int32]int64) (map[int32][]int32, error) {
+	if err := cl.Topics[topic].Err; err != nil {
+		return nil, err
+	}
+	out := map[int32][]int32{}
+	for p := range cl.Topics[topic].Info.Partitions {
+		if _, ok := done[p]; ok {
+			continue
+		}
+		node, _, _, err := cl.Leader(topic, p)
+		if err != nil {
+			return nil, err
+		}
+		out[node] = append(out[node], p)
+	}
+	return out, nil
+}
+
 // IsLeadership reports whether err is one of those that pass once leadership has settled.
 func IsLeadership(err error) bool {
 	var code kafka.Error

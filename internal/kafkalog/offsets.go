@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"time"
 
@@ -49,7 +48,7 @@ type Offsets struct {
 func (c *Client) Offsets(ctx context.Context, topic string) (map[int32]Offsets, error) {
 	out := map[int32]Offsets{}
 	for _, q := range boundQuestions() {
-		got, err := c.topicOffsets(ctx, topic, nil, q.isolation, q.at)
+		got, err := c.topicOffsets(ctx, topic, q.isolation, q.at)
 		if err != nil {
 			return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 		}
@@ -97,11 +96,11 @@ func (k *Conn) Bounds(ctx context.Context, topic string, parts []int32) (map[int
 // OffsetsAt gives, per partition, the offset of the first record whose time is t or later; where there is none, the last
 // stable offset. Errors: ErrNoTopic.
 func (c *Client) OffsetsAt(ctx context.Context, topic string, t time.Time) (map[int32]int64, error) {
-	at, err := c.topicOffsets(ctx, topic, nil, readCommitted, max(t.UnixMilli(), 0))
+	at, err := c.topicOffsets(ctx, topic, readCommitted, max(t.UnixMilli(), 0))
 	if err != nil {
 		return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 	}
-	end, err := c.topicOffsets(ctx, topic, nil, readCommitted, atEnd)
+	end, err := c.topicOffsets(ctx, topic, readCommitted, atEnd)
 	if err != nil {
 		return nil, fmt.Errorf("ask offsets of topic %s: %w", topic, err)
 	}
@@ -113,29 +112,19 @@ func (c *Client) OffsetsAt(ctx context.Context, topic string, t time.Time) (map[
 	return at, nil
 }
 
-// topicOffsets asks the leaders of a topic's partitions, of all where only is nil, and tries again while leadership moves.
-func (c *Client) topicOffsets(ctx context.Context, topic string, only []int32, isolation int8, at int64) (map[int32]int64, error) {
+// topicOffsets asks the leaders of a topic's partitions, and tries again while leadership moves.
+func (c *Client) topicOffsets(ctx context.Context, topic string, isolation int8, at int64) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	out := map[int32]int64{}
-	err := retry.Do(ctx, retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}, func(ctx context.Context) error {
+	err := retry.Do(ctx, fetchPolicy(), func(ctx context.Context) error {
 		cl, err := c.Metadata(ctx, topic)
 		if err != nil {
 			return lasting(err)
 		}
-		if err := cl.Topics[topic].Err; err != nil {
+		byNode, err := cl.byLeader(topic, out)
+		if err != nil {
 			return lasting(err)
-		}
-		byNode := map[int32][]int32{}
-		for p := range cl.Topics[topic].Info.Partitions {
-			if _, done := out[p]; done || only != nil && !slices.Contains(only, p) {
-				continue
-			}
-			node, _, _, err := cl.Leader(topic, p)
-			if err != nil {
-				return lasting(err)
-			}
-			byNode[node] = append(byNode[node], p)
 		}
 		for node, parts := range byNode {
 			got, err := c.nodeOffsets(ctx, cl.Brokers[node], topic, parts, isolation, at)
@@ -244,7 +233,7 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	err := retry.Do(ctx, retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}, func(ctx context.Context) error {
+	err := retry.Do(ctx, fetchPolicy(), func(ctx context.Context) error {
 		cl, err := c.Metadata(ctx, topics...)
 		if err != nil {
 			return lasting(err)

@@ -18,7 +18,7 @@ import (
 // CorruptTries is how often the same bad batch is fetched again before a partition stops at it.
 const CorruptTries = 3
 
-// fetchPolicy is how fetching waits for brokers and leadership.
+// fetchPolicy is how fetching, and questions, wait for brokers and leadership.
 func fetchPolicy() retry.Policy {
 	return retry.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second}
 }

@@ -29,19 +29,12 @@ type OpenTransaction struct {
 // tell: then it returns nothing. Errors: ErrNoTopic.
 func (c *Client) OpenTransactions(ctx context.Context, topic string) (map[int32]OpenTransaction, error) {
 	cl, err := c.Metadata(ctx, topic)
+	var byNode map[int32][]int32
 	if err == nil {
-		err = cl.Topics[topic].Err
+		byNode, err = cl.byLeader(topic, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask producers of topic %s: %w", topic, err)
-	}
-	byNode := map[int32][]int32{}
-	for p := range cl.Topics[topic].Info.Partitions {
-		node, _, _, err := cl.Leader(topic, p)
-		if err != nil {
-			return nil, fmt.Errorf("ask producers of topic %s: %w", topic, err)
-		}
-		byNode[node] = append(byNode[node], p)
 	}
 	out := map[int32]OpenTransaction{}
 	for node, parts := range byNode {

@@ -145,13 +145,18 @@ func (c *Conn) EachSized(ctx context.Context, what string, id StatementID, text 
 	return scanAll(what, rows, row)
 }
 
-// Exec executes a fixed statement and returns the number of rows that it found.
-func (c *Conn) Exec(ctx context.Context, text string, args ...any) (int64, error) {
+// exec executes a fixed statement.
+func (c *Conn) exec(ctx context.Context, text string, args []any) (sql.Result, error) {
 	p, err := c.prepare(ctx, text)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	res, err := p.stmt.ExecContext(ctx, args...)
+	return p.stmt.ExecContext(ctx, args...)
+}
+
+// Exec executes a fixed statement and returns the number of rows that it found.
+func (c *Conn) Exec(ctx context.Context, text string, args ...any) (int64, error) {
+	res, err := c.exec(ctx, text, args)
 	if err != nil {
 		return 0, err
 	}
@@ -160,11 +165,7 @@ func (c *Conn) Exec(ctx context.Context, text string, args ...any) (int64, error
 
 // Insert executes a fixed statement and returns the id that the server gave to the new row.
 func (c *Conn) Insert(ctx context.Context, text string, args ...any) (int64, error) {
-	p, err := c.prepare(ctx, text)
-	if err != nil {
-		return 0, err
-	}
-	res, err := p.stmt.ExecContext(ctx, args...)
+	res, err := c.exec(ctx, text, args)
 	if err != nil {
 		return 0, err
 	}
