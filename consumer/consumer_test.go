@@ -188,7 +188,8 @@ func TestWorkerCarriesAnEventToEveryTier(t *testing.T) {
 	if why := strings.Join(w.NotReady(), ";"); !strings.Contains(why, "has ended") {
 		t.Errorf("after the end: %q", why)
 	}
-	if err := w.Run(t.Context()); err == nil {
+	cancel()
+	if err := w.Run(ctx); err == nil {
 		t.Error("Run was called twice")
 	}
 }
@@ -244,7 +245,9 @@ func TestWorkerWithoutServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "hunter2") {
+	ctx, cancel = context.WithTimeout(t.Context(), patience/4)
+	defer cancel()
+	if err := w.Run(ctx); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("FailFast: %v", err)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/freshet/freshet/internal/cdctest"
 	"github.com/freshet/freshet/internal/testenv"
-	"github.com/freshet/freshet/schemas/cdc/cdctest"
 )
 
 // What Debezium, Canal and Maxwell really wrote, through Kafka and the worker into the database: the replica ends as the

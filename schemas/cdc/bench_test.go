@@ -3,8 +3,8 @@ package cdc_test
 import (
 	"testing"
 
+	"github.com/freshet/freshet/internal/cdctest"
 	"github.com/freshet/freshet/schemas/cdc"
-	"github.com/freshet/freshet/schemas/cdc/cdctest"
 )
 
 // BenchmarkDecode reads what each tool wrote and checks it, as the worker does.

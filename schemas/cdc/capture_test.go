@@ -6,9 +6,9 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/freshet/freshet/internal/cdctest"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
-	"github.com/freshet/freshet/schemas/cdc/cdctest"
 )
 
 // What each tool wrote ends in what the database held, also when everything comes twice and out of turn: versions decide.

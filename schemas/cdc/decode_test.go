@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/freshet/freshet/internal/cdctest"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
-	"github.com/freshet/freshet/schemas/cdc/cdctest"
 )
 
 const itemSchema = `{"type": "object", "required": ["id"], "properties": {

@@ -5,9 +5,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/freshet/freshet/internal/cdctest"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
-	"github.com/freshet/freshet/schemas/cdc/cdctest"
 )
 
 // FuzzDecode: nothing panics, the same record always says the same, a refused row has a reason, and every event that
