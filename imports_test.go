@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/freshet": {anything},
 	"cmd/freshet/internal/bench": {
-		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
+		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
 	},
 	"cmd/freshet/internal/config":    {"consumer", "internal/livefile"},
 	"cmd/freshet/internal/connect":   {"schemas", "consumer", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
@@ -96,7 +96,7 @@ var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve"
 
 // owners are the only packages that may use a dependency, outside tests. The longest path decides.
 var owners = map[string][]string{
-	"github.com/segmentio/kafka-go":            {"internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/delivery"},
+	"github.com/segmentio/kafka-go":            {"internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/delivery", "cmd/freshet/internal/bench"},
 	"github.com/segmentio/kafka-go/compress":   {"internal/kafkalog/recordbatch"},
 	"github.com/cenkalti/backoff/v4":           {"internal/retry"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"schemas"},

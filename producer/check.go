@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -15,6 +17,7 @@ import (
 type Checker struct {
 	datasets *schemas.Datasets
 	source   string
+	rows     sync.Pool // of *[]any: the values of rows, which no one needs after the check
 }
 
 // NewChecker refuses datasets that ask for what this release does not have. source is as in Config.
@@ -31,7 +34,7 @@ func NewChecker(datasets *schemas.Datasets, source string) (*Checker, error) {
 	if source == "" {
 		source = DefaultSource
 	}
-	return &Checker{datasets, source}, nil
+	return &Checker{datasets: datasets, source: source}, nil
 }
 
 // Check returns the events as they would be published, with id and source, or a *PublishError that names each that would
@@ -108,7 +111,7 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 		ev.Source = c.source
 	}
 	ev.Data = bytes.Clone(ev.Data)
-	if _, err := d.Check(&ev); err != nil {
+	if err := c.checkRow(d, &ev); err != nil {
 		return checked{}, err
 	}
 	rec, err := d.Encode(&ev)
@@ -125,4 +128,18 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 		rec.Time = ev.Time.UnixMilli()
 	}
 	return checked{topic: d.Topic, event: ev, rec: rec}, nil
+}
+
+// checkRow checks an event whose row is not wanted.
+func (c *Checker) checkRow(d *schemas.Dataset, ev *schemas.Event) error {
+	room, ok := c.rows.Get().(*[]any)
+	if !ok {
+		room = new([]any)
+	}
+	defer c.rows.Put(room)
+	n := len(d.Replica.Columns)
+	*room = slices.Grow((*room)[:0], n)[:n]
+	defer clear(*room) // the pool keeps no event's data
+	_, err := d.CheckInto(ev, *room)
+	return err //nolint:wrapcheck // a FieldError, which its caller puts with the event
 }

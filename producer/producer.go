@@ -104,7 +104,7 @@ func (p *Producer) PublishAsync(ctx context.Context, event schemas.Event, done f
 			done(schemas.Token{}, explain(err))
 			return
 		}
-		done(schemas.NewToken(a.Partition.Source(), a.Offset), nil)
+		done(schemas.NewToken(a.Source, a.Offset), nil)
 	})
 	if err != nil {
 		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, p.unanswered(ctx, c.topic, err))
@@ -193,11 +193,11 @@ type gathering struct {
 	missing int
 	settled []bool
 	errs    []error
-	token   schemas.Token
+	offsets map[string]int64 // the greatest of each source
 }
 
 func newGathering(n int) *gathering {
-	g := &gathering{done: make(chan struct{}), missing: n, settled: make([]bool, n), errs: make([]error, n)}
+	g := &gathering{done: make(chan struct{}), missing: n, settled: make([]bool, n), errs: make([]error, n), offsets: map[string]int64{}}
 	if n == 0 {
 		close(g.done)
 	}
@@ -213,7 +213,7 @@ func (g *gathering) outcome(i int, a delivery.Acked, err error) {
 	}
 	g.settled[i], g.errs[i] = true, err
 	if err == nil {
-		g.token = g.token.Merge(schemas.NewToken(a.Partition.Source(), a.Offset))
+		g.offsets[a.Source] = max(g.offsets[a.Source], a.Offset)
 	}
 	if g.missing--; g.missing == 0 {
 		close(g.done)
@@ -241,8 +241,12 @@ func (g *gathering) result(explain func(int, error) *EventError) (schemas.Token,
 			failed = append(failed, explain(i, err))
 		}
 	}
-	if len(failed) > 0 {
-		return g.token, &PublishError{Sent: true, Events: failed}
+	var token schemas.Token
+	for source, offset := range g.offsets {
+		token = token.Merge(schemas.NewToken(source, offset))
 	}
-	return g.token, nil
+	if len(failed) > 0 {
+		return token, &PublishError{Sent: true, Events: failed}
+	}
+	return token, nil
 }

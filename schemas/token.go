@@ -19,7 +19,12 @@ const (
 
 // Token lists the offsets that a reader must have seen; it is merged by the greater offset per source. The zero value is
 // empty and useful. A Token is immutable.
-type Token struct{ offsets map[string]int64 }
+type Token struct {
+	// source and offset are those of a token of one source, as most are; all is nil then, and has the sources of others.
+	source string
+	offset int64
+	all    map[string]int64
+}
 
 // NewToken is the token of one offset of one source. A negative offset or an empty source returns the zero Token: there
 // is nothing to wait for.
@@ -27,43 +32,51 @@ func NewToken(source string, offset int64) Token {
 	if source == "" || offset < 0 {
 		return Token{}
 	}
-	return Token{offsets: map[string]int64{source: offset}}
+	return Token{source: source, offset: offset}
 }
 
 // Merge returns the token that waits for both.
 func (t Token) Merge(o Token) Token {
 	switch {
-	case len(o.offsets) == 0:
+	case o.IsZero():
 		return t
-	case len(t.offsets) == 0:
+	case t.IsZero():
 		return o
+	case t.all == nil && o.all == nil && t.source == o.source:
+		return Token{source: t.source, offset: max(t.offset, o.offset)}
 	}
-	merged := maps.Clone(t.offsets)
-	for s, off := range o.offsets {
+	merged := t.Offsets()
+	for s, off := range o.Offsets() {
 		if have, ok := merged[s]; !ok || off > have {
 			merged[s] = off
 		}
 	}
-	return Token{offsets: merged}
+	return Token{all: merged}
 }
 
-// Offsets is a copy of source → offset.
-func (t Token) Offsets() map[string]int64 { return maps.Clone(t.offsets) }
+// Offsets is a copy of source → offset; nil for the zero Token.
+func (t Token) Offsets() map[string]int64 {
+	if t.source != "" {
+		return map[string]int64{t.source: t.offset}
+	}
+	return maps.Clone(t.all)
+}
 
 // IsZero reports whether the token waits for nothing.
-func (t Token) IsZero() bool { return len(t.offsets) == 0 }
+func (t Token) IsZero() bool { return t.source == "" && len(t.all) == 0 }
 
 // String is the token's text form: base64url of {"v":1,"s":{source:offset}}, sources in order, so that equal tokens have
 // equal texts.
 func (t Token) String() string {
 	buf := []byte(`{"v":1,"s":{`)
-	for i, s := range slices.Sorted(maps.Keys(t.offsets)) {
+	offsets := t.Offsets()
+	for i, s := range slices.Sorted(maps.Keys(offsets)) {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
 		buf = appendJSONString(buf, s)
 		buf = append(buf, ':')
-		buf = strconv.AppendInt(buf, t.offsets[s], 10)
+		buf = strconv.AppendInt(buf, offsets[s], 10)
 	}
 	return base64.RawURLEncoding.EncodeToString(append(buf, '}', '}'))
 }
@@ -105,7 +118,7 @@ func ParseToken(s string) (Token, error) {
 	if len(offsets) == 0 {
 		return Token{}, nil
 	}
-	t := Token{offsets: make(map[string]int64, len(offsets))}
+	t := Token{all: make(map[string]int64, len(offsets))}
 	for source, off := range offsets {
 		n, _ := off.(json.Number)
 		offset, err := strconv.ParseInt(string(n), 10, 64)
@@ -115,7 +128,10 @@ func ParseToken(s string) (Token, error) {
 		if source == "" || len(source) > MaxSourceBytes || !utf8.ValidString(source) {
 			return Token{}, tokenError("has an empty or too long source")
 		}
-		t.offsets[source] = offset
+		if len(offsets) == 1 {
+			return NewToken(source, offset), nil
+		}
+		t.all[source] = offset
 	}
 	return t, nil
 }

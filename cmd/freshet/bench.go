@@ -24,10 +24,10 @@ func benchCommand(p *program) *cobra.Command {
 		Short: "Measure Freshet against the limit of the servers it runs on",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s apply or latency", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s apply, publish or latency", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(benchApplyCommand(p), benchLatencyCommand(p))
+	cmd.AddCommand(benchApplyCommand(p), benchPublishCommand(p), benchLatencyCommand(p))
 	return cmd
 }
 
@@ -123,6 +123,36 @@ func spawnTurn(ctx context.Context, t bench.TurnConfig) ([]byte, error) {
 		return nil, fmt.Errorf("run a process for the turn: %w", err)
 	}
 	return out, nil
+}
+
+func benchPublishCommand(p *program) *cobra.Command {
+	var f bench.PublishConfig
+	cmd := &cobra.Command{
+		Use:   "publish",
+		Short: "What an event costs the service that publishes it, beside franz-go and kafka-go's Writer",
+		Long: "Publishes the same events by three clients in turns, in this process, with the same linger, batches, compression and acknowledgements.\n" +
+			"Freshet's producer checks each event against its schema and encodes it; \"encoded\" is the same producer without these two steps;\n" +
+			"franz-go and kafka-go send records that were encoded before. kafka-go's Writer is not idempotent. Only Kafka is needed; the topic is removed afterwards.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			if f.Events < 1 || f.Partitions < 1 || f.Turns < 1 || f.Size < 0 || f.Size > 4000 {
+				return usageError{errors.New("--events, --partitions and --turns must be at least 1, --size between 0 and 4000")}
+			}
+			r, err := bench.Publish(cmd.Context(), l.Config, f, log)
+			return p.printBench(r, err)
+		},
+	}
+	cmd.Flags().IntVar(&f.Events, "events", 500_000, "events of a turn")
+	cmd.Flags().IntVar(&f.Partitions, "partitions", 8, "partitions of the topic")
+	cmd.Flags().IntVar(&f.Size, "size", 290, "bytes of data in an event, about; at most 4000")
+	cmd.Flags().IntVar(&f.Turns, "turns", 5, "turns of each client")
+	cmd.Flags().StringVar(&f.Profiles, "profiles", "", "folder for a CPU and an allocation profile of each client's last turn, for go tool pprof")
+	config.Bind(cmd.Flags(), "kafka", "producer", "log")
+	return cmd
 }
 
 func benchLatencyCommand(p *program) *cobra.Command {

@@ -38,7 +38,7 @@ func (p *Producer) ProduceAll(ctx context.Context, topic string, recs []schemas.
 		case o := <-outcomes:
 			errs[o.i] = o.err
 			if o.err == nil {
-				tok = tok.Merge(schemas.NewToken(o.acked.Partition.Source(), o.acked.Offset))
+				tok = tok.Merge(schemas.NewToken(o.acked.Source, o.acked.Offset))
 			}
 		case <-ctx.Done():
 			return tok, errs

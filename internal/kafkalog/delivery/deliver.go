@@ -276,8 +276,9 @@ func (q *partition) acknowledge(f *flight, first, last int64) {
 	q.p.counts.bytes.Add(uint64(len(f.set)))
 	q.queue.widen()
 	part := q.topic.partition(q.id)
+	source := part.Source()
 	q.outcome(q.items, func(i int) (Acked, error) {
-		return Acked{Partition: part, Offset: min(first+int64(i), last)}, nil
+		return Acked{Partition: part, Source: source, Offset: min(first+int64(i), last)}, nil
 	})
 	q.queue.settle(n)
 	clear(q.items)

@@ -364,6 +364,8 @@ func (p *Producer) Stats() Stats {
 // Acked is where a record was appended.
 type Acked struct {
 	Partition kafkalog.Partition
+	// Source is the partition's, made once for each batch.
+	Source string
 	// Offset is the record's offset; when the broker only said "already there", an upper bound of it.
 	Offset int64
 }

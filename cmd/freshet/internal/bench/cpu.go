@@ -29,10 +29,14 @@ type cpuWatch struct {
 // clockTick is USER_HZ, which Linux fixes at 100 for everything that /proc shows.
 const clockTick = 100
 
+// newCPUWatch watches Kafka too and, with db, MySQL and Redis.
 func newCPUWatch(ctx context.Context, c config.Config, db *replica.DB) *cpuWatch {
 	w := &cpuWatch{pids: map[string]int{"worker": os.Getpid()}}
 	if len(c.Kafka.Brokers) > 0 {
 		w.add("kafka", listenerOf(c.Kafka.Brokers[0]))
+	}
+	if db == nil {
+		return w
 	}
 	var pidFile string
 	if err := db.SQL().QueryRowContext(ctx, "SELECT @@pid_file").Scan(&pidFile); err == nil {

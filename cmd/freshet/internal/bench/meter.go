@@ -29,21 +29,30 @@ type Measure struct {
 type meter struct {
 	watch   *cpuWatch
 	profile *os.File // nil without
-	folder  string
 	before  runtime.MemStats
 	began   time.Time
 }
 
-func (b *rig) newMeter(ctx context.Context) (*meter, error) {
-	m := &meter{watch: newCPUWatch(ctx, b.cfg, b.db), folder: b.profiles}
-	if m.folder == "" {
+// newMeter also writes a CPU profile and one of allocations, unless profile, the name of the former, is empty.
+func newMeter(watch *cpuWatch, profile string) (*meter, error) {
+	m := &meter{watch: watch}
+	if profile == "" {
 		return m, nil
 	}
 	var err error
-	if m.profile, err = os.Create(filepath.Join(m.folder, b.consumer+".cpu")); err != nil {
+	if m.profile, err = os.Create(profile); err != nil {
 		return nil, fmt.Errorf("write profile: %w", err)
 	}
 	return m, nil
+}
+
+// newMeter measures the rig's consumer.
+func (b *rig) newMeter(ctx context.Context) (*meter, error) {
+	profile := ""
+	if b.profiles != "" {
+		profile = filepath.Join(b.profiles, b.consumer+".cpu")
+	}
+	return newMeter(newCPUWatch(ctx, b.cfg, b.db), profile)
 }
 
 func (m *meter) start() {
