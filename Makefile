@@ -14,7 +14,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-latency clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-workloads bench-latency clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench: ## all benchmarks, on the real servers
 
 bench-apply: ## events per second into MariaDB, beside a consumer written by hand and the bare statement
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench apply $(ARGS)
+
+bench-workloads: ## bench-apply for each workload: the tables of docs/benchmarks.md
+	$(SERVE) -settings sh -c 'for w in mixed insert update skew delete replay; do $(GO) run ./cmd/freshet bench apply --log-level error --workload $$w $(ARGS) || exit 1; done'
 
 bench-latency: ## publish until the row is visible and until every node dropped its entry, beside the same path by hand
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench latency $(ARGS)

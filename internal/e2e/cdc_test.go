@@ -56,7 +56,7 @@ func replay(t *testing.T, delivery func([]cdctest.Captured) []cdctest.Captured, 
 	all := make([]replayed, len(cases))
 	for i, c := range cases {
 		r := &all[i]
-		r.Case, r.topic = c, kafka.CreateTopic(t, c.Partitions)
+		r.Case, r.topic = c, kafka.CreateTopic(t, c.Partitions, "retention.ms=-1") // the captures are older than what Kafka keeps by default
 		folder, err := c.Folder(captures(), r.topic)
 		if err != nil {
 			t.Fatal(err)
