@@ -98,7 +98,11 @@ func (p *publishing) writer() (*outlet, func(), error) {
 	}
 	o := &outlet{
 		send: func(ctx context.Context, i int) error {
-			pending <- struct{}{}
+			select {
+			case pending <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 			return w.WriteMessages(ctx, kafka.Message{Key: p.records[i].Key, Value: p.records[i].Value, Headers: headers[i]})
 		},
 		wait: func(ctx context.Context) error {
