@@ -1,5 +1,5 @@
 // Package migrations makes and upgrades Freshet's own tables, those whose names begin with freshet_. They live in the
-// replica's database, beside the tables that mirror datasets; the latter belong to package replica.
+// replica's database, beside the tables that mirror datasets; the latter are made by freshet migrate datasets.
 //
 // Every file under sql holds one statement each way, so a server that commits DDL by itself never stops half-way through
 // a version. Names, keys and sources are VARBINARY: they are compared byte by byte whatever the server's collation is.

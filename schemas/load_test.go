@@ -294,6 +294,12 @@ func TestDatasetsLookup(t *testing.T) {
 	if _, ok := set.Get("c"); ok {
 		t.Error("Get finds what is not there")
 	}
+	cached, err := schemas.LoadDatasets(folder(map[string]string{
+		"a.yaml": "dataset: a\nschema: s.json\nkey: [id]\n", "b.yaml": "dataset: b\nschema: s.json\nkey: [id]\ncache: {key: \"b:{id}\"}\n", "s.json": wideSchema,
+	}))
+	if err != nil || !cached.Cached() || set.Cached() {
+		t.Errorf("Cached with a cache section and without: %v", err)
+	}
 	if _, err := schemas.LoadDatasets(folder(nil)); !errors.Is(err, schemas.ErrInvalid) {
 		t.Errorf("empty folder: %v", err)
 	}

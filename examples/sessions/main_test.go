@@ -19,14 +19,9 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/freshet/freshet/internal/kafkalog"
-	"github.com/freshet/freshet/internal/kafkalog/group"
-	"github.com/freshet/freshet/internal/mysql"
-	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/internal/testenv"
-	"github.com/freshet/freshet/internal/worker"
-	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/schemas"
 )
@@ -122,25 +117,9 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	if ddl, err := tables.Migrate(t.Context(), s.db, datasets.All(), false); err != nil || len(ddl.Problems) > 0 {
 		t.Fatalf("migrate datasets: %v, %v", err, ddl)
 	}
-	client, err := kafkalog.New(kafkalog.Config{Brokers: ks.Brokers})
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: o.dsn}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Prepare(t.Context(), datasets.All()); err != nil {
-		t.Fatal(err)
-	}
-	emitter, err := invalidation.NewEmitter(rs.Client(t), invalidation.EmitterConfig{Namespace: o.namespace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := worker.New(worker.Config{
-		Group: o.namespace, Owner: "w", Datasets: datasets, Kafka: client, Emitter: emitter,
-		Replica: db, LaneLog: db.Lanes(o.namespace), BindTo: o.namespace,
-		Consumer: group.Config{FetchWait: 20 * time.Millisecond},
+	w, err := consumer.New(consumer.Config{
+		Datasets: datasets, Namespace: o.namespace, Group: o.namespace, Redis: rs.Client(t),
+		Kafka: consumer.Kafka{Brokers: ks.Brokers}, MySQL: consumer.MySQL{DSN: o.dsn},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +129,7 @@ func (s *site) work(ks *testenv.KafkaServer, rs *testenv.RedisServer, o options,
 	go func() { done <- w.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := errors.Join(<-done, emitter.Close(), db.Close(), client.Close()); err != nil {
+		if err := errors.Join(<-done, w.Close()); err != nil {
 			t.Error(err)
 		}
 	})
