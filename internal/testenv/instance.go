@@ -142,19 +142,28 @@ func (i *instance) restart(t testing.TB, empty bool) {
 	t.Logf("testenv: restarted %s (pid %d, empty %t)", i.name, p.pid, empty)
 }
 
-// startTried sets up a server on ports that are free now, and tries again when that fails.
-func startTried[T any](ctx context.Context, setup func(context.Context) (*T, error)) (*T, error) {
-	var err error
+// startTried sets up a server in a new directory on a port that is free now, and tries again when that fails.
+func startTried[T any](ctx context.Context, l *launcher, setup func(ctx context.Context, dir string, port int) (*T, error)) (*T, error) {
+	var failed error
 	for range bootTries {
-		var s *T
-		if s, err = setup(ctx); err == nil {
+		dir, err := serverDir()
+		if err != nil {
+			return nil, err
+		}
+		l.remove(dir)
+		port, err := freePort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s, err := setup(ctx, dir, port)
+		if err == nil {
 			return s, nil
 		}
-		if ctx.Err() != nil {
+		if failed = err; ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, err
+	return nil, failed
 }
 
 // freePort is a TCP port of loopback that is free at the moment.

@@ -250,16 +250,7 @@ func startKafka(ctx context.Context, l *launcher, o KafkaOptions) (*KafkaServer,
 
 // start formats a directory and boots a broker in it.
 func (d *kafkaJars) start(ctx context.Context, l *launcher, o KafkaOptions) (*KafkaServer, error) {
-	return startTried(ctx, func(ctx context.Context) (*KafkaServer, error) {
-		dir, err := serverDir()
-		if err != nil {
-			return nil, err
-		}
-		l.remove(dir)
-		port, err := freePort(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return startTried(ctx, l, func(ctx context.Context, dir string, port int) (*KafkaServer, error) {
 		controller, err := freePort(ctx)
 		if err != nil {
 			return nil, err

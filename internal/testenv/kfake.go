@@ -30,16 +30,7 @@ func startKfake(ctx context.Context, l *launcher) (*KafkaServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this executable: %w", err)
 	}
-	return startTried(ctx, func(ctx context.Context) (*KafkaServer, error) {
-		dir, err := serverDir()
-		if err != nil {
-			return nil, err
-		}
-		l.remove(dir)
-		port, err := freePort(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return startTried(ctx, l, func(ctx context.Context, dir string, port int) (*KafkaServer, error) {
 		data, cluster := filepath.Join(dir, "data"), clusterID()
 		s := &KafkaServer{Brokers: []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, Version: "kfake"}
 		boot := func(ctx context.Context) (*Process, error) {

@@ -141,16 +141,7 @@ func startMySQL(ctx context.Context, l *launcher, o MySQLOptions) (*MySQLServer,
 	if err != nil {
 		return nil, err
 	}
-	return startTried(ctx, func(ctx context.Context) (*MySQLServer, error) {
-		dir, err := serverDir()
-		if err != nil {
-			return nil, err
-		}
-		l.remove(dir)
-		port, err := freePort(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return startTried(ctx, l, func(ctx context.Context, dir string, port int) (*MySQLServer, error) {
 		s := &MySQLServer{
 			Addr:    net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 			Socket:  filepath.Join(dir, "mysql.sock"),

@@ -146,16 +146,7 @@ func startRedis(ctx context.Context, l *launcher, o RedisOptions) (*RedisServer,
 	if err != nil {
 		return nil, err
 	}
-	return startTried(ctx, func(ctx context.Context) (*RedisServer, error) {
-		dir, err := serverDir()
-		if err != nil {
-			return nil, err
-		}
-		l.remove(dir)
-		port, err := freePort(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return startTried(ctx, l, func(ctx context.Context, dir string, port int) (*RedisServer, error) {
 		s := &RedisServer{
 			Addr:   net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 			Socket: filepath.Join(dir, "redis.sock"),

@@ -43,9 +43,7 @@ func StartSentinel(t testing.TB, o RedisOptions) *RedisSentinel {
 	o.Args = append([]string{"--replicaof", host + " " + port}, o.Args...)
 	s.Replica = StartRedis(t, o)
 	for range sentinels {
-		one, err := startTried(t.Context(), func(ctx context.Context) (*sentinel, error) {
-			return startOneSentinel(ctx, shared.launcherFor(t), host, port)
-		})
+		one, err := startSentinel(t.Context(), shared.launcherFor(t), host, port)
 		give(t, "Redis Sentinel", err)
 		t.Cleanup(func() {
 			if err := one.proc.kill(); err != nil {
@@ -65,57 +63,50 @@ type sentinel struct {
 	proc *Process
 }
 
-func startOneSentinel(ctx context.Context, l *launcher, host, port string) (*sentinel, error) {
+func startSentinel(ctx context.Context, l *launcher, host, port string) (*sentinel, error) {
 	bin, err := program("install redis-server", "redis-server", "valkey-server")
 	if err != nil {
 		return nil, err
 	}
-	dir, err := serverDir()
-	if err != nil {
-		return nil, err
-	}
-	l.remove(dir)
-	own, err := freePort(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var id [20]byte
-	rand.Read(id[:]) // never fails
-	myid := hex.EncodeToString(id[:])
-	conf := filepath.Join(dir, "sentinel.conf")
-	text := strings.Join([]string{
-		"bind 127.0.0.1", "port " + strconv.Itoa(own), "dir " + dir, "daemonize no", "sentinel myid " + myid,
-		"sentinel monitor " + sentinelName + " " + host + " " + port + " 2",
-		"sentinel down-after-milliseconds " + sentinelName + " 1000",
-		"sentinel failover-timeout " + sentinelName + " 2000", "",
-	}, "\n")
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
-	}
-	p, err := l.start("redis-sentinel", exec.Command(bin, conf, "--sentinel"), filepath.Join(dir, "sentinel.log"))
-	if err != nil {
-		return nil, err
-	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(own))
-	rdb := redis.NewSentinelClient(&redis.Options{Addr: addr, MaxRetries: -1})
-	defer rdb.Close()
-	err = p.ready(ctx, func(ctx context.Context) error {
-		if err := dial(ctx, addr); err != nil {
-			return err
+	return startTried(ctx, l, func(ctx context.Context, dir string, own int) (*sentinel, error) {
+		var id [20]byte
+		rand.Read(id[:]) // never fails
+		myid := hex.EncodeToString(id[:])
+		conf := filepath.Join(dir, "sentinel.conf")
+		text := strings.Join([]string{
+			"bind 127.0.0.1", "port " + strconv.Itoa(own), "dir " + dir, "daemonize no", "sentinel myid " + myid,
+			"sentinel monitor " + sentinelName + " " + host + " " + port + " 2",
+			"sentinel down-after-milliseconds " + sentinelName + " 1000",
+			"sentinel failover-timeout " + sentinelName + " 2000", "",
+		}, "\n")
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			return nil, fmt.Errorf("write configuration: %w", err)
 		}
-		cmd := redis.NewStringCmd(ctx, "SENTINEL", "MYID")
-		if err := rdb.Process(ctx, cmd); err != nil {
-			return fmt.Errorf("ask for its id: %w", err)
+		p, err := l.start("redis-sentinel", exec.Command(bin, conf, "--sentinel"), filepath.Join(dir, "sentinel.log"))
+		if err != nil {
+			return nil, err
 		}
-		if cmd.Val() != myid {
-			return errForeign
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(own))
+		rdb := redis.NewSentinelClient(&redis.Options{Addr: addr, MaxRetries: -1})
+		defer rdb.Close()
+		err = p.ready(ctx, func(ctx context.Context) error {
+			if err := dial(ctx, addr); err != nil {
+				return err
+			}
+			cmd := redis.NewStringCmd(ctx, "SENTINEL", "MYID")
+			if err := rdb.Process(ctx, cmd); err != nil {
+				return fmt.Errorf("ask for its id: %w", err)
+			}
+			if cmd.Val() != myid {
+				return errForeign
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, kill(p, err)
 		}
-		return nil
+		return &sentinel{addr, p}, nil
 	})
-	if err != nil {
-		return nil, kill(p, err)
-	}
-	return &sentinel{addr, p}, nil
 }
 
 // settled reports what is still missing.

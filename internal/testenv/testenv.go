@@ -60,25 +60,35 @@ var shared environment //nolint:gochecknoglobals // the servers of this test pro
 // environment holds the servers of one process.
 type environment struct {
 	launcher *launcher // nil unless Main runs
-	redis    slot[RedisServer]
-	mysql    slot[MySQLServer]
-	kafka    slot[KafkaServer]
+	redis    slot[RedisServer, RedisOptions]
+	mysql    slot[MySQLServer, MySQLOptions]
+	kafka    slot[KafkaServer, KafkaOptions]
 }
 
-// slot starts a server once and remembers how that ended.
-type slot[T any] struct {
+// slot starts a server once, with options O, and remembers how that ended.
+type slot[T, O any] struct {
 	once   sync.Once
 	server *T
 	err    error
 }
 
-func (s *slot[T]) get(start func(context.Context) (*T, error)) (*T, error) {
+// get returns the server that the variable names, or else one that it starts.
+func (s *slot[T, O]) get(
+	t testing.TB, what, variable string, given func(context.Context, string) (*T, error),
+	start func(context.Context, *launcher, O) (*T, error), o O,
+) *T {
+	t.Helper()
 	s.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*bootLimit)
 		defer cancel()
-		s.server, s.err = start(ctx)
+		if named := os.Getenv(variable); named != "" {
+			s.server, s.err = given(ctx, named)
+			return
+		}
+		s.server, s.err = start(ctx, shared.launcherFor(t), o)
 	})
-	return s.server, s.err
+	give(t, what, s.err)
+	return s.server
 }
 
 // Main runs the tests of a package, stops what they started, fails when a goroutine is left, and exits. Options are
@@ -112,13 +122,7 @@ func (e *environment) run(m *testing.M, opts []goleak.Option) int {
 // Redis returns the shared Redis.
 func Redis(t testing.TB) *RedisServer {
 	t.Helper()
-	s, err := shared.redis.get(func(ctx context.Context) (*RedisServer, error) {
-		if addr := os.Getenv(RedisVar); addr != "" {
-			return givenRedis(ctx, addr)
-		}
-		return startRedis(ctx, shared.launcherFor(t), RedisOptions{})
-	})
-	give(t, "Redis", err)
+	s := shared.redis.get(t, "Redis", RedisVar, givenRedis, startRedis, RedisOptions{})
 	s.attachLog(t)
 	return s
 }
@@ -126,13 +130,7 @@ func Redis(t testing.TB) *RedisServer {
 // MySQL returns the shared MariaDB (or MySQL, when one is named).
 func MySQL(t testing.TB) *MySQLServer {
 	t.Helper()
-	s, err := shared.mysql.get(func(ctx context.Context) (*MySQLServer, error) {
-		if dsn := os.Getenv(MySQLVar); dsn != "" {
-			return givenMySQL(ctx, dsn)
-		}
-		return startMySQL(ctx, shared.launcherFor(t), MySQLOptions{})
-	})
-	give(t, "MariaDB", err)
+	s := shared.mysql.get(t, "MariaDB", MySQLVar, givenMySQL, startMySQL, MySQLOptions{})
 	s.attachLog(t)
 	return s
 }
@@ -140,13 +138,7 @@ func MySQL(t testing.TB) *MySQLServer {
 // Kafka returns the shared Apache Kafka.
 func Kafka(t testing.TB) *KafkaServer {
 	t.Helper()
-	s, err := shared.kafka.get(func(ctx context.Context) (*KafkaServer, error) {
-		if addrs := os.Getenv(KafkaVar); addrs != "" {
-			return givenKafka(ctx, addrs)
-		}
-		return startKafka(ctx, shared.launcherFor(t), sharedKafka())
-	})
-	give(t, "Kafka", err)
+	s := shared.kafka.get(t, "Kafka", KafkaVar, givenKafka, startKafka, sharedKafka())
 	s.attachLog(t)
 	return s
 }
