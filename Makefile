@@ -14,7 +14,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-workloads bench-latency clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-workloads bench-publish bench-latency clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-apply: ## events per second into MariaDB, beside a consumer written by han
 
 bench-workloads: ## bench-apply for each workload: the tables of docs/benchmarks.md
 	$(SERVE) -settings sh -c 'for w in mixed insert update skew delete replay; do $(GO) run ./cmd/freshet bench apply --log-level error --workload $$w $(ARGS) || exit 1; done'
+
+bench-publish: ## what an event costs the service that publishes it, beside franz-go and kafka-go
+	$(SERVE) -settings $(GO) run ./cmd/freshet bench publish $(ARGS)
 
 bench-latency: ## publish until the row is visible and until every node dropped its entry, beside the same path by hand
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench latency $(ARGS)
