@@ -128,7 +128,7 @@ func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.DB, na
 	topic, number, ok := strings.Cut(name, "/")
 	id, perr := strconv.ParseInt(number, 10, 32)
 	if !ok || perr != nil {
-		return r, usageError{fmt.Errorf("%q is no partition; name it TOPIC/NUMBER, as readiness does", name)}
+		return r, usageError{fmt.Errorf("%q is not a partition; name it TOPIC/NUMBER, as readiness does", name)}
 	}
 	info, err := kafka.Topic(ctx, topic)
 	if err != nil {
