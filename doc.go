@@ -30,5 +30,5 @@
 //	cmd/freshet     the binary for servers and operators; the only place that knows all packages
 //	cmd/freshet-dev the demo, with embedded servers
 //
-// The packages that a service imports are producer, invalidation and schemas. docs/design.md has the design and a map of all packages.
+// A service imports producer, invalidation and schemas, and consumer if it runs the worker itself. docs/design.md has the design and a map of all packages.
 package freshet

@@ -24,6 +24,11 @@ var plainEnglish = []struct{ phrase, write string }{
 	{`goes on|go on|went on|going on`, "continues"},
 	{`holds? up|held up|holds? back|held back`, "blocks, delays"},
 	{`the way of a change`, "the path of a change"},
+	{`(?:is|are|was|were) told`, "is notified, is asked"},
+	{`lies in|stands in`, "is stored in, is listed in"},
+	{`of before|formerly`, "the previous, on the old version"},
+	{`and gives (?:the|its|a|an|what)`, "and returns"},
+	{`(?:which|that|it) is no (?:a|an|[b-df-hj-km-np-rt-z]\w+ of)`, "is not a"},
 }
 
 // named are values of tests and a name of net/http.

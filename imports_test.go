@@ -21,7 +21,7 @@ const module = "github.com/freshet/freshet"
 const anything = "*"
 
 // mayImport lists each package with what it may import of ours, outside tests. A package that is not
-// listed fails: a new one is a decision. internal/retry is a leaf that all may use but schemas, whose one import is internal/jsontext.
+// listed fails: a new one is a decision. internal/retry is a leaf that may be listed for every package but schemas, whose one import is internal/jsontext.
 var mayImport = map[string][]string{
 	"":                      {},
 	"schemas":               {"internal/jsontext"},

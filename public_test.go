@@ -102,7 +102,7 @@ func TestPublicPackagesAreSearchedEverywhere(t *testing.T) {
 	}
 	got = slices.DeleteFunc(got, func(s string) bool { return strings.HasPrefix(s, "face.Embeds.Embedded: ") }) // the embedded type itself
 	if len(got) > 0 {
-		t.Errorf("found what is no problem: %q", got)
+		t.Errorf("found what is not a problem: %q", got)
 	}
 }
 

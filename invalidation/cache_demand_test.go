@@ -36,7 +36,7 @@ func TestGetAtLeast(t *testing.T) {
 	r.db.lag(true)
 	v := r.db.change("1", false) // committed; no worker has told yet
 	want(2, "1@2", 2, 1)
-	wantGet(t, c, "1", "1@1") // what is cached still is what was told
+	wantGet(t, c, "1", "1@1") // what is cached still is what was announced
 	r.emit([]lane.Item{{Key: "user:1", Version: v.version}})
 	r.current(n)
 	want(2, "1@2", 4, 2) // the secondary lags, then the primary, which is kept

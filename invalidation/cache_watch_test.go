@@ -12,7 +12,7 @@ import (
 	"github.com/freshet/freshet/invalidation"
 )
 
-// watched collects what OnLoad is told.
+// watched collects what OnLoad receives.
 type watched struct {
 	mu    sync.Mutex
 	infos []invalidation.LoadInfo
@@ -24,7 +24,7 @@ func (w *watched) load(i invalidation.LoadInfo) {
 	w.infos = append(w.infos, i)
 }
 
-// take returns what was told since the last take, with Took made 1 if there was any.
+// take returns what was received since the last take, with Took made 1 if there was any.
 func (w *watched) take() []invalidation.LoadInfo {
 	w.mu.Lock()
 	defer w.mu.Unlock()

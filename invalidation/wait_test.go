@@ -26,7 +26,7 @@ func TestWaitFor(t *testing.T) {
 	eventually(t, "waiting", func() bool { return n.Stats().Waiting == 1 })
 	select {
 	case err := <-waiting:
-		t.Fatalf("WaitFor returned %v before the write was told", err)
+		t.Fatalf("WaitFor returned %v before the write was announced", err)
 	default:
 	}
 	r.change("1")

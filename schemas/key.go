@@ -227,7 +227,7 @@ func keyValue(p *Property, text string) any {
 	}
 }
 
-// isKeyValue reports whether a column's value is the one that keyValue gives for a component that checkComponent accepted.
+// isKeyValue reports whether a column's value is the one that keyValue returns for a component that checkComponent accepted.
 func isKeyValue(v any, text string) bool {
 	var room [20]byte
 	switch v := v.(type) {

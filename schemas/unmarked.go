@@ -5,7 +5,7 @@ package schemas
 func unmarked(value []byte) error {
 	e := &FieldError{
 		Field: "ce_specversion", Problem: "is missing, as are all CloudEvents headers", Reason: ReasonMalformed,
-		Fix: "publish with Freshet's client package or with CloudEvents headers, or declare the format of the tool that writes the topic",
+		Fix: "publish with package producer or with CloudEvents headers, or declare the format of the tool that writes the topic",
 	}
 	text := string(value)
 	if framed(text) {

@@ -33,7 +33,7 @@ type apiClient struct {
 func newAPIClient(c config.Client) (*apiClient, error) {
 	base, err := url.Parse(c.URL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, usageError{errors.New("client.url is no address of an admin API; its form is http://host:port")}
+		return nil, usageError{errors.New("client.url is not an address of an admin API; its form is http://host:port")}
 	}
 	t, err := connect.ClientTLS(&livefile.Set{}, "client", config.TLS{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile})
 	if err != nil {
@@ -104,7 +104,7 @@ func apiProblem(res *http.Response) error {
 	return err
 }
 
-// call makes a request and reads its JSON answer into out, and gives the answer as it came.
+// call makes a request and reads its JSON answer into out, and returns the answer as it came.
 func (a *apiClient) call(ctx context.Context, method, path string, body, out any, headers ...string) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()

@@ -100,7 +100,7 @@ func (f *letterFlags) query() (url.Values, error) {
 }
 
 const (
-	// letterPage is the most that the API gives at once.
+	// letterPage is the most that the API returns at once.
 	letterPage = 1000
 	// usualLetters is how many list shows unless told otherwise.
 	usualLetters = 100

@@ -15,7 +15,7 @@ import (
 	"github.com/freshet/freshet/internal/replica"
 )
 
-// lettersChange makes a command that changes the letters it is told to by a filter, through the admin API, which writes
+// lettersChange makes a command that changes the dead letters that a filter chooses, through the admin API, which writes
 // the audit log. A forgotten filter must not mean all.
 func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answered func(raw json.RawMessage) error) *cobra.Command {
 	var f letterFlags

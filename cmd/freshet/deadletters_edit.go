@@ -23,17 +23,17 @@ func letterIDOf(a []string) (id replica.LetterID, err error) {
 	if len(a) == 1 {
 		id, ok := replica.ParseLetterID(a[0])
 		if !ok {
-			return id, usageError{errors.New("this is no dead letter's id; its form is SOURCE@OFFSET.INDEX, or give SOURCE OFFSET [INDEX]")}
+			return id, usageError{errors.New("this is not a dead letter's id; its form is SOURCE@OFFSET.INDEX, or give SOURCE OFFSET [INDEX]")}
 		}
 		return id, nil
 	}
 	id.Source = a[0]
 	if id.Offset, err = strconv.ParseInt(a[1], 10, 64); err != nil {
-		return id, usageError{fmt.Errorf("offset %q is no number", a[1])}
+		return id, usageError{fmt.Errorf("offset %q is not a number", a[1])}
 	}
 	if len(a) == 3 {
 		if id.Index, err = strconv.Atoi(a[2]); err != nil {
-			return id, usageError{fmt.Errorf("index %q is no number", a[2])}
+			return id, usageError{fmt.Errorf("index %q is not a number", a[2])}
 		}
 	}
 	return id, nil
@@ -105,7 +105,7 @@ func editData(p *program, file string) (json.RawMessage, error) {
 	case len(data) > schemas.MaxRecordBytes:
 		return nil, usageError{errors.New("--data is above 1,000,000 bytes, which no record may have")}
 	case !json.Valid(data):
-		return nil, usageError{errors.New("--data is no JSON; give the record's full state as a JSON object")}
+		return nil, usageError{errors.New("--data is not JSON; give the record's full state as a JSON object")}
 	}
 	return data, nil
 }

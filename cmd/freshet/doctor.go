@@ -307,7 +307,7 @@ func (d *doctor) examineRedis(ctx context.Context) {
 	}
 }
 
-// examineClocks compares clocks: leases, holds and ages are told by the servers' clocks, lags by this one.
+// examineClocks compares clocks: leases, holds and ages are measured by the servers' clocks, lags by this one.
 func (d *doctor) examineClocks(ctx context.Context) {
 	before := time.Now()
 	var millis int64

@@ -250,7 +250,7 @@ func (p *publisher) parse(text []byte, dataset string) (schemas.Event, error) {
 func keyOf(d *schemas.Dataset, data []byte) (string, error) {
 	var props map[string]json.RawMessage
 	if err := json.Unmarshal(data, &props); err != nil {
-		return "", &schemas.FieldError{Field: "key", Problem: "is absent and data is no object to take it from", Fix: "give key or data", Reason: schemas.ReasonKey}
+		return "", &schemas.FieldError{Field: "key", Problem: "is absent and data is not an object to take it from", Fix: "give key or data", Reason: schemas.ReasonKey}
 	}
 	values := make([]any, len(d.Key))
 	for i, name := range d.Key {
@@ -268,11 +268,11 @@ func jsonProblem(err error) string {
 	var typ *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		return fmt.Sprintf("is no JSON (at byte %d)", syntax.Offset)
+		return fmt.Sprintf("is not JSON (at byte %d)", syntax.Offset)
 	case errors.As(err, &typ):
 		return "has a member of the wrong type: " + typ.Field
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "is cut off"
 	}
-	return "is no event: unknown member or bad time"
+	return "is not an event: unknown member or bad time"
 }

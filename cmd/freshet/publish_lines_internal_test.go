@@ -8,7 +8,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// The key of a line that gives none is made of its data, whatever type it has.
+// The key of a line that has none is made of its data, whatever type it has.
 func TestLineWithoutKey(t *testing.T) {
 	set, err := schemas.LoadDatasets(os.DirFS("../../examples/shop/datasets"))
 	if err != nil {

@@ -190,7 +190,7 @@ func replayList(p *program) *cobra.Command {
 	return cmd
 }
 
-// replayPage is the most that the API gives at once.
+// replayPage is the most that the API returns at once.
 const replayPage = 500
 
 // replays reads replays page by page; limit 0 means all.

@@ -208,7 +208,7 @@ func (l *linter) checkWords(path string, node map[string]any) {
 		at := path + "/" + k
 		switch {
 		case !compat.IsKeyword(k):
-			l.say(lintAdvice, at, "is no keyword of JSON Schema and does nothing; is it misspelt?")
+			l.say(lintAdvice, at, "is not a keyword of JSON Schema and does nothing; is it misspelt?")
 		case k == "default":
 			l.say(lintAdvice, at, "is not applied: an absent property is NULL")
 		case k == "format" && node[k] != "date" && node[k] != "date-time":

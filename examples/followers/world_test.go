@@ -234,7 +234,7 @@ func (w *world) read(record int) (version int64, hit bool) {
 	}
 	for _, e := range w.emitted[record] {
 		if e.version > version && e.at.Before(began.Add(-maxStale)) {
-			w.t.Fatalf("%s: version %d, but %d was told %s before (hit %t)", key(record), version, e.version, began.Sub(e.at), answer.Hit)
+			w.t.Fatalf("%s: version %d, but %d was announced %s before (hit %t)", key(record), version, e.version, began.Sub(e.at), answer.Hit)
 		}
 	}
 	w.reads++

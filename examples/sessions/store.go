@@ -92,7 +92,8 @@ func (s *store) locked(ctx context.Context, v *session, statement string, args .
 }
 
 // tell publishes what a session has become. Between the commit and this the process may die; the user then has no answer
-// and the next change tells the whole state. Where that is not enough, package producer/outbox writes both in one transaction.
+// and the next change publishes the whole state. Where that is not enough, write the event to a table in the same transaction
+// and publish from there.
 func (s *store) tell(ctx context.Context, v *session, op schemas.Op) (schemas.Token, error) {
 	ev := schemas.Event{Dataset: "sessions", Key: v.ID, Op: op, Version: v.Version}
 	if op == schemas.Upsert {

@@ -102,10 +102,10 @@ func TestReadyFollowsTheProcess(t *testing.T) {
 	r.want(200, "", "GET", "/readyz", nil)
 	why = []string{"waiting for the consumer group"}
 	if got := r.want(503, "", "GET", "/readyz", nil); strings.Contains(string(got.body), "consumer group") {
-		t.Errorf("the reason is told without a token: %s", got.body)
+		t.Errorf("the reason is shown without a token: %s", got.body)
 	}
 	if got := r.want(503, "viewer", "GET", "/readyz", nil); !strings.Contains(string(got.body), "consumer group") {
-		t.Errorf("the reason is not told to a viewer: %s", got.body)
+		t.Errorf("the reason is not shown to a viewer: %s", got.body)
 	}
 	r.want(503, "", "GET", "/readyz?role=worker", nil)
 	r.want(200, "", "GET", "/readyz?role=admin", nil)

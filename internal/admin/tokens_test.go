@@ -129,7 +129,7 @@ func TestUnusableTokenFileIsReported(t *testing.T) {
 			return nil
 		})
 		if got := r.want(200, "", "GET", "/readyz?role=admin", nil); strings.Contains(string(got.body), "tokens_file") {
-			t.Errorf("it is told without a token: %s", got.body)
+			t.Errorf("it is shown without a token: %s", got.body)
 		}
 	}
 }

@@ -39,21 +39,21 @@ const (
 	rebuildAgain = time.Second
 )
 
-// Swapper puts the table of a rebuild in its place. *replica.Rebuilds is one.
+// Swapper puts the table of a rebuild in its place. *jobstore.Rebuilds is one.
 type Swapper interface {
-	// Swap calls catchUp while live batches wait, and swaps the tables. Errors: replica.jobstore.ErrMoved, *replica.DatasetError.
+	// Swap calls catchUp while live batches wait, and swaps the tables. Errors: jobstore.ErrMoved, *tables.DatasetError.
 	Swap(ctx context.Context, b *jobstore.Rebuild, topicID, owner string, lease time.Duration, catchUp func(context.Context, map[string]int64) error) error
 }
 
 // Redriven applies what a topic may not hold. *replica.DB is one.
 type Redriven interface {
-	// ApplyRedriven applies the events of redriven letters that have does not know yet.
+	// ApplyRedriven applies the events of redriven letters that are missing from have.
 	ApplyRedriven(ctx context.Context, d *schemas.Dataset, have *replica.Reapplied) (int, error)
 }
 
-// TableChecker looks at what of a table a swap would lose. *replica.Rebuilds is one.
+// TableChecker looks at what of a table a swap would lose. *jobstore.Rebuilds is one.
 type TableChecker interface {
-	// Check returns a *replica.DatasetError if it would lose something.
+	// Check returns a *tables.DatasetError if it would lose something.
 	Check(ctx context.Context, d *schemas.Dataset) error
 }
 
@@ -69,7 +69,7 @@ type RebuildTopics interface {
 	Offsets(ctx context.Context, topic string) (map[int32]kafkalog.Offsets, error)
 }
 
-// CheckRebuild returns a *replica.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
+// CheckRebuild returns a *tables.DatasetError if d's table cannot be rebuilt from its topic without losing something; any
 // other error is a fault of the infrastructure.
 func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics, notes TopicNotes, checker TableChecker) error {
 	refuse := func(fix, problem string, args ...any) error {
@@ -77,11 +77,11 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	}
 	info, err := topics.Topic(ctx, d.Topic)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	noted, known, err := notes.Get(ctx, d.Topic)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	const fill = "use a replay with the action apply, which takes nothing away, or publish every record again"
 	if known && (noted.Epoch > 0 || noted.ID != info.ID) {
@@ -94,10 +94,10 @@ func CheckRebuild(ctx context.Context, d *schemas.Dataset, topics RebuildTopics,
 	}
 	ends, err := topics.Offsets(ctx, d.Topic)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	if err := checker.Check(ctx, d); err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	for n, o := range ends {
 		if o.First == 0 {
@@ -135,12 +135,12 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 	}
 	info, err := x.r.cfg.Kafka.Topic(ctx, x.dataset.Topic)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	b := &rebuilding{run: x, tables: jobstore.NewRebuild(x.dataset, x.job.ID), live: x.dataset, noted: noted, topic: info}
 	swapped, err := x.r.cfg.Replica.Rebuilds.Swapped(ctx, b.tables)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	if !swapped {
 		err = b.build(ctx)
@@ -149,7 +149,7 @@ func (x *run) rebuild(ctx context.Context, noted replica.Topic) error {
 			// Its table may be gone because an earlier owner swapped it and could not record that.
 			var again error
 			if swapped, again = x.r.cfg.Replica.Rebuilds.Swapped(ctx, b.tables); again != nil {
-				return again //nolint:wrapcheck // it names what it did
+				return again //nolint:wrapcheck // it states what it did
 			}
 		}
 		if err != nil && !swapped {
@@ -176,7 +176,7 @@ func (x *rebuilding) build(ctx context.Context) error {
 		fresh = fresh && p.Next == p.From
 	}
 	if err := x.run.r.cfg.Replica.Rebuilds.Begin(ctx, x.tables, fresh); err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	x.run.r.cfg.Failpoint(PointRebuildBegun)
 	for {
@@ -185,7 +185,7 @@ func (x *rebuilding) build(ctx context.Context) error {
 		}
 		next, err := x.run.r.cfg.Replica.Positions.OfTopic(ctx, x.live.Topic, x.topic.ID)
 		if err != nil {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		if missing, err := x.extend(ctx, next); err != nil || missing > rebuildNear {
 			if err != nil {
@@ -206,7 +206,7 @@ func (x *rebuilding) build(ctx context.Context) error {
 	}
 }
 
-// extend makes the replay read up to the positions, and gives how many offsets that adds.
+// extend makes the replay read up to the positions, and returns how many offsets that adds.
 func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing int64, err error) {
 	have := make(map[string]int64, len(x.run.job.Parts))
 	for _, p := range x.run.job.Parts {
@@ -223,7 +223,7 @@ func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing
 		return 0, nil
 	}
 	if err := x.run.r.cfg.Replica.Jobs.Grow(ctx, x.run.job.ID, x.run.r.cfg.Owner, x.live.Name, ends); err != nil {
-		return 0, err //nolint:wrapcheck // it names what it did
+		return 0, err //nolint:wrapcheck // it states what it did
 	}
 	return missing, x.reload(ctx)
 }
@@ -232,7 +232,7 @@ func (x *rebuilding) extend(ctx context.Context, next map[string]int64) (missing
 func (x *rebuilding) reload(ctx context.Context) error {
 	j, err := x.run.r.cfg.Replica.Jobs.Get(ctx, x.run.job.ID)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	x.run.job.Parts = j.Parts
 	return nil
@@ -253,7 +253,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 	// Twice: the second pass has what came during the first, so that hardly any is left for when live batches wait.
 	for range 2 {
 		if _, err := cfg.Redriven.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
-			return false, err //nolint:wrapcheck // it names what it did
+			return false, err //nolint:wrapcheck // it states what it did
 		}
 	}
 	x.run.hurry = true
@@ -266,7 +266,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 			return err
 		}
 		if _, err := cfg.Redriven.ApplyRedriven(ctx, x.tables.Shadow, &x.redriven); err != nil {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		if err := x.lost(ctx); err != nil {
 			return err
@@ -315,10 +315,10 @@ func (x *rebuilding) finish(ctx context.Context) error {
 		return fmt.Errorf("the rebuilt table is in its place, but the newest events could not be applied to it again: start a replay with the action apply: %w", late)
 	}
 	if _, err := x.run.r.cfg.Replica.Letters.Supersede(ctx, x.live); err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	if err := x.run.r.cfg.Replica.Rebuilds.End(ctx, x.tables, x.run.job.Spec.DropOld); err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	x.run.outcome = "the previous table is kept as " + x.tables.Old
 	if x.run.job.Spec.DropOld {
@@ -335,7 +335,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 	}
 	next, err := x.run.r.cfg.Replica.Positions.OfTopic(ctx, x.live.Topic, x.topic.ID)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	// What is above the checkpoints went to the table in its new place already, or to the previous one: the guards tell.
 	if _, err := x.extend(ctx, maps.Clone(next)); err != nil {
@@ -345,7 +345,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 		return err
 	}
 	_, err = x.run.r.cfg.Redriven.ApplyRedriven(ctx, x.live, &x.redriven)
-	return err //nolint:wrapcheck // it names what it did
+	return err //nolint:wrapcheck // it states what it did
 }
 
 // sweep removes what rebuilds have left whose replays ended before the swap.

@@ -96,7 +96,7 @@ func (x *rebuilding) suspect(ctx context.Context) error {
 		}
 		versions, err := x.run.r.cfg.Replica.Rows.Versions(ctx, x.tables.Shadow, keys)
 		if err != nil {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		d.judge(rows, versions)
 		if after = last; last == nil {
@@ -130,11 +130,11 @@ func (x *rebuilding) lost(ctx context.Context) error {
 	for keys := range slices.Chunk(x.suspects, compareRows) {
 		rows, err := x.run.r.cfg.Replica.Rows.Of(ctx, x.live, keys)
 		if err != nil {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		versions, err := x.run.r.cfg.Replica.Rows.Versions(ctx, x.tables.Shadow, keys)
 		if err != nil {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		d.judge(rows, versions)
 	}
@@ -181,7 +181,7 @@ func (x *run) explain(ctx context.Context, d *difference) (difference, error) {
 	for keys := range slices.Chunk(d.suspects, compareRows) {
 		some, err := x.r.cfg.Replica.Rows.Of(ctx, x.dataset, keys)
 		if err != nil {
-			return out, err //nolint:wrapcheck // it names what it did
+			return out, err //nolint:wrapcheck // it states what it did
 		}
 		rows = append(rows, some...)
 	}
@@ -208,7 +208,7 @@ func (x *run) tail(ctx context.Context, p *jobstore.Part, versions map[string]in
 	}
 	next, err := x.r.cfg.Replica.Positions.OfTopic(ctx, topic, id)
 	if err != nil || next[p.Source] <= p.End {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	reader := kafkalog.NewReader(x.r.cfg.Kafka, kafkalog.Partition{Topic: topic, TopicID: id, ID: n}, p.End,
 		kafkalog.ReaderConfig{Until: next[p.Source], MaxRecords: replayBatch})
@@ -224,7 +224,7 @@ func (x *run) tail(ctx context.Context, p *jobstore.Part, versions map[string]in
 		for i := range b.Records {
 			res, err := x.decoder.Decode(b.Records[i])
 			if err != nil {
-				continue // a TRUNCATE: it is no row's
+				continue // a TRUNCATE: it is not a row's
 			}
 			for j := range res.Rows {
 				ev := &res.Rows[j].Event

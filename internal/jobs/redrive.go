@@ -88,7 +88,7 @@ func redrive(ctx context.Context, cfg RedriveConfig, out *delivery.Producer, q r
 		}
 		letters, err := cfg.Replica.Letters.List(ctx, q)
 		if err != nil || len(letters) == 0 {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		if err := redriveSome(ctx, cfg, pub, letters, report); err != nil {
 			return err
@@ -106,11 +106,11 @@ func redriveSome(ctx context.Context, cfg RedriveConfig, pub *outgoing.Publisher
 	if cfg.DryRun {
 		done, err := cfg.Replica.Judge(ctx, letters)
 		report.add(done)
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	done, rows, err := cfg.Replica.Redrive(ctx, cfg.Namespace, letters)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	report.add(done)
 	if len(rows) == 0 {
@@ -154,7 +154,7 @@ func (x *run) someLetters(ctx context.Context, p *jobstore.Part) ([]replica.Stor
 	q.From, q.Until, q.Limit = p.Next, p.End, redriveChunk
 	letters, err := x.r.cfg.Replica.Letters.List(ctx, q)
 	if err != nil || len(letters) < redriveChunk {
-		return letters, p.End, err //nolint:wrapcheck // it names what it did
+		return letters, p.End, err //nolint:wrapcheck // it states what it did
 	}
 	last := letters[len(letters)-1].Offset
 	if n := slices.IndexFunc(letters, func(l replica.StoredLetter) bool { return l.Offset == last }); n > 0 {
@@ -162,7 +162,7 @@ func (x *run) someLetters(ctx context.Context, p *jobstore.Part) ([]replica.Stor
 	}
 	q.From, q.Until, q.Limit = last, last+1, math.MaxInt32 // one record has more events than fit
 	letters, err = x.r.cfg.Replica.Letters.List(ctx, q)
-	return letters, last + 1, err //nolint:wrapcheck // it names what it did
+	return letters, last + 1, err //nolint:wrapcheck // it states what it did
 }
 
 func pauseUntil(ctx context.Context, at time.Time) error {

@@ -45,7 +45,7 @@ type run struct {
 	events, names *rate.Limiter
 
 	mu   sync.Mutex       // guards seen
-	seen map[string]int64 // of a dry run; records are told apart by partition already
+	seen map[string]int64 // of a dry run; records of different partitions differ already
 }
 
 func (x *run) all(ctx context.Context) error {
@@ -55,7 +55,7 @@ func (x *run) all(ctx context.Context) error {
 	}
 	noted, _, err := x.r.cfg.Replica.Topics.Get(ctx, d.Topic)
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	x.dataset = d
 	x.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: noted.Epoch, Partitions: noted.Partitions})
@@ -177,7 +177,7 @@ func (x *run) batch(p jobstore.Part, from int64, b *kafkalog.Batch) (*replica.Re
 	return rb, nil
 }
 
-// invalid counts an event that is no good; ev is nil if the record tells none.
+// invalid counts an event that is not usable; ev is nil if the record tells none.
 func (x *run) invalid(rb *replica.ReplayBatch, rec *schemas.Record, index int, ev *schemas.Event, err error) {
 	if x.action == jobstore.ActionRebuild && ev != nil {
 		rb.Letters = append(rb.Letters, replica.RefusedEvent(x.dataset, rec, index, ev, err))

@@ -35,15 +35,15 @@ const (
 // ErrConfig is wrapped by the error of New when its configuration is incomplete or contradicts itself.
 var ErrConfig = errors.New("configuration")
 
-// JobLog keeps replays. *replica.Jobs is one.
+// JobLog keeps replays. *jobstore.Jobs is one.
 type JobLog interface {
-	// Claim takes a replay that no live process runs. Errors: replica.ErrNoJob.
+	// Claim takes a replay that no live process runs. Errors: jobstore.ErrNoJob.
 	Claim(ctx context.Context, owner string, lease time.Duration) (jobstore.Job, error)
-	// Extend keeps the lease. Errors: replica.jobstore.ErrMoved.
+	// Extend keeps the lease. Errors: jobstore.ErrMoved.
 	Extend(ctx context.Context, id, owner string, lease time.Duration) error
 	// Leave ends the lease early.
 	Leave(ctx context.Context, id, owner string) error
-	// End ends a replay as its owner. Errors: replica.jobstore.ErrMoved.
+	// End ends a replay as its owner. Errors: jobstore.ErrMoved.
 	End(ctx context.Context, id, owner string, state jobstore.State, problem string) error
 }
 
@@ -188,5 +188,5 @@ func (x *run) end(ctx context.Context, err error) error {
 	} else {
 		x.log.Info("replay is left to the next owner", "error", err)
 	}
-	return jobs.Leave(ctx, id, owner) //nolint:wrapcheck // it names what it did
+	return jobs.Leave(ctx, id, owner) //nolint:wrapcheck // it states what it did
 }

@@ -163,7 +163,7 @@ func (k *Conn) Ask(ctx context.Context, limit time.Duration, version int16, req 
 	return res, nil
 }
 
-// send writes req and gives the body of the reply as raw bytes, which are valid until the next call. limit bounds the
+// send writes req and returns the body of the reply as raw bytes, which are valid until the next call. limit bounds the
 // wait when ctx does not.
 func (k *Conn) send(ctx context.Context, limit time.Duration, version int16, req protocol.Message) ([]byte, error) {
 	if err := k.reauthenticate(ctx); err != nil {
@@ -177,7 +177,7 @@ func (k *Conn) send(ctx context.Context, limit time.Duration, version int16, req
 	return k.readFrame(ctx)
 }
 
-// raw sends a hand-made body, for versions that the protocol library does not know, and gives the body of the reply,
+// raw sends a hand-made body, for versions that the protocol library does not know, and returns the body of the reply,
 // which is valid until the next call. flexible reports whether the request has a header with tags; the reply's header tags
 // stay in the body.
 func (k *Conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flexible bool, body []byte) ([]byte, error) {
@@ -203,7 +203,7 @@ func (k *Conn) raw(ctx context.Context, api protocol.ApiKey, version int16, flex
 	return k.readFrame(ctx)
 }
 
-// readFrame reads "size i32 | correlation i32 | body" and gives the body.
+// readFrame reads "size i32 | correlation i32 | body" and returns the body.
 func (k *Conn) readFrame(ctx context.Context) ([]byte, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(k.net, head[:]); err != nil {
@@ -226,7 +226,7 @@ func (k *Conn) readFrame(ctx context.Context) ([]byte, error) {
 	return b, nil
 }
 
-// guard bounds what follows by ctx and limit; the function that it gives must be called when that is done.
+// guard bounds what follows by ctx and limit; the function that it returns must be called when that is done.
 func (k *Conn) guard(ctx context.Context, limit time.Duration) func() bool {
 	until := time.Now().Add(limit)
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {

@@ -20,7 +20,7 @@ const (
 	fetchVersion = 11
 	// fetchSlack is how much longer than the wait that was asked for a reply may take.
 	fetchSlack = 5 * time.Second
-	// maxReply bounds a reply, but for the first batch, which a broker always gives whole.
+	// maxReply bounds a reply, but for the first batch, which a broker always returns whole.
 	maxReply = 16 << 20
 	// MaxPart bounds one partition's part of a reply, with the same exception.
 	MaxPart = 1 << 20

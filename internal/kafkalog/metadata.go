@@ -201,7 +201,7 @@ func parseTopic(w *wire.Reader) TopicState {
 	return t
 }
 
-// skipNodes passes over a compact array of node ids and gives its length.
+// skipNodes passes over a compact array of node ids and returns its length.
 func skipNodes(w *wire.Reader) int {
 	n := w.CompactCount()
 	w.Take(4 * n)

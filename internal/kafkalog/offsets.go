@@ -93,7 +93,7 @@ func (k *Conn) Bounds(ctx context.Context, topic string, parts []int32) (map[int
 	return out, nil
 }
 
-// OffsetsAt gives, per partition, the offset of the first record whose time is t or later; where there is none, the last
+// OffsetsAt returns, per partition, the offset of the first record whose time is t or later; where there is none, the last
 // stable offset. Errors: ErrNoTopic.
 func (c *Client) OffsetsAt(ctx context.Context, topic string, t time.Time) (map[int32]int64, error) {
 	at, err := c.topicOffsets(ctx, topic, readCommitted, max(t.UnixMilli(), 0))

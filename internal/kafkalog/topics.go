@@ -271,7 +271,7 @@ func judgeTopic(settings map[string]string, replicas int, repair time.Duration) 
 	return out
 }
 
-// millis reads a setting in ms; what is no number, or permanently, is negative.
+// millis reads a setting in ms; what is not a number, or permanently, is negative.
 func millis(s string) time.Duration {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || n > int64(time.Duration(1<<63-1)/time.Millisecond) {

@@ -103,7 +103,7 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
-// track is told by net/http what becomes of each connection.
+// track receives each connection's state from net/http.
 func (s *Server) track(c net.Conn, to http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

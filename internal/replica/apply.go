@@ -168,7 +168,7 @@ func (r *run) do(ctx context.Context) error {
 	return nil
 }
 
-// move is step 1.
+// move is step 1 of DB.Apply.
 func (r *run) move(ctx context.Context) error {
 	if r.m.historyDue(r.b.Source) {
 		if err := r.note(ctx); err != nil {

@@ -19,7 +19,7 @@ type oldRow struct {
 	names   schemas.Names
 }
 
-// lockOld is step 2: it locks the rows of the changes and gives what they were, by canonical key. Only datasets whose
+// lockOld is step 2 of DB.Apply: it locks the rows of the changes and returns what they were, by canonical key. Only datasets whose
 // names depend on more than the key need it. A row that is not there is inserted first, as a placeholder of version 0:
 // what is not there cannot be locked, and of two writers that saw no row both would take its names for new.
 func (r *run) lockOld(ctx context.Context, t *table, rows []*Change) (map[string]oldRow, error) {

@@ -104,7 +104,7 @@ func waiting(t *testing.T, b *bed, n int) {
 // mine restricts a query of innodb_trx to the test's database.
 const mine = " AND trx_mysql_thread_id IN (SELECT id FROM information_schema.processlist WHERE db = DATABASE())"
 
-// holdRow locks one row of items in a transaction of the test and gives its end.
+// holdRow locks one row of items in a transaction of the test and returns its end.
 func holdRow(t *testing.T, b *bed, id int) (release func()) {
 	t.Helper()
 	tx, err := b.db.BeginTx(context.WithoutCancel(t.Context()), nil)

@@ -47,7 +47,7 @@ func (l *Declarations) Hashes(ctx context.Context) (map[string]string, error) {
 	return hashes, nil
 }
 
-// checkHashes is step 0. The lock keeps `freshet migrate datasets` waiting until this transaction has ended.
+// checkHashes is step 0 of DB.Apply. The lock keeps `freshet migrate datasets` waiting until this transaction has ended.
 func (r *run) checkHashes(ctx context.Context) error {
 	written := make([]*table, 0, len(r.parts)+1)
 	for _, p := range r.parts {

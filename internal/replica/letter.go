@@ -72,7 +72,7 @@ func recordKey(t *table, c *Change) string {
 	return key
 }
 
-// writeLetters is the first part of step 4: the letters, and the cache entries of their records as displaced names. A
+// writeLetters is the first part of step 4 of DB.Apply: the letters, and the cache entries of their records as displaced names. A
 // letter's version goes nowhere near a floor, since no load could ever reach it.
 func (r *run) writeLetters(ctx context.Context) error {
 	if len(r.letters) == 0 {

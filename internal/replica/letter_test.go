@@ -217,7 +217,7 @@ func FuzzHeaders(f *testing.F) {
 		headers, err := replica.DecodeHeaders(b)
 		if err != nil {
 			if !errors.Is(err, schemas.ErrInvalid) {
-				t.Errorf("error %v is no ErrInvalid", err)
+				t.Errorf("error %v is not ErrInvalid", err)
 			}
 			return
 		}

@@ -159,7 +159,7 @@ func Detail(err error) string {
 	return "the record cannot be read as an event"
 }
 
-// topicsOf gives, by dataset, what is remembered of the topics of letters that a capture tool wrote: over several
+// topicsOf returns, by dataset, what is remembered of the topics of letters that a capture tool wrote: over several
 // partitions some of their records have no order, and a redrive must refuse them as the worker did.
 func (m *DB) topicsOf(ctx context.Context, letters []StoredLetter) (map[string]Topic, error) {
 	topics := map[string]Topic{}

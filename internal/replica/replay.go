@@ -22,7 +22,7 @@ type ReplayBatch struct {
 	// Redrive are, with ActionRedrive, the batch's dead letters with their content; there are no events then.
 	Redrive []StoredLetter
 	// Action is what is done with them; DryRun writes nothing but the checkpoint.
-	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and no one is told anything.
+	// With ActionRebuild the events go to the table that is being built (Rebuild.Shadow), and no node is notified.
 	Action jobstore.Action
 	// Letters are, with ActionRebuild, those of the batch's events that are no good: a letter that is kept already stays
 	// as it is.

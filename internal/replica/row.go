@@ -57,7 +57,7 @@ func (r Row) Properties(ds *schemas.Dataset) map[string]any {
 // errColumn comes when the database returns a value of a type that the column cannot have.
 var errColumn = errors.New("value of an unexpected type")
 
-// columnValue brings what the driver gives for a column into the form of schemas.Row.
+// columnValue brings what the driver returns for a column into the form of schemas.Row.
 func columnValue(p schemas.Property, v any) (any, error) {
 	var text string
 	switch v := v.(type) {

@@ -204,7 +204,7 @@ func eachRow(ctx context.Context, q mysql.Querier, ds *schemas.Dataset, what, te
 	})
 }
 
-// rawColumns returns n values as the driver gives them, and where a row with them and the rest is scanned to.
+// rawColumns returns n values as the driver returns them, and where a row with them and the rest is scanned to.
 func rawColumns(n int, rest ...any) (raw, dest []any) {
 	raw, dest = make([]any, n), make([]any, 0, n+len(rest))
 	for i := range raw {

@@ -10,7 +10,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// A walk through a table meets every row once, whatever the page, and versions are found by the keys that it gives.
+// A walk through a table meets every row once, whatever the page, and versions are found by the keys that it returns.
 func TestKeysAndVersions(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	wide := dataset(t, "wide")

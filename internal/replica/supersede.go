@@ -23,7 +23,7 @@ type openLetter struct {
 	version *int64
 }
 
-// supersede is the rest of step 4: letters whose record got a newer change need no attention any more.
+// supersede is the rest of step 4 of DB.Apply: letters whose record got a newer change need no attention any more.
 //
 // Every batch asks whether its dataset has open letters at all: one look into an index. That another transaction may be
 // writing a letter right now is settleLetters' concern.

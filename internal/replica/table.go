@@ -33,7 +33,7 @@ type table struct {
 	// prepared statements small; a batch is split greedily.
 	ladder []int
 	// metaName is the name of the dataset's cache hash in freshet_meta; "" for a shadow of a dataset that has one: what is
-	// written there is told to no one yet, and the swap holds the hash's row.
+	// written there is announced to no node yet, and the swap holds the hash's row.
 	metaName      string
 	dialect       mysql.Dialect
 	names         []int // columns beside the key that names are made of

@@ -182,7 +182,7 @@ func removeSource(ctx context.Context, w *mysql.Conn, source []byte) error {
 	return nil
 }
 
-// A record is in the partition that the producer's partitioner gives for its key, unless the topic got more partitions or
+// A record is in the partition that the producer's partitioner chooses for its key, unless the topic got more partitions or
 // another client with another partitioner wrote it. A search for a record by its key must then look in all partitions,
 // so the first such record of a topic is noted.
 

@@ -208,7 +208,7 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// put publishes one upsert to partition 0 and gives its offset.
+// put publishes one upsert to partition 0 and returns its offset.
 func (b *bed) put(dataset, key string, version int64) int64 {
 	b.t.Helper()
 	return b.putAt(0, dataset, key, version)
@@ -394,7 +394,7 @@ func awaitStats(t *testing.T, w *running, what string, ok func(worker.Stats) boo
 	})
 }
 
-// awaitReason waits until readiness gives a reason that contains every one of the texts.
+// awaitReason waits until readiness returns a reason that contains every one of the texts.
 func awaitReason(t *testing.T, w *running, texts ...string) {
 	t.Helper()
 	testenv.Eventually(t, patience, func(context.Context) error {

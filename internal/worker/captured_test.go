@@ -12,7 +12,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// capture lets a capture tool write the topic of items, and gives the worker that reads it.
+// capture lets a capture tool write the topic of items, and returns the worker that reads it.
 func (b *bed) capture(table string) *running {
 	b.t.Helper()
 	set, err := schemas.LoadDatasets(fstest.MapFS{
@@ -27,7 +27,7 @@ func (b *bed) capture(table string) *running {
 	return b.start(func(c *worker.Config, _ *replica.Config) { c.Datasets = set })
 }
 
-// canal publishes a message of shop.items and gives its offset.
+// canal publishes a message of shop.items and returns its offset.
 func (b *bed) canal(typ, data string) int64 {
 	b.t.Helper()
 	return b.produce(b.dataset("items").Topic, 0, nil, fmt.Appendf(nil,

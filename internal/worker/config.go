@@ -57,7 +57,7 @@ type Config struct {
 	// Emitter writes the lanes; nil only when no dataset has a cache section. If it is set although none has one,
 	// lanes still learn of removed sections.
 	Emitter Emitter
-	// LaneLog remembers what the lanes were told; nil only together with Emitter.
+	// LaneLog remembers from which offset each lane is complete; nil only together with Emitter.
 	LaneLog *replica.LaneLog
 	// Namespace of the lanes: the worker follows its topic of other writers' invalidations. It also
 	// publishes those that their writers left in Replica.Outbox. Empty: neither. Only together with Emitter.

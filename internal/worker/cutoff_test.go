@@ -11,7 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/worker"
 )
 
-// A worker that alone is cut off from MySQL gives its partitions to one that is not, and comes back.
+// A worker that alone is cut off from MySQL leaves its partitions to one that is not, and comes back.
 func TestWorkerCutOffFromMySQLGivesItsPartitionsUp(t *testing.T) {
 	b := newBed(t, servers{})
 	proxy := testenv.NewProxy(t, b.mysql.Addr)

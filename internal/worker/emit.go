@@ -20,8 +20,8 @@ type applied struct {
 	from, next int64
 }
 
-// Emit notifies the lanes of what the batch made stale, also when no row changed, and then moves the partition's read
-// offset. It retries until it succeeds or ctx ends: no emission is ever skipped.
+// Emit notifies the lanes of what the batch made stale, also when no row changed, and then counts it as
+// emitted; the Kafka offset follows in Settle. It retries until it succeeds or ctx ends: no emission is ever skipped.
 func (a *applied) Emit(ctx context.Context) error {
 	if err := a.w.emitter.emitPrepared(ctx, a); err != nil {
 		return err
@@ -86,7 +86,7 @@ type emission struct {
 	stamps bool
 }
 
-// emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed, or that was told
+// emissions gives each lane its share of a batch. Tags are for all lanes. A lane that the governor flushed, or that has a stamp
 // of a common tag, has the keys behind it; its watermark follows in its own history.
 func (em *emitter) emissions(ctx context.Context, a *applied) ([]emission, error) {
 	p, pr := a.p, a.prepared

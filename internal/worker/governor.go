@@ -30,7 +30,7 @@ const (
 type governor struct {
 	keys *rate.Limiter
 
-	lock laneLock // guards what follows
+	lock ctxMutex // guards what follows
 	// flushed is the newest flush, stamped the newest stamps, by dataset.
 	flushed means
 	stamped map[string]means
@@ -55,7 +55,7 @@ func newGovernor(perSecond int) *governor {
 		limit = rate.Limit(perSecond)
 	}
 	burst := min(perSecond, math.MaxInt/burstSeconds) * burstSeconds
-	return &governor{keys: rate.NewLimiter(limit, burst), lock: make(laneLock, 1), stamped: map[string]means{}}
+	return &governor{keys: rate.NewLimiter(limit, burst), lock: make(ctxMutex, 1), stamped: map[string]means{}}
 }
 
 // take takes n tokens if there are so many.

@@ -32,7 +32,7 @@ func (b *bed) declareCommon() *schemas.Datasets {
 	return set
 }
 
-// reader is a node's cache of one dataset. Its loader reads the replica and reports that it is no primary unless it must.
+// reader is a node's cache of one dataset. Its loader reads the replica and reports that it is not a primary unless it must.
 type reader struct {
 	*invalidation.Cache[int64]
 
@@ -79,7 +79,7 @@ func (r *reader) await() {
 	}
 }
 
-// A mass change of a dataset with a common tag is told by a few stamps, and leaves nothing of it stale and everything else
+// A mass change of a dataset with a common tag is announced by a few stamps, and leaves nothing of it stale and everything else
 // cached; one of a dataset without flushes the lane.
 func TestMassChangeIsToldByTheCommonTag(t *testing.T) {
 	const n = 40

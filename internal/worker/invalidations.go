@@ -116,7 +116,7 @@ func (r *relay) publishOld(ctx context.Context, a *outgoing.Publisher) error {
 	for {
 		rows, err := r.cfg.Replica.Outbox.Older(ctx, r.cfg.Namespace, outboxAge, outboxChunk)
 		if err != nil || len(rows) == 0 {
-			return err //nolint:wrapcheck // it names what it did
+			return err //nolint:wrapcheck // it states what it did
 		}
 		for _, o := range rows {
 			if o.Invalidation.Len() == 0 {

@@ -27,7 +27,7 @@ func (m *membership) bind(ctx context.Context) (moved bool, err error) {
 	}
 	b, err := m.cfg.Replica.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
 	if err != nil {
-		return false, err //nolint:wrapcheck // it names what it did
+		return false, err //nolint:wrapcheck // it states what it did
 	}
 	id := group.Identity{Database: b.Database, Namespace: b.Namespace, Label: b.Label}
 	m.mu.Lock()
@@ -90,5 +90,5 @@ func (m *membership) reachMySQL(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, group.DefaultSessionTimeout)
 	defer cancel()
 	_, err := m.cfg.Replica.Binding.Bind(ctx, m.cfg.BindTo, m.cfg.Group)
-	return err //nolint:wrapcheck // it names what it did
+	return err //nolint:wrapcheck // it states what it did
 }

@@ -50,7 +50,7 @@ func (m *misplaced) note(ctx context.Context, p *partition, offset int64) error 
 		return m.cfg.Replica.Topics.NoteMisplaced(ctx, p.id.Topic, p.id.TopicID, p.id.ID, offset)
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	m.faults.end(what)
 	m.mu.Lock()

@@ -44,7 +44,7 @@ type partition struct {
 	copies  copies
 	copying atomic.Bool // a goroutine copies them
 
-	lock laneLock // guards all that follows
+	lock ctxMutex // guards all that follows
 	// emitted is the end of the contiguous prefix whose emission returned.
 	emitted int64
 	// oldest is the first offset that Kafka may still give.
@@ -64,10 +64,10 @@ type laneState struct {
 	acked int64 // highest offset that the lane acknowledged to this owner
 }
 
-// laneLock is a mutex whose wait ends with a context.
-type laneLock chan struct{}
+// ctxMutex is a mutex whose wait ends with a context.
+type ctxMutex chan struct{}
 
-func (l laneLock) acquire(ctx context.Context) error {
+func (l ctxMutex) acquire(ctx context.Context) error {
 	select {
 	case l <- struct{}{}:
 		return nil
@@ -76,7 +76,7 @@ func (l laneLock) acquire(ctx context.Context) error {
 	}
 }
 
-func (l laneLock) release() { <-l }
+func (l ctxMutex) release() { <-l }
 
 // ended reports whether the generation that gave this partition is over.
 func (p *partition) ended() bool { return closed(p.over) }

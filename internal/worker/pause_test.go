@@ -39,7 +39,7 @@ func TestBrokenTableStandsAside(t *testing.T) {
 			b.putMany("others", 50)
 			b.awaitDone("others")
 			if n := b.count("freshet_dead_letter"); n != 0 {
-				t.Errorf("%d dead letters of a fault that is no event's", n)
+				t.Errorf("%d dead letters of a fault that is not an event's", n)
 			}
 			b.exec(c.fix)
 			b.awaitRow("items", "k1", 2)

@@ -37,7 +37,7 @@ type pauses struct {
 	*core
 
 	// following is held while notes are read and followed, so that an older reading does not undo a newer one.
-	following laneLock
+	following ctxMutex
 
 	mu      sync.Mutex
 	byTopic map[string]*pause
@@ -45,7 +45,7 @@ type pauses struct {
 }
 
 func newPauses(c *core) *pauses {
-	return &pauses{core: c, following: make(laneLock, 1), byTopic: map[string]*pause{}, storms: map[string]*storm{}}
+	return &pauses{core: c, following: make(ctxMutex, 1), byTopic: map[string]*pause{}, storms: map[string]*storm{}}
 }
 
 // of returns the topic's pause, and adds one without a reason if there is none. The mutex is held.

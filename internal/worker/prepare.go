@@ -139,7 +139,7 @@ func (c *core) prepare(p *partition, b *kafkalog.Batch) *prepared {
 
 // prepare decodes a batch and keeps the newest change of each record, with the older ones behind it. Of equal versions the
 // earlier offset wins: the later one is a repetition. What is written is checked, and only that: of a record whose newest event
-// is valid, the older ones are looked at again only if the table refuses it. What prepare gives aliases the batch's buffers
+// is valid, the older ones are looked at again only if the table refuses it. What prepare returns aliases the batch's buffers
 // and s.
 func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch, s *slab) *prepared {
 	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: items{}, tags: items{}, foreign: items{}}

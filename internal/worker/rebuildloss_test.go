@@ -66,7 +66,7 @@ func TestDryRunOfRebuildShowsLosses(t *testing.T) {
 	b.awaitRow("items", "loaded", 1)
 }
 
-// What live batches change while the tables are compared is no loss.
+// What live batches change while the tables are compared is not a loss.
 func TestRebuildBesideLiveChangesLosesNothing(t *testing.T) {
 	b := newBed(t, servers{})
 	w := b.start(nil)

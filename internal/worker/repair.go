@@ -70,7 +70,7 @@ func (em *emitter) checkLanes(ctx context.Context) {
 	}
 }
 
-// checkLane looks at one lane. What stands in the way of one partition's repair is noted in failed and does not block
+// checkLane looks at one lane. What prevents one partition's repair is noted in failed and does not block
 // the others; an error means that the lane itself cannot be looked at.
 func (em *emitter) checkLane(ctx context.Context, v *laneView, parts []*partition, failed map[*partition]error) error {
 	if err := em.lanes.adoptLane(ctx, v); err != nil {
@@ -222,7 +222,7 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 	return errLaneMoved
 }
 
-// emitAgain reads the range next … read−1 from Kafka once more and emits it into lane n alone. Until all of it is done,
+// emitAgain reads what follows next, up to what is emitted, from Kafka once more and emits it into lane n alone. Until all of it is done,
 // what the lane once acknowledged stays noted: a repair that breaks off half-way must be found by the next check, and
 // the watermark must not move over what it left out.
 func (em *emitter) emitAgain(ctx context.Context, p *partition, n int, root string, next int64) error {

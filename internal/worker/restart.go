@@ -32,7 +32,7 @@ func (rs *restarter) followRestarts(ctx context.Context) {
 func (rs *restarter) restartAll(ctx context.Context) error {
 	noted, err := rs.cfg.Replica.Restarts.All(ctx)
 	if err != nil || len(noted) == 0 {
-		return err //nolint:wrapcheck // it names what it did
+		return err //nolint:wrapcheck // it states what it did
 	}
 	for _, st := range rs.consumer.Stats().Partitions {
 		r, ok := noted[st.Partition.Source()]
@@ -75,7 +75,7 @@ func (rs *restarter) restart(ctx context.Context, p *partition, st group.Partiti
 		}
 	}
 	if done {
-		// The log was cut and gives its offsets out again: position and lanes follow it back.
+		// The log was cut and its offsets are used again: position and lanes follow it back.
 		if err := rs.cfg.Replica.Positions.Rewind(ctx, p.source, p.fence, at); err != nil {
 			return false, fmt.Errorf("restart partition: %w", err)
 		}
@@ -90,6 +90,6 @@ func (rs *restarter) restart(ctx context.Context, p *partition, st group.Partiti
 		p.lock.release()
 	}
 	p.restarted = rs.consumer.Restart(p.id, at)
-	rs.log.Warn("partition continues where it was told to", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
+	rs.log.Warn("partition continues at the requested offset", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
 	return done, nil
 }

@@ -63,7 +63,7 @@ func (r *restater) compacted(ctx context.Context, topic string) (bool, error) {
 	if errors.Is(err, kafkalog.ErrDenied) {
 		r.log.Warn("the cleanup policy of a topic cannot be read: if it is compacted, it may keep an older state of a record than the newest", "topic", topic, "error", err)
 	} else if err != nil {
-		return false, err //nolint:wrapcheck // it names what it did
+		return false, err //nolint:wrapcheck // it states what it did
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,7 +82,7 @@ func (r *restater) partial(ctx context.Context, p *partition) (partial, err erro
 	}
 	unknown, err := r.cfg.Replica.Declarations.UnknownProperties(ctx, p.dataset)
 	if err != nil || len(unknown) == 0 {
-		return nil, err //nolint:wrapcheck // it names what it did
+		return nil, err //nolint:wrapcheck // it states what it did
 	}
 	return fmt.Errorf("%w: the registered schema has some that this program's does not: %s", errPartial, strings.Join(unknown, ", ")), nil
 }
@@ -137,7 +137,7 @@ func (r *restater) states(ctx context.Context, p *partition, keys []string) (rec
 	for _, key := range keys {
 		row, err := r.cfg.Replica.Rows.Current(ctx, p.dataset, key)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // it names what it did
+			return nil, err //nolint:wrapcheck // it states what it did
 		}
 		rec, err := stateOf(p.dataset, key, row)
 		if partial != nil && !row.Deleted {
@@ -161,7 +161,7 @@ func stateOf(d *schemas.Dataset, key string, row replica.Row) (schemas.Record, e
 		Source: restateSource, Dataset: d.Name, Key: key, Op: schemas.Delete, Version: row.Version,
 	}
 	if row.Deleted {
-		return d.Encode(&ev) //nolint:wrapcheck // it names what it did
+		return d.Encode(&ev) //nolint:wrapcheck // it states what it did
 	}
 	ev.Op = schemas.Upsert
 	props := row.Properties(d)
@@ -177,8 +177,8 @@ func stateOf(d *schemas.Dataset, key string, row replica.Row) (schemas.Record, e
 			return schemas.Record{}, fmt.Errorf("write row: %w", err)
 		}
 		if _, err = d.Check(&ev); err == nil {
-			return d.Encode(&ev) //nolint:wrapcheck // it names what it did
+			return d.Encode(&ev) //nolint:wrapcheck // it states what it did
 		}
 	}
-	return schemas.Record{}, err //nolint:wrapcheck // it names the property
+	return schemas.Record{}, err //nolint:wrapcheck // it states the property
 }

@@ -39,7 +39,7 @@ func (b *bed) cleanup(dataset, policy string) {
 	}
 }
 
-// last gives, by key, the last event of the topic: all that compaction would leave.
+// last returns, by key, the last event of the topic: all that compaction would leave.
 func (b *bed) last(ctx context.Context, dataset string) (map[string]string, error) {
 	d := b.dataset(dataset)
 	info, err := b.client.Topic(ctx, d.Topic)

@@ -14,7 +14,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// A worker that waited for its cache section to be registered writes nothing under it before the lanes were told: nodes of
+// A worker that waited for its cache section to be registered writes nothing under it before the lanes have it: nodes of
 // the previous section would not learn of it under their names.
 func TestLanesAreToldOfASectionBeforeItsFirstRow(t *testing.T) {
 	t.Parallel()

@@ -48,7 +48,7 @@ func (p *slabs) put(s *slab) {
 // row returns memory for a record's row.
 func (s *slab) row() *[1]cdc.Row {
 	if len(s.rows) == cap(s.rows) {
-		return new([1]cdc.Row) // no batch has more records than get was told
+		return new([1]cdc.Row) // no batch has more records than get was called for
 	}
 	s.rows = s.rows[:len(s.rows)+1]
 	return &s.rows[len(s.rows)-1]

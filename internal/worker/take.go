@@ -102,7 +102,7 @@ func (h *handler) newPartition(id kafkalog.Partition, pos replica.Position, at i
 	d, _ := h.cfg.Datasets.ByTopic(id.Topic) // nil for the invalidation topic
 	p := &partition{
 		id: id, source: id.Source(), dataset: d, fence: pos.Fence, fresh: pos.Next, emitted: at, settled: at,
-		ready: make(chan struct{}), over: make(chan struct{}), lock: make(laneLock, 1),
+		ready: make(chan struct{}), over: make(chan struct{}), lock: make(ctxMutex, 1),
 	}
 	if d != nil {
 		p.decoder = cdc.New(cdc.Config{Dataset: d, Epoch: topic.noted.Epoch, Partitions: topic.noted.Partitions})

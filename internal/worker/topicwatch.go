@@ -119,7 +119,7 @@ func (tw *topicWatch) noteFlushed(ctx context.Context, info kafkalog.TopicInfo) 
 	return nil
 }
 
-// flushRenewed flushes the lanes for the topics that were recreated, and gives the partitions that wait for nothing of
+// flushRenewed flushes the lanes for the topics that were recreated, and returns the partitions that wait for nothing of
 // the kind any more.
 func (tw *topicWatch) flushRenewed(ctx context.Context, parts []*partition) []*partition {
 	failed := map[*renewal]bool{}

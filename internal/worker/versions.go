@@ -9,7 +9,7 @@ import (
 
 // Events that lose against their row's version change nothing, so they are easy to overlook: a source that was restored from
 // a backup publishes versions below those of the rows, and nothing of what it publishes arrives. They are counted for each
-// dataset. An event with the row's version and other content means that the source gives a version twice; the row then
+// dataset. An event with the row's version and other content means that the source returns a version twice; the row then
 // differs from the source until the record changes again.
 
 const (
@@ -28,7 +28,7 @@ type DatasetStats struct {
 	Events, Superseded uint64
 	// Conflicts have the version of their record's row and other content.
 	Conflicts uint64
-	// Misplaced records are in another partition than the producer's partitioner gives for their keys.
+	// Misplaced records are in another partition than the producer's partitioner chooses for their keys.
 	Misplaced uint64
 	// RecentEvents and RecentSuperseded are those of the last five to ten minutes.
 	RecentEvents, RecentSuperseded uint64

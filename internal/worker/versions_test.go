@@ -31,7 +31,7 @@ func TestSupersededEventsAreCounted(t *testing.T) {
 	})
 }
 
-// The same version with the same content is a repetition, with other content a conflict, whatever form the database gives
+// The same version with the same content is a repetition, with other content a conflict, whatever form the database assigns
 // the values, and also within one batch.
 func TestEqualVersionsWithOtherContent(t *testing.T) {
 	t.Parallel()

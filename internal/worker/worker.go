@@ -16,7 +16,8 @@ import (
 )
 
 // Worker is a member of the consumer group. It is made by New and works while Run does. Each of its parts has its own lock,
-// and none calls another with its mutex held; pauses.following alone is held while MySQL and the consumer are called.
+// and none calls another with its mutex held. The exceptions are of type ctxMutex, whose wait ends with the context: a
+// partition's, pauses.following, and a governor's.
 type Worker struct {
 	*core
 
@@ -74,7 +75,7 @@ func New(cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// handler is the Worker as kafkalog's consumer sees it, so that these methods are not part of the Worker's own API.
+// handler is the Worker as group.Consumer sees it, so that these methods are not part of the Worker's own API.
 type handler struct{ *Worker }
 
 var _ group.Handler = (*handler)(nil)
@@ -114,7 +115,7 @@ func (w *Worker) join(ctx context.Context) error {
 		return nil //nolint:nilerr // ctx has ended: everything else is waited out
 	}
 	w.faults.end(what)
-	return w.consumer.Run(ctx) //nolint:wrapcheck // it names what it did
+	return w.consumer.Run(ctx) //nolint:wrapcheck // it states what it did
 }
 
 // watch looks at the lanes every CheckInterval and whenever it is kicked, tries paused datasets again, and purges.

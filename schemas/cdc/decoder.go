@@ -137,7 +137,7 @@ type Result struct {
 // Ignored is why a record carries no row of the dataset.
 type Ignored uint8
 
-// The reasons, in the order of their names.
+// The reasons, in the order of the texts in String.
 const (
 	NotIgnored   Ignored = iota
 	OtherTable           // a row, or DDL, of another table

@@ -105,7 +105,7 @@ func (q *partition) try(ctx context.Context, f *flight) (again bool, err error) 
 	return q.answer(ctx, f, r, learned)
 }
 
-// relearn asks for the topic after err and gives err, or why trying again cannot help.
+// relearn asks for the topic after err and returns err, or why trying again cannot help.
 func (q *partition) relearn(ctx context.Context, learned time.Time, err error) error {
 	if hopeless(err) {
 		return retry.Permanent(err)

@@ -269,7 +269,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 	return nil
 }
 
-// UnackedError is what Close gives when records were left without an acknowledgement.
+// UnackedError is what Close returns when records were left without an acknowledgement.
 type UnackedError struct {
 	// Records is their number. Each had its done called with an error.
 	Records int
@@ -311,7 +311,7 @@ func (p *Producer) Close(ctx context.Context) error {
 	return nil
 }
 
-// producerCounts are a producer's counters.
+// counts are a producer's counters.
 type counts struct {
 	acked, failed, batches, bytes, retries, unknown, ids, splits, blocked atomic.Uint64
 }

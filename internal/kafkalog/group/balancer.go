@@ -107,7 +107,7 @@ func comparePartitions(a, b topicPartition) int {
 	return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.id, b.id))
 }
 
-// AssignGroups is part of kafka.GroupBalancer. It gives the same answer for the same members, however they are ordered:
+// AssignGroups is part of kafka.GroupBalancer. It returns the same answer for the same members, however they are ordered:
 // everybody keeps what it owned as far as its share goes, the newest claim first, and the rest fills the smallest. Members
 // that write another database or namespace get nothing.
 func (s *sticky) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {

@@ -42,7 +42,7 @@ type Config struct {
 	// SessionTimeout is after how long a silent member loses its partitions; 0 means DefaultSessionTimeout. Running
 	// batches get 0.4 of it to finish when partitions move.
 	SessionTimeout time.Duration
-	// Heartbeat is how often the coordinator is told, and asked whether partitions move; 0 means DefaultHeartbeat. At
+	// Heartbeat is how often the coordinator gets a sign of life, and is asked whether partitions move; 0 means DefaultHeartbeat. At
 	// most a third of SessionTimeout.
 	Heartbeat time.Duration
 	// FetchWait is how long a broker may wait for new records; 0 means DefaultFetchWait.

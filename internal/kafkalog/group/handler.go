@@ -43,7 +43,7 @@ type Handler interface {
 	// other error ends the generation. The batch is released when its Emission has run, unless Apply did so.
 	Apply(ctx context.Context, b *kafkalog.Batch) (Emission, error)
 	// Settle is asked once a second and once at the end with the Next of the newest emitted batch per partition; it
-	// gives what may be committed, partitions that may not yet be committed left out.
+	// returns what may be committed, partitions that may not yet be committed left out.
 	Settle(ctx context.Context, done map[kafkalog.Partition]int64) (map[kafkalog.Partition]int64, error)
 }
 

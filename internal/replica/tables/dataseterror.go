@@ -12,7 +12,7 @@ type DatasetError struct {
 	Loss bool
 }
 
-// Error gives "dataset users: problem; fix".
+// Error returns "dataset users: problem; fix".
 func (e *DatasetError) Error() string {
 	s := "dataset " + e.Dataset + ": " + e.Problem
 	if e.Fix != "" {

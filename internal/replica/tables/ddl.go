@@ -30,7 +30,7 @@ type Statement struct {
 	register string           // what it registers; empty: the cache hash
 }
 
-// String is the statement as people read it, with its reason behind it. The registration of a hash is told in words.
+// String is the statement as people read it, followed by its reason. The registration of a hash is a sentence.
 func (s Statement) String() string {
 	if len(s.args) > 0 {
 		return fmt.Sprintf("-- %s: %s; %s is noted in freshet_meta", s.Dataset, s.Note, cmp.Or(s.register, "its hash"))
@@ -135,7 +135,7 @@ func LiveView(ds *schemas.Dataset) string {
 		" FROM " + mysql.Quote(ds.Replica.Table) + " WHERE " + mysql.Quote(ColDeleted) + " = 0"
 }
 
-// Plan compares datasets with the database and gives what is missing, without changing anything. Freshet's own tables
+// Plan compares datasets with the database and returns what is missing, without changing anything. Freshet's own tables
 // must be there already. A cache section that the database knows and the declaration lacks is a problem, unless dropCache
 // names the dataset: someone reports that no node caches it any more.
 func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCache ...string) (*DDL, error) {

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// Secret is text that is never printed: every way of formatting it gives "***" (or "" when it is empty). Reveal gives
+// Secret is text that is never printed: every way of formatting it prints "***" (or "" when it is empty). Reveal returns
 // the text.
 type Secret string
 

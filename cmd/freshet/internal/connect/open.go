@@ -132,7 +132,7 @@ func Producer(c config.Config, set *schemas.Datasets, log *slog.Logger) (*produc
 	})
 }
 
-// ConsumerConfig returns the settings of the consumer group.
+// ConsumerConfig returns the settings of the consumer group for benchmarks; a worker has them from Consumer.
 func ConsumerConfig(c config.Config) group.Config {
 	return group.Config{
 		SessionTimeout: c.Worker.SessionTimeout, Writers: c.Worker.Writers, MaxRecords: c.Worker.MaxBatch,
