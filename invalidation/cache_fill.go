@@ -330,6 +330,9 @@ func (fl *filler[V]) storeMany(ctx context.Context, flights []*flight[V]) {
 	fl.node.scripts.FillMany(ctx, fillings)
 	for i, f := range storing {
 		f.stored = &fillings[i]
+		if f.stored.Err == nil && f.stored.Status == lane.FillOK {
+			f.lane.filled()
+		}
 	}
 }
 

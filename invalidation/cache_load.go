@@ -47,7 +47,8 @@ func (ld *loader[V]) loading(from Source, keys int, call func() error) error {
 // loadAtLeast loads a version of at least floor, from the primary if anything else is too old.
 func (ld *loader[V]) loadAtLeast(ctx context.Context, f *flight[V], floor int64) (Loaded[V], error) {
 	floor = max(floor, f.least)
-	if ld.primaryOnly(floor) || f.lane.full.Load() { // what cannot be shared is kept only if the primary gave it
+	accepted := f.stored != nil && f.stored.Err == nil && f.stored.Status == lane.FillOK
+	if ld.primaryOnly(floor) || f.lane.full.Load() && !accepted { // what cannot be shared is kept only if the primary gave it
 		return ld.first(ctx, f, Primary)
 	}
 	l, err := ld.first(ctx, f, Any)

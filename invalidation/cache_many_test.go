@@ -358,3 +358,28 @@ func TestGetManyWithValuesThatCannotBeEncoded(t *testing.T) {
 		t.Errorf("stats: %+v, want the others kept", s)
 	}
 }
+
+// What Redis refuses of some keys while it takes the others is loaded from the primary; the others are not.
+func TestGetManyKeepsWhatIsStoredBesideARefusal(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	keys, want := r.users(100)
+	n := r.join(invalidation.Config{})
+	r.current(n)
+	b := &batches{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: r.db.load, LoadMany: func(ctx context.Context, ks []string, from invalidation.Source) (map[string]invalidation.Loaded[string], error) {
+		for _, k := range keys[:16] { // another program's, by the time of the fill
+			at := lane.KeysOf(r.ns, 0).Value("user:" + k)
+			r.rdb.Del(ctx, at)
+			r.rdb.HSet(ctx, at, "a", 1)
+		}
+		return b.load(ctx, ks, from)
+	}})
+	wantMany(t, c, keys, want)
+	if s := c.Stats(); s.Refusals["lost"] > 0 || s.Refusals["redis"] != 16 || s.PrimaryLoads > 16+parallel {
+		t.Errorf("%d loads of the primary, refusals %v; want those of the 16 keys", s.PrimaryLoads, s.Refusals)
+	}
+}
+
+// parallel is how many fills may be under way when the first refusal is noticed.
+const parallel = 16

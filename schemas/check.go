@@ -30,7 +30,35 @@ func (d *Dataset) CheckInto(ev *Event, values []any) (Row, error) {
 	return d.check(ev, unsafe.String(unsafe.SliceData(ev.Data), len(ev.Data)), values)
 }
 
+// CheckHead is what Check does without reading data: bounds, attributes, and the form of the key.
+func (d *Dataset) CheckHead(ev *Event) error {
+	if err := d.checkAttributes(ev); err != nil {
+		return err
+	}
+	var room [4]string
+	_, err := d.keyTexts(ev.Key, room[:0])
+	return err
+}
+
+// CheckKey is CheckHead for an event whose data is not wanted: of that it checks only whether it is a JSON object and has the
+// event's key. An event that passes may break the schema, but it is about its own record.
+func (d *Dataset) CheckKey(ev *Event) error {
+	var room [4]any
+	values := room[:]
+	if d.Replica.KeyColumns > len(room) {
+		values = make([]any, d.Replica.KeyColumns)
+	}
+	data := unsafe.String(unsafe.SliceData(ev.Data), len(ev.Data))
+	_, err := d.checkData(ev, data, &checker{dataset: d, rules: d.compiled.rules, deletes: true, values: values})
+	return err
+}
+
 func (d *Dataset) check(ev *Event, data string, values []any) (Row, error) {
+	return d.checkData(ev, data, &checker{dataset: d, rules: d.compiled.rules, deletes: ev.Op == Delete, values: values})
+}
+
+// checkData checks ev with a checker that is made for it.
+func (d *Dataset) checkData(ev *Event, data string, c *checker) (Row, error) {
 	if err := d.checkAttributes(ev); err != nil {
 		return Row{}, err
 	}
@@ -39,6 +67,7 @@ func (d *Dataset) check(ev *Event, data string, values []any) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
+	values := c.values
 	if ev.Op == Delete && len(data) == 0 {
 		for i, text := range key {
 			values[i] = keyValue(&d.Replica.Columns[i].Property, text)
@@ -50,7 +79,6 @@ func (d *Dataset) check(ev *Event, data string, values []any) (Row, error) {
 			Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed,
 		}
 	}
-	c := checker{dataset: d, rules: d.compiled.rules, deletes: ev.Op == Delete, values: values}
 	if err := c.run(data); err != nil {
 		return Row{}, err
 	}

@@ -55,7 +55,7 @@ func benchApplyCommand(p *program) *cobra.Command {
 				return err
 			}
 			if t.Rig != "" {
-				limitMemory(cmd.Context(), l.Config.Worker.Memory, log)
+				limitMemory(cmd.Context(), l.Config.Worker, log)
 				m, err := bench.Turn(cmd.Context(), l.Config, f, t, log)
 				if err != nil {
 					return err

@@ -10,23 +10,35 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/consumer"
 )
 
 const (
-	// defaultMemory is the soft limit of a worker's memory, and memoryGrowth the percentage by which its heap may grow between two
+	// defaultMemory is the least default of the soft limit of a worker's memory, and memoryGrowth the percentage by which its heap may grow between two
 	// collections below that: a worker turns over much and keeps little, so most of what it has is garbage at any time.
 	defaultMemory = 256 << 20
-	memoryGrowth  = 400
+	// perBuffer is how many times what is fetched the default allows: rows, statements and emissions are made of it.
+	perBuffer    = 4
+	memoryGrowth = 400
 	// cgroupShare is how much of a container's memory, in percent, the process may plan with: beside the heap the kernel counts
 	// what it keeps for it, such as buffers of sockets.
 	cgroupShare = 90
 )
 
-// limitMemory sets the soft limit of this process's memory, in bytes, and lets the collector run seldom below it. 0 means
-// defaultMemory, a negative limit none. A container that has less lowers it; GOMEMLIMIT and GOGC of the environment win.
-func limitMemory(ctx context.Context, limit int, log *slog.Logger) {
+// buffers is how many bytes of Kafka a worker may hold at a time.
+func buffers(c config.Worker) int64 {
+	budget := int64(cmp.Or(c.FetchBudget, consumer.DefaultFetchBudget))
+	return budget + budget/2 + int64(cmp.Or(c.Writers, consumer.DefaultWriters))*int64(cmp.Or(c.MaxBatchBytes, consumer.DefaultMaxBatchBytes))
+}
+
+// limitMemory sets the soft limit of this process's memory and lets the collector run seldom below it. Without a setting the limit
+// follows from the worker's buffers; a negative one is none. A container that has less lowers it; GOMEMLIMIT and GOGC of the
+// environment win. A limit that is near the buffers is logged as a warning: the collector would run all the time.
+func limitMemory(ctx context.Context, c config.Worker, log *slog.Logger) {
 	gogc, memlimit := os.Getenv("GOGC"), os.Getenv("GOMEMLIMIT")
-	bytes, from := int64(cmp.Or(limit, defaultMemory)), "worker.memory"
+	bytes, from := cmp.Or(int64(c.Memory), max(defaultMemory, perBuffer*buffers(c))), "worker.memory"
 	if bytes < 0 {
 		bytes = math.MaxInt64
 	}
@@ -51,6 +63,10 @@ func limitMemory(ctx context.Context, limit int, log *slog.Logger) {
 		return
 	}
 	log.InfoContext(ctx, "memory is limited", "bytes", bytes, "from", from, "gogc", gogc)
+	if held := buffers(c); bytes < 2*held {
+		log.WarnContext(ctx, "the limit of memory leaves little beside what is fetched, so collections of garbage take much CPU time; raise it, or lower worker.fetch_budget",
+			"bytes", bytes, "from", from, "fetched", held)
+	}
 }
 
 // cgroupLimit returns the least memory limit of the groups that this process is in, 0 without one. A container sees its own

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
 )
 
 func TestCgroupLimit(t *testing.T) {
@@ -49,15 +51,19 @@ func TestLimitMemory(t *testing.T) {
 		debug.SetGCPercent(growth)
 	})
 	const small = 64 << 20 // no machine that runs tests has less
+	const tight = "the limit of memory leaves little"
 	for _, c := range []struct {
 		name, gogc, memlimit string
-		setting              int
+		worker               config.Worker
 		limit                int64
 		growth               int
 		log                  string
 	}{
-		{"setting", "", "", small, small, memoryGrowth, "from=worker.memory"},
-		{"environment", "70", "1GiB", small, 1 << 30, 70, "from=GOMEMLIMIT"},
+		{"setting", "", "", config.Worker{Memory: small}, small, memoryGrowth, tight},
+		{"room", "", "", config.Worker{Memory: small, FetchBudget: 8 << 20, MaxBatchBytes: 1 << 20}, small, memoryGrowth, "from=worker.memory"},
+		{"default", "", "", config.Worker{}, defaultMemory, memoryGrowth, "from=worker.memory"},
+		{"large buffers", "", "", config.Worker{FetchBudget: 64 << 20, Writers: 1}, 4 * (96 + 4) << 20, memoryGrowth, "from=worker.memory"},
+		{"environment", "70", "1GiB", config.Worker{Memory: small}, 1 << 30, 70, "from=GOMEMLIMIT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("GOGC", c.gogc)
@@ -69,8 +75,8 @@ func TestLimitMemory(t *testing.T) {
 				debug.SetGCPercent(c.growth)
 			}
 			var log bytes.Buffer
-			limitMemory(t.Context(), c.setting, slog.New(slog.NewTextHandler(&log, nil)))
-			if l, g := debug.SetMemoryLimit(-1), debug.SetGCPercent(100); l != c.limit || g != c.growth || !strings.Contains(log.String(), c.log) {
+			limitMemory(t.Context(), c.worker, slog.New(slog.NewTextHandler(&log, nil)))
+			if l, g := debug.SetMemoryLimit(-1), debug.SetGCPercent(100); l != c.limit || g != c.growth || !strings.Contains(log.String(), c.log) || c.log != tight && strings.Contains(log.String(), tight) {
 				t.Errorf("limit %d, growth %d, log %s", l, g, log.String())
 			}
 		})

@@ -40,7 +40,7 @@ type besideWorker func(ctx context.Context, notReady func() []string, reg *prome
 // runWorker runs a worker until ctx ends. Its listener and what goes beside it answer from the beginning; the worker itself
 // follows as soon as the servers let it.
 func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside besideWorker) error {
-	limitMemory(ctx, c.Worker.Memory, log)
+	limitMemory(ctx, c.Worker, log)
 	set, err := connect.Datasets(c)
 	if err != nil {
 		return err

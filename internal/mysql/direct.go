@@ -30,6 +30,7 @@ func (c *Conn) Room(n int) []any {
 
 // ExecSized executes a statement whose text depends on id.Rows, and clears args. Its id is not that of an EachSized.
 func (c *Conn) ExecSized(ctx context.Context, id StatementID, text func(rows int) string, args ...any) (sql.Result, error) {
+	defer clear(args) // what they are parts of must not stay alive with the connection
 	p, err := c.prepareSized(ctx, id, text, true)
 	if err != nil {
 		return nil, err
@@ -38,10 +39,7 @@ func (c *Conn) ExecSized(ctx context.Context, id StatementID, text func(rows int
 		c.named = make([]driver.NamedValue, len(args))
 	}
 	named := c.named[:len(args)]
-	defer func() { // what the arguments are parts of must not stay alive with the connection
-		clear(named)
-		clear(args)
-	}()
+	defer clear(named)
 	for i, v := range args {
 		named[i].Ordinal = i + 1
 		switch v.(type) {

@@ -52,6 +52,8 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 		return nil, err
 	}
 	p.reached.Store(b.Next)
+	pr.unknown += res.Unknown
+	pr.unchecked -= res.Checked
 	if pr.unknown > 0 {
 		p.unnamed.Store(true)
 	}

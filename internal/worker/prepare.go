@@ -42,9 +42,8 @@ type prepared struct {
 	// misplaced counts the records that the producer would have put into another partition; the first is at misplacedAt.
 	misplaced   int
 	misplacedAt int64
-	// unchecked are the events that were not checked, since a newer one of their record is written, and overtaken those that are
-	// known to be invalid and make no letter for the same reason.
-	unchecked, overtaken int
+	// unchecked are the events that were not held against the schema, since a newer one of their record is written.
+	unchecked int
 	// lost are the events that lost against another one of the batch.
 	lost replica.Lost
 	// behind are the keys of records whose last event is not their newest one; they may repeat.
@@ -138,9 +137,9 @@ func (c *core) prepare(p *partition, b *kafkalog.Batch) *prepared {
 }
 
 // prepare decodes a batch and keeps the newest change of each record, with the older ones behind it. Of equal versions the
-// earlier offset wins: the later one is a repetition. What is written is checked, and only that: of a record whose newest event
-// is valid, the older ones are looked at again only if the table refuses it. What prepare returns aliases the batch's buffers
-// and s.
+// earlier offset wins: the later one is a repetition. What is written is checked in full. Of a record whose newest event is valid,
+// the older ones are read for their key alone, and held against the schema only if the table refuses the newest. What prepare
+// returns aliases the batch's buffers and s.
 func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch, s *slab) *prepared {
 	p := &prepared{changes: make([]*replica.Change, 0, len(b.Records)), items: items{}, tags: items{}, foreign: items{}}
 	p.displaced = len(d.NameColumns()) > 0
@@ -163,6 +162,10 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch, s *slab) *
 				p.letters = append(p.letters, replica.RefusedEvent(d, rec, row.Index, &row.Event, row.Err))
 				continue
 			}
+			if err := d.CheckHead(&row.Event); err != nil {
+				p.letters = append(p.letters, replica.RefusedEvent(d, rec, row.Index, &row.Event, err))
+				continue
+			}
 			c := s.change()
 			c.Decoded(d, rec, row.Index, &row.Event)
 			// The names of a state are emitted also when a newer one of the batch follows: nodes may have loaded it from its source.
@@ -176,7 +179,9 @@ func prepare(d *schemas.Dataset, dec *cdc.Decoder, b *kafkalog.Batch, s *slab) *
 		}
 	}
 	p.settle(s)
-	p.dropOvertaken()
+	slices.SortFunc(p.letters, func(a, b *replica.Letter) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Index, b.Index))
+	})
 	if d.Cache != nil {
 		p.own = make([]lane.Item, len(p.changes))
 		for i, c := range p.changes {
@@ -247,6 +252,7 @@ func (p *prepared) settle(s *slab) {
 			continue
 		}
 		kept = append(kept, c)
+		p.unlinkStrangers(c)
 		first := c // of those that are newer than the one looked at
 		for o := c.Older; o != nil; o = o.Older {
 			if o.Values == nil {
@@ -264,29 +270,18 @@ func (p *prepared) settle(s *slab) {
 	p.changes = kept
 }
 
-// dropOvertaken takes out the letters of events whose data is invalid and whose record has a newer event in this batch: it would
-// be superseded as soon as it is written. What is wrong with a key or a version leaves open whose event it is.
-func (p *prepared) dropOvertaken() {
-	if len(p.letters) == 0 {
-		return
-	}
-	version := make(map[string]int64, len(p.changes))
-	for _, c := range p.changes {
-		version[c.Event.Key] = c.Version
-	}
-	p.letters = slices.DeleteFunc(p.letters, func(l *replica.Letter) bool {
-		switch l.Reason {
-		case schemas.ReasonSchema, schemas.ReasonMalformed, schemas.ReasonPartial:
-		default:
-			return false
+// unlinkStrangers makes letters of the older events behind c that say nothing of c's record: their data is not an object, or has
+// another key.
+func (p *prepared) unlinkStrangers(c *replica.Change) {
+	for link := &c.Older; *link != nil; {
+		o := *link
+		if o.Values == nil {
+			if err := o.Dataset.CheckKey(o.Event); err != nil {
+				p.letters = append(p.letters, replica.RefusedEvent(o.Dataset, o.Record, o.Index, o.Event, err))
+				*link = o.Older
+				continue
+			}
 		}
-		drop := l.Version > 0 && l.Version < version[l.Key]
-		if drop {
-			p.overtaken++
-		}
-		return drop
-	})
-	slices.SortFunc(p.letters, func(a, b *replica.Letter) int {
-		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Index, b.Index))
-	})
+		link = &o.Older
+	}
 }

@@ -34,9 +34,8 @@ type Stats struct {
 	LaneRoots, LaneFlushes uint64
 	// UnknownProperties counts properties that no schema names and that were ignored.
 	UnknownProperties uint64
-	// Unchecked counts events that were not held against their schema, since a newer event of their record was in the same batch;
-	// Overtaken those that are known to be invalid and became no dead letter for the same reason.
-	Unchecked, Overtaken uint64
+	// Unchecked counts events that were not held against their schema, since a newer event of their record was in the same batch.
+	Unchecked uint64
 	// Ignored counts records that carry no row of their dataset, by cause. Damaged counts texts that a capture tool could
 	// not read and that hold U+FFFD instead.
 	Ignored map[string]uint64
@@ -96,7 +95,7 @@ type counters struct {
 	commonStamps                                atomic.Uint64
 	applyNanos, emitNanos                       atomic.Int64
 	ignored                                     [cdc.Causes]atomic.Uint64
-	damaged, unchecked, overtaken               atomic.Uint64
+	damaged, unchecked                          atomic.Uint64
 	restated, unrestated                        atomic.Uint64
 }
 
@@ -108,8 +107,7 @@ func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
 	c.foreignOversize.Add(uint64(p.oversize))
 	c.unknown.Add(uint64(p.unknown))
 	c.damaged.Add(uint64(p.damaged))
-	c.unchecked.Add(uint64(p.unchecked))
-	c.overtaken.Add(uint64(p.overtaken))
+	c.unchecked.Add(uint64(max(p.unchecked, 0)))
 	c.undone.Add(uint64(r.Undone))
 	for cause, n := range p.ignored {
 		if cause != int(cdc.NotIgnored) && n > 0 {
@@ -140,7 +138,7 @@ func (w *Worker) Stats() Stats {
 		OutboxPublished: c.outboxPublished.Load(), DeadCopies: c.deadCopies.Load(),
 		Datasets: w.versions.stats(), Paused: w.pauses.causes(), Waiting: w.faults.waits(), Consumer: w.consumer.Stats(),
 		Restated: c.restated.Load(), Unrestated: c.unrestated.Load(), Damaged: c.damaged.Load(),
-		Unchecked: c.unchecked.Load(), Overtaken: c.overtaken.Load(), Ignored: map[string]uint64{},
+		Unchecked: c.unchecked.Load(), Ignored: map[string]uint64{},
 	}
 	for cause := range c.ignored {
 		if n := c.ignored[cause].Load(); n > 0 {

@@ -60,7 +60,7 @@ func settings() []setting {
 		{"worker.max_batch", 0, "most events in a transaction; 0: 4000", false, func(c *Config) any { return c.Worker.MaxBatch }},
 		{"worker.max_batch_bytes", 0, "most bytes in a transaction; 0: 4 MiB", false, func(c *Config) any { return c.Worker.MaxBatchBytes }},
 		{"worker.fetch_budget", 0, "bytes fetched and not yet applied; 0: 32 MiB", false, func(c *Config) any { return c.Worker.FetchBudget }},
-		{"worker.memory", 0, "soft limit of the worker process's memory, in bytes, at most 90 % of its cgroup's; 0: 256 MiB; negative: none; GOMEMLIMIT and GOGC of the environment win", false, func(c *Config) any { return c.Worker.Memory }},
+		{"worker.memory", 0, "soft limit of the worker process's memory, in bytes, at most 90 % of its cgroup's; 0: four times what may be fetched, at least 256 MiB; negative: none; GOMEMLIMIT and GOGC of the environment win", false, func(c *Config) any { return c.Worker.Memory }},
 		{"worker.session_timeout", "10s", "Kafka session timeout: how long a dead worker's partitions wait", false, func(c *Config) any { return c.Worker.SessionTimeout }},
 		{"worker.window", "15m", "how far back a new lane is filled again from Kafka", false, func(c *Config) any { return c.Worker.Window }},
 		{"worker.keep_displaced", "24h", "how long displaced names are kept for repairs", false, func(c *Config) any { return c.Worker.KeepDisplaced }},

@@ -79,7 +79,6 @@ func collectWork(ch chan<- prometheus.Metric, s *consumer.WorkStats) {
 		{"freshet_lane_flushes_total", "Lanes flushed.", float64(s.LaneFlushes)},
 		{"freshet_unknown_properties_total", "Properties that no schema names and that were ignored.", float64(s.UnknownProperties)},
 		{"freshet_unchecked_events_total", "Events that were not held against their schema, since a newer event of their record was in the same batch.", float64(s.Unchecked)},
-		{"freshet_superseded_invalid_events_total", "Invalid events that became no dead letter, since a newer event of their record was in the same batch.", float64(s.Overtaken)},
 		{"freshet_damaged_texts_total", "Texts that a capture tool could not read and that hold U+FFFD instead.", float64(s.Damaged)},
 		{"freshet_database_went_back_total", "Times that the database was found behind what the worker had committed.", float64(s.DatabaseWentBack)},
 		{"freshet_undone_transactions_total", "Transactions that the database, or a proxy in front of it, ended without an error; each was written again.", float64(s.Undone)},
