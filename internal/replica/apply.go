@@ -49,8 +49,7 @@ type run struct {
 	// displaced are the names that this batch takes away from rows.
 	displaced []Name
 	refused   int
-	// unknown and checked are Result.Unknown and Result.Checked.
-	unknown, checked int
+	unknown   int // Result.Unknown
 	// doubts are rows that a table without rows refused with doubtful, a number that says nothing.
 	doubts   []*Change
 	doubtful uint16
@@ -107,7 +106,7 @@ func (m *DB) Apply(ctx context.Context, b *Batch) (Result, error) {
 	m.stats.refused.Add(int64(r.refused))
 	m.stats.letters.Add(int64(len(r.letters)))
 	m.stats.superseded.Add(r.superseded + overtaken)
-	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost, Behind: r.behind, Unknown: r.unknown, Checked: r.checked, Undone: undone}
+	res := Result{Rows: len(b.Changes), Refused: r.refused, Lost: r.lost, Behind: r.behind, Unknown: r.unknown, Undone: undone}
 	for _, l := range r.letters {
 		res.Dead = append(res.Dead, l.Letter)
 	}
@@ -326,7 +325,6 @@ func (r *run) refuse(ctx context.Context, t *table, c *Change, err error, done *
 	r.m.log.WarnContext(ctx, "table refused a row", "component", "replica",
 		"dataset", t.ds.Name, "source", r.b.Source, "offset", c.Offset, "errno", number)
 	for c = c.Older; c != nil; c = c.Older {
-		r.checked++
 		err := c.Check(make([]any, len(c.Dataset.Replica.Columns)))
 		if err == nil {
 			r.unknown += c.Unknown

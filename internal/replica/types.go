@@ -154,9 +154,8 @@ type Result struct {
 	Behind []string
 	// Dead are the letters that were written, those of refused changes included. They alias the batch's records.
 	Dead []*Letter
-	// Unknown counts the properties that no schema has of events that were applied in place of refused ones; Checked how many
-	// events were checked for that.
-	Unknown, Checked int
+	// Unknown counts the properties that no schema has of events that were applied in place of refused ones.
+	Unknown int
 	// Undone counts transactions that the server, or a proxy, ended without an error. Each was written again.
 	Undone int
 }

@@ -53,7 +53,6 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 	}
 	p.reached.Store(b.Next)
 	pr.unknown += res.Unknown
-	pr.unchecked -= res.Checked
 	if pr.unknown > 0 {
 		p.unnamed.Store(true)
 	}

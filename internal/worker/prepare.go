@@ -42,8 +42,6 @@ type prepared struct {
 	// misplaced counts the records that the producer would have put into another partition; the first is at misplacedAt.
 	misplaced   int
 	misplacedAt int64
-	// unchecked are the events that were not held against the schema, since a newer one of their record is written.
-	unchecked int
 	// lost are the events that lost against another one of the batch.
 	lost replica.Lost
 	// behind are the keys of records whose last event is not their newest one; they may repeat.
@@ -255,9 +253,6 @@ func (p *prepared) settle(s *slab) {
 		p.unlinkStrangers(c)
 		first := c // of those that are newer than the one looked at
 		for o := c.Older; o != nil; o = o.Older {
-			if o.Values == nil {
-				p.unchecked++
-			}
 			if cmp.Or(cmp.Compare(o.Offset, first.Offset), cmp.Compare(o.Index, first.Index)) < 0 {
 				first = o
 				continue
@@ -268,6 +263,18 @@ func (p *prepared) settle(s *slab) {
 	}
 	clear(p.changes[len(kept):])
 	p.changes = kept
+}
+
+// unchecked counts the events that were not held against the schema, since a newer one of their record is written.
+func (p *prepared) unchecked() (n int) {
+	for _, c := range p.changes {
+		for o := c.Older; o != nil; o = o.Older {
+			if o.Values == nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // unlinkStrangers makes letters of the older events behind c that say nothing of c's record: their data is not an object, or has

@@ -72,8 +72,8 @@ func TestNoEventOfABatchVanishes(t *testing.T) {
 		for _, l := range p.letters {
 			letters = append(letters, l.Offset)
 		}
-		if len(p.changes) != 1 || p.changes[0].Offset != c.written || fmt.Sprint(letters) != c.letters || p.unchecked != c.behind {
-			t.Errorf("%s: %d changes, letters %d, %d unchecked; want offset %d, letters %s, %d unchecked", name, len(p.changes), letters, p.unchecked, c.written, c.letters, c.behind)
+		if len(p.changes) != 1 || p.changes[0].Offset != c.written || fmt.Sprint(letters) != c.letters || p.unchecked() != c.behind {
+			t.Errorf("%s: %d changes, letters %d, %d unchecked; want offset %d, letters %s, %d unchecked", name, len(p.changes), letters, p.unchecked(), c.written, c.letters, c.behind)
 		}
 	}
 }

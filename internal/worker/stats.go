@@ -107,7 +107,7 @@ func (c *counters) applied(p *prepared, r replica.Result, d time.Duration) {
 	c.foreignOversize.Add(uint64(p.oversize))
 	c.unknown.Add(uint64(p.unknown))
 	c.damaged.Add(uint64(p.damaged))
-	c.unchecked.Add(uint64(max(p.unchecked, 0)))
+	c.unchecked.Add(uint64(p.unchecked()))
 	c.undone.Add(uint64(r.Undone))
 	for cause, n := range p.ignored {
 		if cause != int(cdc.NotIgnored) && n > 0 {
