@@ -73,6 +73,8 @@ type Property struct {
 type Column struct {
 	Name     string
 	Property Property
+	// Type is the column's own type; a zero one stands for the type that the property's kind has by default.
+	Type ColumnType
 	// Key: the column is part of the primary key and never NULL. All others are nullable.
 	Key bool
 }

@@ -70,7 +70,7 @@ func (r *run) selectSome(ctx context.Context, t *table, rows []*Change, old map[
 		values := make([]any, len(columns))
 		for i, col := range at {
 			var err error
-			if values[col], err = columnValue(columns[col].Property, raw[i]); err != nil {
+			if values[col], err = columnValue(&columns[col], raw[i]); err != nil {
 				return err
 			}
 		}

@@ -218,7 +218,7 @@ func columnValues(columns []schemas.Column, raw []any) ([]any, error) {
 	values := make([]any, len(raw))
 	for i, v := range raw {
 		var err error
-		if values[i], err = columnValue(columns[i].Property, v); err != nil {
+		if values[i], err = columnValue(&columns[i], v); err != nil {
 			return nil, fmt.Errorf("column %s: %w", columns[i].Name, err)
 		}
 	}

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -153,32 +152,21 @@ func (r *restater) states(ctx context.Context, p *partition, keys []string) (rec
 	return records, nil
 }
 
-// stateOf makes the event of a row. Absent properties and NULL are one to a row, so NULL is left out where the schema
-// allows that.
+// stateOf makes the event of a row.
 func stateOf(d *schemas.Dataset, key string, row replica.Row) (schemas.Record, error) {
 	ev := schemas.Event{
 		ID:     uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "%s/%s@%d", d.Name, key, row.Version)).String(),
 		Source: restateSource, Dataset: d.Name, Key: key, Op: schemas.Delete, Version: row.Version,
 	}
-	if row.Deleted {
-		return d.Encode(&ev) //nolint:wrapcheck // it states what it did
-	}
-	ev.Op = schemas.Upsert
-	props := row.Properties(d)
-	present := make(map[string]any, len(props))
-	for name, v := range props {
-		if v != nil {
-			present[name] = v
+	if !row.Deleted {
+		ev.Op = schemas.Upsert
+		var err error
+		if ev.Data, err = d.AppendState(nil, nil, row.Values); err != nil {
+			return schemas.Record{}, err //nolint:wrapcheck // it states the property
+		}
+		if _, err = d.Check(&ev); err != nil {
+			return schemas.Record{}, err //nolint:wrapcheck // as above
 		}
 	}
-	var err error
-	for _, state := range []map[string]any{present, props} {
-		if ev.Data, err = json.Marshal(state); err != nil {
-			return schemas.Record{}, fmt.Errorf("write row: %w", err)
-		}
-		if _, err = d.Check(&ev); err == nil {
-			return d.Encode(&ev) //nolint:wrapcheck // it states what it did
-		}
-	}
-	return schemas.Record{}, err //nolint:wrapcheck // it states the property
+	return d.Encode(&ev) //nolint:wrapcheck // it states what it did
 }
