@@ -116,6 +116,7 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 	if err := node.register(c); err != nil {
 		return nil, err
 	}
+	context.AfterFunc(node.ctx, fs.close) // the node's life ends the loads too
 	return c, nil
 }
 
@@ -135,9 +136,9 @@ func (c *Cache[V]) Get(ctx context.Context, key string) (V, error) {
 	if err != nil {
 		return zero, err
 	}
-	impatient, release := c.patience()
-	defer release()
-	return c.settle(ctx, f, impatient)
+	impatient := c.patience()
+	defer impatient.release()
+	return c.settle(ctx, f, impatient.over)
 }
 
 func (c *Cache[V]) title() string {

@@ -109,9 +109,8 @@ func (fl *filler[V]) passed(f *flight[V]) int {
 
 // fill asks the shared tier and, if need be, the loader. Only what the shared tier accepted is kept in the local tier.
 func (fl *filler[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) {
-	if f.asked == nil || f.asked.bypass == noBypass && f.asked.reply.Status == lane.GetBusy {
-		a := fl.ask(ctx, f)
-		f.asked = &a
+	if !f.known || f.asked.bypass == noBypass && f.asked.reply.Status == lane.GetBusy {
+		f.asked, f.known = fl.ask(ctx, f), true
 	}
 	if f.asked.wrong {
 		f.discarded = true // a second time it is the lane's own keys that are of another type
@@ -132,7 +131,7 @@ func (fl *filler[V]) fill(ctx context.Context, f *flight[V]) (Loaded[V], error) 
 		}
 		fl.replace(ctx, f, err)
 	}
-	a := f.asked
+	a := &f.asked
 	if !fl.cfg.LocalOnly {
 		f.floor.Store(max(f.floor.Load(), a.reply.Floor))
 	}
@@ -162,11 +161,10 @@ func (fl *filler[V]) replace(ctx context.Context, f *flight[V], why error) {
 	f.floor.Store(max(f.asked.reply.Version, 1)) // what it held is at least as new as a local entry of a lesser version
 	if err := fl.node.scripts.Discard(ctx, f.name); err != nil {
 		f.lane.heard(err)
-		f.asked = &answer{bypass: bypassRedis}
+		f.asked = answer{bypass: bypassRedis}
 		return
 	}
-	a := fl.ask(ctx, f)
-	f.asked = &a
+	f.asked = fl.ask(ctx, f)
 }
 
 // token names a fill attempt. After a load that failed or was not shared it is the one that still holds the lease: otherwise

@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/freshet/freshet/invalidation/lane"
 )
-
-// loaderGrace is how long after its deadline a loader may still return an error of its own.
-const loaderGrace = 50 * time.Millisecond
 
 // errLoaderExit: the loader left its goroutine instead of returning.
 var errLoaderExit = errors.New("loader did not return")
@@ -32,7 +28,8 @@ type flight[V any] struct {
 	floor atomic.Int64
 
 	// Set by GetMany before the fill.
-	asked  *answer        // what the shared tier said
+	asked  answer // what the shared tier said, if known
+	known  bool
 	loaded *prefetched[V] // what the loader returned after that
 	stored *lane.Filling  // what the shared tier answered when it was to keep that
 
@@ -43,6 +40,8 @@ type flight[V any] struct {
 	err      error
 	panicked string
 	ended    bool // guarded by the cache's mu
+
+	trip trip[V] // of a flight that was begun alone
 }
 
 // wait returns what Get returns.
@@ -72,8 +71,9 @@ type flights[V any] struct {
 	loads      *loader[V]
 	refreshing chan struct{} // a place for each refresh that may run
 
-	mu     sync.Mutex // guards byName; a stripe's mutex may be taken under it
+	mu     sync.Mutex // guards all below; a stripe's mutex may be taken under it
 	byName map[string]*flight[V]
+	trips  trips[V]
 }
 
 // board joins the flight of a key or begins one.
@@ -90,7 +90,7 @@ func (fs *flights[V]) board(ctx context.Context, key, name string, d demand) (*f
 		return nil, ErrClosed
 	}
 	f := fs.begin(key, name, d)
-	go fs.run(context.WithoutCancel(ctx), f)
+	fs.node.start(fs.departAlone(ctx, f))
 	return f, nil
 }
 
@@ -115,6 +115,15 @@ func (fs *flights[V]) begin(key, name string, d demand) *flight[V] {
 	return f
 }
 
+// departAlone begins the trip of one flight; the caller holds mu and has entered the node.
+func (fs *flights[V]) departAlone(ctx context.Context, f *flight[V]) *trip[V] {
+	t := &f.trip
+	t.room[0] = f
+	t.flights = t.room[:]
+	fs.depart(ctx, t, f.began)
+	return t
+}
+
 // joinable: a flight that began before an invalidation, or before someone had waited for a write, may bring what was
 // true before it.
 func (fs *flights[V]) joinable(f *flight[V]) bool {
@@ -123,45 +132,6 @@ func (fs *flights[V]) joinable(f *flight[V]) bool {
 	at := s.at
 	s.mu.Unlock()
 	return f.stamp >= max(at, fs.node.waited.Load(), fs.dataset.lanes[f.lane.n].since.Load(), f.lane.view.flushedAt.Load())
-}
-
-func (fs *flights[V]) run(ctx context.Context, f *flight[V]) {
-	fs.within(ctx, []*flight[V]{f}, func(ctx context.Context) { fs.carry(ctx, f) })
-}
-
-// within calls fill with LoadTimeout as its deadline, after which these flights are over even if a loader does not heed its
-// context: they end with an error then, and the node does not wait for it any more. The caller has entered the node.
-func (fs *flights[V]) within(ctx context.Context, flights []*flight[V], fill func(ctx context.Context)) {
-	ctx, cancel := context.WithTimeout(ctx, fs.cfg.LoadTimeout)
-	defer cancel()
-	defer context.AfterFunc(fs.node.ctx, cancel)() //nolint:contextcheck // the node's life ends the load too
-	leave := sync.OnceFunc(fs.node.leave)
-	defer leave()
-	returned := make(chan struct{})
-	defer close(returned)
-	defer context.AfterFunc(ctx, func() {
-		t := time.NewTimer(loaderGrace)
-		defer t.Stop()
-		select {
-		case <-returned:
-			return
-		case <-t.C:
-		}
-		err := fmt.Errorf("load record: loader did not return within LoadTimeout, which is %s: %w", fs.cfg.LoadTimeout, context.DeadlineExceeded)
-		if fs.node.ctx.Err() != nil {
-			err = ErrClosed
-		}
-		abandoned := false
-		for _, f := range flights {
-			abandoned = fs.end(f, Loaded[V]{}, err, "") || abandoned
-		}
-		if abandoned {
-			fs.stats.abandoned.Add(1)
-			fs.stats.warn(warnAbandoned, nil)
-		}
-		leave()
-	})()
-	fill(ctx)
 }
 
 // carry fills a flight and ends it, whatever the loader does.
@@ -183,6 +153,11 @@ func (fs *flights[V]) carry(ctx context.Context, f *flight[V]) {
 func (fs *flights[V]) end(f *flight[V], l Loaded[V], err error, panicked string) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	return fs.finish(f, l, err, panicked)
+}
+
+// finish is end; the caller holds mu.
+func (fs *flights[V]) finish(f *flight[V], l Loaded[V], err error, panicked string) bool {
 	if f.ended {
 		return false
 	}
@@ -218,12 +193,10 @@ func (fs *flights[V]) boardMany(ctx context.Context, batch []wanted) ([]*flight[
 		fs.node.leave()
 		return all, nil
 	}
-	go fs.runMany(context.WithoutCancel(ctx), began)
+	t := &trip[V]{flights: began}
+	fs.depart(ctx, t, began[0].began)
+	fs.node.start(t)
 	return all, nil
-}
-
-func (fs *flights[V]) runMany(ctx context.Context, flights []*flight[V]) {
-	fs.within(ctx, flights, func(ctx context.Context) { fs.fillMany(ctx, flights) })
 }
 
 func (fs *flights[V]) fillMany(ctx context.Context, flights []*flight[V]) {
@@ -265,16 +238,16 @@ func (fs *flights[V]) refresh(ctx context.Context, key string, e *entry[V], now 
 		fs.stats.refreshesSkipped.Add(1)
 		return
 	}
-	f := fs.embark(key)
+	f := fs.embark(ctx, key)
 	if f == nil {
 		<-fs.refreshing
 		return
 	}
 	fs.stats.refreshes.Add(1)
-	go fs.runRefresh(context.WithoutCancel(ctx), f)
+	fs.node.start(&f.trip)
 }
 
-func (fs *flights[V]) runRefresh(ctx context.Context, f *flight[V]) {
+func (fs *flights[V]) carryRefresh(ctx context.Context, f *flight[V]) {
 	defer func() { <-fs.refreshing }()
 	defer func() { // also if the loader leaves its goroutine
 		if f.panicked != "" {
@@ -284,11 +257,11 @@ func (fs *flights[V]) runRefresh(ctx context.Context, f *flight[V]) {
 			fs.stats.refreshErrors.Add(1)
 		}
 	}()
-	fs.run(ctx, f)
+	fs.carry(ctx, f)
 }
 
 // embark begins a flight for no one, or returns nil if the key has one or the node is closed.
-func (fs *flights[V]) embark(key string) *flight[V] {
+func (fs *flights[V]) embark(ctx context.Context, key string) *flight[V] {
 	name, err := fs.nameOf(key)
 	if err != nil {
 		return nil
@@ -298,5 +271,7 @@ func (fs *flights[V]) embark(key string) *flight[V] {
 	if f, ok := fs.byName[name]; ok && fs.joinable(f) || !fs.node.enter() {
 		return nil
 	}
-	return fs.begin(key, name, demand{})
+	f := fs.begin(key, name, demand{})
+	fs.departAlone(ctx, f).refresh = true
+	return f
 }

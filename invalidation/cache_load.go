@@ -144,7 +144,7 @@ func (ld *loader[V]) loadFirst(ctx context.Context, flights []*flight[V]) {
 	floors := map[*flight[V]]int64{}
 	var primary, elsewhere []*flight[V]
 	for _, f := range flights {
-		a := f.asked
+		a := &f.asked
 		switch {
 		case a.bypass == noBypass && a.reply.Status != lane.GetLease:
 			continue

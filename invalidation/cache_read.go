@@ -43,14 +43,25 @@ func (c *Cache[V]) serves(ctx context.Context, key string, e *entry[V], d demand
 	return true
 }
 
-// patience returns a channel that is closed once a reader has waited for StaleAfter, and a function that releases it.
-func (c *Cache[V]) patience() (<-chan struct{}, func()) {
+// impatience is what ends a reader's wait after StaleAfter.
+type impatience struct {
+	over  chan struct{} // is closed then; nil without StaleAfter
+	timer *time.Timer
+}
+
+// patience begins the wait of a reader, who must release what it returns.
+func (c *Cache[V]) patience() (w impatience) {
 	if c.cfg.StaleAfter == 0 {
-		return nil, func() {}
+		return w
 	}
 	over := make(chan struct{})
-	t := time.AfterFunc(c.cfg.StaleAfter, func() { close(over) })
-	return over, func() { t.Stop() }
+	return impatience{over, time.AfterFunc(c.cfg.StaleAfter, func() { close(over) })}
+}
+
+func (w impatience) release() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 }
 
 // settle waits for a flight. If it failed, or is not done when impatient is closed, an older entry may serve.
@@ -136,10 +147,10 @@ func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, er
 		if err != nil {
 			return got, err
 		}
-		impatient, release := c.patience()
-		defer release() // a few batches at most
+		impatient := c.patience()
+		defer impatient.release() // a few batches at most
 		for i, f := range flights {
-			v, err := c.settle(ctx, f, impatient)
+			v, err := c.settle(ctx, f, impatient.over)
 			switch {
 			case err == nil:
 				got[batch[i].key] = v

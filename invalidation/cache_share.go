@@ -14,13 +14,12 @@ func (fl *filler[V]) askMany(ctx context.Context, flights []*flight[V]) {
 	var lookups []lane.Lookup
 	var asking []*flight[V]
 	for _, f := range flights {
-		if why := fl.passed(f); why != noBypass {
-			f.asked = &answer{bypass: why}
+		f.known = true
+		if f.asked.bypass = fl.passed(f); f.asked.bypass != noBypass {
 			continue
 		}
 		if fl.cfg.LocalOnly {
-			a := f.alone()
-			f.asked = &a
+			f.asked = f.alone()
 			continue
 		}
 		lookups = append(lookups, lane.Lookup{Key: f.name, Token: fl.token(f.name)})
@@ -31,8 +30,7 @@ func (fl *filler[V]) askMany(ctx context.Context, flights []*flight[V]) {
 	}
 	fl.node.scripts.GetMany(ctx, lookups)
 	for i, f := range asking {
-		a := fl.answered(f, lookups[i].Token, lookups[i].Reply, lookups[i].Err)
-		f.asked = &a
+		f.asked = fl.answered(f, lookups[i].Token, lookups[i].Reply, lookups[i].Err)
 	}
 }
 
@@ -75,7 +73,7 @@ func (fl *filler[V]) storeMany(ctx context.Context, flights []*flight[V]) {
 	var fillings []lane.Filling
 	var storing []*flight[V]
 	for _, f := range flights {
-		if p, a := f.loaded, f.asked; p != nil && p.err == nil && p.panicked == "" && a.bypass == noBypass && a.reply.Status == lane.GetLease &&
+		if p, a := f.loaded, &f.asked; p != nil && p.err == nil && p.panicked == "" && a.bypass == noBypass && a.reply.Status == lane.GetLease &&
 			(p.loaded.From == Primary || !fl.loads.primaryOnly(a.reply.Floor) && p.loaded.Version >= a.reply.Floor) {
 			if r, ok := fl.prepared(f.name, a.token, p.loaded); ok {
 				fillings = append(fillings, lane.Filling{FillRequest: r})

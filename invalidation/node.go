@@ -121,6 +121,7 @@ type Node struct {
 	waits     waits
 
 	caches atomic.Pointer[[]localTier]
+	crew   crew
 
 	passes   atomic.Bool            // given gets through, and the node's own connections do not
 	unlisted atomic.Pointer[string] // why Nodes does not show the node
@@ -189,6 +190,7 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 	n.clock.seed = maphash.MakeSeed()
 	n.nonce = rand.Uint64()
 	n.caches.Store(&[]localTier{})
+	n.crew.next = make(chan job)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for i := range cfg.Lanes {
 		n.lanes = append(n.lanes, newFollower(n, i))
