@@ -59,7 +59,7 @@ var mayImport = map[string][]string{
 	"internal/admin/stale":              {"admin/api", "internal/admin/sse", "invalidation/lane"},
 	"migrations":                        {"internal/retry"},
 	"internal/kafkalog":                 {"schemas", "internal/retry", "internal/kafkalog/recordbatch", "internal/kafkalog/wire"},
-	"internal/kafkalog/group":           {"internal/retry", "internal/kafkalog", "internal/kafkalog/recordbatch", "internal/kafkalog/wire"},
+	"internal/kafkalog/group":           {"schemas", "internal/retry", "internal/kafkalog", "internal/kafkalog/recordbatch", "internal/kafkalog/wire"},
 	"internal/kafkalog/delivery":        {"schemas", "internal/retry", "internal/kafkalog", "internal/kafkalog/recordbatch"},
 	"internal/kafkalog/kafkatest":       {"internal/kafkalog", "internal/testenv"},
 	"internal/kafkalog/recordbatch":     {"schemas", "internal/kafkalog/wire"},

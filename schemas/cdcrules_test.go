@@ -160,3 +160,43 @@ func TestWalk(t *testing.T) {
 		t.Error("two values are one")
 	}
 }
+
+func TestDatasetsShareATopic(t *testing.T) {
+	files := func(rules ...string) map[string]string {
+		out := map[string]string{"s.json": cdcSchema}
+		for i, r := range rules {
+			name := string(rune('a' + i))
+			out[name+".yaml"] = "dataset: " + name + "\ntopic: shop\nschema: s.json\nkey: [id]\nreplica: {table: " + name + "}\n" + r
+		}
+		return out
+	}
+	set, err := schemas.LoadDatasets(folder(files("format: canal\ncdc: {table: x.a}\n", "format: canal\ncdc: {table: x.b}\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range set.All() {
+		if got, _ := set.ByTopic("shop#" + d.Name); got != d || schemas.KafkaTopic(d.Topic) != "shop" {
+			t.Errorf("dataset %s has the topic %s", d.Name, d.Topic)
+		}
+		source := schemas.SourceName(d.Topic, "id", 3)
+		if topic, _, _, err := schemas.ParseSource(source); err != nil || topic != d.Topic {
+			t.Errorf("source %s: topic %q, %v", source, topic, err)
+		}
+	}
+	if d := load(t, cdcYAML+"topic: shop\nformat: canal\ncdc: {table: x.a}\n", cdcSchema); d.Topic != "shop" {
+		t.Errorf("a dataset that shares nothing has the topic %s", d.Topic)
+	}
+	for want, rules := range map[string][]string{
+		"give each dataset its own": {"", ""},
+		"use one format":            {"format: canal\ncdc: {table: x.a}\n", "format: maxwell\ncdc: {table: x.b}\n"},
+		"set cdc.table in both":     {"format: debezium\n", "format: debezium\ncdc: {table: x.b}\n"},
+		"set another cdc.table":     {"format: canal\ncdc: {table: x.a}\n", "format: canal\ncdc: {table: x.a}\n"},
+	} {
+		if _, err := schemas.LoadDatasets(folder(files(rules...))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", rules, err, want)
+		}
+	}
+	if _, _, _, err := schemas.ParseSource("shop#Not a dataset/id/0"); err == nil {
+		t.Error("a source with a name after # that is no dataset's is accepted")
+	}
+}

@@ -103,7 +103,9 @@ type CacheRules struct {
 // Dataset is one kind of record: a topic, a JSON Schema, a replica table, cache keys and tags. LoadDatasets makes it from
 // its YAML declaration; it is immutable and safe for concurrent use afterwards.
 type Dataset struct {
-	Name   string
+	Name string
+	// Topic is the Kafka topic. Where several datasets share one, it is "TOPIC#DATASET", the name of what this dataset reads of
+	// it; KafkaTopic returns the topic itself.
 	Topic  string
 	Format Format
 	// Key is the list of key properties, in order.

@@ -60,6 +60,7 @@ func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	nameStreams(decls)
 	for _, decl := range decls {
 		d := decl.dataset
 		s.list = append(s.list, d)
@@ -122,8 +123,10 @@ func findClashes(decls []*declaration) []error {
 			if a.dataset.Name == b.dataset.Name {
 				clash("dataset", "has the same name as in")
 			}
-			if a.dataset.Topic == b.dataset.Topic {
-				clash("topic", "is also the topic of")
+			if problem := sharing(a.dataset, b.dataset); problem != "" {
+				errs = append(errs, &FieldError{
+					Field: b.at("topic"), Problem: "is also the topic of " + a.dataset.File, Fix: problem,
+				})
 			}
 			// Not every server distinguishes table names by case.
 			if strings.EqualFold(a.dataset.Replica.Table, b.dataset.Replica.Table) {
@@ -139,6 +142,38 @@ func findClashes(decls []*declaration) []error {
 		}
 	}
 	return errs
+}
+
+// sharing returns what two datasets of one topic need to share it, "" if they may or if each has its own.
+func sharing(a, b *Dataset) (fix string) {
+	switch {
+	case a.Topic != b.Topic:
+		return ""
+	case a.Format == FormatCloudEvents || b.Format == FormatCloudEvents:
+		return "give each dataset its own"
+	case a.Format != b.Format:
+		return "use one format for all datasets of the topic"
+	case a.CDC.Table == "" || b.CDC.Table == "":
+		return "set cdc.table in both, so that each reads the rows of its own table"
+	case a.CDC.Table == b.CDC.Table:
+		return "set another cdc.table in one of them: both read " + a.CDC.Table
+	case len(a.Topic)+1+max(len(a.Name), len(b.Name)) > maxTopicName:
+		return "use shorter names: topic and dataset together may have 248 characters where a topic is shared"
+	}
+	return ""
+}
+
+// nameStreams sets the topics of datasets that share one.
+func nameStreams(decls []*declaration) {
+	datasets := map[string]int{}
+	for _, decl := range decls {
+		datasets[decl.dataset.Topic]++
+	}
+	for _, decl := range decls {
+		if d := decl.dataset; datasets[d.Topic] > 1 {
+			d.Topic += "#" + d.Name
+		}
+	}
 }
 
 // templates are those whose names belong to Freshet alone: the record key's and the derived ones.

@@ -7,10 +7,20 @@ import (
 	"github.com/freshet/freshet/internal/jsontext"
 )
 
+// maxTopicName is Kafka's limit for the name of a topic in bytes.
+const maxTopicName = 249
+
 // MaxSourceBytes is the greatest length of a source's name.
 const MaxSourceBytes = 300
 
-// SourceName is "<topic>/<topic id>/<partition>".
+// KafkaTopic returns the topic that a name of Dataset.Topic belongs to: what is before "#", which separates the topic that
+// several datasets share from the dataset.
+func KafkaTopic(name string) string {
+	topic, _, _ := strings.Cut(name, "#")
+	return topic
+}
+
+// SourceName is "<topic>/<topic id>/<partition>"; topic is Dataset.Topic.
 func SourceName(topic, topicID string, partition int32) string {
 	buf := make([]byte, 0, len(topic)+len(topicID)+12)
 	buf = append(buf, topic...)
@@ -34,7 +44,8 @@ func ParseSource(s string) (topic, topicID string, partition int32, err error) {
 	if len(parts) != 3 {
 		return refuse("does not have three parts")
 	}
-	if !isTopic(parts[0]) {
+	topic, dataset, shared := strings.Cut(parts[0], "#")
+	if !isTopic(topic) || shared && !isDatasetName(dataset) {
 		return refuse("has a topic that Kafka would not accept")
 	}
 	if !isBase64URL(parts[1]) {
@@ -49,7 +60,7 @@ func ParseSource(s string) (topic, topicID string, partition int32, err error) {
 
 // isTopic follows Kafka's rule for topic names.
 func isTopic(s string) bool {
-	if s == "" || len(s) > 249 || s == "." || s == ".." {
+	if s == "" || len(s) > maxTopicName || s == "." || s == ".." {
 		return false
 	}
 	for _, c := range []byte(s) {

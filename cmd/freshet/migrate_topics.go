@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
@@ -73,6 +74,9 @@ func planTopics(ctx context.Context, c config.Config, set *schemas.Datasets, f d
 func wantedTopics(c config.Config, set *schemas.Datasets, f datasetFlags) []kafkalog.TopicSpec {
 	var specs []kafkalog.TopicSpec
 	add := func(name string, partitions int, settings map[string]string) {
+		if slices.ContainsFunc(specs, func(s kafkalog.TopicSpec) bool { return s.Name == name }) {
+			return // datasets that share a topic share that of their dead letters
+		}
 		specs = append(specs, kafkalog.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: f.replication, Config: settings})
 	}
 	for _, d := range set.All() {

@@ -8,6 +8,7 @@
 //   - client.go, brokers.go: a cluster, and the addresses where to begin.
 //   - conn.go, sasl.go, pool.go: one connection to one broker, its authentication, and connections that are kept.
 //   - metadata.go, offsets.go, topics.go, transactions.go: questions to the cluster.
+//   - streams.go: what one dataset reads of a topic that several share.
 //   - produce.go: one produce request. partitioner.go: the partition of a key.
 //   - fetch.go, loss.go: one fetch request and its proof, and what it means when a broker does not have an offset.
 //   - reader.go: one partition without a group.

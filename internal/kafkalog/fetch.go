@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/internal/kafkalog/wire"
+	"github.com/freshet/freshet/schemas"
 )
 
 const (
@@ -49,17 +50,18 @@ type FetchPart struct {
 }
 
 // Fetch asks for committed records and waits for the first byte of them, up to wait. The broker fills its reply in the
-// order of wants, topic by topic.
+// order of wants, topic by topic. Of the streams of a topic, at most one may want a partition.
 func (k *Conn) Fetch(ctx context.Context, wants []FetchWant, wait time.Duration, partBytes int) ([]FetchPart, error) {
 	req := &fetch.Request{
 		ReplicaID: -1, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxReply,
 		IsolationLevel: readCommitted, SessionEpoch: -1,
 	}
 	for _, w := range wants {
-		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == w.Topic })
+		topic := schemas.KafkaTopic(w.Topic)
+		i := slices.IndexFunc(req.Topics, func(t fetch.RequestTopic) bool { return t.Topic == topic })
 		if i < 0 {
 			i = len(req.Topics)
-			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: w.Topic})
+			req.Topics = append(req.Topics, fetch.RequestTopic{Topic: topic})
 		}
 		t := &req.Topics[i]
 		t.Partitions = append(t.Partitions, fetch.RequestPartition{
@@ -79,6 +81,12 @@ func (k *Conn) Fetch(ctx context.Context, wants []FetchWant, wait time.Duration,
 		return nil, fmt.Errorf("fetch from broker %s: %w", k.addr, kafka.Error(code))
 	}
 	k.part(parts)
+	for i, p := range parts {
+		at := slices.IndexFunc(wants, func(w FetchWant) bool { return w.Partition == p.Partition && schemas.KafkaTopic(w.Topic) == p.Topic })
+		if at >= 0 {
+			parts[i].Topic = wants[at].Topic
+		}
+	}
 	return parts, nil
 }
 

@@ -100,7 +100,7 @@ func (k *Conn) metadata(ctx context.Context, topics []string) (*Cluster, error) 
 	if version < minMetadata {
 		return nil, ErrNoTopicIDs
 	}
-	b, err := k.raw(ctx, protocol.Metadata, version, true, metadataRequest(version, topics))
+	b, err := k.raw(ctx, protocol.Metadata, version, true, metadataRequest(version, topicsOf(topics)))
 	if err != nil {
 		return nil, fmt.Errorf("ask metadata: %w", err)
 	}
@@ -108,10 +108,14 @@ func (k *Conn) metadata(ctx context.Context, topics []string) (*Cluster, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of broker %s: %w", k.addr, err)
 	}
-	for _, t := range topics {
-		if _, ok := cl.Topics[t]; !ok {
-			cl.Topics[t] = TopicState{Err: ErrNoTopic}
+	cl.Topics = named(topics, cl.Topics)
+	for _, name := range topics {
+		t, ok := cl.Topics[name]
+		if !ok {
+			t.Err = ErrNoTopic
 		}
+		t.Info.Name = name
+		cl.Topics[name] = t
 	}
 	return cl, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	"github.com/freshet/freshet/internal/kafkalog/wire"
 	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
 )
 
 // Timestamps that ListOffsets takes for places.
@@ -191,9 +194,19 @@ func (k *Conn) listTopicOffsets(
 	ctx context.Context, topics map[string][]int32, isolation int8, at int64,
 ) (out map[string]map[int32]int64, failed map[string]map[int32]kafka.Error, err error) {
 	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
+	asked := map[string]map[int32]bool{} // of streams of one topic, a partition is asked for once
 	for t, parts := range topics {
-		rt := listoffsets.RequestTopic{Topic: t}
+		t = schemas.KafkaTopic(t)
+		if asked[t] == nil {
+			asked[t] = map[int32]bool{}
+		}
 		for _, p := range parts {
+			asked[t][p] = true
+		}
+	}
+	for t, parts := range asked {
+		rt := listoffsets.RequestTopic{Topic: t}
+		for p := range parts {
 			rt.Partitions = append(rt.Partitions, listoffsets.RequestPartition{Partition: p, CurrentLeaderEpoch: -1, Timestamp: at})
 		}
 		req.Topics = append(req.Topics, rt)
@@ -215,7 +228,8 @@ func (k *Conn) listTopicOffsets(
 			out[t.Topic][p.Partition] = p.Offset
 		}
 	}
-	return out, failed, nil
+	names := slices.Collect(maps.Keys(topics))
+	return named(names, out), named(names, failed), nil
 }
 
 // FirstOffsets asks this broker for the first offsets of partitions of several topics that it leads. failed holds the
@@ -238,7 +252,7 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 		if err != nil {
 			return lasting(err)
 		}
-		req := &offsetfetch.Request{GroupID: group}
+		reqs := map[string]*offsetfetch.Request{}
 		for _, t := range topics {
 			switch err := cl.Topics[t].Err; {
 			case errors.Is(err, ErrNoTopic):
@@ -246,16 +260,24 @@ func (c *Client) CommittedOffsets(ctx context.Context, group string, topics []st
 			case err != nil:
 				return lasting(fmt.Errorf("ask for topic %s: %w", t, err))
 			}
-			rt := offsetfetch.RequestTopic{Name: t}
+			rt := offsetfetch.RequestTopic{Name: schemas.KafkaTopic(t)}
 			for p := range cl.Topics[t].Info.Partitions {
 				rt.PartitionIndexes = append(rt.PartitionIndexes, p)
 			}
-			req.Topics = append(req.Topics, rt)
+			AddOffsetRequest(reqs, OffsetGroup(group, t), rt)
 		}
-		if len(req.Topics) == 0 {
-			return nil // none would mean all
+		for _, req := range reqs {
+			got := map[string]map[int32]int64{}
+			if err := c.fetchCommitted(ctx, req, got); err != nil {
+				return lasting(err)
+			}
+			for _, t := range topics {
+				if parts, ok := got[schemas.KafkaTopic(t)]; ok && OffsetGroup(group, t) == req.GroupID {
+					out[t] = parts
+				}
+			}
 		}
-		return lasting(c.fetchCommitted(ctx, req, out))
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ask committed offsets of group %s: %w", group, err)
@@ -277,10 +299,21 @@ func (c *Client) fetchCommitted(ctx context.Context, req *offsetfetch.Request, o
 		return err
 	}
 	of := res.(*offsetfetch.Response)
-	if of.ErrorCode != 0 {
-		return kafka.Error(of.ErrorCode)
+	if code := kafka.Error(of.ErrorCode); code != 0 && code != ErrNoGroup {
+		return code
 	}
 	return CommittedIn(of, out)
+}
+
+// ErrNoGroup is the answer of some brokers about a group that has no member and no offset yet.
+const ErrNoGroup = kafka.Error(69)
+
+// AddOffsetRequest adds a topic to the request that asks for a group's offsets. A request without topics would ask for all.
+func AddOffsetRequest(reqs map[string]*offsetfetch.Request, group string, t offsetfetch.RequestTopic) {
+	if reqs[group] == nil {
+		reqs[group] = &offsetfetch.Request{GroupID: group}
+	}
+	reqs[group].Topics = append(reqs[group].Topics, t)
 }
 
 // CommittedIn adds the committed offsets of an answer to out.

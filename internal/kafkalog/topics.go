@@ -17,6 +17,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
 
 	"github.com/freshet/freshet/internal/retry"
+	"github.com/freshet/freshet/schemas"
 )
 
 // topicPolicy is how often the cluster is asked whether a topic is there or gone.
@@ -208,7 +209,7 @@ func (c *Client) topicSettings(ctx context.Context, topic string) (map[string]st
 	defer func() { _ = k.Close() }()
 	const topicResource = 2
 	res, err := k.RoundTrip(ctx, 1, &describeconfigs.Request{
-		Resources: []describeconfigs.RequestResource{{ResourceType: topicResource, ResourceName: topic}},
+		Resources: []describeconfigs.RequestResource{{ResourceType: topicResource, ResourceName: schemas.KafkaTopic(topic)}},
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/freshet/freshet/internal/kafkalog/wire"
+	"github.com/freshet/freshet/schemas"
 )
 
 // describeProducers is a request that the protocol library does not have; brokers have it since Apache Kafka 3.0.
@@ -49,6 +50,7 @@ func (k *Conn) openTransactions(ctx context.Context, topic string, parts []int32
 	if _, ok := k.versions[int16(describeProducers)]; !ok {
 		return nil
 	}
+	topic = schemas.KafkaTopic(topic)
 	// topics compact × { name | partitions compact × i32 | tags } | tags
 	b := binary.AppendUvarint(nil, 2)
 	b = binary.AppendUvarint(b, uint64(len(topic)+1))

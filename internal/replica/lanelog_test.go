@@ -140,6 +140,30 @@ func TestPurgeRaisesLow(t *testing.T) {
 	low(2399)
 }
 
+// Datasets come to share a topic, and cease to: their names for it change, and its epoch, which versions depend on, does not.
+func TestNamesOfATopicShareItsEpoch(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	epoch := func(name, id string, want int64) {
+		t.Helper()
+		if _, err := b.Topics.Observe(t.Context(), name, id, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := b.Topics.Get(t.Context(), name); err != nil || got.Epoch != want || got.ID != id {
+			t.Fatalf("%s under id %s: %+v, %v, want epoch %d", name, id, got, err, want)
+		}
+	}
+	epoch("shop", "first", 0)
+	epoch("shop", "second", 1)
+	epoch("shop2", "other", 0)
+	epoch("shop#users", "second", 1)
+	epoch("shop#users", "third", 2)
+	epoch("shop#orders", "third", 2)
+	epoch("shop#orders", "fourth", 3)
+	epoch("shop#users", "fourth", 3)
+	epoch("shop", "fourth", 3)
+	epoch("shop", "fifth", 4)
+}
+
 func TestTopicLog(t *testing.T) { topics(t, newBed(t, replica.Config{})) }
 
 // topics runs the topic log on any server.

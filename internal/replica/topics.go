@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica/internal/meta"
+	"github.com/freshet/freshet/schemas"
 )
 
 // ErrRetired is returned for a topic id that another one has replaced. It wraps ErrLate.
@@ -18,8 +19,9 @@ var ErrRetired = fmt.Errorf("topic has an id that was replaced by another: %w", 
 const (
 	sqlTopic     = "SELECT topic_id, partitions, epoch, flush_pending FROM freshet_topic WHERE topic = ?"
 	sqlTopics    = "SELECT topic, topic_id, partitions, epoch, flush_pending FROM freshet_topic WHERE topic IN (?"
-	sqlAddTopic  = "INSERT INTO freshet_topic (topic, topic_id, partitions) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE topic = topic"
-	sqlNewTopic  = "UPDATE freshet_topic SET topic_id = ?, partitions = ?, epoch = epoch + 1, flush_pending = 1 WHERE topic = ?"
+	sqlAddTopic  = "INSERT INTO freshet_topic (topic, topic_id, partitions, epoch) VALUES (?, ?, ?, ?) ON DUPLICATE KEY UPDATE topic = topic"
+	sqlNewTopic  = "UPDATE freshet_topic SET topic_id = ?, partitions = ?, epoch = ?, flush_pending = 1 WHERE topic = ?"
+	sqlEpochs    = "SELECT topic_id, epoch FROM freshet_topic WHERE topic = ? OR topic >= ? AND topic < ?"
 	sqlRetired   = "SELECT COUNT(*) FROM freshet_meta WHERE name = ?"
 	sqlRetire    = "INSERT INTO freshet_meta (name, value) VALUES (?, '') ON DUPLICATE KEY UPDATE name = name"
 	sqlUnretire  = "DELETE FROM freshet_meta WHERE name = ?"
@@ -76,7 +78,11 @@ func (l *Topics) Named(ctx context.Context, names []string) (map[string]Topic, e
 // An id that was replaced by another returns ErrRetired: either the caller's view of the cluster is old, or an operator went back
 // to an earlier cluster. Only an operator can tell, and accepts the id with Accept.
 func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
-	if _, err = l.pool.DB().ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions); err != nil {
+	epoch, err := nextEpoch(ctx, l.pool.DB(), topic, id)
+	if err != nil {
+		return false, err
+	}
+	if _, err = l.pool.DB().ExecContext(ctx, sqlAddTopic, []byte(topic), []byte(id), partitions, epoch); err != nil {
 		return false, mysql.Wrap("note topic", topic, err)
 	}
 	err = l.pool.Transact(ctx, "observe topic", func(ctx context.Context, w *mysql.Conn) error {
@@ -124,11 +130,39 @@ func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, p
 	if _, err := w.Exec(ctx, sqlRetire, meta.Retired(topic, oldID)); err != nil {
 		return mysql.Wrap("retire id of topic", topic, err)
 	}
-	if _, err := w.Exec(ctx, sqlNewTopic, []byte(id), int64(partitions), []byte(topic)); err != nil {
+	epoch, err := nextEpoch(ctx, w, topic, id)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Exec(ctx, sqlNewTopic, []byte(id), int64(partitions), epoch, []byte(topic)); err != nil {
 		return mysql.Wrap("note topic", topic, err)
 	}
-	_, err := w.Exec(ctx, sqlFenceOld, otherIDs(topic, id)...)
+	_, err = w.Exec(ctx, sqlFenceOld, otherIDs(topic, id)...)
 	return mysql.Wrap("fence sources of topic", topic, err)
+}
+
+// nextEpoch returns the epoch of a topic under an id that is not noted for this name. Datasets may come to share a topic, or
+// cease to, and their names for it change then; versions of records depend on the epoch, so all names of a Kafka topic have
+// the same one: that which another name has for the id, else one more than the greatest so far.
+func nextEpoch(ctx context.Context, q mysql.Querier, topic, id string) (epoch int64, err error) {
+	kafkaTopic := schemas.KafkaTopic(topic)
+	epoch = -1
+	known := int64(-1)
+	args := []any{[]byte(kafkaTopic), []byte(kafkaTopic + "#"), []byte(kafkaTopic + "$")} // $ comes after #
+	err = mysql.Each(ctx, q, "read epochs of topic "+kafkaTopic, sqlEpochs, args, func(scan func(...any) error) error {
+		var other string
+		var n int64
+		err := scan(&other, &n)
+		epoch = max(epoch, n)
+		if other == id {
+			known = max(known, n)
+		}
+		return err
+	})
+	if known >= 0 {
+		return known, err
+	}
+	return epoch + 1, err
 }
 
 // otherIDs are the bounds of the topic's sources and of those of one id, which the statements leave out. A source is

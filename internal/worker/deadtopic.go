@@ -15,8 +15,9 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// DeadTopic is the topic that gets a copy of each dead letter of a topic, when that is asked for.
-func DeadTopic(topic string) string { return topic + ".dead" }
+// DeadTopic is the topic that gets a copy of each dead letter of a topic, when that is asked for. Datasets that share a topic
+// share it, too.
+func DeadTopic(topic string) string { return schemas.KafkaTopic(topic) + ".dead" }
 
 // maxUncopied is how many batches of a partition may wait for their letters' copies before no more is applied: what is
 // applied is always emitted, whatever becomes of the copies.

@@ -41,7 +41,7 @@ func (w *walk) declarations(a, b *schemas.Dataset) {
 		answer Answer
 		reason string
 	}{
-		{"topic", a.Topic != b.Topic, Breaking, "differs: what is left in the old topic is not read any more"},
+		{"topic", schemas.KafkaTopic(a.Topic) != schemas.KafkaTopic(b.Topic), Breaking, "differs: what is left in the old topic is not read any more"},
 		{"format", a.Format != b.Format, Breaking, "differs: records that are stored in the topic are not understood any more"},
 		{"key", !slices.Equal(a.Key, b.Key), Breaking, "differs: records have other keys, and the table another primary key"},
 		{"version", a.Version != b.Version, Breaking, "differs: versions of earlier and of later events cannot be compared"},

@@ -1,11 +1,13 @@
 package group
 
 import (
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
+	"github.com/freshet/freshet/schemas"
 )
 
 // feedState is whether a partition is being fetched.
@@ -79,6 +81,14 @@ type feed struct {
 
 	// emit has the applied batches. It is set before the feed is shared.
 	emit chan appliedBatch
+}
+
+// isStream reports whether several datasets read the feed's topic.
+func (d *feed) isStream() bool { return strings.Contains(d.part.Topic, "#") }
+
+// sharesWith reports whether both are streams of the same partition.
+func (d *feed) sharesWith(o *feed) bool {
+	return d.part.ID == o.part.ID && schemas.KafkaTopic(d.part.Topic) == schemas.KafkaTopic(o.part.Topic)
 }
 
 const (

@@ -257,6 +257,9 @@ func (f *fetcher) pick(node int32) fetchRound {
 			}
 		default:
 			d.full = time.Time{}
+			if !r.mayWant(d) {
+				break
+			}
 			r.wants = append(r.wants, kafkalog.FetchWant{Topic: d.part.Topic, Partition: d.part.ID, Offset: d.next, Epoch: d.epoch})
 			r.feeds = append(r.feeds, d)
 			r.turns = append(r.turns, d.turn)
@@ -267,6 +270,23 @@ func (f *fetcher) pick(node int32) fetchRound {
 		delete(f.nodes, node)
 	}
 	return r
+}
+
+// mayWant reports whether a request may ask for a feed. Of the streams of a topic only one may ask for a partition: the one
+// that is furthest behind, which the broker answers at once.
+func (r *fetchRound) mayWant(d *feed) bool {
+	if !d.isStream() {
+		return true
+	}
+	i := slices.IndexFunc(r.feeds, d.sharesWith)
+	if i < 0 {
+		return true
+	}
+	if d.next < r.feeds[i].next {
+		r.wants[i] = kafkalog.FetchWant{Topic: d.part.Topic, Partition: d.part.ID, Offset: d.next, Epoch: d.epoch}
+		r.feeds[i], r.turns[i] = d, d.turn
+	}
+	return false
 }
 
 // nodeFailed lets the leaders of everything that node led be looked up again.
@@ -307,8 +327,28 @@ func (f *fetcher) accept(ctx context.Context, k *kafkalog.Conn, r fetchRound, pa
 		if err := f.acceptPart(d, r.turns[i], want.Offset, p, run, next, err); err != nil {
 			return err
 		}
+		for other, turn := range f.waitingFor(d, want.Offset) {
+			_ = f.acceptPart(other, turn, want.Offset, p, run, next, nil) // bad bytes behind next are its own fetch's to find
+		}
 	}
 	return nil
+}
+
+// waitingFor returns the other streams of a feed's partition that want the same records, and their turns: one reply serves
+// all that are as far.
+func (f *fetcher) waitingFor(d *feed, offset int64) map[*feed]int {
+	if !d.isStream() {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[*feed]int{}
+	for _, o := range f.feeds {
+		if o != d && o.sharesWith(d) && o.state == feedActive && o.next == offset && o.held < f.share {
+			out[o] = o.turn
+		}
+	}
+	return out
 }
 
 // acceptPart queues what prove returned for one partition's part. An error means that the connection brought bad bytes.

@@ -18,6 +18,7 @@ import (
 	"github.com/segmentio/kafka-go/protocol/syncgroup"
 
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/schemas"
 )
 
 // errGenerationEnded is the cause of a generation's end that is in order: the group rebalances, or the consumer stops.
@@ -46,7 +47,8 @@ type generation struct {
 	parts  map[string][]int32 // by topic, sorted
 	// committed are the group's offsets; partitions without one are left out.
 	committed map[string]map[int32]int64
-	commits   link
+	// commits are the links to the coordinators of the groups that have the offsets.
+	commits map[string]*link
 }
 
 func (c *Consumer) newMembership(topics []string, leave func()) *membership {
@@ -102,12 +104,13 @@ func (m *membership) enter(ctx context.Context) (*generation, error) {
 		return nil, fmt.Errorf("sync group: %w", err)
 	}
 	gen := &generation{
-		id: res.GenerationID, member: m.id, group: m.c.cfg.Group, commits: link{client: m.c.client, group: m.c.cfg.Group},
+		id: res.GenerationID, member: m.id, group: m.c.cfg.Group, commits: map[string]*link{},
 	}
 	if gen.parts, err = decodeAssignment(sr.Assignments); err != nil {
 		return nil, fmt.Errorf("sync group: %w", err)
 	}
 	if err := m.readCommitted(ctx, gen); err != nil {
+		gen.close()
 		return nil, fmt.Errorf("read committed offsets: %w", err)
 	}
 	return gen, nil
@@ -187,22 +190,35 @@ func (m *membership) assign(ctx context.Context, res *joingroup.Response) ([]syn
 }
 
 func (m *membership) readCommitted(ctx context.Context, gen *generation) error {
-	req := &offsetfetch.Request{GroupID: gen.group}
-	for t, ids := range gen.parts {
-		req.Topics = append(req.Topics, offsetfetch.RequestTopic{Name: t, PartitionIndexes: ids})
-	}
 	gen.committed = map[string]map[int32]int64{}
-	if len(req.Topics) == 0 {
-		return nil
+	reqs := map[string]*offsetfetch.Request{}
+	for t, ids := range gen.parts {
+		of := kafkalog.OffsetGroup(gen.group, t)
+		if gen.commits[of] == nil {
+			gen.commits[of] = &link{client: m.c.client, group: of}
+		}
+		kafkalog.AddOffsetRequest(reqs, of, offsetfetch.RequestTopic{Name: schemas.KafkaTopic(t), PartitionIndexes: ids})
 	}
-	res, err := ask[*offsetfetch.Response](ctx, &m.link, coordinatorTimeout, 5, req)
-	if err == nil {
-		err = m.link.code(res.ErrorCode)
+	for of, req := range reqs {
+		l := gen.commits[of]
+		res, err := ask[*offsetfetch.Response](ctx, l, coordinatorTimeout, 5, req)
+		if err == nil && kafka.Error(res.ErrorCode) != kafkalog.ErrNoGroup {
+			err = l.code(res.ErrorCode)
+		}
+		got := map[string]map[int32]int64{}
+		if err == nil {
+			err = kafkalog.CommittedIn(res, got)
+		}
+		if err != nil {
+			return err
+		}
+		for t := range gen.parts {
+			if parts, ok := got[schemas.KafkaTopic(t)]; ok && kafkalog.OffsetGroup(gen.group, t) == of {
+				gen.committed[t] = parts
+			}
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return kafkalog.CommittedIn(res, gen.committed)
+	return nil
 }
 
 // run keeps the membership alive while the generation's sessions run, and ends with it.
@@ -229,7 +245,13 @@ func (m *membership) run(ctx context.Context, gen *generation) {
 	m.mu.Unlock()
 	end(errGenerationEnded)
 	beating.Wait()
-	gen.commits.close()
+	gen.close()
+}
+
+func (g *generation) close() {
+	for _, l := range g.commits {
+		l.close()
+	}
 }
 
 // beat reports to the coordinator until the group moves on or has certainly given this member up. A connection that ends,
@@ -277,34 +299,56 @@ func (m *membership) depart(ctx context.Context) {
 	m.id = ""
 }
 
-// commit commits offsets and returns those that the coordinator accepted; the error is about the others.
+// commit commits offsets and returns those that the coordinators accepted; the error is about the others.
 func (g *generation) commit(ctx context.Context, offsets map[string]map[int32]int64) (accepted map[string]map[int32]int64, err error) {
-	req := &offsetcommit.Request{GroupID: g.group, GenerationID: g.id, MemberID: g.member}
-	for t, parts := range offsets {
-		rt := offsetcommit.RequestTopic{Name: t}
-		for p, next := range parts {
+	byGroup := map[string][]string{}
+	for t := range offsets {
+		of := kafkalog.OffsetGroup(g.group, t)
+		byGroup[of] = append(byGroup[of], t)
+	}
+	accepted = map[string]map[int32]int64{}
+	for of, topics := range byGroup {
+		err = errors.Join(err, g.commitTo(ctx, of, topics, offsets, accepted))
+	}
+	return accepted, err
+}
+
+// commitTo commits the offsets of topics to the group that has them. A group of a stream has no members, so nothing fences
+// what is committed to it: a member that lost the partition may set the offset back, and its next owner emits again what it
+// finds behind it.
+func (g *generation) commitTo(ctx context.Context, of string, topics []string, offsets, accepted map[string]map[int32]int64) (err error) {
+	req := &offsetcommit.Request{GroupID: of, GenerationID: g.id, MemberID: g.member}
+	if of != g.group {
+		req.GenerationID, req.MemberID = -1, ""
+	}
+	names := map[string]string{}
+	for _, t := range topics {
+		rt := offsetcommit.RequestTopic{Name: schemas.KafkaTopic(t)}
+		names[rt.Name] = t
+		for p, next := range offsets[t] {
 			rt.Partitions = append(rt.Partitions, offsetcommit.RequestPartition{PartitionIndex: p, CommittedOffset: next})
 		}
 		req.Topics = append(req.Topics, rt)
 	}
-	res, err := ask[*offsetcommit.Response](ctx, &g.commits, coordinatorTimeout, 5, req)
+	l := g.commits[of]
+	res, err := ask[*offsetcommit.Response](ctx, l, coordinatorTimeout, 5, req)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	accepted = map[string]map[int32]int64{}
 	for _, t := range res.Topics {
+		name := names[t.Name]
 		for _, p := range t.Partitions {
-			if code := g.commits.code(p.ErrorCode); code != nil {
-				err = fmt.Errorf("%s/%d: %w", t.Name, p.PartitionIndex, code)
+			if code := l.code(p.ErrorCode); code != nil {
+				err = fmt.Errorf("%s/%d: %w", name, p.PartitionIndex, code)
 				continue
 			}
 			for _, m := range []map[string]map[int32]int64{accepted, g.committed} {
-				if m[t.Name] == nil {
-					m[t.Name] = map[int32]int64{}
+				if m[name] == nil {
+					m[name] = map[int32]int64{}
 				}
-				m[t.Name][p.PartitionIndex] = offsets[t.Name][p.PartitionIndex]
+				m[name][p.PartitionIndex] = offsets[name][p.PartitionIndex]
 			}
 		}
 	}
-	return accepted, err
+	return err
 }
