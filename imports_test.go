@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"schemas/compat":        {"schemas"},
 	"producer":              {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/retry", "internal/kafkalog/recordbatch"},
 	"producer/producertest": {"schemas", "producer"},
+	"producer/outbox":       {"schemas"},
 	"internal/worker":       {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/group", "internal/mysql", "internal/retry"},
 	"consumer": {
 		"schemas", "internal/worker", "internal/jobs", "internal/replica", "internal/mysql", "internal/kafkalog", "internal/kafkalog/group", "internal/consistency", "internal/boot", "internal/roster", "invalidation", "invalidation/lane", "admin/api", "admin/report",
@@ -38,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/roster":                  {"admin/api"},
 	"internal/jobs":                    {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/kafkalog", "internal/kafkalog/delivery", "internal/mysql", "internal/retry"},
 	"internal/outgoing":                {"schemas", "internal/replica", "internal/kafkalog/delivery"},
+	"internal/relay":                   {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "internal/retry"},
 	"internal/replica":                 {"schemas", "schemas/cdc", "internal/replica/internal/meta", "internal/replica/jobstore", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/jobstore":        {"schemas", "internal/replica/internal/meta", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/internal/meta":   {"internal/mysql"},
@@ -83,8 +85,8 @@ var mayImport = map[string][]string{
 		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
 	},
 	"cmd/freshet/internal/config":    {"consumer", "internal/livefile"},
-	"cmd/freshet/internal/connect":   {"schemas", "consumer", "producer", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
-	"cmd/freshet/internal/telemetry": {"consumer", "internal/livefile", "admin/report"},
+	"cmd/freshet/internal/connect":   {"schemas", "consumer", "producer", "internal/relay", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/recordbatch", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
+	"cmd/freshet/internal/telemetry": {"consumer", "internal/livefile", "internal/relay", "admin/report"},
 	"examples/catalog":               {"schemas", "producer", "invalidation"},
 	"examples/followers":             {},
 	"examples/sessions":              {"schemas", "producer", "invalidation", "invalidation/readyours"},
@@ -117,7 +119,7 @@ var owners = map[string][]string{
 
 // clients are what services link, with the most modules that each may bring along.
 var clients = map[string]int{
-	"schemas": 4, "schemas/cdc": 4, "producer": 14, "consumer": 20,
+	"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 4, "consumer": 20,
 	"invalidation": 12, "invalidation/lane": 9, "invalidation/readyours": 12, "invalidation/msgpack": 2,
 }
 

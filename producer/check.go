@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -25,11 +24,8 @@ func NewChecker(datasets *schemas.Datasets, source string) (*Checker, error) {
 	if datasets == nil {
 		return nil, errors.New("check Datasets: none given; load them with schemas.LoadDatasets")
 	}
-	for _, d := range datasets.All() {
-		if missing := d.Unbuilt(); len(missing) > 0 {
-			return nil, fmt.Errorf("check Datasets: dataset %s (%s) asks for what this release does not have: %s; remove it there",
-				d.Name, d.File, strings.Join(missing, ", "))
-		}
+	if err := datasets.CheckBuilt(); err != nil {
+		return nil, fmt.Errorf("check Datasets: %w", err)
 	}
 	if source == "" {
 		source = DefaultSource
@@ -78,27 +74,9 @@ func (c *Checker) all(events []schemas.Event, out []checked) error {
 // one checks and encodes an event. The record shares no memory with it, for the caller may use the event's data again
 // while the record still waits.
 func (c *Checker) one(ev schemas.Event) (checked, error) {
-	d, ok := c.datasets.Get(ev.Dataset)
-	switch {
-	case ev.Dataset == "":
-		return checked{}, &schemas.FieldError{
-			Field: "dataset", Problem: "is missing", Fix: "name the dataset of the record", Reason: schemas.ReasonDataset,
-		}
-	case !ok:
-		return checked{}, &schemas.FieldError{
-			Field: "dataset", Problem: "is not declared", Fix: "add its declaration to the datasets that the producer loads",
-			Reason: schemas.ReasonDataset,
-		}
-	case d.Format != schemas.FormatCloudEvents:
-		return checked{}, &schemas.FieldError{
-			Field: "dataset", Problem: "has the format " + string(d.Format) + ", which other tools write",
-			Fix: "change the row in its database", Reason: schemas.ReasonDataset,
-		}
-	case d.Version.Kind == schemas.VersionOffset:
-		return checked{}, &schemas.FieldError{
-			Field: "dataset", Problem: "takes its versions from positions in the topic, so that a publisher knows none",
-			Fix: "declare version: event, or write the topic with other tools", Reason: schemas.ReasonDataset,
-		}
+	d, err := c.datasets.Publishable(ev.Dataset)
+	if err != nil {
+		return checked{}, err
 	}
 	if ev.ID == "" {
 		id, err := uuid.NewV7()
@@ -118,11 +96,8 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 	if err != nil {
 		return checked{}, err
 	}
-	if rec.Size() > schemas.MaxRecordBytes {
-		return checked{}, &schemas.FieldError{
-			Field: "data", Problem: "makes a record above 1,000,000 bytes", Fix: "keep large parts elsewhere and publish a reference",
-			Reason: schemas.ReasonTooLarge,
-		}
+	if err := rec.CheckSize(); err != nil {
+		return checked{}, err
 	}
 	if !ev.Time.IsZero() {
 		rec.Time = ev.Time.UnixMilli()

@@ -17,22 +17,22 @@ import (
 	"github.com/freshet/freshet/internal/listener"
 )
 
-// health is the small listener of a worker: /livez, /readyz, /metrics and the profiles of the Go runtime. It has no authentication, so it binds to
+// health is the small listener of a worker or a relay: /livez, /readyz, /metrics and the profiles of the Go runtime. It has no authentication, so it binds to
 // loopback only.
 type health struct {
 	listener net.Listener
 	server   *listener.Server
 }
 
-// listenHealth opens the listener. notReady lists what the process waits for; empty means ready.
-func listenHealth(ctx context.Context, addr string, reg *prometheus.Registry, notReady func() []string, log *slog.Logger) (*health, error) {
-	if err := requireLoopback(addr); err != nil {
+// listenHealth opens the listener; setting is its name. notReady lists what the process waits for; empty means ready.
+func listenHealth(ctx context.Context, setting, addr string, reg *prometheus.Registry, notReady func() []string, log *slog.Logger) (*health, error) {
+	if err := requireLoopback(setting, addr); err != nil {
 		return nil, err
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("worker.listen: %w; choose another address or port, or set it empty", err)
+		return nil, fmt.Errorf("%s: %w; choose another address or port, or set it empty", setting, err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, nil) })
@@ -96,13 +96,13 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func requireLoopback(addr string) error {
+func requireLoopback(setting, addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("worker.listen: %w; give host:port", err)
+		return fmt.Errorf("%s: %w; give host:port", setting, err)
 	}
 	if isLoopback(host) {
 		return nil
 	}
-	return fmt.Errorf("worker.listen: %s is not a loopback address and this listener has no authentication; use 127.0.0.1", addr)
+	return fmt.Errorf("%s: %s is not a loopback address and this listener has no authentication; use 127.0.0.1", setting, addr)
 }

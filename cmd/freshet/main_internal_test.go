@@ -119,12 +119,12 @@ func TestVersion(t *testing.T) {
 func TestHealthListener(t *testing.T) {
 	log := telemetry.NewLogger(io.Discard, "info", "text")
 	for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:80", "nonsense"} {
-		if _, err := listenHealth(t.Context(), addr, prometheus.NewRegistry(), nil, log); err == nil {
+		if _, err := listenHealth(t.Context(), "worker.listen", addr, prometheus.NewRegistry(), nil, log); err == nil {
 			t.Errorf("%s was taken", addr)
 		}
 	}
 	why := []string{"waiting for MySQL"}
-	h, err := listenHealth(t.Context(), "127.0.0.1:0", prometheus.NewRegistry(), func() []string { return why }, log)
+	h, err := listenHealth(t.Context(), "worker.listen", "127.0.0.1:0", prometheus.NewRegistry(), func() []string { return why }, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	reg := prometheus.NewRegistry()
 	var h *health
 	if c.Worker.Listen != "" {
-		h, err = listenHealth(ctx, c.Worker.Listen, reg, func() []string { return w.NotReady() }, log)
+		h, err = listenHealth(ctx, "worker.listen", c.Worker.Listen, reg, func() []string { return w.NotReady() }, log)
 		if err != nil {
 			return err
 		}

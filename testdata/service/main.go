@@ -22,6 +22,7 @@ import (
 	"github.com/freshet/freshet/invalidation/readyours"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
+	"github.com/freshet/freshet/producer/outbox"
 	"github.com/freshet/freshet/producer/producertest"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
@@ -45,6 +46,9 @@ func run(ctx context.Context) error {
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379"})
 	defer rdb.Close()
 	if err := publish(ctx, datasets); err != nil {
+		return err
+	}
+	if err := enqueue(ctx, datasets, nil); err != nil {
 		return err
 	}
 	if err := cache(ctx, datasets, rdb); err != nil {
@@ -163,4 +167,22 @@ func lag(out http.ResponseWriter, g consumer.GroupStats) {
 		behind[p.Partition] += p.LastStable - p.Applied
 	}
 	fmt.Fprintln(out, behind)
+}
+
+// enqueue writes an event in the transaction that changed its record.
+func enqueue(ctx context.Context, datasets *schemas.Datasets, tx *sql.Tx) error {
+	for _, stmt := range outbox.DDL() {
+		fmt.Println(stmt)
+	}
+	box, err := outbox.New(outbox.Config{Datasets: datasets})
+	if err != nil {
+		return err
+	}
+	event := schemas.Event{Dataset: "users", Key: "1", Op: schemas.Delete}
+	if err := box.Check(event); err != nil {
+		return err
+	}
+	versions, err := box.Enqueue(ctx, tx, event)
+	fmt.Println(versions)
+	return err
 }

@@ -119,3 +119,13 @@ func asCode(err error) kafka.Error {
 	errors.As(err, &code)
 	return code
 }
+
+// RefusesRecord reports whether err, an outcome of a record, is about that record alone, so that others of its topic may be
+// appended.
+func RefusesRecord(err error) bool {
+	if errors.Is(err, ErrTooLarge) {
+		return true
+	}
+	code := asCode(err)
+	return errors.Is(err, ErrRefused) && (code == 0 || judge(int16(code)) == recordsRefused)
+}

@@ -39,6 +39,7 @@ type Config struct {
 	Worker    Worker    `koanf:"worker"`
 	Retention Retention `koanf:"retention"`
 	Producer  Producer  `koanf:"producer"`
+	Relay     Relay     `koanf:"relay"`
 	Admin     Admin     `koanf:"admin"`
 	Client    Client    `koanf:"client"`
 	Log       Log       `koanf:"log"`
@@ -132,6 +133,16 @@ type Producer struct {
 	Compression     string        `koanf:"compression"`
 	Linger          time.Duration `koanf:"linger"`
 	DeliveryTimeout time.Duration `koanf:"delivery_timeout"`
+}
+
+// Relay is the source database, and the process that publishes its outbox.
+type Relay struct {
+	DSN     Secret `koanf:"dsn"`
+	DSNFile string `koanf:"dsn_file"`
+	TLS     TLS    `koanf:"tls"`
+	ID      string `koanf:"id"`
+	Listen  string `koanf:"listen"`
+	Source  string `koanf:"source"`
 }
 
 // Admin is the listener of the admin API.
@@ -280,6 +291,7 @@ func (l *Loaded) readSecretFiles() error {
 	}{
 		{"kafka.sasl.password", c.Kafka.SASL.PasswordFile, &c.Kafka.SASL.Password},
 		{"mysql.dsn", c.MySQL.DSNFile, &c.MySQL.DSN},
+		{"relay.dsn", c.Relay.DSNFile, &c.Relay.DSN},
 		{"redis.url", c.Redis.URLFile, &c.Redis.URL},
 		{"redis.foreign_url", c.Redis.ForeignURLFile, &c.Redis.ForeignURL},
 		{"client.token", c.Client.TokenFile, &c.Client.Token},
@@ -322,7 +334,7 @@ func (c *Config) validate() error {
 	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
 		bad("log.format", "is unknown; use text or json")
 	}
-	for key, t := range map[string]TLS{"kafka.tls": c.Kafka.TLS, "mysql.tls": c.MySQL.TLS, "redis.tls": c.Redis.TLS} {
+	for key, t := range map[string]TLS{"kafka.tls": c.Kafka.TLS, "mysql.tls": c.MySQL.TLS, "relay.tls": c.Relay.TLS, "redis.tls": c.Redis.TLS} {
 		if (t.CertFile == "") != (t.KeyFile == "") {
 			bad(key, "is incomplete; cert_file and key_file go together")
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,24 @@ type setting struct {
 
 // settings is the table, in the order in which it is printed.
 func settings() []setting {
+	return slices.Concat(generalSettings(), relaySettings())
+}
+
+func relaySettings() []setting {
+	return []setting{
+		{"relay.dsn", "", "user:password@tcp(host:port)/database of the source, which has the outbox", true, func(c *Config) any { return c.Relay.DSN }},
+		{"relay.dsn_file", "", "file that holds that DSN", false, func(c *Config) any { return c.Relay.DSNFile }},
+		{"relay.tls.enabled", false, "connect to the source with TLS and verify its certificate", false, func(c *Config) any { return c.Relay.TLS.Enabled }},
+		{"relay.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.Relay.TLS.CAFile }},
+		{"relay.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Relay.TLS.CertFile }},
+		{"relay.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Relay.TLS.KeyFile }},
+		{"relay.id", "", "name of this relay; empty: host, pid and a random part", false, func(c *Config) any { return c.Relay.ID }},
+		{"relay.listen", "127.0.0.1:7790", "address of /livez, /readyz and /metrics of freshet relay; loopback only; empty: none", false, func(c *Config) any { return c.Relay.Listen }},
+		{"relay.source", "", "CloudEvents source of the events of outbox rows; empty: //freshet/relay", false, func(c *Config) any { return c.Relay.Source }},
+	}
+}
+
+func generalSettings() []setting {
 	return []setting{
 		{"datasets", "datasets", "folder with the dataset declarations", false, func(c *Config) any { return c.Datasets }},
 		{"namespace", "default", "lane namespace: [a-z0-9._-], at most 32 characters", false, func(c *Config) any { return c.Namespace }},

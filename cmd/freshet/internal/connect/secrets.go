@@ -156,21 +156,35 @@ func takeURL(mode string) func(text string) (login, string, error) {
 	}
 }
 
-// withMySQL adds to mc how the database is reached.
+// place is how a database is reached. section is that of its settings.
+type place struct {
+	section string
+	dsn     config.Secret
+	file    string
+	tls     config.TLS
+	missing error // without a DSN
+}
+
+// withMySQL adds to mc how the replica is reached.
 func withMySQL(c config.Config, mc mysql.Config) (mysql.Config, error) {
-	if c.MySQL.DSN == "" {
-		return mc, config.UsageError{Err: errNoDSN}
+	return withPlace(c, mc, place{"mysql", c.MySQL.DSN, c.MySQL.DSNFile, c.MySQL.TLS, errNoDSN})
+}
+
+// withPlace adds to mc how a database is reached.
+func withPlace(c config.Config, mc mysql.Config, p place) (mysql.Config, error) {
+	if p.dsn == "" {
+		return mc, config.UsageError{Err: p.missing}
 	}
-	mc.DSN = c.MySQL.DSN.Reveal()
-	if c.MySQL.DSNFile != "" {
-		live, err := openLogin(c.Files(), "mysql.dsn_file", c.MySQL.DSNFile, c.MySQL.DSN, takeDSN)
+	mc.DSN = p.dsn.Reveal()
+	if p.file != "" {
+		live, err := openLogin(c.Files(), p.section+".dsn_file", p.file, p.dsn, takeDSN)
 		if err != nil {
 			return mc, config.UsageError{Err: err}
 		}
 		mc.Credentials = credentials(live)
 	}
-	if c.MySQL.TLS.Enabled {
-		t, err := ClientTLS(c.Files(), "mysql.tls", c.MySQL.TLS)
+	if p.tls.Enabled {
+		t, err := ClientTLS(c.Files(), p.section+".tls", p.tls)
 		if err != nil {
 			return mc, config.UsageError{Err: err}
 		}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet/freshet/cmd/freshet/internal/config"
+	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
+	"github.com/freshet/freshet/internal/relay"
+)
+
+func relayCommand(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "relay",
+		Short: "Publish the outbox of a service's database, until interrupted",
+		Long: "Publish the rows of freshet_outbox in the database of relay.dsn, and delete those that Kafka has. Any number of relays may run: one is\n" +
+			"active, the others take over when it ends. Faults of the database and of Kafka are waited out: /readyz and the log say what for.\n" +
+			"The tables are those of freshet outbox ddl.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			return runRelay(cmd.Context(), l.Config, log)
+		},
+	}
+	config.Bind(cmd.Flags(), "datasets", "kafka", "producer", "relay", "log")
+	return cmd
+}
+
+// runRelay runs a relay until ctx ends. Its listener answers from the beginning.
+func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
+	set, err := connect.Datasets(c)
+	if err != nil {
+		return err
+	}
+	kafka, err := connect.Kafka(c, log)
+	if err != nil {
+		return err
+	}
+	defer kafka.Close()
+	rc, err := connect.Relay(c, set, kafka, log)
+	if err != nil {
+		return err
+	}
+	r, err := relay.New(rc)
+	if err != nil {
+		return usageError{err}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if c.Relay.Listen != "" {
+		reg := prometheus.NewRegistry()
+		reg.MustRegister(telemetry.NewRelayCollector(r.Stats), telemetry.NewFilesCollector(c.Files()),
+			collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		notReady := func() []string { return append(r.NotReady(), c.Files().Problems()...) }
+		h, err := listenHealth(ctx, "relay.listen", c.Relay.Listen, reg, notReady, log)
+		if err != nil {
+			return err
+		}
+		log.Info("listening", "address", h.Addr())
+		g.Go(func() error { return h.Run(ctx) })
+	}
+	g.Go(func() error { return r.Run(ctx) })
+	return g.Wait()
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
+)
+
+const (
+	// censusInterval is how often the outbox is counted.
+	censusInterval = 15 * time.Second
+	// CountLimit is where the count of the backlog ends.
+	CountLimit = 100_000
+)
+
+// census is what was counted.
+type census struct {
+	backlog  int64
+	oldest   time.Duration // age of the oldest row
+	datasets map[string]datasetCensus
+	dead     int64
+}
+
+type datasetCensus struct {
+	rows   int64
+	oldest time.Duration
+}
+
+// takeCensus counts the rows of the outbox: no more than CountLimit, in the order of their ids.
+func takeCensus(ctx context.Context, q mysql.Querier) (census, error) {
+	c := census{datasets: map[string]datasetCensus{}}
+	const oldest = "(SELECT dataset, created_at FROM freshet_outbox WHERE dataset <> '' ORDER BY id LIMIT ?) o"
+	err := mysql.Each(ctx, q, "count the outbox", "SELECT dataset, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(created_at), NOW(3)) FROM "+oldest+" GROUP BY dataset",
+		[]any{CountLimit}, func(scan func(...any) error) error {
+			var name string
+			var n, age int64
+			if err := scan(&name, &n, &age); err != nil {
+				return err
+			}
+			d := datasetCensus{n, max(0, time.Duration(age)*time.Microsecond)}
+			c.datasets[name] = d
+			c.backlog += n
+			c.oldest = max(c.oldest, d.oldest)
+			return nil
+		})
+	if err == nil {
+		_, err = mysql.One(ctx, q, "count dead rows of the outbox", "SELECT COUNT(*) FROM (SELECT 1 FROM freshet_outbox_dead LIMIT ?) d", []any{CountLimit}, &c.dead)
+	}
+	return c, err
+}
+
+// count takes a census again and again.
+func (t *term) count(ctx context.Context) error {
+	for {
+		if c, err := takeCensus(ctx, t.pool.DB()); err == nil {
+			t.r.mu.Lock()
+			t.r.census = c
+			t.r.mu.Unlock()
+		} else {
+			t.r.log.DebugContext(ctx, "outbox not counted", "error", err)
+		}
+		if !pause(ctx, censusInterval) {
+			return nil
+		}
+	}
+}
+
+type counts struct {
+	published, deleted, refused, terms, advances atomic.Uint64
+}
+
+// Stats is a snapshot of a Relay.
+type Stats struct {
+	// Active: this relay has the lease.
+	Active bool
+	// Published rows were acknowledged by Kafka, Refused ones moved to freshet_outbox_dead; Deleted is the sum of both.
+	Published, Deleted, Refused uint64
+	// Terms counts how often this relay became the active one, Advances how often it advanced the counter.
+	Terms, Advances uint64
+	// Backlog is the number of rows in the outbox, at most CountLimit, and Oldest the age of the oldest one, at the last count.
+	// Only the active relay counts.
+	Backlog int64
+	Oldest  time.Duration
+	// Unknown rows are of datasets that this relay does not publish.
+	Unknown map[string]int64
+	// Dead is the number of rows in freshet_outbox_dead, at most CountLimit.
+	Dead int64
+	// Blocked are the datasets whose rows wait, with the reason.
+	Blocked map[string]error
+	// Waiting is why this relay does not publish, since when it does not.
+	Waiting error
+	Since   time.Time
+}
+
+// Stats returns the counters since the start and the state as of now.
+func (r *Relay) Stats() Stats {
+	c := &r.counts
+	s := Stats{
+		Published: c.published.Load(), Deleted: c.deleted.Load(), Refused: c.refused.Load(), Terms: c.terms.Load(), Advances: c.advances.Load(),
+		Blocked: map[string]error{}, Unknown: map[string]int64{},
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.Active, s.Waiting, s.Since = r.term != nil, r.waiting, r.since
+	if r.term == nil {
+		return s
+	}
+	s.Backlog, s.Oldest, s.Dead = r.census.backlog, r.census.oldest, r.census.dead
+	for name, d := range r.census.datasets {
+		if _, err := r.cfg.Datasets.Publishable(name); err != nil {
+			s.Unknown[name] = d.rows
+		}
+	}
+	r.term.mu.Lock()
+	defer r.term.mu.Unlock()
+	for name, b := range r.term.blocked {
+		s.Blocked[name] = b.err
+	}
+	return s
+}
+
+// NotReady lists why rows are not published, one sentence each; empty when they are, and for a relay that stands by.
+func (r *Relay) NotReady() []string {
+	s := r.Stats()
+	var out []string
+	var standby *StandbyError
+	if s.Waiting != nil && !errors.As(s.Waiting, &standby) {
+		out = append(out, "outbox: "+s.Waiting.Error())
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Blocked)) {
+		out = append(out, "outbox: rows of dataset "+name+" wait: "+s.Blocked[name].Error())
+	}
+	return out
+}

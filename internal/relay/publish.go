@@ -1,0 +1,101 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
+	"github.com/freshet/freshet/schemas"
+)
+
+// publish hands a batch's rows to the producer, in the order of their ids. An error ends the term.
+func (t *term) publish(ctx context.Context, b *batch) error {
+	defer b.outcome()
+	for i := range b.rows {
+		x := &b.rows[i]
+		if t.isBlocked(x.dataset.Name) {
+			continue
+		}
+		rec, err := t.encode(x)
+		if err != nil {
+			x.refused = err.Error() // a FieldError holds no values
+			continue
+		}
+		b.pending.Add(1)
+		err = t.out.Produce(ctx, x.dataset.Topic, rec, func(_ delivery.Acked, err error) {
+			x.err = err
+			b.outcome()
+		})
+		if err == nil {
+			x.sent = true
+			continue
+		}
+		b.outcome()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		t.failed(x, err)
+	}
+	return nil
+}
+
+// failed decides what becomes of a row that Kafka did not take.
+func (t *term) failed(x *row, err error) {
+	if delivery.RefusesRecord(err) {
+		x.refused = err.Error()
+		return
+	}
+	t.block(x.dataset.Name, err)
+}
+
+// encode makes the record of a row. Errors are FieldErrors of rows that can never be published.
+func (t *term) encode(x *row) (schemas.Record, error) {
+	ev := schemas.Event{
+		ID: eventID(t.state.outbox, x.id), Source: t.r.cfg.Source, Dataset: x.dataset.Name, Key: x.key, Data: x.data,
+		Version: t.state.numbers.version(x.id), Time: time.UnixMilli(x.created), TraceParent: x.trace.String, TraceState: x.traceState.String,
+	}
+	switch x.op {
+	case "upsert":
+		ev.Op = schemas.Upsert
+	case "delete":
+		ev.Op = schemas.Delete
+	default:
+		return schemas.Record{}, &schemas.FieldError{Field: "op", Problem: "is neither upsert nor delete", Reason: schemas.ReasonMalformed}
+	}
+	if x.version.Valid {
+		ev.Version = int64(min(x.version.V, math.MaxInt64))
+	}
+	switch {
+	case x.size > schemas.MaxRecordBytes:
+		return schemas.Record{}, &schemas.FieldError{
+			Field: "data", Problem: "makes a record above 1,000,000 bytes", Fix: "keep large parts elsewhere and publish a reference", Reason: schemas.ReasonTooLarge,
+		}
+	case x.key == "":
+		return schemas.Record{}, &schemas.FieldError{Field: "record_key", Problem: "is empty", Reason: schemas.ReasonKey}
+	}
+	rec, err := x.dataset.Encode(&ev)
+	if err != nil {
+		return rec, err //nolint:wrapcheck // a FieldError
+	}
+	rec.Time = x.created
+	return rec, rec.CheckSize() //nolint:wrapcheck // a FieldError
+}
+
+// eventID is the id of a row's event, the same each time that it is published: a UUID of version 8 that consists of the start of
+// the outbox's own and of the row's id.
+func eventID(outbox string, id int64) string {
+	u, err := uuid.Parse(outbox)
+	if err != nil {
+		u = uuid.NewSHA1(uuid.Nil, []byte(outbox)) // a name that someone chose
+	}
+	binary.BigEndian.PutUint64(u[8:], uint64(id)|1<<63)
+	u[6] = u[6]&0x0f | 0x80
+	return u.String()
+}
+
+// settled reports whether a row can be deleted: Kafka has it, or never will.
+func (x *row) settled() bool { return x.refused != "" || x.sent && x.err == nil }
