@@ -172,7 +172,7 @@ func lag(out http.ResponseWriter, g consumer.GroupStats) {
 // enqueue writes an event in the transaction that changed its record.
 func enqueue(ctx context.Context, datasets *schemas.Datasets, tx *sql.Tx) error {
 	for _, stmt := range outbox.DDL() {
-		fmt.Println(stmt)
+		fmt.Fprintln(os.Stdout, stmt)
 	}
 	box, err := outbox.New(outbox.Config{Datasets: datasets})
 	if err != nil {
@@ -183,6 +183,6 @@ func enqueue(ctx context.Context, datasets *schemas.Datasets, tx *sql.Tx) error 
 		return err
 	}
 	versions, err := box.Enqueue(ctx, tx, event)
-	fmt.Println(versions)
+	fmt.Fprintln(os.Stdout, versions)
 	return err
 }
