@@ -85,7 +85,7 @@ func TestParseColumnType(t *testing.T) {
 		"INTEGER":                          {Base: "int"},
 		"DECIMAL(12, 2)":                   {Base: "decimal", Precision: 12, Scale: 2},
 		"numeric":                          {Base: "decimal", Precision: 10},
-		"double(5,2)":                      {Base: "double", Length: 5},
+		"double(5,2)":                      {Base: "double", Precision: 5, Scale: 2},
 		"datetime(3)":                      {Base: "datetime", Length: 3},
 		"timestamp":                        {Base: "timestamp"},
 		"year(4)":                          {Base: "year", Length: 4},

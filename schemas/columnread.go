@@ -41,7 +41,11 @@ func (p *Property) ColumnValue(t ColumnType, v any) (any, error) {
 	case KindBoolean:
 		got, err = strconv.ParseInt(text, 10, 64)
 	case KindNumber:
-		got, err = strconv.ParseFloat(text, 64)
+		var f float64
+		if f, err = strconv.ParseFloat(text, 64); t.Base == "float" {
+			f = float64(float32(f))
+		}
+		got = f
 	case KindDate:
 		got = text[:min(len(text), len(time.DateOnly))]
 	case KindString, KindDecimal, KindDateTime, KindJSON:
@@ -134,15 +138,26 @@ func (p *Property) jsonNumber(t ColumnType, v any) (any, error) {
 	}
 	switch v := v.(type) {
 	case float64:
-		return v, nil
+		if t.Base != "float" {
+			return v, nil
+		}
+		return shortest(float32(v)), nil
 	case float32:
-		f, err := strconv.ParseFloat(text, 64)
-		return f, err
+		return shortest(v), nil
 	}
 	if n, err := jsontext.ParseValue(text); !ok || err != nil || n.Shape != jsontext.Number {
 		return nil, p.unread("has a value of an unexpected type", "")
 	}
 	return json.Number(text), nil
+}
+
+// shortest is the number of the fewest digits that a FLOAT is known by.
+func shortest(v float32) float64 {
+	f, err := strconv.ParseFloat(strconv.FormatFloat(float64(v), 'g', -1, 32), 64)
+	if err != nil {
+		return float64(v)
+	}
+	return f
 }
 
 // jsonText converts what Row.Values has as text.

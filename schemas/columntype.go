@@ -13,7 +13,7 @@ type ColumnType struct {
 	Unsigned bool
 	// Length is the number in parentheses: bytes of binary, bits of bit, fraction digits of times; 0 without one.
 	Length int
-	// Precision and Scale of a decimal.
+	// Precision and Scale of a decimal, and of a FLOAT(M,D) or DOUBLE(M,D), which rounds.
 	Precision, Scale int
 	// Labels of enum and set, in order.
 	Labels []string
@@ -25,7 +25,7 @@ func typeBase(name string) string {
 	case "tinyint", "smallint", "mediumint", "int", "bigint", "bit", "year", "decimal", "float", "double", "date", "datetime",
 		"timestamp", "time", "char", "varchar", "tinytext", "text", "mediumtext", "longtext", "binary", "varbinary", "tinyblob",
 		"blob", "mediumblob", "longblob", "enum", "set", "json", "geometry", "point", "linestring", "polygon", "multipoint",
-		"multilinestring", "multipolygon", "geometrycollection", "uuid", "inet4", "inet6":
+		"multilinestring", "multipolygon", "geometrycollection", "uuid", "inet4", "inet6", "vector":
 		return name
 	case "integer", "int4":
 		return "int"
@@ -110,6 +110,10 @@ func readParens(t *ColumnType, text string) (rest string, ok bool) {
 		t.Precision, t.Scale = first, second
 		return rest, first >= 1 && first <= 65 && second <= 30 && second <= first
 	}
+	if two {
+		t.Precision, t.Scale = first, second
+		return rest, t.Base == "float" || t.Base == "double"
+	}
 	t.Length = first
 	return rest, true
 }
@@ -173,31 +177,39 @@ func (t ColumnType) IsText() bool {
 func (t ColumnType) IsBinary() bool {
 	switch t.Base {
 	case "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring", "polygon",
-		"multipoint", "multilinestring", "multipolygon", "geometrycollection":
+		"multipoint", "multilinestring", "multipolygon", "geometrycollection", "vector":
 		return true
 	}
 	return false
 }
 
-// fits reports whether a property of that kind can hold the type's values.
-func (t ColumnType) fits(k Kind) bool {
-	switch k {
-	case KindString:
-		return true
-	case KindInteger:
-		return t.IsInteger() || t.Base == "bit" || t.Base == "year" || (t.Base == "decimal" && t.Scale == 0)
-	case KindNumber:
-		return t.IsInteger() || t.Base == "decimal" || t.Base == "float" || t.Base == "double"
-	case KindDecimal:
-		return t.IsInteger() || t.Base == "decimal"
-	case KindDateTime:
-		return t.Base == "datetime" || t.Base == "timestamp"
-	case KindDate:
-		return t.Base == "date"
-	case KindBoolean:
-		return t.Base == "tinyint" || t.Base == "bit"
-	case KindJSON:
-		return t.Base == "json" || strings.HasSuffix(t.Base, "text")
+// isSpatial reports whether its values are shapes.
+func (t ColumnType) isSpatial() bool {
+	return t.IsBinary() && t.Base != "vector" && !strings.HasSuffix(t.Base, "binary") && !strings.HasSuffix(t.Base, "blob")
+}
+
+// String returns the type as a declaration writes it, "bigint unsigned", "enum('a','b')".
+func (t ColumnType) String() string {
+	text := t.Base
+	switch {
+	case t.Base == "decimal", t.Precision > 0:
+		text += "(" + strconv.Itoa(t.Precision) + "," + strconv.Itoa(t.Scale) + ")"
+	case len(t.Labels) > 0:
+		text += "('" + strings.Join(escapeLabels(t.Labels), "','") + "')"
+	case t.Base == "tinyint" && t.Length != 1, t.Base != "tinyint" && t.IsInteger(), t.Base == "year": // a width of display
+	case t.Length > 0:
+		text += "(" + strconv.Itoa(t.Length) + ")"
 	}
-	return false
+	if t.Unsigned {
+		text += " unsigned"
+	}
+	return text
+}
+
+func escapeLabels(labels []string) []string {
+	out := make([]string, len(labels))
+	for i, l := range labels {
+		out[i] = strings.ReplaceAll(l, "'", "''")
+	}
+	return out
 }

@@ -28,8 +28,17 @@ func (k Kind) shapes() jsontext.Shape {
 // shapesOfKey are the types of a key property; a delete's data is not held against the schema.
 func (r *propertyRule) shapesOfKey() jsontext.Shape { return r.Kind.shapes() &^ jsontext.Null }
 
-// columnValue converts a value of the right shape; problem is empty if that went well.
+// columnValue converts a value of the right shape to what its column takes; problem is empty if that went well.
 func columnValue(rule *propertyRule, v *jsontext.Value) (out any, problem string) {
+	out, problem = defaultValue(rule, v)
+	if problem == "" && rule.typ.Base != "" {
+		return rule.typ.typedValue(out)
+	}
+	return out, problem
+}
+
+// defaultValue converts a value to what a column of the property's default type takes.
+func defaultValue(rule *propertyRule, v *jsontext.Value) (out any, problem string) {
 	switch rule.Kind {
 	case KindInteger:
 		if n, ok := columnInteger(&rule.Property, v); ok {

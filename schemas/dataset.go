@@ -59,6 +59,8 @@ type Property struct {
 	Kind Kind
 	// MaxLength in characters; 0 when the schema has none.
 	MaxLength int
+	// Base64: a KindString whose schema says contentEncoding: base64. It may be in a column of bytes.
+	Base64 bool
 	// Precision and Scale of a KindDecimal.
 	Precision, Scale int
 	// Unsigned: a KindInteger whose minimum is ≥ 0 and whose maximum is above 2^63−1.
@@ -135,8 +137,8 @@ type Dataset struct {
 
 // Row is a checked event in the form that the replica table wants.
 type Row struct {
-	// Values has one value per Replica.Columns: nil, int64, uint64, float64, string or []byte. For a delete only the
-	// key columns are set. Date-times are text "2006-01-02 15:04:05.999999" in UTC, JSON is its text.
+	// Values has one value per Replica.Columns: nil, int64, uint64, float64, string, or []byte for a declared type of bytes. For
+	// a delete only the key columns are set. Date-times are text "2006-01-02 15:04:05.999999" in UTC, JSON is its text.
 	Values []any
 	// UnknownProperties counts properties that the schema does not name and that were ignored.
 	UnknownProperties int

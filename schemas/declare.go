@@ -59,11 +59,12 @@ func readDeclaration(fsys fs.FS, file string) *declaration {
 	root.done("dataset", "topic", "format", "schema", "key", "version", "unknown_properties", "on_delete", "on_data_loss", "on_storm",
 		"replica", "cache", "cdc")
 	if doc != nil {
-		d.addColumns(ds, doc.props, replica)
+		d.addColumns(ds, doc, replica)
 		d.checkKey(ds, doc.props)
 		d.checkVersionColumn(ds)
 		d.checkCDC(ds, doc.props)
 		d.prepareCache(ds, doc.props, cache)
+		d.checkNamedTypes(ds)
 	}
 	if len(d.errs) == 0 {
 		ds.compiled.rules = newRules(doc.root, doc.compiled, doc.props)
@@ -195,90 +196,6 @@ func findProperty(props []Property, name string) *Property {
 		}
 	}
 	return nil
-}
-
-// readReplica reads the table and the renamed columns: property → column.
-func (d *declaration) readReplica(root *section, ds *Dataset) map[string]string {
-	ds.Replica.Table = strings.ReplaceAll(ds.Name, "-", "_")
-	renamed := map[string]string{}
-	n := root.take("replica")
-	if n == nil {
-		return renamed
-	}
-	s := d.section("replica.", n)
-	if s == nil {
-		return renamed
-	}
-	if table := s.text("table"); table != "" {
-		ds.Replica.Table = table
-	}
-	line := d.lines["replica.table"]
-	if !isIdentifier(ds.Replica.Table) {
-		d.fail(line, "replica.table", "is not a plain SQL identifier", "use a letter or _, then up to 63 letters, digits or _")
-	}
-	if strings.HasPrefix(strings.ToLower(ds.Replica.Table), "freshet_") {
-		d.fail(line, "replica.table", "begins with freshet_, as Freshet's own tables do", "choose another")
-	}
-	if cn := s.take("columns"); cn != nil {
-		if columns := d.section("replica.columns.", cn); columns != nil {
-			for _, column := range columns.order {
-				property := columns.text(column)
-				if _, twice := renamed[property]; twice {
-					d.fail(d.lines["replica.columns."+column], "replica.columns."+column, "maps "+property+" a second time", "map a property once")
-				}
-				renamed[property] = column
-			}
-		}
-	}
-	s.done("table", "columns")
-	return renamed
-}
-
-// addColumns gives every property its column: its own name unless it is renamed.
-func (d *declaration) addColumns(ds *Dataset, props []Property, renamed map[string]string) {
-	byName := map[string]string{} // folded column → property
-	var others []Column
-	keys := make([]Column, len(ds.Key))
-	for _, p := range props {
-		name, isRenamed := renamed[p.Name]
-		line := d.lines["replica.columns."+name]
-		delete(renamed, p.Name)
-		if !isRenamed {
-			name = p.Name
-			line = d.lines["schema"]
-		}
-		folded := strings.ToLower(name)
-		switch {
-		case !isIdentifier(name):
-			d.fail(line, "column "+strconv.Quote(name), "is not a plain SQL identifier", "map the property to another column in replica.columns")
-		case folded == "_version" || folded == "_deleted" || folded == "_at":
-			d.fail(line, "column "+name, "is one of Freshet's own columns", "map the property to another column in replica.columns")
-		case byName[folded] != "":
-			d.fail(line, "column "+name, "is filled by "+byName[folded]+" and "+p.Name, "column names do not differ by case: rename one")
-		}
-		byName[folded] = p.Name
-		column := Column{Name: name, Property: p}
-		if i := slices.Index(ds.Key, p.Name); i >= 0 {
-			column.Key = true
-			keys[i] = column
-		} else {
-			others = append(others, column)
-		}
-	}
-	for property, column := range renamed {
-		d.fail(d.lines["replica.columns."+column], "replica.columns."+column, "maps "+property+", which the schema does not declare", "")
-	}
-	slices.SortFunc(others, func(a, b Column) int { return strings.Compare(a.Name, b.Name) })
-	ds.Replica.Columns = append(keys, others...)
-	ds.Replica.KeyColumns = len(keys)
-}
-
-// bindColumns tells each rule its column.
-func (d *Dataset) bindColumns() {
-	for i := range d.compiled.rules.props {
-		rule := &d.compiled.rules.props[i]
-		rule.column = slices.IndexFunc(d.Replica.Columns, func(c Column) bool { return c.Property.Name == rule.Name })
-	}
 }
 
 // isDatasetName: [a-z][a-z0-9_-]{0,63}.

@@ -97,6 +97,7 @@ func readString(p Property, decl map[string]any) (_ Property, problem, fix strin
 		p.Kind = KindDate
 	default:
 		p.Kind = KindString
+		p.Base64 = decl["contentEncoding"] == "base64"
 	}
 	if n, ok := decl["maxLength"].(json.Number); ok {
 		length, ok := new(big.Rat).SetString(string(n))

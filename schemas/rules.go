@@ -31,8 +31,9 @@ type rules struct {
 // propertyRule checks one property.
 type propertyRule struct {
 	Property
-	// column is the position in Replica.Columns.
+	// column is the position in Replica.Columns, typ the column's declared type.
 	column int
+	typ    ColumnType
 	// schema is set when only jsonschema can check the property; nothing below counts then.
 	schema  *jsonschema.Schema
 	shapes  jsontext.Shape
@@ -107,7 +108,8 @@ func (r *rules) readRoot(root map[string]any) bool {
 // isAnnotation reports whether a keyword never refuses anything.
 func isAnnotation(keyword string) bool {
 	switch keyword {
-	case "title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly":
+	case "title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly",
+		"contentEncoding", "contentMediaType":
 		return true
 	}
 	return strings.HasPrefix(keyword, "x-")

@@ -48,8 +48,14 @@ func TestCreateTable(t *testing.T) {
 // grown is a dataset whose schema is given.
 func grown(t *testing.T, properties string) []*schemas.Dataset {
 	t.Helper()
+	return grownTyped(t, properties, "")
+}
+
+// grownTyped is grown with columns that are declared.
+func grownTyped(t *testing.T, properties, columns string) []*schemas.Dataset {
+	t.Helper()
 	set, err := schemas.LoadDatasets(fstest.MapFS{
-		"g.yaml": {Data: []byte("dataset: g\nschema: g.json\nkey: [id]\nreplica: {table: g}\ncache: {key: \"g:{id}\"}\n")},
+		"g.yaml": {Data: []byte("dataset: g\nschema: g.json\nkey: [id]\nreplica: {table: g, columns: {" + columns + "}}\ncache: {key: \"g:{id}\"}\n")},
 		"g.json": {Data: []byte(`{"type":"object","required":["id"],"properties":{"id":{"type":"string","maxLength":20}` + properties + `}}`)},
 	})
 	if err != nil {
@@ -129,17 +135,17 @@ func TestTablesThatAreRefused(t *testing.T) {
 	}{
 		"secondary unique index": {"items", "id BIGINT NOT NULL PRIMARY KEY, " + cols + ", UNIQUE KEY by_name (name)", "unique index by_name"},
 		"foreign key":            {"items", "id BIGINT NOT NULL PRIMARY KEY, " + cols + ", CONSTRAINT fk FOREIGN KEY (n) REFERENCES parent (id)", "foreign key fk"},
-		"type":                   {"items", "id BIGINT NOT NULL PRIMARY KEY, name INT, n BIGINT, " + own, "items.name is not VARCHAR(40)"},
-		"narrower integer":       {"items", "id INT NOT NULL PRIMARY KEY, " + cols, "items.id is not BIGINT"},
+		"type":                   {"items", "id BIGINT NOT NULL PRIMARY KEY, name INT, n BIGINT, " + own, "not VARCHAR(40)"},
+		"narrower integer":       {"items", "id INT NOT NULL PRIMARY KEY, " + cols, "not BIGINT"},
 		"not null":               {"items", "id BIGINT NOT NULL PRIMARY KEY, name VARCHAR(40) NOT NULL, n BIGINT, " + own, "items.name is NOT NULL"},
 		"no version":             {"items", "id BIGINT NOT NULL PRIMARY KEY, name VARCHAR(40), n BIGINT, _deleted TINYINT NOT NULL, _at BIGINT NOT NULL", "lacks the column _version"},
 		"primary key":            {"items", "id BIGINT NOT NULL, " + cols + ", PRIMARY KEY (id, _at)", "another primary key"},
 		"engine":                 {"items", "id BIGINT NOT NULL PRIMARY KEY, " + cols + ") ENGINE = MyISAM -- ", "engine MyISAM"},
-		"padding collation":      {"names", "name VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, n BIGINT, " + own, "names.name is not VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"},
+		"padding collation":      {"names", "name VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY, n BIGINT, " + own, "names.name is varchar(100), not VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"},
 		"other decimal": {"wide", "shop VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL, number BIGINT UNSIGNED NOT NULL, ord VARCHAR(20)," +
-			" `long` MEDIUMTEXT, price DECIMAL(12,3), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME(6), day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.price is not DECIMAL(12,2)"},
+			" `long` MEDIUMTEXT, price DECIMAL(12,3), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME(6), day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.price is decimal(12,3), not DECIMAL(12,2)"},
 		"seconds only": {"wide", "shop VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL, number BIGINT UNSIGNED NOT NULL, ord VARCHAR(20)," +
-			" `long` MEDIUMTEXT, price DECIMAL(12,2), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME, day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.at is not DATETIME(6)"},
+			" `long` MEDIUMTEXT, price DECIMAL(12,2), ratio DOUBLE, `on` TINYINT, tags JSON, at DATETIME, day DATE, " + own + ", PRIMARY KEY (shop, number)", "wide.at is datetime, not DATETIME(6)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t, replica.Config{})

@@ -9,6 +9,7 @@ import (
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
+	"github.com/freshet/freshet/schemas"
 )
 
 // TestRowBytesIsTheServers: a table of exactly the greatest size is made, and one byte more is refused.
@@ -74,21 +75,31 @@ func TestRowBytesIsTheServers(t *testing.T) {
 func TestPageBytesIsTheServers(t *testing.T) {
 	b := newBed(t, replica.Config{})
 	for name, property := range map[string]string{
-		"short texts":   `{"type":"string","maxLength":9}`,
-		"longer texts":  `{"type":"string","maxLength":30}`,
-		"texts":         `{"type":"string"}`,
-		"integers":      `{"type":"integer"}`,
-		"decimals":      `{"type":"string","x-decimal":"30,2"}`,
-		"objects":       `{"type":"object"}`,
-		"outside texts": `{"type":"string","maxLength":1025}`,
+		"short texts":    `{"type":"string","maxLength":9}`,
+		"longer texts":   `{"type":"string","maxLength":30}`,
+		"texts":          `{"type":"string"}`,
+		"integers":       `{"type":"integer"}`,
+		"decimals":       `{"type":"string","x-decimal":"30,2"}`,
+		"objects":        `{"type":"object"}`,
+		"outside texts":  `{"type":"string","maxLength":1025}`,
+		"char(60)":       `{"type":"string","maxLength":60}`,
+		"varchar(60)":    `{"type":"string","maxLength":60}`,
+		"binary(200)":    `{"type":"string","contentEncoding":"base64","maxLength":200}`,
+		"varbinary(100)": `{"type":"string","contentEncoding":"base64","maxLength":100}`,
+		"tinyblob":       `{"type":"string","contentEncoding":"base64","maxLength":300}`,
+		"longblob":       `{"type":"string","contentEncoding":"base64"}`,
+		"decimal(60,2)":  `{"type":"string","x-decimal":"60,2"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			with := func(n int) (string, int) {
-				var more strings.Builder
+				var more, types strings.Builder
 				for i := range n {
 					fmt.Fprintf(&more, `,"f%d":%s`, i, property)
+					if _, ok := schemas.ParseColumnType(name); ok {
+						fmt.Fprintf(&types, "f%d: {type: %q}, ", i, name)
+					}
 				}
-				ds := grown(t, more.String())[0]
+				ds := grownTyped(t, more.String(), types.String())[0]
 				return tables.Create(ds, b.Dialect()), tables.PageBytes(ds, b.Dialect())
 			}
 			most := sort.Search(1013, func(n int) bool { _, size := with(n); return size > tables.MaxPageBytes })

@@ -143,6 +143,7 @@ func TestDeclarations(t *testing.T) {
 		},
 		"key":       {"dataset: users\nschema: users.json\nkey: [id, name]\ncache: {key: \"user:{id}:{name}\"}\n", []string{"breaking key", "safe cache"}},
 		"rename":    {strings.Replace(usersYAML, "table: users", "table: users, columns: {display: name}", 1), []string{"breaking replica.columns.name"}},
+		"type":      {strings.Replace(usersYAML, "table: users", "table: users, columns: {name: {type: longtext}}", 1), []string{"unknown replica.columns.name"}},
 		"reject":    {usersYAML + "unknown_properties: reject\n", []string{"breaking unknown_properties"}},
 		"policies":  {usersYAML + "on_delete: keep\non_data_loss: resync\n", []string{"safe on_delete", "safe on_data_loss"}},
 		"template":  {strings.Replace(usersYAML, "user:{id}", "u:{id}", 1), []string{"safe cache"}},

@@ -58,12 +58,16 @@ func (w *walk) declarations(a, b *schemas.Dataset) {
 	}
 }
 
-// renamed looks for properties that fill another column than before.
+// renamed looks for properties that fill another column than before, or one of another type.
 func (w *walk) renamed(a, b *schemas.Dataset) {
 	for _, was := range a.Replica.Columns {
 		i := slices.IndexFunc(b.Replica.Columns, func(c schemas.Column) bool { return c.Property.Name == was.Property.Name })
-		if i >= 0 && !strings.EqualFold(b.Replica.Columns[i].Name, was.Name) {
+		switch {
+		case i < 0:
+		case !strings.EqualFold(b.Replica.Columns[i].Name, was.Name):
 			w.add(Breaking, "replica.columns."+was.Name, "its property fills another column now")
+		case !reflect.DeepEqual(b.Replica.Columns[i].Type, was.Type):
+			w.add(Unknown, "replica.columns."+was.Name, "its type differs: what the new type does not keep unchanged is refused from now on")
 		}
 	}
 }

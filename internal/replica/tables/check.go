@@ -33,7 +33,7 @@ func Check(ds *schemas.Dataset, d mysql.Dialect, f *Table) (problems []*DatasetE
 	ours := make(map[string]bool, len(ds.Replica.Columns)+OwnColumns)
 	for _, w := range wanted(ds, d) {
 		ours[strings.ToLower(w.name)] = true
-		checkColumn(w, f, table, fail)
+		checkColumn(ds, w, f, fail)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Columns)) {
 		if c := f.Columns[name]; c.required && !ours[name] {
@@ -46,7 +46,8 @@ func Check(ds *schemas.Dataset, d mysql.Dialect, f *Table) (problems []*DatasetE
 	return problems
 }
 
-func checkColumn(w want, f *Table, table string, fail func(fix, problem string, args ...any)) {
+func checkColumn(ds *schemas.Dataset, w want, f *Table, fail func(fix, problem string, args ...any)) {
+	table := ds.Replica.Table
 	c, ok := f.Columns[strings.ToLower(w.name)]
 	switch {
 	case !ok:
@@ -54,7 +55,7 @@ func checkColumn(w want, f *Table, table string, fail func(fix, problem string, 
 	case w.fits(c) == fitWiden:
 		fail("run freshet migrate datasets", "column %s.%s is shorter than the schema allows values to be", table, w.name)
 	case w.fits(c) == fitRefuse:
-		fail(mendColumn(w), "column %s.%s is not %s", table, w.name, w.sql)
+		fail(mendColumn(ds, w, c), "column %s.%s is %s, not %s", table, w.name, c.text, w.sql)
 	case w.null && !c.nullable:
 		fail("make the column nullable", "column %s.%s is NOT NULL, but a deletion or an absent property needs NULL", table, w.name)
 	}
@@ -73,11 +74,20 @@ func First(problems []*DatasetError) *DatasetError {
 	return &one
 }
 
-func mendColumn(w want) string {
-	if w.key && w.prop.Kind == schemas.KindString {
+// mendColumn is how to fix a column of another type. Where the dataset could declare the column's own type, that is the least.
+func mendColumn(ds *schemas.Dataset, w want, c foundColumn) string {
+	const fix = "change it to %s by hand, or rebuild the table with `freshet replay start`, --rebuild and --apply"
+	switch {
+	case w.key && w.prop.Kind == schemas.KindString:
 		return "change it to " + w.sql + ": other collations take different keys for equal, such as one with a trailing space"
+	case w.prop.Name == "" || c.typ.Base == "" || w.key && !c.typ.IsInteger():
+		return fmt.Sprintf(fix, w.sql)
 	}
-	return "change it to " + w.sql + " by hand, or rebuild the table with `freshet replay start`, --rebuild and --apply"
+	problem, remedy := ds.Keeps(w.prop.Name, c.typ)
+	if problem != "" {
+		return fmt.Sprintf("the property does not fit the column, which %s: %s; or "+fix, problem, remedy, w.sql)
+	}
+	return fmt.Sprintf("declare the column's own type: replica.columns: {%s: {property: %s, type: %q}}; or "+fix, w.name, w.prop.Name, c.typ, w.sql)
 }
 
 func samePrimary(ds *schemas.Dataset, primary []string) bool {

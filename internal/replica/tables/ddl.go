@@ -51,7 +51,7 @@ func wanted(ds *schemas.Dataset, d mysql.Dialect) []want {
 	cols := make([]want, 0, len(ds.Replica.Columns)+OwnColumns)
 	for i, c := range ds.Replica.Columns {
 		key := i < ds.Replica.KeyColumns
-		cols = append(cols, want{name: c.Name, sql: columnType(c.Property, key, d), null: !key, key: key, prop: c.Property})
+		cols = append(cols, want{name: c.Name, sql: columnType(c, key, d), null: !key, key: key, prop: c.Property, typ: c.Type})
 	}
 	return append(cols,
 		want{name: ColVersion, sql: "BIGINT", prop: schemas.Property{Kind: schemas.KindInteger}},
@@ -60,7 +60,11 @@ func wanted(ds *schemas.Dataset, d mysql.Dialect) []want {
 	)
 }
 
-func columnType(p schemas.Property, key bool, d mysql.Dialect) string {
+func columnType(c schemas.Column, key bool, d mysql.Dialect) string {
+	if c.Type.Base != "" {
+		return typeSQL(c.Type, "utf8mb4_bin")
+	}
+	p := c.Property
 	switch p.Kind {
 	case schemas.KindString:
 		return stringType(p, key, d)
@@ -83,6 +87,23 @@ func columnType(p schemas.Property, key bool, d mysql.Dialect) string {
 		return "JSON"
 	}
 	return "LONGTEXT"
+}
+
+// typeSQL is a declared type in a statement.
+func typeSQL(t schemas.ColumnType, collation string) string {
+	t.Labels = slices.Clone(t.Labels)
+	for i, l := range t.Labels {
+		t.Labels[i] = strings.ReplaceAll(l, `\`, `\\`)
+	}
+	text := t.String()
+	if len(t.Labels) == 0 {
+		text = strings.ToUpper(text)
+	}
+	if t.IsText() || len(t.Labels) > 0 {
+		charset, _, _ := strings.Cut(collation, "_")
+		text += " CHARACTER SET " + charset + " COLLATE " + collation
+	}
+	return text
 }
 
 func stringType(p schemas.Property, key bool, d mysql.Dialect) string {
@@ -198,7 +219,7 @@ func planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*
 			changes = append(changes, "ADD COLUMN "+w.definition())
 			fixed.Columns[name] = w.asFound()
 		case ok && w.fits(c) == fitWiden && (w.null || w.key):
-			changes = append(changes, "MODIFY COLUMN "+w.definition())
+			changes = append(changes, "MODIFY COLUMN "+w.widened(c).definition())
 			fixed.Columns[name] = w.asFound()
 		}
 	}
@@ -228,7 +249,10 @@ func planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*
 
 // asFound is how the column looks once its statement ran.
 func (w want) asFound() foundColumn {
-	c := foundColumn{name: w.name, nullable: w.null, unsigned: w.prop.Unsigned, length: int64(w.prop.MaxLength), collation: "utf8mb4_0900_bin"}
+	c := foundColumn{name: w.name, nullable: w.null, unsigned: w.prop.Unsigned, length: int64(w.prop.MaxLength), collation: "utf8mb4_0900_bin", typ: w.typ}
+	if w.typ.Base != "" {
+		return c
+	}
 	c.dataType, _, _ = strings.Cut(strings.ToLower(w.sql), " ")
 	c.dataType, _, _ = strings.Cut(c.dataType, "(")
 	switch w.prop.Kind {

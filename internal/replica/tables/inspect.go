@@ -32,6 +32,9 @@ type foundColumn struct {
 	precision      int64
 	scale          int64
 	collation      string
+	// typ is the type as the server prints it, text; its Base is "" if it is not known.
+	typ  schemas.ColumnType
+	text string
 }
 
 const (
@@ -83,6 +86,8 @@ func (f *Table) addColumn(scan func(...any) error) error {
 		return err
 	}
 	c.dataType = strings.ToLower(c.dataType)
+	c.typ, _ = schemas.ParseColumnType(columnType)
+	c.text = columnType
 	c.unsigned = strings.Contains(strings.ToLower(columnType), "unsigned")
 	c.nullable = strings.EqualFold(nullable, "YES")
 	if length != nil {
@@ -122,97 +127,3 @@ func (f *Table) addIndex(scan func(...any) error) error {
 	f.indexes[index] = true
 	return nil
 }
-
-// want is a column as Freshet makes it.
-type want struct {
-	name string
-	sql  string // its type, "VARCHAR(200)"
-	null bool
-	key  bool
-	prop schemas.Property
-}
-
-// widenable are text types by their room; a wider one takes whatever a narrower one holds.
-var textRoom = map[string]int64{"tinytext": 255, "text": 65535, "mediumtext": 1<<24 - 1, "longtext": 1<<32 - 1} //nolint:gochecknoglobals // a table of constants
-
-// fit reports how a found column serves a wanted one.
-type fit uint8
-
-const (
-	fitGood   fit = iota
-	fitWiden      // the same type, too short: it can be widened without loss
-	fitRefuse     // another type
-)
-
-func (w want) fits(c foundColumn) fit {
-	switch w.prop.Kind {
-	case schemas.KindString:
-		return w.fitsString(c)
-	case schemas.KindInteger:
-		return good(c.dataType == "bigint" && c.unsigned == w.prop.Unsigned)
-	case schemas.KindNumber:
-		return good(c.dataType == "double")
-	case schemas.KindDecimal:
-		whole, scale := int64(w.prop.Precision-w.prop.Scale), int64(w.prop.Scale)
-		switch found := c.precision - c.scale; {
-		case c.dataType == "decimal" && found <= whole && c.scale <= scale && (found < whole || c.scale < scale):
-			return fitWiden
-		default:
-			return good(c.dataType == "decimal" && found >= whole && c.scale >= scale)
-		}
-	case schemas.KindDateTime:
-		return good(c.dataType == "datetime" && c.precision == 6)
-	case schemas.KindDate:
-		return good(c.dataType == "date")
-	case schemas.KindBoolean:
-		return good(c.dataType == "tinyint" || c.dataType == "bigint")
-	case schemas.KindJSON:
-		// MariaDB's JSON is LONGTEXT with a check.
-		return good(c.dataType == "json" || c.dataType == "longtext")
-	}
-	return fitRefuse
-}
-
-func good(ok bool) fit {
-	if ok {
-		return fitGood
-	}
-	return fitRefuse
-}
-
-func (w want) fitsString(c foundColumn) fit {
-	room := c.length
-	isText := false
-	if n, ok := textRoom[c.dataType]; ok {
-		room, isText = n, true
-	}
-	switch {
-	case w.key && c.dataType == "varbinary":
-		return good(room >= 4*int64(w.prop.MaxLength))
-	case w.key && (c.dataType != "varchar" || !keyCollation(c.collation)):
-		return fitRefuse
-	case c.dataType != "varchar" && !isText:
-		return fitRefuse
-	case inVarchar(w.prop) && !isText:
-		if room < int64(w.prop.MaxLength) {
-			return fitWiden
-		}
-		return fitGood
-	case !inVarchar(w.prop):
-		if room < textRoom["mediumtext"] {
-			return fitWiden
-		}
-		return fitGood
-	}
-	return good(room >= 4*int64(w.prop.MaxLength))
-}
-
-// keyCollation reports whether a collation tells any two keys apart, also such that differ by trailing spaces.
-func keyCollation(collation string) bool {
-	return collation == "utf8mb4_nopad_bin" || collation == "utf8mb4_0900_bin"
-}
-
-// inVarchar reports whether a string property is short enough for VARCHAR.
-func inVarchar(p schemas.Property) bool { return p.MaxLength > 0 && p.MaxLength <= maxVarchar }
-
-const maxVarchar = 1024
