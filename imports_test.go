@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/roster":                  {"admin/api"},
 	"internal/jobs":                    {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/kafkalog", "internal/kafkalog/delivery", "internal/mysql", "internal/retry"},
 	"internal/outgoing":                {"schemas", "internal/replica", "internal/kafkalog/delivery"},
+	"internal/backfill":                {"schemas", "internal/mysql", "internal/replica", "internal/retry"},
 	"internal/relay":                   {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "internal/retry"},
 	"internal/replica":                 {"schemas", "schemas/cdc", "internal/replica/internal/meta", "internal/replica/jobstore", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/jobstore":        {"schemas", "internal/replica/internal/meta", "internal/replica/tables", "internal/mysql"},
@@ -114,7 +115,7 @@ var owners = map[string][]string{
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
 	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "internal/kafkalog/kafkatest", "cmd/freshet/internal/bench"}, // a reference to measure against
 	"go.uber.org/goleak":                       {"internal/testenv"},
-	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
+	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/backfill", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
 }
 
 // clients are what services link, with the most modules that each may bring along.

@@ -29,13 +29,17 @@ func outboxCommand(p *program) *cobra.Command {
 	return cmd
 }
 
-// outboxGrants are what accounts need. DATABASE, SERVICE and RELAY are the reader's to replace.
+// outboxGrants are what accounts need. DATABASE, SERVICE, RELAY and LOADER are the reader's to replace.
 const outboxGrants = `-- Each service that enqueues:
 --   GRANT INSERT ON DATABASE.freshet_outbox TO SERVICE;
 -- The relay:
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON DATABASE.freshet_outbox TO RELAY;
 --   GRANT SELECT, INSERT, DELETE ON DATABASE.freshet_outbox_dead TO RELAY;
 --   GRANT SELECT, UPDATE ON DATABASE.freshet_relay TO RELAY;
+-- freshet backfill:
+--   GRANT SELECT, INSERT ON DATABASE.freshet_outbox TO LOADER;
+--   GRANT SELECT, INSERT, UPDATE ON DATABASE.freshet_backfill TO LOADER;
+--   GRANT SELECT, LOCK TABLES ON DATABASE.* TO LOADER;
 `
 
 func outboxDDL(p *program) *cobra.Command {

@@ -77,6 +77,16 @@ func Now(ctx context.Context, q Querier) (now int64, err error) {
 	return now, err
 }
 
+// Behind returns the condition "greater than these values", in a form for which both databases use an index over the
+// columns in this order.
+func Behind(cols []string, values []any) (string, []any) {
+	if len(cols) == 1 {
+		return cols[0] + " > ?", values
+	}
+	rest, args := Behind(cols[1:], values[1:])
+	return cols[0] + " >= ? AND (" + cols[0] + " > ? OR " + rest + ")", append([]any{values[0], values[0]}, args...)
+}
+
 // Args returns texts as arguments of a statement, as bytes: Freshet's own tables compare bytes.
 func Args(texts []string) []any {
 	args := make([]any, len(texts))

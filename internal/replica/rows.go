@@ -85,7 +85,7 @@ func (l *Rows) Keys(ctx context.Context, ds *schemas.Dataset, after string, n in
 		if err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
 		}
-		where, args = behind(cols, values)
+		where, args = mysql.Behind(cols, values)
 		where = " WHERE " + where
 	}
 	text := "SELECT " + strings.Join(cols, ", ") + ", " + tables.ColVersion + " FROM " + t.name + where + " ORDER BY " + strings.Join(cols, ", ") + " LIMIT ?"
@@ -118,7 +118,7 @@ func (l *Rows) Page(ctx context.Context, ds *schemas.Dataset, after []any, n int
 	cols := keyColumns(ds)
 	where, args := "", []any(nil)
 	if after != nil {
-		where, args = behind(cols, after)
+		where, args = mysql.Behind(cols, after)
 		where = " WHERE " + where
 	}
 	order := strings.Join(cols, ", ")
@@ -223,15 +223,6 @@ func columnValues(columns []schemas.Column, raw []any) ([]any, error) {
 		}
 	}
 	return values, nil
-}
-
-// behind is the condition "greater than these values", in a form for which both databases use the primary key.
-func behind(cols []string, values []any) (string, []any) {
-	if len(cols) == 1 {
-		return cols[0] + " > ?", values
-	}
-	rest, args := behind(cols[1:], values[1:])
-	return cols[0] + " >= ? AND (" + cols[0] + " > ? OR " + rest + ")", append([]any{values[0], values[0]}, args...)
 }
 
 func keyColumns(ds *schemas.Dataset) []string {

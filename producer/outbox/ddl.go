@@ -5,7 +5,7 @@ package outbox
 //
 // freshet_outbox has no index beside its primary key, so that writers pay for nothing else. freshet_relay has one row: the
 // identity of this outbox, and the lease of the relay that publishes it. freshet_outbox_dead has the rows that can never be
-// published.
+// published, and freshet_backfill how far each run of freshet backfill came.
 func DDL() []string {
 	return []string{
 		`CREATE TABLE IF NOT EXISTS freshet_outbox (
@@ -36,6 +36,18 @@ func DDL() []string {
 			"  PRIMARY KEY (`one`)\n" +
 			") ENGINE = InnoDB",
 		"INSERT IGNORE INTO freshet_relay (`one`, `outbox`) VALUES (1, UUID())",
+		`CREATE TABLE IF NOT EXISTS freshet_backfill (
+  dataset VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  source_table VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  phase ENUM('rows','deletions','done') CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  after_key BLOB NULL,
+  loaded BIGINT UNSIGNED NOT NULL DEFAULT 0,
+  invalid BIGINT UNSIGNED NOT NULL DEFAULT 0,
+  deleted BIGINT UNSIGNED NOT NULL DEFAULT 0,
+  started_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
+  changed_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3),
+  PRIMARY KEY (dataset)
+) ENGINE = InnoDB`,
 	}
 }
 

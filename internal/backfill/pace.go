@@ -1,0 +1,96 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/freshet/freshet/internal/mysql"
+)
+
+// Bounds of a chunk. Its rows stay locked for as long as its transaction takes, so its size follows the time.
+const (
+	minChunk   = 16
+	maxChunk   = 2000
+	chunkTime  = 40 * time.Millisecond
+	firstChunk = 200
+	// checkEvery is how often the load is looked at, and how long a pause waits until the next look.
+	checkEvery = 500 * time.Millisecond
+)
+
+// pace chooses the size of the next chunk.
+type pace struct {
+	rows    int
+	checked time.Time
+}
+
+func newPace() pace { return pace{rows: firstChunk} }
+
+// took adapts the size to the time of a chunk of n rows. A chunk grows slowly and shrinks at once.
+func (p *pace) took(n int, d time.Duration) {
+	if n == 0 || d <= 0 {
+		return
+	}
+	fits := int(float64(n) * float64(chunkTime) / float64(d))
+	p.rows = min(max(minChunk, min(fits, p.rows*3/2)), maxChunk)
+}
+
+// wait blocks while the rate is used up, the outbox is long or the server is busy.
+func (l *Loader) wait(ctx context.Context) error {
+	if err := l.limiter.WaitN(ctx, min(l.pace.rows, l.limiter.Burst())); err != nil {
+		return fmt.Errorf("backfill: %w", context.Cause(ctx))
+	}
+	if time.Since(l.pace.checked) < checkEvery {
+		return nil
+	}
+	for {
+		why, err := l.load(ctx)
+		if err != nil {
+			return err
+		}
+		l.pace.checked = time.Now()
+		if why != l.p.Paused {
+			l.p.Paused = why
+			if why != "" {
+				l.log.InfoContext(ctx, "backfill pauses", "reason", why)
+			}
+		}
+		l.report(false)
+		if why == "" {
+			return nil
+		}
+		timer := time.NewTimer(checkEvery)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("backfill: %w", context.Cause(ctx))
+		case <-timer.C:
+		}
+	}
+}
+
+// load returns why the Loader has to wait; "" if it does not. A pause because of the backlog ends at half of the limit, so
+// that it does not end and begin with each row that the relay takes.
+func (l *Loader) load(ctx context.Context) (string, error) {
+	limit := l.cfg.MaxBacklog
+	if l.p.Paused != "" {
+		limit /= 2
+	}
+	var backlog, running int64
+	var name string
+	db := l.cfg.Source.DB()
+	if _, err := mysql.One(ctx, db, "count the outbox", "SELECT COUNT(*) FROM (SELECT 1 FROM freshet_outbox LIMIT ?) AS few", []any{limit + 1}, &backlog); err != nil {
+		return "", fmt.Errorf("backfill: %w", err)
+	}
+	if backlog > int64(limit) {
+		return fmt.Sprintf("the outbox has more than %d rows; is a relay running?", limit), nil
+	}
+	found, err := mysql.One(ctx, db, "read load", "SHOW GLOBAL STATUS LIKE 'Threads_running'", nil, &name, &running)
+	if err != nil {
+		return "", fmt.Errorf("backfill: %w", err)
+	}
+	if found && running > int64(l.cfg.MaxRunning) {
+		return fmt.Sprintf("the server runs %d threads, more than %d", running, l.cfg.MaxRunning), nil
+	}
+	return "", nil
+}
