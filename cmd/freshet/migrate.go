@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -114,6 +115,9 @@ type datasetFlags struct {
 	cleanup                 string
 	dropCache, dropProperty []string
 	partitions, replication int
+	adopt                   bool
+	adoptVersion            []string
+	versions                map[string]int64 // of adoptVersion
 }
 
 func migrateDatasets(p *program) *cobra.Command {
@@ -123,16 +127,21 @@ func migrateDatasets(p *program) *cobra.Command {
 		Short: "Make or extend the datasets' tables, note their cache hashes, and make missing topics",
 		Long: "Only ever adds: tables, nullable columns, an index, length, topics. What would drop or narrow is reported as a problem\n" +
 			"and left alone; the exit code is then 1. So is a cache section that is gone, unless --drop-cache names its dataset: nodes\n" +
-			"that have it yet would not be told of changes any more.",
+			"that have it yet would not be told of changes any more.\n\n" +
+			"A table that Freshet did not make is a problem, unless --adopt is given: then _version, _deleted and _at are added to it\n" +
+			"while readers and writers continue, columns that a deletion has to empty become nullable, and its rows count as the version\n" +
+			"that is printed. With --dry-run the command lists every difference and changes nothing.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			set, c, log, err := p.loadDatasets(cmd)
 			if err != nil {
 				return err
 			}
-			if err := f.check(set); err != nil {
+			versions, err := f.readVersions(set)
+			if err := errors.Join(f.check(set), err); err != nil {
 				return usageError{err}
 			}
+			f.versions = versions
 			return runMigrateDatasets(cmd.Context(), p, c, set, f, log)
 		},
 	}
@@ -140,6 +149,8 @@ func migrateDatasets(p *program) *cobra.Command {
 	cmd.Flags().BoolVar(&f.noTopics, "no-topics", false, "leave Kafka alone")
 	cmd.Flags().StringSliceVar(&f.dropCache, "drop-cache", nil, "let the cache section of this dataset go, which no node may have any more; several by commas")
 	cmd.Flags().StringSliceVar(&f.dropProperty, "drop-property", nil, "clear the column of DATASET.PROPERTY from now on and ignore the property in events; several by commas")
+	cmd.Flags().BoolVar(&f.adopt, "adopt", false, "take over tables that Freshet did not make, with their rows")
+	cmd.Flags().StringSliceVar(&f.adoptVersion, "adopt-version", nil, "DATASET=N: the version that the rows of an adopted table count as, 1 by default; several by commas")
 	cmd.Flags().StringVar(&f.cleanup, "cleanup", "compact", "cleanup policy of topics that are made: compact, delete, or broker for its default")
 	cmd.Flags().IntVar(&f.partitions, "partitions", 8, "partitions of topics that are made")
 	cmd.Flags().IntVar(&f.replication, "replication-factor", 0, "replication of topics that are made; 0: the broker's default")
@@ -173,6 +184,28 @@ func (f datasetFlags) check(set *schemas.Datasets) error {
 	return nil
 }
 
+// readVersions reads --adopt-version.
+func (f datasetFlags) readVersions(set *schemas.Datasets) (map[string]int64, error) {
+	versions := map[string]int64{}
+	for _, text := range f.adoptVersion {
+		name, number, _ := strings.Cut(text, "=")
+		n, err := strconv.ParseInt(number, 10, 64)
+		d, known := set.Get(name)
+		switch {
+		case !f.adopt:
+			return nil, errors.New("--adopt-version belongs to --adopt")
+		case err != nil || n < schemas.MinVersion || n > schemas.MaxVersion:
+			return nil, fmt.Errorf("--adopt-version %s: write DATASET=N with a version from 1 to 2^53-2", text)
+		case !known:
+			return nil, fmt.Errorf("--adopt-version %s: no such dataset is declared", text)
+		case d.Version.Kind == schemas.VersionColumn:
+			return nil, fmt.Errorf("--adopt-version %s: the dataset's versions are in column %s", text, d.Version.Column)
+		}
+		versions[name] = n
+	}
+	return versions, nil
+}
+
 // dropProperties notes properties that the schemas do not have any more.
 func (f datasetFlags) dropProperties(ctx context.Context, db *sql.DB) error {
 	for _, name := range f.dropProperty {
@@ -193,6 +226,8 @@ type datasetsReport struct {
 	Statements []string `json:"statements"`
 	Topics     []string `json:"topics"`
 	Problems   []string `json:"problems"`
+	// Blocked are statements that wait for the problems of their datasets to be solved.
+	Blocked []string `json:"blocked"`
 	// Notes are settings of existing topics that freshet doctor would warn of.
 	Notes []string `json:"notes"`
 }
@@ -209,16 +244,19 @@ func runMigrateDatasets(ctx context.Context, p *program, c config.Config, set *s
 			return err
 		}
 	}
-	ddl, err := tables.Plan(ctx, db, set.All(), f.dropCache...)
+	ddl, err := tables.Planner{DropCache: f.dropCache, Adopt: f.adopt, Versions: f.versions}.Plan(ctx, db, set.All())
 	if err != nil {
 		return err
 	}
-	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}, Notes: []string{}}
+	report := datasetsReport{DryRun: f.dryRun, Statements: []string{}, Topics: []string{}, Problems: []string{}, Blocked: []string{}, Notes: []string{}}
 	for _, s := range ddl.Statements {
 		report.Statements = append(report.Statements, s.String())
 	}
 	for _, e := range ddl.Problems {
 		report.Problems = append(report.Problems, e.Error())
+	}
+	for _, s := range ddl.Blocked {
+		report.Blocked = append(report.Blocked, s.String())
 	}
 	topics, err := planTopics(ctx, c, set, f, log)
 	defer topics.close()
@@ -268,6 +306,9 @@ func printDatasets(w io.Writer, r datasetsReport) {
 	}
 	for _, e := range r.Problems {
 		fmt.Fprintf(w, "PROBLEM %s\n", e)
+	}
+	for _, s := range r.Blocked {
+		fmt.Fprintf(w, "blocked by its problems: %s\n", s)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)

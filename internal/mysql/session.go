@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// strictMode makes the server refuse values that it would otherwise change silently.
-const strictMode = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_ENGINE_SUBSTITUTION"
+// strictMode makes the server refuse values that it would otherwise change silently, and keep the key 0 in a column with
+// AUTO_INCREMENT, where it would otherwise choose another one.
+const strictMode = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
 
 // setSession sets every session variable that changes what Freshet's statements mean. A session inherits them
 // from the server's defaults and its init_connect, so no connection may be used without it. The comments select one

@@ -50,7 +50,7 @@ func TestSessionVariableIsNamed(t *testing.T) {
 		return vs
 	}
 	good := &deafConn{values: kept()}
-	good.values[3] = []byte("NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE,STRICT_ALL_TABLES")
+	good.values[3] = []byte("NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,STRICT_ALL_TABLES")
 	good.values[5], good.values[7] = int64(1), uint64(18446744073709551615)
 	if _, err := (sessionConnector{good}).Connect(t.Context()); err != nil || good.closed {
 		t.Errorf("a good session: %v, closed %t", err, good.closed)

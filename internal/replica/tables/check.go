@@ -31,13 +31,20 @@ func Check(ds *schemas.Dataset, d mysql.Dialect, f *Table) (problems []*DatasetE
 		fail("drop the constraint on the replica", "table %s has the foreign key %s, and the order between records is not promised", table, key)
 	}
 	ours := make(map[string]bool, len(ds.Replica.Columns)+OwnColumns)
+	if lacks := lacksOwn(f); len(lacks) > 0 {
+		fail("run freshet migrate datasets --adopt --dry-run to see how the table and its rows can be kept, or rebuild the table with `freshet replay start`, --rebuild and --apply",
+			"table %s was not made by Freshet: it lacks the column %s", table, strings.Join(lacks, ", "))
+	}
 	for _, w := range wanted(ds, d) {
 		ours[strings.ToLower(w.name)] = true
+		if _, ok := f.Columns[strings.ToLower(w.name)]; !ok && w.own() {
+			continue
+		}
 		checkColumn(ds, w, f, fail)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Columns)) {
 		if c := f.Columns[name]; c.required && !ours[name] {
-			fail("give the column a default, or let it be NULL", "column %s.%s is NOT NULL without a default, and the dataset has no property for it", table, c.name)
+			fail("give the column a default, or let it be NULL", "column %s.%s is NOT NULL without a default, or has a default of zeros, and the dataset has no property for it", table, c.name)
 		}
 	}
 	if !samePrimary(ds, f.primary) {

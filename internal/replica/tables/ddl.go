@@ -7,6 +7,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,9 @@ type Statement struct {
 	Note string
 
 	table    *schemas.Dataset // whose table it changes; nil for a registration
+	planner  Planner          // that planned it
+	instant  bool             // it is tried without a copy of the table first
+	fill     bool             // it sets the versions of an adopted table, in steps
 	args     []any            // of a registration
 	register string           // what it registers; empty: the cache hash
 }
@@ -38,12 +42,28 @@ func (s Statement) String() string {
 	return fmt.Sprintf("%s;  -- %s: %s", s.SQL, s.Dataset, s.Note)
 }
 
+// sameChange reports whether two plans of one table have the statement in common. Its text may have a time.
+func (s Statement) sameChange(o Statement) bool { return s.SQL == o.SQL || s.instant && o.instant }
+
 // DDL is what a database needs to take datasets.
 type DDL struct {
 	// Statements only add tables, columns and length, and drop an index of an earlier release.
 	Statements []Statement
 	// Problems are what additive statements cannot fix; a dataset with one has no Statements.
 	Problems []*DatasetError
+	// Blocked are statements that wait for the problems of their datasets to be solved.
+	Blocked []Statement
+}
+
+// Planner plans the changes of tables. Its zero value adds what datasets have and tables lack.
+type Planner struct {
+	// DropCache are datasets whose cache section may go although the database knows one: no node caches them any more.
+	DropCache []string
+	// Adopt takes over tables that were not made by Freshet: its own columns are added, and columns become nullable.
+	Adopt bool
+	// Versions are the versions that the rows of adopted tables count as, by dataset. For a dataset whose publishers state
+	// versions it is 1 by default; where a column has the versions, none is needed.
+	Versions map[string]int64
 }
 
 // wanted are the columns of a dataset's table, the key first.
@@ -156,23 +176,28 @@ func LiveView(ds *schemas.Dataset) string {
 		" FROM " + mysql.Quote(ds.Replica.Table) + " WHERE " + mysql.Quote(ColDeleted) + " = 0"
 }
 
-// Plan compares datasets with the database and returns what is missing, without changing anything. Freshet's own tables
-// must be there already. A cache section that the database knows and the declaration lacks is a problem, unless dropCache
-// names the dataset: someone reports that no node caches it any more.
+// Plan is Planner.Plan of a Planner with DropCache.
 func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCache ...string) (*DDL, error) {
+	return Planner{DropCache: dropCache}.Plan(ctx, db, datasets)
+}
+
+// Plan compares datasets with the database and returns what is missing, without changing anything. Freshet's own tables
+// must be there already. A cache section that the database knows and the declaration lacks is a problem, unless DropCache
+// names the dataset.
+func (p Planner) Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset) (*DDL, error) {
 	dialect, err := mysql.DetectDialect(ctx, db)
 	if err != nil {
 		return nil, err
 	}
 	ddl := &DDL{}
 	for _, ds := range datasets {
-		f, err := Find(ctx, db, ds.Replica.Table)
+		f, err := p.find(ctx, db, ds)
 		if err != nil {
 			return nil, err
 		}
-		statements, problems := planTable(ds, dialect, f)
+		statements, problems := p.planTable(ds, dialect, f)
 		if len(problems) == 0 {
-			hash, problem, err := planHash(ctx, db, ds, slices.Contains(dropCache, ds.Name))
+			hash, problem, err := planHash(ctx, db, ds, slices.Contains(p.DropCache, ds.Name))
 			if err != nil {
 				return nil, err
 			}
@@ -187,6 +212,7 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 		}
 		if len(problems) > 0 {
 			ddl.Problems = append(ddl.Problems, problems...)
+			ddl.Blocked = append(ddl.Blocked, statements...)
 			continue
 		}
 		ddl.Statements = append(ddl.Statements, statements...)
@@ -195,7 +221,8 @@ func Plan(ctx context.Context, db *sql.DB, datasets []*schemas.Dataset, dropCach
 }
 
 // planTable creates or extends one table. It returns nothing that loses data; everything else is a problem for an operator.
-func planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*DatasetError) {
+// With problems the statements are what is left to do afterwards.
+func (p Planner) planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*DatasetError) {
 	if !f.Exists {
 		if n := PageBytes(ds, d); n > MaxPageBytes {
 			return nil, []*DatasetError{{
@@ -205,35 +232,26 @@ func planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*
 		}
 		return []Statement{{Dataset: ds.Name, table: ds, SQL: Create(ds, d), Note: "the table does not exist"}}, nil
 	}
-	var changes []string
 	fixed := *f
-	fixed.Columns = make(map[string]foundColumn, len(f.Columns))
-	for name, c := range f.Columns {
-		fixed.Columns[name] = c
+	fixed.Columns = maps.Clone(f.Columns)
+	before, after, problems := p.planAdoption(ds, d, &fixed)
+	if !p.Adopt && ds.Version.Kind == schemas.VersionColumn && f.Columns[ColVersion].hasDefault {
+		problems = append(problems, &DatasetError{
+			Dataset: ds.Name, Problem: "an adoption of table " + ds.Replica.Table + " has not ended: some rows may lack their versions", Fix: "run freshet migrate datasets --adopt again",
+		})
 	}
-	for _, w := range wanted(ds, d) {
-		name := strings.ToLower(w.name)
-		c, ok := f.Columns[name]
-		switch {
+	statements := before
+	for _, w := range wanted(ds, d) { // one statement each: a server that fails half-way has done the first ones
+		var change string
+		switch c, ok := fixed.Columns[strings.ToLower(w.name)]; {
 		case !ok && w.null:
-			changes = append(changes, "ADD COLUMN "+w.definition())
-			fixed.Columns[name] = w.asFound()
+			change = "ADD COLUMN " + w.definition()
 		case ok && w.fits(c) == fitWiden && (w.null || w.key):
-			changes = append(changes, "MODIFY COLUMN "+w.widened(c).definition())
-			fixed.Columns[name] = w.asFound()
+			change = "MODIFY COLUMN " + w.widened(c).definition()
+		default:
+			continue
 		}
-	}
-	if problems := Check(ds, d, &fixed); len(problems) > 0 {
-		for _, problem := range problems {
-			if problem.Fix != "run freshet migrate datasets" {
-				continue
-			}
-			problem.Fix = "it cannot be added to a table with rows: rebuild the table with `freshet replay start`, --rebuild and --apply"
-		}
-		return nil, problems
-	}
-	var statements []Statement
-	for _, change := range changes { // one statement each: a server that fails half-way has done the first ones
+		fixed.Columns[strings.ToLower(w.name)] = w.asFound()
 		statements = append(statements, Statement{
 			Dataset: ds.Name, table: ds, SQL: "ALTER TABLE " + mysql.Quote(ds.Replica.Table) + " " + change, Note: "the schema has grown",
 		})
@@ -244,7 +262,10 @@ func planTable(ds *schemas.Dataset, d mysql.Dialect, f *Table) ([]Statement, []*
 			SQL: "DROP INDEX " + mysql.Quote(purgeIndex) + " ON " + mysql.Quote(ds.Replica.Table),
 		})
 	}
-	return statements, nil
+	for i := range statements {
+		statements[i].planner = p
+	}
+	return append(statements, after...), append(problems, Check(ds, d, &fixed)...)
 }
 
 // asFound is how the column looks once its statement ran.

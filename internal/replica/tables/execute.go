@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/freshet/freshet/internal/mysql"
@@ -46,7 +47,7 @@ func (d *DDL) Execute(ctx context.Context, db *sql.DB) error {
 		}
 	}()
 	for _, s := range d.Statements {
-		_, err := conn.ExecOnce(ctx, s.SQL, s.args...)
+		err := s.run(ctx, conn)
 		if err != nil && mysql.Classify(err) == mysql.ClassConnection {
 			conn.Close()
 			if conn, err = s.settle(ctx, db, err); err != nil {
@@ -65,6 +66,22 @@ func (d *DDL) Execute(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// run executes the statement.
+func (s Statement) run(ctx context.Context, conn *mysql.Conn) error {
+	if s.fill {
+		return s.fillVersions(ctx, conn)
+	}
+	_, err := conn.ExecOnce(ctx, s.SQL, s.args...)
+	if !s.instant {
+		return err //nolint:wrapcheck // the caller looks at it
+	}
+	switch n, _ := mysql.Errno(err); n {
+	case 1845, 1846, 4092: // not supported, with or without a reason; too many changes of that kind
+		_, err = conn.ExecOnce(ctx, strings.Replace(s.SQL, algorithmInstant, algorithmInplace, 1), s.args...)
+	}
+	return err //nolint:wrapcheck // as above
+}
+
 // settle finds out what became of a statement whose connection was lost, and returns a new connection if it took effect.
 func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*mysql.Conn, error) {
 	// The lost connection has its turn until the server has ended the statement, which may take hours.
@@ -72,20 +89,19 @@ func (s Statement) settle(ctx context.Context, db *sql.DB, cause error) (*mysql.
 	if err != nil {
 		return nil, fmt.Errorf("migrate dataset %s: the connection was lost, and what became of the statement is not known: %w", s.Dataset, err)
 	}
-	if s.table == nil { // it sets a value, so once more does no harm
-		_, err := conn.ExecOnce(ctx, s.SQL, s.args...)
-		return conn, mysql.Wrap("migrate dataset", s.Dataset, err)
+	if s.table == nil || s.fill { // it sets values, so once more does no harm
+		return conn, mysql.Wrap("migrate dataset", s.Dataset, s.run(ctx, conn))
 	}
 	dialect, err := mysql.DetectDialect(ctx, db)
 	if err != nil {
 		return conn, err
 	}
-	f, err := Find(ctx, db, s.table.Replica.Table)
+	f, err := s.planner.find(ctx, db, s.table)
 	if err != nil {
 		return conn, err
 	}
-	left, _ := planTable(s.table, dialect, f)
-	if slices.ContainsFunc(left, func(l Statement) bool { return l.SQL == s.SQL }) {
+	left, _ := s.planner.planTable(s.table, dialect, f)
+	if slices.ContainsFunc(left, func(l Statement) bool { return l.sameChange(s) }) {
 		err = fmt.Errorf("migrate dataset %s: the connection was lost and the change is not there; run the command again: %w", s.Dataset, cause)
 	}
 	return conn, err
@@ -117,6 +133,7 @@ func takeTurn(ctx context.Context, conn *sql.Conn, wait time.Duration) error {
 		}
 		return fmt.Errorf("another freshet migrate datasets is changing tables (connection %d of the server); wait for its end, or end it with KILL", holder)
 	}
-	_, err := conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d", int(ddlLockWait/time.Second)))
+	// A server refuses to change a table, in whatever way, that has a default of zeros in some column, unless zeros are allowed.
+	_, err := conn.ExecContext(ctx, fmt.Sprintf("SET SESSION lock_wait_timeout = %d, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'", int(ddlLockWait/time.Second)))
 	return mysql.Wrap("set up session", "", err)
 }

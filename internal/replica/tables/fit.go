@@ -20,6 +20,9 @@ type want struct {
 // widenable are text types by their room; a wider one takes whatever a narrower one holds.
 var textRoom = map[string]int64{"tinytext": 255, "text": 65535, "mediumtext": 1<<24 - 1, "longtext": 1<<32 - 1} //nolint:gochecknoglobals // a table of constants
 
+// own reports whether it is one of Freshet's own columns.
+func (w want) own() bool { return w.prop.Name == "" }
+
 // fit reports how a found column serves a wanted one.
 type fit uint8
 

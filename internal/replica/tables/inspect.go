@@ -21,13 +21,17 @@ type Table struct {
 	indexes map[string]bool
 	// ForeignKeys are the names of its constraints.
 	ForeignKeys []string
+	// definitions are the columns' definitions by lower-case name, and now is the server's clock in Unix ms; read for an adoption.
+	definitions map[string]string
+	now         int64
 }
 
 type foundColumn struct {
 	name, dataType string // dataType in lower case, without length: "varchar"
 	unsigned       bool
 	nullable       bool
-	required       bool  // a row without a value for it is refused
+	required       bool  // a row without a value for it is refused, also for a default of zeros
+	hasDefault     bool  // other than NULL
 	length         int64 // in characters, bytes for binary types
 	precision      int64
 	scale          int64
@@ -40,7 +44,7 @@ type foundColumn struct {
 const (
 	sqlFindTable   = "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?"
 	sqlFindColumns = "SELECT column_name, data_type, column_type, is_nullable, character_maximum_length, numeric_precision, numeric_scale," +
-		" datetime_precision, collation_name, NOT (is_nullable = 'YES' OR column_default IS NOT NULL OR extra <> '') FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position"
+		" datetime_precision, collation_name, is_nullable = 'NO' AND column_default IS NULL AND extra = '' OR COALESCE(column_default LIKE '%0000-00-00%', 0), column_default IS NOT NULL FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position"
 	sqlFindIndexes = "SELECT index_name, non_unique, column_name FROM information_schema.statistics" +
 		" WHERE table_schema = DATABASE() AND table_name = ? ORDER BY index_name, seq_in_index"
 	sqlFindForeign = "SELECT constraint_name FROM information_schema.table_constraints" +
@@ -82,7 +86,7 @@ func (f *Table) addColumn(scan func(...any) error) error {
 	var columnType, nullable string
 	var length, precision, scale, fraction *int64
 	var collation *string
-	if err := scan(&c.name, &c.dataType, &columnType, &nullable, &length, &precision, &scale, &fraction, &collation, &c.required); err != nil {
+	if err := scan(&c.name, &c.dataType, &columnType, &nullable, &length, &precision, &scale, &fraction, &collation, &c.required, &c.hasDefault); err != nil {
 		return err
 	}
 	c.dataType = strings.ToLower(c.dataType)
