@@ -91,6 +91,7 @@ var mayImport = map[string][]string{
 	"examples/catalog":               {"schemas", "producer", "invalidation"},
 	"examples/followers":             {},
 	"examples/sessions":              {"schemas", "producer", "invalidation", "invalidation/readyours"},
+	"examples/orders":                {"schemas", "producer/outbox", "invalidation"},
 	"examples/shop":                  {"schemas", "producer", "consumer", "invalidation"},
 }
 
@@ -106,7 +107,7 @@ var owners = map[string][]string{
 	"github.com/maypok86/otter/v2":             {"invalidation"},
 	"github.com/vmihailenco/msgpack/v5":        {"invalidation/msgpack"},
 	"github.com/pressly/goose/v3":              {"migrations"},
-	"github.com/go-sql-driver/mysql":           {"internal/mysql", "internal/testenv", "cmd/freshet-dev/internal/devstack", "cmd/freshet-dev/internal/demo", "cmd/freshet/internal/connect", "examples/sessions"},
+	"github.com/go-sql-driver/mysql":           {"internal/mysql", "internal/testenv", "cmd/freshet-dev/internal/devstack", "cmd/freshet-dev/internal/demo", "cmd/freshet/internal/connect", "examples/sessions", "examples/orders"},
 	"github.com/prometheus/client_golang":      {"cmd/freshet/internal/telemetry", "cmd/freshet"},
 	"github.com/spf13/cobra":                   {"cmd/freshet"},
 	"github.com/danielgtaylor/huma/v2":         {"internal/admin", "internal/admin/stale"},
