@@ -114,28 +114,28 @@ func (c *Cache[V]) Peek(key string) (Loaded[V], bool) {
 
 // GetMany returns the records with these keys, as Get does for each: those of this process at once, the others in batches of
 // MaxBatch, each with one round trip to the shared tier and, with CacheConfig.LoadMany, one or two loads and one more round
-// trip that stores what they returned. Records that do not exist are missing in the answer, and a repeated key is read once. It is not a snapshot: records may be of different moments.
+// trip that stores what they returned. Records that do not exist are missing in the answer, and a repeated key is asked for once. It is not a snapshot: records may be of different moments.
 //
 // A key that cannot be returns an error that wraps schemas.ErrInvalid, and nothing is read. Any other error comes with what could
 // be had all the same; it wraps the first of the keys' errors and tells how many failed. If ctx ends or the node closes, nothing further is asked.
 func (c *Cache[V]) GetMany(ctx context.Context, keys []string) (map[string]V, error) {
 	got := make(map[string]V, len(keys))
 	var away []wanted
-	asked := map[string]bool{} // the keys of away
-	now := c.node.now()        // once: it takes as long as the rest of a hit
+	var asked map[string]bool // the keys of away
+	now := c.node.now()       // once: it takes as long as the rest of a hit
 	for _, key := range keys {
-		if _, ok := got[key]; ok || asked[key] {
-			continue
-		}
 		e, name, err := c.look(ctx, key, demand{within: anyAge}, now)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("get records: %w", err)
-		case e == nil:
+		case e != nil && e.found:
+			got[key] = e.value
+		case e == nil && !asked[key]:
+			if asked == nil {
+				asked = make(map[string]bool)
+			}
 			asked[key] = true
 			away = append(away, wanted{key, name})
-		case e.found:
-			got[key] = e.value
 		}
 	}
 	var first error
