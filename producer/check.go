@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
-
-	"github.com/google/uuid"
+	"time"
 
 	"github.com/freshet/freshet/schemas"
 )
@@ -16,7 +13,6 @@ import (
 type Checker struct {
 	datasets *schemas.Datasets
 	source   string
-	rows     sync.Pool // of *[]any: the values of rows, which no one needs after the check
 }
 
 // NewChecker refuses datasets that ask for what this release does not have. source is as in Config.
@@ -43,6 +39,7 @@ func (c *Checker) Check(events ...schemas.Event) ([]schemas.Event, error) {
 	out := make([]schemas.Event, len(events))
 	for i := range all {
 		out[i] = all[i].event
+		out[i].Data = bytes.Clone(out[i].Data) // the record's, or the caller's
 	}
 	return out, nil
 }
@@ -79,20 +76,18 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 		return checked{}, err
 	}
 	if ev.ID == "" {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return checked{}, fmt.Errorf("make event id: %w", err)
-		}
-		ev.ID = id.String()
+		ev.ID = newID(time.Now())
 	}
 	if ev.Source == "" {
 		ev.Source = c.source
 	}
-	ev.Data = bytes.Clone(ev.Data)
-	if err := c.checkRow(d, &ev); err != nil {
-		return checked{}, err
+	rec, err := d.EncodeCopy(&ev)
+	if err == nil && ev.Op == schemas.Upsert {
+		ev.Data = rec.Value // what is sent is what is checked, also if the caller changes its own meanwhile
 	}
-	rec, err := d.Encode(&ev)
+	if err := d.Verify(&ev); err != nil {
+		return checked{}, err //nolint:wrapcheck // a FieldError, which its caller puts with the event
+	}
 	if err != nil {
 		return checked{}, err
 	}
@@ -103,18 +98,4 @@ func (c *Checker) one(ev schemas.Event) (checked, error) {
 		rec.Time = ev.Time.UnixMilli()
 	}
 	return checked{topic: d.Topic, event: ev, rec: rec}, nil
-}
-
-// checkRow checks an event whose row is not wanted.
-func (c *Checker) checkRow(d *schemas.Dataset, ev *schemas.Event) error {
-	room, ok := c.rows.Get().(*[]any)
-	if !ok {
-		room = new([]any)
-	}
-	defer c.rows.Put(room)
-	n := len(d.Replica.Columns)
-	*room = slices.Grow((*room)[:0], n)[:n]
-	defer clear(*room) // the pool keeps no event's data
-	_, err := d.CheckInto(ev, *room)
-	return err //nolint:wrapcheck // a FieldError, which its caller puts with the event
 }

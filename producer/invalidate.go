@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/google/uuid"
+	"time"
 
 	"github.com/freshet/freshet/schemas"
 )
@@ -19,11 +18,7 @@ func (p *Producer) Invalidate(ctx context.Context, namespace string, names, tags
 	parts := schemas.Invalidation{Names: names, Tags: tags}.Split()
 	recs := make([]checked, 0, len(parts))
 	for _, part := range parts {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return schemas.Token{}, fmt.Errorf("make event id: %w", err)
-		}
-		rec, err := part.Encode(id.String(), p.check.source)
+		rec, err := part.Encode(newID(time.Now()), p.check.source)
 		if err != nil {
 			return schemas.Token{}, fmt.Errorf("invalidate in namespace %s: %w", namespace, err)
 		}

@@ -65,7 +65,13 @@ func newAgreement(t testing.TB) agreement {
 // the oracle would judge another document.
 func (a agreement) check(t interface{ Fatalf(string, ...any) }, data []byte, unique bool) (accepted bool) {
 	check := func(d *schemas.Dataset) (schemas.Row, error) {
-		return d.Check(&schemas.Event{Dataset: "d", Key: "k", Op: schemas.Upsert, Version: 1, Data: data})
+		ev := schemas.Event{Dataset: "d", Key: "k", Op: schemas.Upsert, Version: 1, Data: data}
+		row, err := d.Check(&ev)
+		// jsonschema returns any of several errors.
+		if verdict := d.Verify(&ev); (verdict == nil) != (err == nil) || d == a.fast && fmt.Sprint(verdict) != fmt.Sprint(err) {
+			t.Fatalf("Check: %v\nVerify: %v\ndata: %q", err, verdict, data)
+		}
+		return row, err
 	}
 	fastRow, fastErr := check(a.fast)
 	slowRow, slowErr := check(a.slow)
@@ -93,7 +99,7 @@ func edgeValues() []string {
 		`null`, `true`, `false`, `0`, `-0`, `1`, `-5`, `-6`, `3`, `4`, `1.0`, `3e0`, `1.5`, `1e3`, `999.9999`, `-0.5`, `-0.49999999999999999999`,
 		`9007199254740993`, `9007199254740994`, `9007199254740993.0`, `9223372036854775808`, `1e400`, `1e-400`, `""`, `"a"`, `"k"`,
 		`"aaaaa"`, `"aaaaaa"`, `"ab"`, `"é"`, `"\u00e9"`, `"e\u0301"`, `"éé"`, `"ééé"`, `"éééé"`, `"true"`, `"1.50"`, `"100.00"`, `"1.5e1"`,
-		`"2024-02-29"`, `"2023-02-29"`, `"0000-01-01"`, `"2026-01-02T03:04:05Z"`, `"2026-01-02T23:59:60Z"`, `"2026-01-02T03:04:60Z"`,
+		`"2024-02-29"`, `"2023-02-29"`, `"0000-01-01"`, `"2026-01-02T03:04:05Z"`, `"2026-01-02T23:59:60Z"`, `"2026-01-02T03:04:60Z"`, `"0000-12-31T23:59:59Z"`, `"9999-12-31T23:59:59-01:00"`,
 		`"2026-01-02t03:04:05.1+23:59"`, `"2026-01-02T03:04:05"`, `"2026-1-2T03:04:05Z"`, `{}`, `[]`, `{"q":1}`, `{"q":"1"}`, `[1, 2]`,
 		`["a"]`, `{"a":1,"b":2,"c":3}`, `{ "q" : 1 }`,
 	}

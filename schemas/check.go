@@ -75,22 +75,27 @@ func (d *Dataset) checkData(ev *Event, data string, c *checker) (Row, error) {
 		return Row{Values: values}, nil
 	}
 	if len(data) == 0 {
-		return Row{}, &FieldError{
-			Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed,
-		}
+		return Row{}, missingData()
 	}
 	if err := c.run(data); err != nil {
 		return Row{}, err
 	}
 	for i, text := range key {
-		if values[i] == nil {
-			return Row{}, c.refuse(d.Key[i], ReasonKey, "is a key property and missing or null", "")
+		state := keyMissing
+		if values[i] != nil {
+			state = keyStateOf(isKeyValue(values[i], text))
 		}
-		if !isKeyValue(values[i], text) {
-			return Row{}, c.refuse(d.Key[i], ReasonKey, "contradicts the event's key", "the key is made of the data's key properties")
+		if err := c.keyError(i, state); err != nil {
+			return Row{}, err
 		}
 	}
 	return Row{Values: values, UnknownProperties: c.ignored}, nil
+}
+
+func missingData() error {
+	return &FieldError{
+		Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed,
+	}
 }
 
 // checkAttributes looks at everything but key and data.
@@ -157,6 +162,11 @@ type checker struct {
 	ignored int            // properties that the schema does not declare
 	tree    map[string]any // for rules.whole
 	unknown jsontext.Names
+
+	// Of a check without a row: values is nil, key has the texts of the event's key, found what the data have for each.
+	rowless bool
+	key     [verifyKey]string
+	found   [verifyKey]keyState
 }
 
 func (c *checker) run(text string) error {
@@ -293,6 +303,9 @@ func (c *checker) finish(seen []bool) error {
 func (c *checker) store(rule *propertyRule, v *jsontext.Value) error {
 	if v.Shape == jsontext.Null || rule.column < 0 {
 		return nil
+	}
+	if c.rowless {
+		return c.compare(rule, v)
 	}
 	out, problem := columnValue(rule, v)
 	if problem != "" {

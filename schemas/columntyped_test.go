@@ -164,7 +164,11 @@ func TestTypedValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			row, err := set.All()[0].Check(&schemas.Event{Dataset: "d", Key: "1", Op: schemas.Upsert, Version: 1, Data: []byte(`{"id":1,"v":` + c.value + `}`)})
+			ev := schemas.Event{Dataset: "d", Key: "1", Op: schemas.Upsert, Version: 1, Data: []byte(`{"id":1,"v":` + c.value + `}`)}
+			row, err := set.All()[0].Check(&ev)
+			if verdict := set.All()[0].Verify(&ev); fmt.Sprint(verdict) != fmt.Sprint(err) {
+				t.Errorf("Verify returns %v, Check %v", verdict, err)
+			}
 			switch {
 			case c.want == nil && (err == nil || !strings.HasPrefix(err.Error(), "data/v: ")):
 				t.Errorf("got %v and error %v, want a refusal of data/v", row.Values, err)

@@ -28,6 +28,13 @@ func (k Kind) shapes() jsontext.Shape {
 // shapesOfKey are the types of a key property; a delete's data is not held against the schema.
 func (r *propertyRule) shapesOfKey() jsontext.Shape { return r.Kind.shapes() &^ jsontext.Null }
 
+// What keeps a value of the right shape from its column.
+const (
+	notColumnInteger = "is not an integer that its column can hold"
+	notDouble        = "is beyond the range of a double"
+	notDateTime      = "is not a date-time of the years 1 to 9999"
+)
+
 // columnValue converts a value of the right shape to what its column takes; problem is empty if that went well.
 func columnValue(rule *propertyRule, v *jsontext.Value) (out any, problem string) {
 	out, problem = defaultValue(rule, v)
@@ -44,46 +51,98 @@ func defaultValue(rule *propertyRule, v *jsontext.Value) (out any, problem strin
 		if n, ok := columnInteger(&rule.Property, v); ok {
 			return n, ""
 		}
-		return nil, "is not an integer that its column can hold"
+		return nil, notColumnInteger
 	case KindNumber:
-		f, err := strconv.ParseFloat(v.Text, 64)
-		if err != nil || math.IsInf(f, 0) {
-			return nil, "is beyond the range of a double"
+		if f, ok := columnNumber(v); ok {
+			return f, ""
 		}
-		return f, ""
+		return nil, notDouble
 	case KindBoolean:
 		return boolValue(v.Text == "true"), ""
 	case KindDateTime:
 		if text, ok := columnDateTime(v.Text); ok {
 			return text, ""
 		}
-		return nil, "is not a date-time of the years 1 to 9999"
-	case KindDate:
-		if year, _, _, ok := readDate(v.Text); !ok || year < 1 {
-			return nil, "is not a date of the years 1 to 9999"
-		}
-	case KindDecimal:
-		if !isDecimal(v.Text, rule.Precision, rule.Scale) {
-			return nil, "is not a decimal that fits its x-decimal"
-		}
-	case KindString:
-		if rule.MaxLength > 0 && len(v.Text) > rule.MaxLength && utf8.RuneCountInString(v.Text) > rule.MaxLength {
-			return nil, "breaks the schema's maxLength"
-		}
-	case KindJSON:
+		return nil, notDateTime
+	case KindDate, KindDecimal, KindString, KindJSON:
+	}
+	if problem := defaultProblem(rule, v); problem != "" {
+		return nil, problem
 	}
 	return v.Text, ""
 }
 
+// columnProblem returns the problem that columnValue would have, "" for none. It converts only for columns with a type of their own.
+func columnProblem(rule *propertyRule, v *jsontext.Value) string {
+	if rule.typ.Base != "" {
+		_, problem := columnValue(rule, v)
+		return problem
+	}
+	return defaultProblem(rule, v)
+}
+
+// defaultProblem returns the problem that defaultValue would have.
+func defaultProblem(rule *propertyRule, v *jsontext.Value) string {
+	switch rule.Kind {
+	case KindInteger:
+		literal, ok := integerLiteral(v)
+		if ok && rule.Unsigned {
+			_, err := strconv.ParseUint(literal, 10, 64)
+			ok = err == nil
+		} else if ok {
+			_, err := strconv.ParseInt(literal, 10, 64)
+			ok = err == nil
+		}
+		if !ok {
+			return notColumnInteger
+		}
+	case KindNumber:
+		if _, ok := columnNumber(v); !ok {
+			return notDouble
+		}
+	case KindDateTime:
+		if _, ok := columnTime(v.Text); !ok {
+			return notDateTime
+		}
+	case KindDate:
+		if year, _, _, ok := readDate(v.Text); !ok || year < 1 {
+			return "is not a date of the years 1 to 9999"
+		}
+	case KindDecimal:
+		if !isDecimal(v.Text, rule.Precision, rule.Scale) {
+			return "is not a decimal that fits its x-decimal"
+		}
+	case KindString:
+		if rule.MaxLength > 0 && len(v.Text) > rule.MaxLength && utf8.RuneCountInString(v.Text) > rule.MaxLength {
+			return "breaks the schema's maxLength"
+		}
+	case KindBoolean, KindJSON:
+	}
+	return ""
+}
+
+// isKeyText reports whether a value that its column can hold is the one that a part of a key stands for.
+func isKeyText(rule *propertyRule, v *jsontext.Value, text string) bool {
+	switch {
+	case rule.typ.Base != "": // it may hold something else than the text
+	case rule.Kind == KindString, rule.Kind == KindBoolean, rule.Kind == KindInteger && v.Plain && v.Text != "-0":
+		return v.Text == text // both are canonical
+	}
+	out, problem := columnValue(rule, v)
+	return problem == "" && isKeyValue(out, text)
+}
+
+// columnNumber returns a finite double.
+func columnNumber(v *jsontext.Value) (float64, bool) {
+	f, err := strconv.ParseFloat(v.Text, 64)
+	return f, err == nil && !math.IsInf(f, 0)
+}
+
 // columnInteger returns the exact int64 or uint64, also of 1.0 and 1e3.
 func columnInteger(p *Property, v *jsontext.Value) (any, bool) {
-	literal := v.Text
-	if !v.Plain || literal == "-0" {
-		r, ok := new(big.Rat).SetString(literal)
-		if !ok || !r.IsInt() {
-			return nil, false
-		}
-		literal = r.Num().String()
+	literal, ok := integerLiteral(v)
+	if !ok {
+		return nil, false
 	}
 	if p.Unsigned {
 		n, err := strconv.ParseUint(literal, 10, 64)
@@ -91,6 +150,18 @@ func columnInteger(p *Property, v *jsontext.Value) (any, bool) {
 	}
 	n, err := strconv.ParseInt(literal, 10, 64)
 	return n, err == nil
+}
+
+// integerLiteral writes a number that is an integer with digits alone.
+func integerLiteral(v *jsontext.Value) (string, bool) {
+	if v.Plain && v.Text != "-0" {
+		return v.Text, true
+	}
+	r, ok := new(big.Rat).SetString(v.Text)
+	if !ok || !r.IsInt() {
+		return "", false
+	}
+	return r.Num().String(), true
 }
 
 // isDecimal: digits, at most one point, no exponent, and nothing that DECIMAL(p,s) would have to round.

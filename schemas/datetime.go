@@ -120,16 +120,8 @@ func isDate(s string) bool {
 // columnDateTime rewrites an RFC 3339 text to UTC with six digits of a second, the form that DATETIME(6) takes. A leap
 // second becomes the first of the next minute. ok is false outside the years 1 to 9999.
 func columnDateTime(s string) (text string, ok bool) {
-	t, ok := readDateTime(s)
+	t, ok := columnTime(s)
 	if !ok {
-		return "", false
-	}
-	if t.offset != 0 || t.second == 60 {
-		u := time.Date(t.year, time.Month(t.month), t.day, t.hour, t.minute-t.offset, t.second, 0, time.UTC)
-		t.year, t.month, t.day = u.Year(), int(u.Month()), u.Day()
-		t.hour, t.minute, t.second = u.Clock()
-	}
-	if t.year < 1 || t.year > 9999 {
 		return "", false
 	}
 	b := make([]byte, 0, len("2006-01-02 15:04:05.000000"))
@@ -141,6 +133,19 @@ func columnDateTime(s string) (text string, ok bool) {
 	b = appendPadded(append(b, ':'), t.second, 2)
 	b = appendPadded(append(b, '.'), t.micros, 6)
 	return string(b), true
+}
+
+// columnTime reads an RFC 3339 text as UTC.
+func columnTime(s string) (t dateTime, ok bool) {
+	if t, ok = readDateTime(s); !ok {
+		return t, false
+	}
+	if t.offset != 0 || t.second == 60 {
+		u := time.Date(t.year, time.Month(t.month), t.day, t.hour, t.minute-t.offset, t.second, 0, time.UTC)
+		t.year, t.month, t.day = u.Year(), int(u.Month()), u.Day()
+		t.hour, t.minute, t.second = u.Clock()
+	}
+	return t, t.year >= 1 && t.year <= 9999
 }
 
 func appendPadded(b []byte, n, width int) []byte {

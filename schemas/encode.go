@@ -32,7 +32,12 @@ func (r *Record) Size() int {
 //
 // A delete carries its key properties as data, so that readers need no header to know the record. A delete under another
 // type than TypeDelete is a tombstone (no value): nothing else tells it from an upsert.
-func (d *Dataset) Encode(ev *Event) (Record, error) {
+func (d *Dataset) Encode(ev *Event) (Record, error) { return d.encode(ev, false) }
+
+// EncodeCopy is Encode into memory that the record shares with nothing else, so that the event's data may change.
+func (d *Dataset) EncodeCopy(ev *Event) (Record, error) { return d.encode(ev, true) }
+
+func (d *Dataset) encode(ev *Event, own bool) (Record, error) {
 	switch {
 	case ev.ID == "":
 		return Record{}, &FieldError{Field: "id", Problem: "is missing", Fix: "give a UUIDv7", Reason: ReasonMalformed}
@@ -42,7 +47,7 @@ func (d *Dataset) Encode(ev *Event) (Record, error) {
 		return Record{}, &FieldError{Field: "version", Problem: "is missing or outside 1 … 2^53-2", Reason: ReasonVersion}
 	}
 	typ := ev.Type
-	rec := Record{Key: []byte(ev.Key), Value: ev.Data}
+	rec := Record{Value: ev.Data}
 	switch {
 	case ev.Op == Upsert && typ == "":
 		typ = TypeUpsert
@@ -62,11 +67,14 @@ func (d *Dataset) Encode(ev *Event) (Record, error) {
 		// A nil value would read back as a delete.
 		return Record{}, &FieldError{Field: "data", Problem: "is missing", Fix: "an upsert carries the record's full state", Reason: ReasonMalformed}
 	}
-	w := headerWriter{
-		// The greatest of all: every attribute, the time, the version, and the traces twice.
-		buf:  make([]byte, 0, len(typ)+len(ev.ID)+len(ev.Source)+len(d.Name)+len(ev.Key)+len(ev.DataSchema)+len(ev.Replaces)+2*len(ev.TraceParent)+2*len(ev.TraceState)+96),
-		list: make([]Header, 0, 15),
+	w := newHeaderWriter(d.Name, typ, ev, rec.Value, own)
+	if own && rec.Value != nil {
+		w.buf = append(w.buf, rec.Value...)
+		rec.Value = w.buf[:len(w.buf):len(w.buf)]
 	}
+	start := len(w.buf)
+	w.buf = append(w.buf, ev.Key...)
+	rec.Key = w.buf[start:len(w.buf):len(w.buf)]
 	w.writeAll(d.Name, typ, ev, rec.Key, rec.Value != nil)
 	rec.Headers = w.list
 	return rec, nil
@@ -76,6 +84,25 @@ func (d *Dataset) Encode(ev *Event) (Record, error) {
 type headerWriter struct {
 	buf  []byte
 	list []Header
+}
+
+// newHeaderWriter makes room for the greatest texts of these headers, for the key, and for the value if it is copied.
+func newHeaderWriter(dataset, typ string, ev *Event, value []byte, own bool) *headerWriter {
+	n := len(typ) + len(ev.ID) + len(ev.Source) + len(dataset) + 2*len(ev.Key) + len(ev.DataSchema) + len(ev.Replaces) + 96
+	if own {
+		n += len(value)
+	}
+	headers := 7 // that each event has
+	for _, some := range [...]bool{!ev.Time.IsZero(), ev.DataSchema != "", ev.Replaces != "", value != nil} {
+		if some {
+			headers++
+		}
+	}
+	if ev.TraceParent != "" { // and its state, under two names each
+		n += 2 * (len(ev.TraceParent) + len(ev.TraceState))
+		headers += 4
+	}
+	return &headerWriter{buf: make([]byte, 0, n), list: make([]Header, 0, headers)}
 }
 
 func (w *headerWriter) writeAll(dataset, typ string, ev *Event, key []byte, hasValue bool) {
