@@ -24,10 +24,10 @@ func benchCommand(p *program) *cobra.Command {
 		Short: "Measure Freshet against the limit of the servers it runs on",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{fmt.Errorf("say what: %s apply, publish or latency", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what: %s apply, publish, latency or relay", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(benchApplyCommand(p), benchPublishCommand(p), benchLatencyCommand(p))
+	cmd.AddCommand(benchApplyCommand(p), benchPublishCommand(p), benchLatencyCommand(p), benchRelayCommand(p))
 	return cmd
 }
 
@@ -182,6 +182,36 @@ func benchLatencyCommand(p *program) *cobra.Command {
 	cmd.Flags().DurationVar(&f.Warmup, "warmup", 5*time.Second, "how long each way runs before it is measured")
 	cmd.Flags().IntVar(&f.Records, "records", 2000, "records that change in turn")
 	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
+	return cmd
+}
+
+func benchRelayCommand(p *program) *cobra.Command {
+	var f bench.RelayConfig
+	cmd := &cobra.Command{
+		Use:   "relay",
+		Short: "How fast a relay drains an outbox, and what it costs the writers of the same database",
+		Long: "Fills an outbox in the database of relay.dsn and drains it with a relay in this process. Then writers change records, with one outbox row\n" +
+			"in each transaction, in turns without and with a relay. The database must have no outbox; its tables and the topic are removed afterwards.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			if f.Rows < 1 || f.Partitions < 1 || f.Turns < 1 || f.Writers < 1 || f.Size < 0 || f.Size > 4000 || f.Duration <= 0 {
+				return usageError{errors.New("--rows, --partitions, --turns, --writers and --duration must be positive, --size between 0 and 4000")}
+			}
+			r, err := bench.Relay(cmd.Context(), l.Config, f, log)
+			return p.printBench(r, err)
+		},
+	}
+	cmd.Flags().IntVar(&f.Rows, "rows", 1_000_000, "rows of the backlog")
+	cmd.Flags().IntVar(&f.Size, "size", 290, "bytes of data in an event, about; at most 4000")
+	cmd.Flags().IntVar(&f.Partitions, "partitions", 8, "partitions of the topic")
+	cmd.Flags().IntVar(&f.Writers, "writers", 16, "connections that change records")
+	cmd.Flags().DurationVar(&f.Duration, "duration", 10*time.Second, "length of each turn of the writers")
+	cmd.Flags().IntVar(&f.Turns, "turns", 3, "turns of the writers with and without the relay")
+	config.Bind(cmd.Flags(), "kafka", "producer", "relay", "log")
 	return cmd
 }
 

@@ -21,8 +21,8 @@ func TestTruncateIsNoticed(t *testing.T) {
 	}
 	events(5)
 	b.drained()
-	b.exec("TRUNCATE freshet_outbox")
-	for n := range 7 { // also one with the id that the marker had
+	b.exec("TRUNCATE freshet_outbox") // none of what follows is published under an id that another row had
+	for n := range 7 {                // also one with the id that the marker had
 		b.enqueue("items", "a", 10+n)
 	}
 	b.eventually("the relay stops", func() bool { return errors.Is(r.Stats().Waiting, relay.ErrMarker) })

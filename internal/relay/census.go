@@ -116,11 +116,7 @@ func (r *Relay) Stats() Stats {
 			s.Unknown[name] = d.rows
 		}
 	}
-	r.term.mu.Lock()
-	defer r.term.mu.Unlock()
-	for name, b := range r.term.blocked {
-		s.Blocked[name] = b.err
-	}
+	s.Blocked = r.term.obstacles.reasons()
 	return s
 }
 

@@ -12,44 +12,46 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
+// produceTimeout is how long a batch waits for the producer, which asks for topics that it does not know.
+const produceTimeout = 5 * time.Second
+
 // publish hands a batch's rows to the producer, in the order of their ids. An error ends the term.
 func (t *term) publish(ctx context.Context, b *batch) error {
-	defer b.outcome()
-	for i := range b.rows {
-		x := &b.rows[i]
-		if t.isBlocked(x.dataset.Name) {
-			continue
-		}
-		rec, err := t.encode(x)
-		if err != nil {
-			x.refused = err.Error() // a FieldError holds no values
-			continue
-		}
-		b.pending.Add(1)
-		err = t.out.Produce(ctx, x.dataset.Topic, rec, func(_ delivery.Acked, err error) {
-			x.err = err
-			b.outcome()
-		})
-		if err == nil {
-			x.sent = true
-			continue
-		}
-		b.outcome()
+	defer b.finish()
+	for next := 0; next < len(b.rows); {
+		next = t.produce(ctx, b, next)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		t.failed(x, err)
 	}
 	return nil
 }
 
-// failed decides what becomes of a row that Kafka did not take.
-func (t *term) failed(x *row, err error) {
-	if delivery.RefusesRecord(err) {
-		x.refused = err.Error()
-		return
+// produce hands over rows from an index on, until the producer has taken all or the patience ends. It returns the next index.
+func (t *term) produce(ctx context.Context, b *batch, next int) int {
+	ctx, cancel := context.WithTimeout(ctx, produceTimeout)
+	defer cancel()
+	for ; next < len(b.rows) && ctx.Err() == nil; next++ {
+		x := &b.rows[next]
+		if t.obstacles.has(x.dataset.Name) {
+			continue
+		}
+		rec, err := t.encode(x)
+		if err != nil {
+			b.refuse(x, err.Error()) // a FieldError holds no values
+			continue
+		}
+		b.send(x)
+		err = t.out.Produce(ctx, x.dataset.Topic, rec, func(_ delivery.Acked, err error) { b.answer(x, err) })
+		if err == nil {
+			continue
+		}
+		b.answer(x, err)
+		if !delivery.RefusesRecord(err) {
+			t.obstacles.add(x.dataset.Name, err) // now, so that no later row of the dataset is sent
+		}
 	}
-	t.block(x.dataset.Name, err)
+	return next
 }
 
 // encode makes the record of a row. Errors are FieldErrors of rows that can never be published.
@@ -96,6 +98,3 @@ func eventID(outbox string, id int64) string {
 	u[6] = u[6]&0x0f | 0x80
 	return u.String()
 }
-
-// settled reports whether a row can be deleted: Kafka has it, or never will.
-func (x *row) settled() bool { return x.refused != "" || x.sent && x.err == nil }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/freshet/freshet/internal/mysql"
@@ -15,53 +14,22 @@ import (
 
 const (
 	// firstLimit is the number of rows of a first batch; the size of its rows decides on the next.
-	firstLimit = 200
+	firstLimit = 500
 	maxRows    = 4000
 	// aimBytes is the size of the data that batches aim at, maxBytes the size at which one ends.
 	aimBytes = 4 << 20
 	maxBytes = 8 << 20
 )
 
-// row is a row of the outbox.
-type row struct {
-	id         int64
-	dataset    *schemas.Dataset
-	key        string
-	op         string
-	data       []byte // nil also where it is above the limit of a record
-	size       int    // of data in the table
-	version    sql.Null[uint64]
-	trace      sql.NullString
-	traceState sql.NullString
-	created    int64 // Unix ms
-
-	// What became of it. The callback of the producer writes err before the batch is done.
-	sent    bool
-	err     error
-	refused string // why it can never be published
+// query is the statement that reads rows of some datasets.
+func query(names []string) string {
+	return "SELECT id, dataset, record_key, op, IF(LENGTH(data) > " + strconv.Itoa(schemas.MaxRecordBytes) + ", NULL, data), COALESCE(LENGTH(data), 0)," +
+		" version, traceparent, tracestate, CAST(UNIX_TIMESTAMP(created_at) * 1000 AS SIGNED)" +
+		" FROM freshet_outbox WHERE id > ? AND dataset IN ('" + strings.Join(names, "','") + "') ORDER BY id LIMIT ?" // names of datasets have no quotes
 }
 
-// batch is a number of rows that are deleted together.
-type batch struct {
-	rows    []row
-	pending atomic.Int64
-	done    chan struct{} // closed when all rows that were sent have an outcome
-}
-
-func newBatch(rows []row) *batch {
-	b := &batch{rows: rows, done: make(chan struct{})}
-	b.pending.Store(1) // the publisher's own
-	return b
-}
-
-// outcome counts one record, or the publisher, as done.
-func (b *batch) outcome() {
-	if b.pending.Add(-1) == 0 {
-		close(b.done)
-	}
-}
-
-// read sends the outbox's rows, batch by batch in the order of their ids, out of one snapshot. more: there may be more rows.
+// read sends the outbox's rows, batch by batch in the order of their ids, as they are at one moment: out of one statement if it
+// has them all, else out of one snapshot. more: there may be more rows.
 func (t *term) read(ctx context.Context, out chan<- *batch) (more bool, err error) {
 	names := t.active()
 	if len(names) == 0 {
@@ -78,28 +46,35 @@ func (t *term) read(ctx context.Context, out chan<- *batch) (more bool, err erro
 			t.closeConn()
 		}
 	}()
-	in := " AND dataset IN ('" + strings.Join(names, "','") + "')" // names of datasets have no quotes
-	found := 0
-	some, err := mysql.One(ctx, t.conn, "look for rows of the outbox", "SELECT 1 FROM freshet_outbox WHERE id > 0"+in+" LIMIT 1", nil, &found)
-	if err != nil || !some {
-		keep = err == nil
+	text := query(names)
+	rows, full, err := t.readRows(ctx, text, 0, min(t.limit, firstLimit))
+	if err != nil {
 		return false, err
+	}
+	if !full || t.conn == nil {
+		keep = t.conn != nil
+		if len(rows) == 0 {
+			return false, nil
+		}
+		if err := t.verify(ctx, t.pool.DB()); err != nil {
+			return false, err
+		}
+		select {
+		case out <- newBatch(rows):
+			return full, nil
+		case <-ctx.Done():
+			return full, context.Cause(ctx)
+		}
 	}
 	for _, s := range []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"} {
 		if _, err := t.conn.ExecOnce(ctx, s); err != nil {
 			return false, mysql.Wrap("begin to read the outbox", "", err)
 		}
 	}
-	st, err := readState(ctx, t.conn)
-	switch {
-	case err != nil:
+	if err := t.verify(ctx, t.conn); err != nil {
 		return false, err
-	case st.fence != t.state.fence:
-		return false, errFenced
-	case st.lost():
-		return false, ErrMarker
 	}
-	more, err = t.snapshot(ctx, in, out)
+	more, err = t.snapshot(ctx, text, out)
 	if err == nil && t.conn != nil {
 		err = t.conn.Rollback(ctx)
 		keep = err == nil
@@ -107,14 +82,26 @@ func (t *term) read(ctx context.Context, out chan<- *batch) (more bool, err erro
 	return more, err
 }
 
+// verify proves that rows that were read are of the counter that is known, and that the lease is still this relay's: where the
+// table was emptied, ids begin again.
+func (t *term) verify(ctx context.Context, q mysql.Querier) error {
+	st, err := readState(ctx, q)
+	switch {
+	case err != nil:
+		return err
+	case st.fence != t.state.fence:
+		return errFenced
+	case st.lost():
+		return ErrMarker
+	}
+	return nil
+}
+
 // snapshot reads batches until there are no more rows or the snapshot gets old.
-func (t *term) snapshot(ctx context.Context, in string, out chan<- *batch) (more bool, err error) {
-	text := "SELECT id, dataset, record_key, op, IF(LENGTH(data) > " + strconv.Itoa(schemas.MaxRecordBytes) + ", NULL, data), COALESCE(LENGTH(data), 0)," +
-		" version, traceparent, tracestate, CAST(UNIX_TIMESTAMP(created_at) * 1000 AS SIGNED)" +
-		" FROM freshet_outbox WHERE id > ?" + in + " ORDER BY id LIMIT ?"
+func (t *term) snapshot(ctx context.Context, text string, out chan<- *batch) (more bool, err error) {
 	began := time.Now()
 	for after := int64(0); ; {
-		rows, full, err := t.readRows(ctx, text, after)
+		rows, full, err := t.readRows(ctx, text, after, t.limit)
 		if err != nil || len(rows) == 0 {
 			return false, err
 		}
@@ -146,13 +133,23 @@ func (t *term) snapshot(ctx context.Context, in string, out chan<- *batch) (more
 }
 
 // readRows reads the next rows. full: there are probably more. A result that gets too large is cut by closing the connection.
-func (t *term) readRows(ctx context.Context, text string, after int64) (list []row, full bool, err error) {
-	limit := t.limit
-	rows, err := t.conn.QueryContext(ctx, text, after, limit)
+func (t *term) readRows(ctx context.Context, text string, after int64, limit int) (list []row, full bool, err error) {
+	asked, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rows, err := t.conn.QueryContext(asked, text, after, limit)
 	if err != nil {
 		return nil, false, mysql.Wrap("read the outbox", "", err)
 	}
-	defer func() { _ = rows.Close() }() // rows.Err reports what is wrong
+	cut := false
+	defer func() {
+		if cut {
+			cancel() // the driver closes the connection, so that the rest of the result is not read
+		}
+		_ = rows.Close() // rows.Err reports what is wrong
+		if cut {
+			t.closeConn()
+		}
+	}()
 	list = make([]row, 0, limit)
 	size := 0
 	for rows.Next() {
@@ -170,13 +167,14 @@ func (t *term) readRows(ctx context.Context, text string, after int64) (list []r
 		}
 		list = append(list, x)
 		if size += len(x.data) + len(x.key); size >= maxBytes && len(list) < limit {
-			full = true
-			t.closeConn() // the rest of the result is not read
+			cut = true
 			break
 		}
 	}
-	t.limit = min(max(len(list)*aimBytes/max(size, 1), 1), maxRows)
-	if full {
+	if len(list) > 0 {
+		t.limit = min(max(len(list)*aimBytes/max(size, 1), 1), maxRows)
+	}
+	if cut {
 		return list, true, nil
 	}
 	return list, len(list) == limit, mysql.Wrap("read the outbox", "", rows.Err())

@@ -1,57 +1,97 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
 // maxRanges bounds the terms of one DELETE.
 const maxRanges = 500
 
-// settle waits for the outcome of a batch and deletes its rows that are settled. It returns their number.
+// settleTimeout is how long the rows of one dataset delay those of others.
+const settleTimeout = 3 * time.Second
+
+// settle waits for the outcome of a batch and deletes its rows that have one. It returns their number. Rows without one stay under
+// way, and keep the rows of their datasets in the outbox, until sweep finds their outcome.
 func (t *term) settle(ctx context.Context, b *batch) (int, error) {
-	select {
-	case <-b.done:
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+	if err := b.await(ctx, settleTimeout, t.obstacles.stuck); err != nil {
+		return 0, err
 	}
 	t.r.cfg.Failpoint(PointAfterAck)
-	var done, refused []*row
-	for i := range b.rows {
-		x := &b.rows[i]
-		if x.err != nil {
-			if ctx.Err() != nil {
-				return 0, context.Cause(ctx)
-			}
-			t.failed(x, x.err)
+	for name := range b.waiting() {
+		t.obstacles.stick(name)
+	}
+	t.stragglers = append(t.stragglers, b)
+	return t.sweep(ctx)
+}
+
+// sweep deletes what has an outcome of all batches under way.
+func (t *term) sweep(ctx context.Context) (int, error) {
+	n := 0
+	waiting := map[string]bool{}
+	rest := t.stragglers[:0]
+	for _, b := range t.stragglers {
+		names := b.waiting() // before what is taken: an outcome that comes in between is found by the next sweep
+		done, err := t.conclude(ctx, b.take())
+		if err != nil {
+			return n, err
 		}
+		n += done
+		maps.Copy(waiting, names)
+		if len(names) > 0 {
+			rest = append(rest, b)
+		}
+	}
+	clear(t.stragglers[len(rest):])
+	t.stragglers = rest
+	t.obstacles.unstick(func(name string) bool { return waiting[name] })
+	return n, nil
+}
+
+// conclude deletes rows that Kafka has or never will have. It returns their number.
+func (t *term) conclude(ctx context.Context, rows []*row) (int, error) {
+	var done, refused []*row
+	for _, x := range rows {
 		switch {
-		case !x.settled():
-			continue
-		case x.refused != "":
+		case x.err == nil && x.refused == "":
+			t.obstacles.passed(x.dataset.Name)
+		case x.err == nil:
+			refused = append(refused, x)
+		case ctx.Err() != nil:
+			return 0, context.Cause(ctx)
+		case delivery.RefusesRecord(x.err):
+			x.refused = x.err.Error()
 			refused = append(refused, x)
 		default:
-			t.unblock(x.dataset.Name)
+			t.obstacles.add(x.dataset.Name, x.err)
+			continue
 		}
 		done = append(done, x)
 	}
 	if len(done) == 0 {
 		return 0, nil
 	}
+	slices.SortFunc(done, func(a, b *row) int { return cmp.Compare(a.id, b.id) })
 	if err := t.remove(ctx, done, refused); err != nil {
 		return 0, err
 	}
 	top := done[len(done)-1].id
+	t.state.high = max(t.state.high, top)
 	t.r.high.Store(max(t.r.high.Load(), top))
 	t.r.counts.published.Add(uint64(len(done) - len(refused)))
 	t.r.counts.refused.Add(uint64(len(refused)))
 	t.r.counts.deleted.Add(uint64(len(done)))
 	for _, x := range refused {
-		t.r.log.Error("outbox row moved to freshet_outbox_dead", "id", x.id, "dataset", x.dataset.Name, "reason", x.refused)
+		t.r.log.ErrorContext(ctx, "outbox row moved to freshet_outbox_dead", "id", x.id, "dataset", x.dataset.Name, "reason", x.refused)
 	}
 	return len(done), nil
 }
@@ -61,20 +101,20 @@ func (t *term) settle(ctx context.Context, b *batch) (int, error) {
 func (t *term) remove(ctx context.Context, done, refused []*row) error {
 	top := done[len(done)-1].id
 	return t.pool.Transact(ctx, "delete published rows", func(ctx context.Context, c *mysql.Conn) error {
-		var high int64
-		found, err := mysql.One(ctx, c, "check the lease", "SELECT `high` FROM freshet_relay WHERE `one` = 1 AND `fence` = ? FOR UPDATE", []any{t.state.fence}, &high)
+		high := t.state.high // of the marker; no one else moves it while the fence is ours
+		n, err := c.Exec(ctx, "UPDATE freshet_relay SET `high` = ? WHERE `one` = 1 AND `fence` = ?", max(high, top), t.state.fence)
+		if err == nil && n == 0 {
+			err = errFenced
+		}
 		if err != nil {
 			return err
-		}
-		if !found {
-			return errFenced
 		}
 		for _, x := range refused {
 			if err := bury(ctx, c, x); err != nil {
 				return err
 			}
 		}
-		if err := moveMarker(ctx, c, high, top); err != nil {
+		if again, err := moveMarker(ctx, c, high, top); again || err != nil {
 			return err
 		}
 		for _, text := range deletions(done, max(high, top)) {
@@ -87,35 +127,39 @@ func (t *term) remove(ctx context.Context, done, refused []*row) error {
 	})
 }
 
-// moveMarker replaces the marker by the row top if that is greater. Before a row is deleted it verifies that the marker is there:
-// if the table was emptied, the same ids are other rows now.
-func moveMarker(ctx context.Context, c *mysql.Conn, high, top int64) error {
+// moveMarker replaces the marker high by the row top if that is greater. Before a row is deleted it verifies that the marker is
+// there: if the table was emptied, the same ids are other rows now. done: the transaction was committed before, without an answer.
+func moveMarker(ctx context.Context, c *mysql.Conn, high, top int64) (done bool, err error) {
 	if top <= high {
-		id := int64(0)
-		found, err := mysql.One(ctx, c, "check the marker", "SELECT id FROM freshet_outbox WHERE id = ? AND dataset = '' LOCK IN SHARE MODE", []any{high}, &id)
+		found, err := isMarker(ctx, c, high)
 		if err == nil && !found {
 			err = ErrMarker
 		}
-		return err
+		return false, err
 	}
 	if high > 0 {
-		if n, err := c.Exec(ctx, "DELETE FROM freshet_outbox WHERE id = ? AND dataset = ''", high); err != nil || n != 1 {
-			return orMarker(err)
+		n, err := c.Exec(ctx, "DELETE FROM freshet_outbox WHERE id = ? AND dataset = ''", high)
+		if err != nil {
+			return false, err
+		}
+		if n == 0 {
+			found, err := isMarker(ctx, c, top)
+			if err == nil && !found {
+				err = ErrMarker
+			}
+			return true, err
 		}
 	}
 	n, err := c.Exec(ctx, "UPDATE freshet_outbox SET dataset = '', record_key = '', data = NULL, version = NULL, traceparent = NULL, tracestate = NULL WHERE id = ?", top)
-	if err != nil || n != 1 {
-		return orMarker(err)
+	if err == nil && n == 0 {
+		err = ErrMarker
 	}
-	_, err = c.Exec(ctx, "UPDATE freshet_relay SET `high` = ? WHERE `one` = 1", top)
-	return err
+	return false, err
 }
 
-func orMarker(err error) error {
-	if err == nil {
-		return ErrMarker
-	}
-	return err
+// isMarker looks for the marker, which keeps it until the transaction ends.
+func isMarker(ctx context.Context, c *mysql.Conn, id int64) (bool, error) {
+	return mysql.One(ctx, c, "check the marker", "SELECT id FROM freshet_outbox WHERE id = ? AND dataset = '' LOCK IN SHARE MODE", []any{id}, &id)
 }
 
 // bury copies a row that can never be published.

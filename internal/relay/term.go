@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,7 +15,7 @@ import (
 
 const (
 	// busyPoll and idlePoll are the waits between looks at the outbox, with traffic in the last busyFor and without.
-	busyPoll = 15 * time.Millisecond
+	busyPoll = 20 * time.Millisecond
 	idlePoll = 200 * time.Millisecond
 	busyFor  = 3 * time.Second
 	// passLimit bounds a pass, and so how old its snapshot may be: an old one keeps the server from purging deleted rows.
@@ -33,14 +32,15 @@ const (
 type term struct {
 	r     *Relay
 	pool  *mysql.Pool
-	state state
+	state state // high is the settling goroutine's own, the rest does not change
 	began time.Time
 	out   *delivery.Producer
 	conn  *mysql.Conn // reads the snapshots; nil until used
 	limit int         // rows of the next batch
 
-	mu      sync.Mutex // guards blocked
-	blocked map[string]blockage
+	stragglers []*batch // with records that have no outcome yet; the settling goroutine's own
+
+	obstacles obstacles
 }
 
 // serve publishes until the lease is lost or ctx ends. After ctx it finishes what it has read.
@@ -51,7 +51,7 @@ func (r *Relay) serve(ctx context.Context, pool *mysql.Pool, st state) error {
 	if err != nil {
 		return fmt.Errorf("make producer: %w", err)
 	}
-	t := &term{r: r, pool: pool, state: st, began: time.Now(), out: out, limit: firstLimit, blocked: map[string]blockage{}}
+	t := &term{r: r, pool: pool, state: st, began: time.Now(), out: out, limit: firstLimit, obstacles: obstacles{log: r.log, all: map[string]obstacle{}}}
 	r.begin(ctx, t)
 	defer r.end()
 	held, lose := context.WithCancelCause(context.WithoutCancel(ctx)) // the life of the lease
@@ -149,72 +149,26 @@ func (t *term) pass(working, held context.Context) (n int, more bool, err error)
 		return nil
 	})
 	g.Go(func() error {
+		swept, err := t.sweep(held)
+		n = swept
 		for b := range sent {
-			done, err := t.settle(held, b)
 			if err != nil {
 				return err
 			}
-			n += done
+			swept, err = t.settle(held, b)
+			n += swept
 		}
-		return nil
+		return err
 	})
 	err = g.Wait()
 	return n, more, err
-}
-
-// blockage is why the rows of a dataset are not published, and until when they are not tried again.
-type blockage struct {
-	err   error
-	since time.Time
-	until time.Time
-	wait  time.Duration
-}
-
-const (
-	firstBlock = time.Second
-	maxBlock   = 30 * time.Second
-)
-
-// block keeps a dataset's rows in the outbox for a while. Other datasets are not affected.
-func (t *term) block(dataset string, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	b, ok := t.blocked[dataset]
-	if ok && now.Before(b.until) {
-		return // a row of the same failure
-	}
-	if !ok {
-		b.since = now
-		t.r.log.Warn("dataset not published", "dataset", dataset, "error", err)
-	}
-	b.err, b.wait = err, min(max(2*b.wait, firstBlock), maxBlock)
-	b.until = now.Add(b.wait)
-	t.blocked[dataset] = b
-}
-
-// unblock notes that Kafka took a row of the dataset.
-func (t *term) unblock(dataset string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if b, ok := t.blocked[dataset]; ok && time.Now().After(b.until) {
-		delete(t.blocked, dataset)
-		t.r.log.Info("dataset published again", "dataset", dataset, "after", time.Since(b.since).Round(time.Millisecond))
-	}
-}
-
-// isBlocked reports whether rows of a dataset have to wait.
-func (t *term) isBlocked(dataset string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return time.Now().Before(t.blocked[dataset].until)
 }
 
 // active returns the datasets whose rows are to be read now.
 func (t *term) active() []string {
 	var names []string
 	for _, d := range t.r.cfg.Datasets.All() {
-		if _, err := t.r.cfg.Datasets.Publishable(d.Name); err == nil && !t.isBlocked(d.Name) {
+		if _, err := t.r.cfg.Datasets.Publishable(d.Name); err == nil && !t.obstacles.has(d.Name) {
 			names = append(names, d.Name)
 		}
 	}

@@ -143,6 +143,8 @@ type Relay struct {
 	ID      string `koanf:"id"`
 	Listen  string `koanf:"listen"`
 	Source  string `koanf:"source"`
+
+	Lease time.Duration `koanf:"lease"`
 }
 
 // Admin is the listener of the admin API.
@@ -354,6 +356,9 @@ func (c *Config) validate() error {
 		if keep < 0 {
 			bad(key, "is negative; give a duration, or 0s to keep rows permanently")
 		}
+	}
+	if c.Relay.Lease < time.Second {
+		bad("relay.lease", "is below 1s; give at least that")
 	}
 	if c.Worker.Window > c.Worker.KeepDisplaced {
 		bad("worker.window", "is above worker.keep_displaced; lower it")

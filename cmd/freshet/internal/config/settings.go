@@ -34,6 +34,7 @@ func relaySettings() []setting {
 		{"relay.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Relay.TLS.KeyFile }},
 		{"relay.id", "", "name of this relay; empty: host, pid and a random part", false, func(c *Config) any { return c.Relay.ID }},
 		{"relay.listen", "127.0.0.1:7790", "address of /livez, /readyz and /metrics of freshet relay; loopback only; empty: none", false, func(c *Config) any { return c.Relay.Listen }},
+		{"relay.lease", "10s", "how long a dead relay's outbox waits until another one takes over, at least 1s", false, func(c *Config) any { return c.Relay.Lease }},
 		{"relay.source", "", "CloudEvents source of the events of outbox rows; empty: //freshet/relay", false, func(c *Config) any { return c.Relay.Source }},
 	}
 }

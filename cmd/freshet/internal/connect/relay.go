@@ -30,6 +30,6 @@ func Relay(c config.Config, set *schemas.Datasets, kafka *kafkalog.Client, log *
 		return relay.Config{}, config.UsageError{Err: err}
 	}
 	return relay.Config{
-		MySQL: source, Kafka: kafka, Datasets: set, Owner: c.Relay.ID, Source: c.Relay.Source, Compression: codec, Logger: log,
+		MySQL: source, Kafka: kafka, Datasets: set, Owner: c.Relay.ID, Source: c.Relay.Source, Compression: codec, Lease: c.Relay.Lease, Logger: log,
 	}, nil
 }
