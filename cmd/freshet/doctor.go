@@ -68,7 +68,7 @@ func doctorCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at every hop: settings, tables, topics, lanes, workers, nodes, and a canary through them all",
-		Long: "Look at Kafka, topics, MySQL, tables, Redis, lanes, clocks, workers and nodes, and send a canary invalidation from Kafka through\n" +
+		Long: "Look at Kafka, topics, MySQL, tables, Redis, lanes, clocks, workers and nodes, at the outbox if relay.dsn is set, and send a canary invalidation from Kafka through\n" +
 			"a worker and the lane to every node. Each finding has a name and a fix. The exit code is 1 when something is bad.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -87,7 +87,7 @@ func doctorCommand(p *program) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&noCanary, "no-canary", false, "look only, send nothing")
-	config.Bind(cmd.Flags(), "datasets", "namespace", "lanes", "loads", "kafka", "mysql", "redis", "producer", "worker", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "lanes", "loads", "kafka", "mysql", "redis", "producer", "worker", "relay", "log")
 	return cmd
 }
 
@@ -140,6 +140,7 @@ func (d *doctor) examine(ctx context.Context) {
 	hop(d.examineKafka)
 	hop(d.examineMySQL)
 	hop(d.examineRedis)
+	hop(d.examineOutbox)
 	if d.kafka != nil {
 		defer d.kafka.Close()
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -58,36 +59,41 @@ func outboxDDL(p *program) *cobra.Command {
 	}
 }
 
-// withSource is a command on the source database.
-func (p *program) withSource(cmd *cobra.Command, do func(context.Context, config.Config, *mysql.Pool) error) *cobra.Command {
+// sourceCommand makes a command on the source database.
+func (p *program) sourceCommand(cmd *cobra.Command, do func(context.Context, *mysql.Pool) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		l, log, err := p.load(cmd)
 		if err != nil {
 			return err
 		}
-		mc, err := connect.Source(l.Config, log)
-		if err != nil {
-			return err
-		}
-		pool, err := mysql.Open(cmd.Context(), mc)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		return do(cmd.Context(), l.Config, pool)
+		return withSource(cmd.Context(), l.Config, log, func(pool *mysql.Pool) error { return do(cmd.Context(), pool) })
 	}
 	config.Bind(cmd.Flags(), "relay", "log")
 	return cmd
 }
 
+// withSource opens the source database for as long as fn runs.
+func withSource(ctx context.Context, c config.Config, log *slog.Logger, fn func(*mysql.Pool) error) error {
+	mc, err := connect.Source(c, log)
+	if err != nil {
+		return err
+	}
+	pool, err := mysql.Open(ctx, mc)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return fn(pool)
+}
+
 func outboxAdvance(p *program) *cobra.Command {
 	var above int64
-	cmd := p.withSource(&cobra.Command{
+	cmd := p.sourceCommand(&cobra.Command{
 		Use: "advance", Short: "Continue the versions of the outbox above all that were published",
 		Long: "Continue the versions of the outbox above all that were published, and above those of --above. Needed after TRUNCATE or a restore of\n" +
 			"the table, and before a dataset whose versions came from elsewhere uses ids. The active relay begins another term.",
 		Args: args(cobra.NoArgs),
-	}, func(ctx context.Context, _ config.Config, pool *mysql.Pool) error {
+	}, func(ctx context.Context, pool *mysql.Pool) error {
 		first, err := relay.Advance(ctx, pool, above)
 		if err != nil {
 			return err
@@ -103,9 +109,9 @@ func outboxAdvance(p *program) *cobra.Command {
 }
 
 func outboxStatus(p *program) *cobra.Command {
-	return p.withSource(&cobra.Command{
+	return p.sourceCommand(&cobra.Command{
 		Use: "status", Short: "Print the backlog of the outbox, its relay, and the rows that can never be published", Args: args(cobra.NoArgs),
-	}, func(ctx context.Context, _ config.Config, pool *mysql.Pool) error {
+	}, func(ctx context.Context, pool *mysql.Pool) error {
 		st, err := relay.ReadStatus(ctx, pool)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -103,4 +104,32 @@ func (m *millis) Scan(v any) error {
 	}
 	*m = millis(time.UnixMilli(n.Int64))
 	return nil
+}
+
+// errUndo ends a transaction whose statements were only tried.
+var errUndo = errors.New("undo")
+
+// CheckGrants tries what a relay does, in a transaction that is rolled back.
+func CheckGrants(ctx context.Context, pool *mysql.Pool) error {
+	err := pool.Try(ctx, func(ctx context.Context, c *mysql.Conn) error {
+		id, err := c.Insert(ctx, "INSERT INTO freshet_outbox (dataset, record_key, op) VALUES ('', '', 'delete')")
+		if err != nil {
+			return mysql.Wrap("insert into", "freshet_outbox", err)
+		}
+		for _, try := range []struct{ table, text string }{
+			{"freshet_outbox", "UPDATE freshet_outbox SET record_key = 'x' WHERE id = ?"},
+			{"freshet_outbox_dead", "REPLACE INTO freshet_outbox_dead (id, dataset, record_key, op, reason) SELECT id, dataset, record_key, op, '' FROM freshet_outbox WHERE id = ?"},
+			{"freshet_outbox", "DELETE FROM freshet_outbox WHERE id = ?"},
+			{"freshet_relay", "UPDATE freshet_relay SET `fence` = `fence` WHERE `one` = 1 AND ? > 0"},
+		} {
+			if _, err := c.Exec(ctx, try.text, id); err != nil {
+				return mysql.Wrap("write", try.table, err)
+			}
+		}
+		return errUndo
+	})
+	if errors.Is(err, errUndo) {
+		return nil
+	}
+	return err
 }
