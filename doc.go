@@ -12,6 +12,7 @@
 //
 // # The path of a change
 //
+//	producer/outbox   Enqueue: the event is a row in the transaction of the service; internal/relay publishes it
 //	producer          Publish: check against the dataset's schema, encode, append to the dataset's topic
 //	internal/worker   Worker: fetch, decode, check, keep the newest version of each record of the batch
 //	internal/replica  one MySQL transaction: fence and position, guarded upserts, dead letters

@@ -49,8 +49,8 @@
 //
 // # Writing the row and the event together
 //
-// Publish after the commit leaves a gap: a service that dies in between loses the event. Where that matters, publish
-// again at start from the rows that changed lately; repeats are harmless.
+// Publish after the commit leaves a gap: a service that dies in between loses the event. Package outbox closes it: the event is
+// a row that the service inserts in its own transaction.
 //
 // # Tests
 //

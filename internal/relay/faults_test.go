@@ -102,7 +102,7 @@ func TestLeaseIsLostBeforeTheDeletion(t *testing.T) {
 	b.eventually("the second term deleted the row", func() bool { s := r.Stats(); return s.Terms == 2 && s.Deleted == 1 })
 }
 
-// A server with another increment, or one that is read-only, is waited for; one with another identity makes the versions go on
+// A server with another increment, or one that is read-only, is waited for; one with another identity makes the versions continue
 // above all that were published.
 func TestServersThatAreNotFit(t *testing.T) {
 	my := testenv.StartMySQL(t, testenv.MySQLOptions{})

@@ -37,6 +37,8 @@ func extras() []software {
 		{pkg: "nginx-light", program: "nginx"},
 		{pkg: "php-cli", program: "php"},
 		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
+		{pkg: "php-mysql", probe: `php -r "exit(extension_loaded('pdo_mysql') ? 0 : 1);"`},
+		{pkg: "python3-pymysql", probe: `python3 -c "import pymysql" || /usr/bin/python3 -c "import pymysql"`},
 		{pkg: "python3-redis", probe: `python3 -c "import redis" || /usr/bin/python3 -c "import redis"`},
 		{pkg: "nodejs", program: "node"},
 		{pkg: "node-redis", probe: `npm --version || node -e "require('redis')"`},
