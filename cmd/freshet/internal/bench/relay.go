@@ -75,12 +75,17 @@ type outboxRig struct {
 
 // Relay measures how fast a relay drains an outbox, and what it costs the writers of the same database. It makes the outbox's
 // tables in the database of relay.dsn and drops them.
-func Relay(ctx context.Context, c config.Config, f RelayConfig, log *slog.Logger) (_ *RelayResult, err error) {
+func Relay(ctx context.Context, c config.Config, f RelayConfig, log *slog.Logger) (*RelayResult, error) {
 	b, err := openOutboxRig(ctx, c, f, log)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	res, err := b.measure(ctx)
+	return res, errors.Join(err, b.Close())
+}
+
+func (b *outboxRig) measure(ctx context.Context) (_ *RelayResult, err error) {
+	f := b.f
 	res := &RelayResult{Rows: f.Rows, Size: f.Size, Writers: f.Writers}
 	if err := b.fill(ctx); err != nil {
 		return nil, err
@@ -165,19 +170,24 @@ func (b *outboxRig) open(ctx context.Context) error {
 // insertMany inserts rows, many with each statement.
 func (b *outboxRig) insertMany(ctx context.Context, into string, rows int, row func(i int) string) error {
 	for from := 0; from < rows; from += fillRows {
-		var text strings.Builder
-		text.WriteString("INSERT INTO " + into + " VALUES ")
-		for i := from; i < min(from+fillRows, rows); i++ {
-			if i > from {
-				text.WriteByte(',')
-			}
-			text.WriteString(row(i))
-		}
-		if _, err := b.db.ExecContext(ctx, text.String()); err != nil {
+		if _, err := b.db.ExecContext(ctx, insertText(into, from, min(from+fillRows, rows), row)); err != nil {
 			return fmt.Errorf("insert rows: %w", err)
 		}
 	}
 	return nil
+}
+
+// insertText is the statement that inserts the rows of a range.
+func insertText(into string, from, to int, row func(i int) string) string {
+	var text strings.Builder
+	text.WriteString("INSERT INTO " + into + " VALUES ")
+	for i := from; i < to; i++ {
+		if i > from {
+			text.WriteByte(',')
+		}
+		text.WriteString(row(i))
+	}
+	return text.String()
 }
 
 // outboxRow is a row of SQL; the data of the benchmark have no quotes.
@@ -272,7 +282,7 @@ func (b *outboxRig) change(ctx context.Context, i int) error {
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE freshet_outbox_bench SET n = n + 1 WHERE id = %d", i)); err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO "+intoOutbox+" VALUES "+b.outboxRow(i)); err != nil {
+	if _, err := tx.ExecContext(ctx, insertText(intoOutbox, i, i+1, b.outboxRow)); err != nil {
 		return fmt.Errorf("enqueue: %w", err)
 	}
 	if err := tx.Commit(); err != nil {
