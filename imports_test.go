@@ -67,7 +67,6 @@ var mayImport = map[string][]string{
 	"internal/kafkalog/kafkatest":       {"internal/kafkalog", "internal/testenv"},
 	"internal/kafkalog/recordbatch":     {"schemas", "internal/kafkalog/wire"},
 	"internal/kafkalog/wire":            {},
-	"internal/draft":                    {"schemas", "internal/mysql", "internal/replica/tables"},
 	"internal/mysql":                    {"internal/retry"},
 	"internal/retry":                    {},
 	"internal/listener":                 {},
@@ -79,7 +78,7 @@ var mayImport = map[string][]string{
 	"cmd/freshet-dev":                   {"cmd/freshet-dev/internal/demo", "cmd/freshet-dev/internal/devstack", "examples/shop", "schemas"},
 	"cmd/freshet-dev/internal/devstack": {"internal/retry"},
 	"cmd/freshet-dev/internal/demo": {
-		"schemas", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "invalidation/lane", "migrations",
+		"schemas", "internal/relay", "producer/outbox", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "invalidation/lane", "migrations",
 		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "internal/retry",
 	},
 	"cmd/freshet": {anything},

@@ -181,7 +181,8 @@ func benchLatencyCommand(p *program) *cobra.Command {
 	cmd.Flags().DurationVar(&f.Duration, "duration", 10*time.Second, "how long each way is measured")
 	cmd.Flags().DurationVar(&f.Warmup, "warmup", 5*time.Second, "how long each way runs before it is measured")
 	cmd.Flags().IntVar(&f.Records, "records", 2000, "records that change in turn")
-	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "log")
+	cmd.Flags().BoolVar(&f.Outbox, "outbox", false, "change a row and enqueue its event in the database of relay.dsn, where a relay publishes it; nothing is measured by hand")
+	config.Bind(cmd.Flags(), "kafka", "mysql", "redis", "worker", "relay", "log")
 	return cmd
 }
 

@@ -48,8 +48,20 @@ type Config struct {
 	Lease time.Duration
 	// Logger reports changes of state; nil discards.
 	Logger *slog.Logger
+	// Published, if not nil, is called for each row that Kafka has acknowledged, also again for one that is published again. It
+	// must not block.
+	Published func(Published)
 	// Failpoint, if not nil, is called at the points of the path of a batch, for tests.
 	Failpoint func(point string)
+}
+
+// Published is a row of the outbox that Kafka has acknowledged.
+type Published struct {
+	Dataset, Key string
+	Version      int64
+	// Source and Offset are its place in Kafka.
+	Source string
+	Offset int64
 }
 
 func (c Config) withDefaults() (Config, error) {

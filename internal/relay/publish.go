@@ -42,7 +42,12 @@ func (t *term) produce(ctx context.Context, b *batch, next int) int {
 			continue
 		}
 		b.send(x)
-		err = t.out.Produce(ctx, x.dataset.Topic, rec, func(_ delivery.Acked, err error) { b.answer(x, err) })
+		err = t.out.Produce(ctx, x.dataset.Topic, rec, func(at delivery.Acked, err error) {
+			if err == nil && t.r.cfg.Published != nil {
+				t.r.cfg.Published(Published{Dataset: x.dataset.Name, Key: x.key, Version: t.version(x), Source: at.Source, Offset: at.Offset})
+			}
+			b.answer(x, err)
+		})
 		if err == nil {
 			continue
 		}
@@ -58,7 +63,7 @@ func (t *term) produce(ctx context.Context, b *batch, next int) int {
 func (t *term) encode(x *row) (schemas.Record, error) {
 	ev := schemas.Event{
 		ID: eventID(t.state.outbox, x.id), Source: t.r.cfg.Source, Dataset: x.dataset.Name, Key: x.key, Data: x.data,
-		Version: t.state.numbers.version(x.id), Time: time.UnixMilli(x.created), TraceParent: x.trace.String, TraceState: x.traceState.String,
+		Version: t.version(x), Time: time.UnixMilli(x.created), TraceParent: x.trace.String, TraceState: x.traceState.String,
 	}
 	switch x.op {
 	case "upsert":
@@ -67,9 +72,6 @@ func (t *term) encode(x *row) (schemas.Record, error) {
 		ev.Op = schemas.Delete
 	default:
 		return schemas.Record{}, &schemas.FieldError{Field: "op", Problem: "is neither upsert nor delete", Reason: schemas.ReasonMalformed}
-	}
-	if x.version.Valid {
-		ev.Version = int64(min(x.version.V, math.MaxInt64))
 	}
 	switch {
 	case x.size > schemas.MaxRecordBytes:
@@ -85,6 +87,14 @@ func (t *term) encode(x *row) (schemas.Record, error) {
 	}
 	rec.Time = x.created
 	return rec, rec.CheckSize() //nolint:wrapcheck // a FieldError
+}
+
+// version is the version of a row's event: the row's own, or that of its id.
+func (t *term) version(x *row) int64 {
+	if x.version.Valid {
+		return int64(min(x.version.V, math.MaxInt64))
+	}
+	return t.state.numbers.version(x.id)
 }
 
 // eventID is the id of a row's event, the same each time that it is published: a UUID of version 8 that consists of the start of

@@ -45,10 +45,10 @@ var (
 	ErrWriting = errors.New("writes continue: stop them first")
 )
 
-// Publisher is how the shop reports what changed; *producer.Producer is one.
+// Publisher is how the shop reports what changed.
 type Publisher interface {
-	// PublishAsync sends an event and calls done with its token; events of one record keep their order. It blocks while
-	// too much is under way.
+	// PublishAsync commits a change and calls done with its event's token when it is published; events of one record keep
+	// their order.
 	PublishAsync(ctx context.Context, ev schemas.Event, done func(schemas.Token, error)) error
 	// Publisher lets the nodes invalidate what no event changed.
 	invalidation.Publisher

@@ -40,8 +40,10 @@ type Rig struct {
 	Shop *Shop
 	// Replica is the connection from which the nodes load.
 	Replica *replica.DB
-	// Producer publishes the shop's changes.
+	// Producer publishes invalidations.
 	Producer *producer.Producer
+	// source has the shop's own records and their events.
+	source *source
 }
 
 // Open makes tables and topics on the stack and a Shop upon them. It fills in what reports where things are: Publisher, Rows,
@@ -69,7 +71,10 @@ func (r *Rig) open(ctx context.Context, stack *devstack.Stack, cfg Config) error
 	if err != nil {
 		return err
 	}
-	cfg.Publisher, cfg.Rows, cfg.Namespace = r.Producer, r.Replica.Rows, Namespace
+	if r.source, err = openSource(ctx, stack, cfg.Datasets, r.Producer, cfg.Logger); err != nil {
+		return err
+	}
+	cfg.Publisher, cfg.Rows, cfg.Namespace = r.source, r.Replica.Rows, Namespace
 	cfg.Redis = &redis.Options{Addr: stack.Redis}
 	cfg.EmptyRedis = func(context.Context) error { stack.FlushRedis(); return nil }
 	cfg.DeadLetters = r.deadLetters
@@ -129,6 +134,9 @@ func (r *Rig) deadLetters(ctx context.Context) (int64, error) {
 // Close ends what Open opened. The Shop must not run any more.
 func (r *Rig) Close() error {
 	var errs []error
+	if r.source != nil {
+		errs = append(errs, r.source.close())
+	}
 	if r.Producer != nil {
 		errs = append(errs, r.Producer.Close())
 	}
@@ -282,6 +290,6 @@ func (c *wire) Close() error {
 }
 
 var (
-	_ Publisher = (*producer.Producer)(nil)
+	_ Publisher = (*source)(nil)
 	_ Rows      = (*replica.Rows)(nil)
 )

@@ -128,7 +128,7 @@ func (t *traffic) change(ctx context.Context) error {
 	st := &k.states[id]
 	ev := schemas.Event{
 		Dataset: k.dataset.Name, Key: k.keys[id], Op: schemas.Upsert,
-		Version: max(st.version+1, time.Now().UnixMicro()), Time: time.Now(),
+		Version: max(st.version+1, time.Now().UnixMicro()),
 	}
 	if st.exists && t.rand.Float64() < deletes {
 		ev.Op = schemas.Delete
@@ -162,8 +162,8 @@ func (t *traffic) change(ctx context.Context) error {
 		if sampled != nil {
 			sampled(schemas.Token{}, err)
 		}
-		if ctx.Err() == nil {
-			t.failed.Add(1)
+		if ctx.Err() == nil && t.failed.Add(1) == 1 {
+			t.log("a change was not committed; further ones are counted", "error", err)
 		}
 	}
 	return nil

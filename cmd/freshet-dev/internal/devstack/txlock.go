@@ -139,6 +139,8 @@ func (h *txHandler) around(ctx context.Context, c *vitess.Conn, query string, ru
 	switch {
 	case k == noAutocommit:
 		return vitess.NewSQLError(vitess.ERNotSupportedYet, "42000", "the dev server knows autocommit only: use BEGIN and COMMIT")
+	case k == beginRead:
+		query = "START TRANSACTION READ ONLY" // the engine has no word for WITH CONSISTENT SNAPSHOT
 	case inTx && !h.holds(c.ConnectionID) && k == commit:
 		query = "ROLLBACK" // a read-only transaction has nothing to put back
 	case inTx && !h.holds(c.ConnectionID) && (k == write || k == begin):

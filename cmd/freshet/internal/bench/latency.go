@@ -19,7 +19,6 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/invalidation"
-	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -30,6 +29,9 @@ type LatencyConfig struct {
 	Duration time.Duration // how long each way is measured
 	Warmup   time.Duration // how long each way runs before it is measured
 	Records  int           // records that change in turn
+	// Outbox: each change is a transaction in the database of relay.dsn that inserts into the outbox, and a relay publishes it.
+	// Times begin with the commit, and nothing is measured by hand.
+	Outbox bool
 }
 
 // latencySize is about how many bytes of data an event has.
@@ -55,7 +57,8 @@ type LatencyResult struct {
 	Batches float64            `json:"events_per_transaction"`
 	Ratio   float64            `json:"ratio_p99"`
 
-	nodes int // how many cached the records
+	nodes  int // how many cached the records
+	outbox bool
 }
 
 // Latency measures how long a change takes until its row is visible and until every node dropped its entry, and how long the same
@@ -67,10 +70,13 @@ func Latency(ctx context.Context, c config.Config, f LatencyConfig, log *slog.Lo
 	}
 	defer b.Close()
 	all, warming := f.events()
-	res := &LatencyResult{Events: all - warming, nodes: f.Nodes}
+	res := &LatencyResult{Events: all - warming, nodes: f.Nodes, outbox: f.Outbox}
 	watch := newCPUWatch(ctx, b.cfg, b.db)
 	if err := b.throughFreshet(ctx, f, watch, res); err != nil {
 		return nil, err
+	}
+	if f.Outbox {
+		return res, nil
 	}
 	if err := b.byHand(ctx, f, watch, res); err != nil {
 		return nil, err
@@ -79,22 +85,35 @@ func Latency(ctx context.Context, c config.Config, f LatencyConfig, log *slog.Lo
 	return res, nil
 }
 
+// latencyRow is a line of the result.
+type latencyRow struct {
+	what string
+	ms   map[string]float64
+}
+
 // Print writes the result as text.
 func (r *LatencyResult) Print(w io.Writer) {
-	for _, row := range []struct {
-		what string
-		ms   map[string]float64
-	}{
-		{"publish → acknowledged by Kafka", r.Acked},
-		{"publish → transaction begins", r.Began},
-		{"publish → row visible", r.Row},
-		{fmt.Sprintf("publish → dropped on %d nodes", r.nodes), r.Nodes},
-		{"by hand → row visible", r.HandRow},
-		{fmt.Sprintf("by hand → heard by %d subscribers", r.nodes), r.ByHand},
-	} {
+	from := "publish"
+	if r.outbox {
+		from = "commit"
+	}
+	rows := []latencyRow{
+		{from + " → acknowledged by Kafka", r.Acked},
+		{from + " → transaction begins", r.Began},
+		{from + " → row visible", r.Row},
+		{fmt.Sprintf("%s → dropped on %d nodes", from, r.nodes), r.Nodes},
+	}
+	if !r.outbox {
+		rows = append(rows, latencyRow{"by hand → row visible", r.HandRow},
+			latencyRow{fmt.Sprintf("by hand → heard by %d subscribers", r.nodes), r.ByHand})
+	}
+	for _, row := range rows {
 		fmt.Fprintf(w, "%-36s p50 %.2f ms, p99 %.2f ms\n", row.what, row.ms["p50"], row.ms["p99"])
 	}
 	fmt.Fprintf(w, "%.1f events a transaction\n", r.Batches)
+	if r.outbox {
+		return
+	}
 	printCPU(w, r.CPU, "all of Freshet", r.HandCPU, "by hand")
 	fmt.Fprintf(w, "ratio_p99=%.2f\n", r.Ratio)
 }
@@ -127,9 +146,22 @@ type timedReplica struct {
 	db *replica.DB
 
 	mu           sync.Mutex
-	began        map[string]time.Time // by event id
-	batches      int                  // that held one of them
+	began        map[eventKey]time.Time
+	batches      int // that held one of them
 	starts, rows timings
+}
+
+// eventKey identifies an event: the relay makes ids of its own.
+type eventKey struct {
+	key     string
+	version int64
+}
+
+// begin notes when an event began its way.
+func (r *timedReplica) begin(ev *schemas.Event, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.began[eventKey{ev.Key, ev.Version}] = at
 }
 
 // Apply applies a batch and notes the times.
@@ -141,12 +173,13 @@ func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Res
 	defer r.mu.Unlock()
 	counted := false
 	for _, c := range b.Changes {
-		if began, ok := r.began[c.Event.ID]; ok && err == nil {
+		id := eventKey{c.Event.Key, c.Event.Version}
+		if began, ok := r.began[id]; ok && err == nil {
 			if !counted {
 				counted = true
 				r.batches++
 			}
-			delete(r.began, c.Event.ID)
+			delete(r.began, id)
 			r.starts.add(start.Sub(began))
 			r.rows.add(now.Sub(began))
 		}
@@ -155,7 +188,7 @@ func (r *timedReplica) Apply(ctx context.Context, b *replica.Batch) (replica.Res
 }
 
 func (b *rig) throughFreshet(ctx context.Context, f LatencyConfig, watch *cpuWatch, res *LatencyResult) error {
-	timed := &timedReplica{db: b.db, began: map[string]time.Time{}}
+	timed := &timedReplica{db: b.db, began: map[eventKey]time.Time{}}
 	w, err := b.worker(timed.Apply)
 	if err != nil {
 		return err
@@ -226,14 +259,14 @@ func (b *rig) load(ctx context.Context, key string, _ invalidation.Source) (inva
 }
 
 // publishTimed publishes at the rate. Of each event it waits until all nodes have dropped what they held of the record.
-func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedReplica, nodes []*cachingNode, watch *cpuWatch, res *LatencyResult) error {
-	pub, err := b.producer()
+func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedReplica, nodes []*cachingNode, watch *cpuWatch, res *LatencyResult) (err error) {
+	pub, err := b.changer(ctx, f.Outbox)
 	if err != nil {
 		return err
 	}
-	defer pub.Close()
+	defer func() { err = errors.Join(err, pub.close()) }()
 	evs := newWorkload("insert", b.ds.Name, f.Records, f.Records, latencySize)
-	if err := b.warm(ctx, pub, evs, nodes); err != nil {
+	if err := b.warm(ctx, evs, nodes); err != nil {
 		return err
 	}
 	var acked, seen timings
@@ -246,18 +279,17 @@ func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedRep
 			break
 		}
 		ev := evs.next(i % f.Records)
-		ev.Version, ev.ID = int64(2+i/f.Records), fmt.Sprintf("%08d-bench", i)
-		began := time.Now()
+		ev.Version = int64(2 + i/f.Records)
 		if i == warming {
 			watch.start()
 		}
-		if i >= warming {
-			timed.mu.Lock()
-			timed.began[ev.ID] = began
-			timed.mu.Unlock()
-		}
 		g.Go(func() error {
-			tok, err := pub.Publish(ctx, ev)
+			var began time.Time
+			tok, err := pub.change(ctx, ev, func(at time.Time) {
+				if began = at; i >= warming {
+					timed.begin(&ev, at)
+				}
+			})
 			if err != nil {
 				return err
 			}
@@ -292,7 +324,12 @@ func (b *rig) publishTimed(ctx context.Context, f LatencyConfig, timed *timedRep
 }
 
 // warm writes every record once and lets every node cache it.
-func (b *rig) warm(ctx context.Context, pub *producer.Producer, evs *workload, nodes []*cachingNode) error {
+func (b *rig) warm(ctx context.Context, evs *workload, nodes []*cachingNode) error {
+	pub, err := b.producer()
+	if err != nil {
+		return err
+	}
+	defer pub.Close()
 	var all []schemas.Event
 	for i := range evs.events {
 		all = append(all, evs.next(i))

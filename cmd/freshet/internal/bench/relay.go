@@ -19,7 +19,6 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/relay"
-	"github.com/freshet/freshet/producer/outbox"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -143,20 +142,9 @@ func openOutboxRig(ctx context.Context, c config.Config, f RelayConfig, log *slo
 }
 
 func (b *outboxRig) open(ctx context.Context) error {
-	var n int
-	err := b.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE 'freshet\\_outbox%'").Scan(&n)
-	if err == nil && n > 0 {
-		err = config.UsageError{Err: errors.New("the database of relay.dsn has an outbox already; name one that has none, for the benchmark drops it")}
-	}
-	if err != nil {
+	var err error
+	if b.made, err = makeOutbox(ctx, b.db, "BIGINT"); err != nil {
 		return err
-	}
-	b.made = true
-	statements := append(outbox.DDL(), "CREATE TABLE freshet_outbox_bench (id BIGINT NOT NULL PRIMARY KEY, n BIGINT NOT NULL) ENGINE = InnoDB")
-	for _, stmt := range statements {
-		if _, err := b.db.ExecContext(ctx, stmt); err != nil {
-			return fmt.Errorf("make the tables: %w", err)
-		}
 	}
 	if err := b.insertMany(ctx, "freshet_outbox_bench (id, n)", benchRecords, func(i int) string { return fmt.Sprintf("(%d,0)", i) }); err != nil {
 		return err
@@ -297,8 +285,7 @@ func (b *outboxRig) Close() error {
 	defer cancel()
 	var errs []error
 	if b.made {
-		_, err := b.db.ExecContext(ctx, "DROP TABLE IF EXISTS freshet_outbox, freshet_outbox_dead, freshet_outbox_bench, freshet_relay")
-		errs = append(errs, err)
+		errs = append(errs, dropOutbox(ctx, b.db))
 	}
 	if b.kafka != nil {
 		errs = append(errs, b.kafka.DeleteTopics(ctx, []string{"freshet." + b.name}), b.kafka.Close())
