@@ -74,7 +74,7 @@ func TestAdoptTableWithRows(t *testing.T) {
 				for _, p := range ddl.Problems {
 					problems += p.Error() + "\n"
 				}
-				for _, want := range []string{"lacks the column _version, _deleted, _at; run freshet migrate datasets --adopt", "shelf.n is NOT NULL", "shelf.state is NOT NULL", "shelf.old is NOT NULL without a default"} {
+				for _, want := range []string{"lacks the column _version, _deleted, _at; if it is a service's own table, choose another database or replica.table; else run freshet migrate datasets --adopt", "shelf.n is NOT NULL", "shelf.state is NOT NULL", "shelf.old is NOT NULL without a default"} {
 					if !adopt && !strings.Contains(problems, want) {
 						t.Errorf("%q is not among the problems:\n%s", want, problems)
 					}

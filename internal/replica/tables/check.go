@@ -32,7 +32,7 @@ func Check(ds *schemas.Dataset, d mysql.Dialect, f *Table) (problems []*DatasetE
 	}
 	ours := make(map[string]bool, len(ds.Replica.Columns)+OwnColumns)
 	if lacks := lacksOwn(f); len(lacks) > 0 {
-		fail("run freshet migrate datasets --adopt --dry-run to see how the table and its rows can be kept, or rebuild the table with `freshet replay start`, --rebuild and --apply",
+		fail("if it is a service's own table, choose another database or replica.table; else run freshet migrate datasets --adopt --dry-run to see how the table and its rows can be kept, or rebuild the table with `freshet replay start`, --rebuild and --apply",
 			"table %s was not made by Freshet: it lacks the column %s", table, strings.Join(lacks, ", "))
 	}
 	for _, w := range wanted(ds, d) {

@@ -1,0 +1,7 @@
+-- A forge: tokens in BINARY, microseconds, booleans, JSON documents.
+CREATE TABLE projects (id bigint NOT NULL AUTO_INCREMENT, name varchar(255) DEFAULT NULL, path varchar(255) DEFAULT NULL, description text, created_at datetime(6) DEFAULT NULL, last_activity_at datetime(6) DEFAULT NULL, visibility_level int NOT NULL DEFAULT 0, archived tinyint(1) NOT NULL DEFAULT 0, star_count int NOT NULL DEFAULT 0, settings json DEFAULT NULL, PRIMARY KEY (id));
+CREATE TABLE merge_requests (id bigint NOT NULL AUTO_INCREMENT, iid int DEFAULT NULL, target_branch varchar(255) NOT NULL, state_id smallint NOT NULL DEFAULT 1, merge_params text, squash_commit_sha binary(20) DEFAULT NULL, lock_version int DEFAULT 0, draft bit(1) NOT NULL DEFAULT b'0', PRIMARY KEY (id));
+CREATE TABLE personal_access_tokens (token_digest binary(32) NOT NULL, user_id int NOT NULL, expires_at date DEFAULT NULL, scopes varchar(255) NOT NULL DEFAULT '--- []', PRIMARY KEY (token_digest));
+INSERT INTO projects VALUES (1, 'freshet', 'freshet', NULL, '2024-01-01 00:00:00.000001', '2024-01-01 00:00:00.5', 20, 0, 1, '{"ci": {"enabled": true, "n": 1.5}}'), (2, NULL, NULL, '', NULL, NULL, -1, 1, 0, '[1, 2]');
+INSERT INTO merge_requests VALUES (1, 1, 'main', 1, '---', x'da39a3ee5e6b4b0d3255bfef95601890afd80709', 3, b'1'), (2, NULL, 'a/b', -1, NULL, NULL, NULL, b'0');
+INSERT INTO personal_access_tokens VALUES (x'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 1, '2030-01-01', '--- []'), (x'00', 2, NULL, '');

@@ -1,0 +1,7 @@
+-- A file share: utf8mb4_bin, ids as strings, booleans.
+CREATE TABLE oc_filecache (fileid bigint NOT NULL AUTO_INCREMENT, storage bigint NOT NULL DEFAULT 0, path varchar(4000) COLLATE utf8mb4_bin DEFAULT NULL, path_hash varchar(32) COLLATE utf8mb4_bin NOT NULL DEFAULT '', name varchar(250) COLLATE utf8mb4_bin DEFAULT NULL, size bigint NOT NULL DEFAULT 0, mtime bigint NOT NULL DEFAULT 0, etag varchar(40) COLLATE utf8mb4_bin DEFAULT NULL, PRIMARY KEY (fileid)) DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+CREATE TABLE oc_preferences (userid varchar(64) COLLATE utf8mb4_bin NOT NULL DEFAULT '', appid varchar(32) COLLATE utf8mb4_bin NOT NULL DEFAULT '', configkey varchar(64) COLLATE utf8mb4_bin NOT NULL DEFAULT '', configvalue longtext COLLATE utf8mb4_bin, lazy smallint unsigned NOT NULL DEFAULT 0, PRIMARY KEY (userid, appid, configkey)) DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+CREATE TABLE oc_share (id bigint NOT NULL AUTO_INCREMENT, share_type smallint NOT NULL DEFAULT 0, uid_owner varchar(64) COLLATE utf8mb4_bin NOT NULL DEFAULT '', permissions smallint NOT NULL DEFAULT 0, expiration datetime DEFAULT NULL, attributes json DEFAULT NULL, accepted tinyint(1) NOT NULL DEFAULT 0, PRIMARY KEY (id));
+INSERT INTO oc_filecache VALUES (1, 1, 'files/Ä ö.txt', 'x', 'Ä ö.txt', 12, 1700000000, '65a'), (2, 1, NULL, '', NULL, -1, 0, NULL);
+INSERT INTO oc_preferences VALUES ('admin', 'core', 'lang', 'de', 0), ('a,b', 'core', '%', NULL, 1);
+INSERT INTO oc_share VALUES (1, 3, 'admin', 31, '2024-01-01 00:00:00', '[{"scope": "x", "value": false}]', 1);

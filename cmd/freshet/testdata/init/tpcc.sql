@@ -1,0 +1,7 @@
+-- A benchmark of orders: composite keys, CHAR with padding, small integers.
+CREATE TABLE warehouse (w_id smallint NOT NULL, w_name varchar(10) DEFAULT NULL, w_state char(2) DEFAULT NULL, w_zip char(9) DEFAULT NULL, w_tax decimal(4,4) DEFAULT NULL, w_ytd decimal(12,2) DEFAULT NULL, PRIMARY KEY (w_id));
+CREATE TABLE customer (c_id int NOT NULL, c_d_id tinyint NOT NULL, c_w_id smallint NOT NULL, c_first varchar(16) DEFAULT NULL, c_middle char(2) DEFAULT NULL, c_since datetime DEFAULT NULL, c_credit char(2) DEFAULT NULL, c_credit_lim bigint DEFAULT NULL, c_discount decimal(4,2) DEFAULT NULL, c_delivery_cnt smallint DEFAULT NULL, c_data text, PRIMARY KEY (c_w_id, c_d_id, c_id));
+CREATE TABLE order_line (ol_o_id int NOT NULL, ol_d_id tinyint NOT NULL, ol_w_id smallint NOT NULL, ol_number tinyint NOT NULL, ol_i_id int DEFAULT NULL, ol_delivery_d datetime DEFAULT NULL, ol_amount decimal(6,2) DEFAULT NULL, ol_dist_info char(24) DEFAULT NULL, ol_total decimal(8,2) GENERATED ALWAYS AS (ol_amount * 2) STORED, PRIMARY KEY (ol_w_id, ol_d_id, ol_o_id, ol_number));
+INSERT INTO warehouse VALUES (1, 'W1', 'NY', '123411111', 0.1999, 300000.00), (-1, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO customer VALUES (1, 1, 1, 'a', 'OE', '2024-01-01 00:00:00', 'GC', 50000, 0.49, 0, 'data'), (1, 2, 1, NULL, 'O', NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO order_line (ol_o_id, ol_d_id, ol_w_id, ol_number, ol_i_id, ol_delivery_d, ol_amount, ol_dist_info) VALUES (1, 1, 1, 1, 5, NULL, 9999.99, 'x'), (1, 1, 1, 2, NULL, '2024-01-01 10:00:00', 0, NULL);

@@ -1,0 +1,7 @@
+-- A blog: zero dates as defaults, meta tables with long values, options by name.
+CREATE TABLE wp_posts (ID bigint unsigned NOT NULL AUTO_INCREMENT, post_author bigint unsigned NOT NULL DEFAULT 0, post_date datetime NOT NULL DEFAULT '0000-00-00 00:00:00', post_content longtext NOT NULL, post_title text NOT NULL, post_status varchar(20) NOT NULL DEFAULT 'publish', menu_order int NOT NULL DEFAULT 0, comment_count bigint NOT NULL DEFAULT 0, PRIMARY KEY (ID), KEY type_status_date (post_status, post_date)) DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_unicode_ci;
+CREATE TABLE wp_options (option_id bigint unsigned NOT NULL AUTO_INCREMENT, option_name varchar(191) NOT NULL DEFAULT '', option_value longtext NOT NULL, autoload varchar(20) NOT NULL DEFAULT 'yes', PRIMARY KEY (option_id), UNIQUE KEY option_name (option_name)) DEFAULT CHARSET = utf8mb4;
+CREATE TABLE wp_term_relationships (object_id bigint unsigned NOT NULL DEFAULT 0, term_taxonomy_id bigint unsigned NOT NULL DEFAULT 0, term_order int NOT NULL DEFAULT 0, PRIMARY KEY (object_id, term_taxonomy_id)) DEFAULT CHARSET = utf8mb4;
+INSERT INTO wp_posts VALUES (1, 1, '2024-02-29 08:00:00', 'Grüße, "Welt" 😀', 'Hello', 'publish', 0, 3), (2, 1, '0000-00-00 00:00:00', '', '', 'draft', -5, 0), (18446744073709551615, 9223372036854775808, '2024-01-01', 'x', 'y', '', 2147483647, -1);
+INSERT INTO wp_options VALUES (1, 'siteurl', 'https://example.org', 'yes'), (2, ' spaces ', 'a:1:{s:1:"k";i:1;}', 'no');
+INSERT INTO wp_term_relationships VALUES (1, 2, 0), (1, 3, 1), (2, 2, 0);
