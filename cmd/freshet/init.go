@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -26,6 +27,11 @@ From a database, whose DSN (user:password@tcp(host:3306)/shop) is in a file:
 dataset. --from is how changes come to Kafka: outbox, publish, debezium, canal or maxwell. Capture tools need --topic, in which
 {database} and {table} stand for the table's: --topic 'shop.{database}.{table}'.
 
+From a topic that a capture tool fills already, which is recognised with its tables, keys and, as far as records state them,
+types; with --dsn-file the tables are then read from the database, which is exact:
+
+  freshet init --topic shop.shop.products
+
 The files are written into the folder of the settings, or --out. Nothing is ever overwritten: where a file exists and the draft
 differs, the difference is printed. What cannot be expressed is reported with what to do. The exit code is 1 if a table has no
 draft or a file differs.`
@@ -39,10 +45,10 @@ type initFlags struct {
 func initCommand(p *program) *cobra.Command {
 	var f initFlags
 	cmd := &cobra.Command{
-		Use: "init", Short: "Draft datasets from the tables of a database",
+		Use: "init", Short: "Draft datasets from the tables of a database, or from the topic of a capture tool",
 		Long: initHelp, Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, _, err := p.load(cmd)
+			l, log, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
@@ -52,26 +58,32 @@ func initCommand(p *program) *cobra.Command {
 			if err := f.check(); err != nil {
 				return usageError{err}
 			}
-			return runInit(cmd.Context(), p, f)
+			return runInit(cmd.Context(), p, l.Config, f, log)
 		},
 	}
 	cmd.Flags().StringVar(&f.dsnFile, "dsn-file", "", "file with the DSN of the database that changes come from")
 	cmd.Flags().StringSliceVar(&f.tables, "tables", nil, "tables, DATABASE.TABLE, TABLE, DATABASE.* or DATABASE.TABLE=NAME; several by commas")
 	cmd.Flags().StringVar(&f.from, "from", "", "how changes come to Kafka: outbox, publish, debezium, canal or maxwell")
-	cmd.Flags().StringVar(&f.topic, "topic", "", "the topics' names, in which {database} and {table} are replaced; empty: freshet.DATASET")
+	cmd.Flags().StringVar(&f.topic, "topic", "", "with --tables: the topics' names, in which {database} and {table} are replaced, freshet.DATASET by default; without: the topic to read")
 	cmd.Flags().StringVar(&f.out, "out", "", "folder to write into; empty: the folder of the settings")
-	config.Bind(cmd.Flags(), "datasets", "log")
+	config.Bind(cmd.Flags(), "datasets", "kafka", "log")
 	return cmd
 }
 
 // check refuses flags that do not say what to draft.
 func (f *initFlags) check() error {
 	known := []string{string(draft.Outbox), string(draft.Publish), string(draft.Debezium), string(draft.Canal), string(draft.Maxwell)}
+	if len(f.tables) == 0 && f.topic != "" {
+		if f.from != "" {
+			return errors.New("--from is recognised from the topic's records; leave it out, or name --tables")
+		}
+		return nil
+	}
 	switch {
 	case f.dsnFile == "":
 		return errors.New("--dsn-file is missing: the database to read, see --help")
 	case len(f.tables) == 0:
-		return errors.New("--tables is missing: name the tables")
+		return errors.New("--tables is missing: name the tables, or --topic to recognise them from its records")
 	case !slices.Contains(known, f.from):
 		return fmt.Errorf("--from %q: write %s", f.from, strings.Join(known, ", "))
 	case draft.From(f.from).Captured() && f.topic == "":
@@ -86,12 +98,19 @@ type chosen struct {
 	cfg   draft.Config
 }
 
-func runInit(ctx context.Context, p *program, f initFlags) error {
-	list, err := chooseTables(ctx, f)
+func runInit(ctx context.Context, p *program, c config.Config, f initFlags, log *slog.Logger) error {
+	var list []chosen
+	var err error
+	notes := []string{}
+	if len(f.tables) > 0 {
+		list, err = chooseTables(ctx, f)
+	} else {
+		list, notes, err = chooseFromTopic(ctx, c, &f, log)
+	}
 	if err != nil {
 		return err
 	}
-	report := initReport{Written: []string{}, Unchanged: []string{}, Differs: []initDiff{}, Notes: []string{}, Problems: []string{}}
+	report := initReport{Written: []string{}, Unchanged: []string{}, Differs: []initDiff{}, Notes: notes, Problems: []string{}}
 	drafts := report.draft(f, list)
 	if err := report.write(f.out, drafts); err != nil {
 		return err

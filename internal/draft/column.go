@@ -82,12 +82,12 @@ func describe(c *Column, key, inferred bool) (p property, left string) {
 	case "enum", "set":
 		p.labels(c, key)
 	default:
-		return p, p.other(c, key)
+		left = p.other(c, key)
 	}
 	if inferred {
 		p.typ = ""
 	}
-	return p, ""
+	return p, left
 }
 
 // other describes texts and bytes.

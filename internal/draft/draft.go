@@ -57,6 +57,8 @@ type Column struct {
 	Generated bool
 	// Prefix: the primary key has only its first characters.
 	Prefix bool
+	// Optional: not every record has it.
+	Optional bool
 	// Kind is the JSON type of a column whose type is not known: "integer", "number", "boolean", "string" or "object".
 	Kind string
 }

@@ -39,13 +39,13 @@ func (w *writer) json() string {
 	return b.String()
 }
 
-// requires reports whether each record must have a property. Of inferred columns only those of the key are known to be there.
+// requires reports whether each record must have a property.
 func (w *writer) requires(p *property) bool {
 	name := p.column.Name
 	if slices.Contains(w.table.Key, name) {
 		return true
 	}
-	return !w.table.Inferred && (w.cfg.Known == nil || slices.Contains(w.cfg.Known, name))
+	return !p.column.Optional && (w.cfg.Known == nil || slices.Contains(w.cfg.Known, name))
 }
 
 func quoteJSON(s string) string {
