@@ -164,6 +164,33 @@ func TestNamesOfATopicShareItsEpoch(t *testing.T) {
 	epoch("shop", "fifth", 4)
 }
 
+// A topic comes back that a name still has from the time before it was shared. Epochs of the names that are read must not go back:
+// their rows have versions of the epoch between.
+func TestEpochsDoNotGoBackWithATopic(t *testing.T) {
+	b := newBed(t, replica.Config{})
+	observe := func(name, id string, want int64) {
+		t.Helper()
+		if _, err := b.Topics.Observe(t.Context(), name, id, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := b.Topics.Get(t.Context(), name); err != nil || got.Epoch != want {
+			t.Fatalf("%s under id %s: %+v, %v, want epoch %d", name, id, got, err, want)
+		}
+	}
+	observe("shop", "first", 0) // before it was shared
+	observe("shop#users", "first", 0)
+	observe("shop#orders", "first", 0)
+	observe("shop#users", "second", 1)
+	observe("shop#orders", "second", 1)
+	for _, name := range []string{"shop#users", "shop#orders"} {
+		if ok, err := b.Topics.Accept(t.Context(), name, "first"); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	observe("shop#users", "first", 2)
+	observe("shop#orders", "first", 2)
+}
+
 func TestTopicLog(t *testing.T) { topics(t, newBed(t, replica.Config{})) }
 
 // topics runs the topic log on any server.

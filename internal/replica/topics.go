@@ -78,7 +78,7 @@ func (l *Topics) Named(ctx context.Context, names []string) (map[string]Topic, e
 // An id that was replaced by another returns ErrRetired: either the caller's view of the cluster is old, or an operator went back
 // to an earlier cluster. Only an operator can tell, and accepts the id with Accept.
 func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32) (pending bool, err error) {
-	epoch, err := nextEpoch(ctx, l.pool.DB(), topic, id)
+	epoch, err := nextEpoch(ctx, l.pool.DB(), topic, id, -1)
 	if err != nil {
 		return false, err
 	}
@@ -103,7 +103,7 @@ func (l *Topics) Observe(ctx context.Context, topic, id string, partitions int32
 			return ErrRetired
 		}
 		pending = true
-		return replaceTopic(ctx, w, topic, t.ID, id, partitions)
+		return replaceTopic(ctx, w, topic, t, id, partitions)
 	})
 	return pending, err
 }
@@ -126,11 +126,11 @@ func (l *Topics) Accept(ctx context.Context, topic, id string) (accepted bool, e
 	return accepted, err
 }
 
-func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, partitions int32) error {
-	if _, err := w.Exec(ctx, sqlRetire, meta.Retired(topic, oldID)); err != nil {
+func replaceTopic(ctx context.Context, w *mysql.Conn, topic string, old Topic, id string, partitions int32) error {
+	if _, err := w.Exec(ctx, sqlRetire, meta.Retired(topic, old.ID)); err != nil {
 		return mysql.Wrap("retire id of topic", topic, err)
 	}
-	epoch, err := nextEpoch(ctx, w, topic, id)
+	epoch, err := nextEpoch(ctx, w, topic, id, old.Epoch)
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,9 @@ func replaceTopic(ctx context.Context, w *mysql.Conn, topic, oldID, id string, p
 
 // nextEpoch returns the epoch of a topic under an id that is not noted for this name. Datasets may come to share a topic, or
 // cease to, and their names for it change then; versions of records depend on the epoch, so all names of a Kafka topic have
-// the same one: that which another name has for the id, else one more than the greatest so far.
-func nextEpoch(ctx context.Context, q mysql.Querier, topic, id string) (epoch int64, err error) {
+// the same one: that which another name has for the id, else one more than the greatest so far. It is above that of the name's
+// own previous id: a name that is no longer read may still have an id that came back.
+func nextEpoch(ctx context.Context, q mysql.Querier, topic, id string, above int64) (epoch int64, err error) {
 	kafkaTopic := schemas.KafkaTopic(topic)
 	epoch = -1
 	known := int64(-1)
@@ -159,7 +160,7 @@ func nextEpoch(ctx context.Context, q mysql.Querier, topic, id string) (epoch in
 		}
 		return err
 	})
-	if known >= 0 {
+	if known > above {
 		return known, err
 	}
 	return epoch + 1, err

@@ -7,6 +7,7 @@
 //   - watch.go, member.go, link.go, balancer.go, identity.go: membership in a group, and which members share one.
 //   - session.go, locate.go: one generation of the group, and the leaders of its partitions.
 //   - fetcher.go, loss.go: fetching all partitions of a session from their leaders.
+//   - streams.go: which of the streams of a partition asks for it, and which share its reply.
 //   - feed.go: a partition on its path from its leader to the handler, and decoding it into batches.
 //   - handler.go, flow.go: Handler, and the path of batches through it to the commit.
 //

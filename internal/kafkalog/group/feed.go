@@ -1,13 +1,11 @@
 package group
 
 import (
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
-	"github.com/freshet/freshet/schemas"
 )
 
 // feedState is whether a partition is being fetched.
@@ -43,6 +41,7 @@ type feed struct {
 	epoch int32 // the leader's
 	next  int64 // where the next fetch begins
 	turn  int   // raised when next is set to another place: replies to requests of an earlier turn are dropped
+	asked int   // the fetcher's turn of the last request for this feed, or for another stream that was as far
 	queue []chunk
 	held  int // bytes queued, or handed out and not yet released
 
@@ -81,14 +80,6 @@ type feed struct {
 
 	// emit has the applied batches. It is set before the feed is shared.
 	emit chan appliedBatch
-}
-
-// isStream reports whether several datasets read the feed's topic.
-func (d *feed) isStream() bool { return strings.Contains(d.part.Topic, "#") }
-
-// sharesWith reports whether both are streams of the same partition.
-func (d *feed) sharesWith(o *feed) bool {
-	return d.part.ID == o.part.ID && schemas.KafkaTopic(d.part.Topic) == schemas.KafkaTopic(o.part.Topic)
 }
 
 const (

@@ -36,3 +36,30 @@ func TestPullUnfoldsWithinTheShare(t *testing.T) {
 		t.Errorf("%d of 100 records; %d bytes are held behind the last", got, d.held)
 	}
 }
+
+// A stream that is far behind, and whose writer is never slower than the broker, and one at the end ask in turn: neither waits for
+// the other. The request at the end does not wait for new records meanwhile.
+func TestStreamsAskInTurn(t *testing.T) {
+	var starts []Start
+	for topic, at := range map[string]int64{"t#end": 1000, "t#behind": 0, "t#level": 0} {
+		starts = append(starts, Start{Partition: kafkalog.Partition{Topic: topic}, Offset: at})
+	}
+	f := newFetcher(&kafkalog.Client{}, 1<<20, starts)
+	for _, d := range f.feeds {
+		d.node = 1
+	}
+	places := map[int64]int{}
+	for range 10 {
+		r := f.pick(1)
+		if len(r.wants) != 1 {
+			t.Fatalf("a request asks for %d streams of one partition", len(r.wants))
+		}
+		at := r.wants[0].Offset
+		if places[at]++; at == 1000 && r.wait != 0 {
+			t.Errorf("the request at the end waits %s while another stream is behind", r.wait)
+		}
+	}
+	if places[0] != 5 || places[1000] != 5 {
+		t.Errorf("10 requests ask by offset %v, want five for each", places)
+	}
+}

@@ -219,6 +219,7 @@ type fetchRound struct {
 	wants     []kafkalog.FetchWant
 	feeds     []*feed
 	turns     []int
+	others    []*feed // streams that would ask if another one of their partition did not
 	wait      time.Duration
 	partBytes int
 	none      bool // nothing is left to do at this leader
@@ -269,24 +270,8 @@ func (f *fetcher) pick(node int32) fetchRound {
 	if r.none {
 		delete(f.nodes, node)
 	}
+	r.settleTurns(f.turn)
 	return r
-}
-
-// mayWant reports whether a request may ask for a feed. Of the streams of a topic only one may ask for a partition: the one
-// that is furthest behind, which the broker answers at once.
-func (r *fetchRound) mayWant(d *feed) bool {
-	if !d.isStream() {
-		return true
-	}
-	i := slices.IndexFunc(r.feeds, d.sharesWith)
-	if i < 0 {
-		return true
-	}
-	if d.next < r.feeds[i].next {
-		r.wants[i] = kafkalog.FetchWant{Topic: d.part.Topic, Partition: d.part.ID, Offset: d.next, Epoch: d.epoch}
-		r.feeds[i], r.turns[i] = d, d.turn
-	}
-	return false
 }
 
 // nodeFailed lets the leaders of everything that node led be looked up again.
@@ -332,23 +317,6 @@ func (f *fetcher) accept(ctx context.Context, k *kafkalog.Conn, r fetchRound, pa
 		}
 	}
 	return nil
-}
-
-// waitingFor returns the other streams of a feed's partition that want the same records, and their turns: one reply serves
-// all that are as far.
-func (f *fetcher) waitingFor(d *feed, offset int64) map[*feed]int {
-	if !d.isStream() {
-		return nil
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := map[*feed]int{}
-	for _, o := range f.feeds {
-		if o != d && o.sharesWith(d) && o.state == feedActive && o.next == offset && o.held < f.share {
-			out[o] = o.turn
-		}
-	}
-	return out
 }
 
 // acceptPart queues what prove returned for one partition's part. An error means that the connection brought bad bytes.

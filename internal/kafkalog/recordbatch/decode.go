@@ -116,9 +116,14 @@ type Decoder struct {
 	stream *recordStream // instead of body, for a batch that unfolds to very much
 }
 
-// NewDecoder returns a decoder of b from offset from on. aborted are the transactions that do not count.
+// NewDecoder returns a decoder of b from offset from on. aborted are the transactions that do not count. Neither is changed:
+// decoders of several goroutines may have the same ones.
 func NewDecoder(b []byte, from int64, aborted []Aborted) *Decoder {
-	slices.SortFunc(aborted, func(a, b Aborted) int { return cmp.Compare(a.First, b.First) })
+	byFirst := func(a, b Aborted) int { return cmp.Compare(a.First, b.First) }
+	if !slices.IsSortedFunc(aborted, byFirst) {
+		aborted = slices.Clone(aborted)
+		slices.SortFunc(aborted, byFirst)
+	}
 	return &Decoder{rest: b, aborted: aborted, Next: from, Limit: wholeLimit}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,6 +29,15 @@ func decodeRun(b []byte, from int64, aborted []Aborted) (recs []schemas.Record, 
 		derr = fmt.Errorf("decoder ends at %d, the run at %d", d.Next, end)
 	}
 	return s.Records, d.Next, errors.Join(err, derr)
+}
+
+// Streams of one topic share a reply, and their writers decode it at the same time.
+func TestDecoderLeavesAbortedAsTheyAre(t *testing.T) {
+	shared := []Aborted{{Producer: 1, First: 4}, {Producer: 1, First: 0}}
+	NewDecoder(nil, 0, shared).Close()
+	if want := []Aborted{{1, 4}, {1, 0}}; !slices.Equal(shared, want) {
+		t.Errorf("aborted transactions are %v behind NewDecoder, want %v", shared, want)
+	}
 }
 
 func offsets(recs []schemas.Record) []int64 {
