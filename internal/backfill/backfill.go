@@ -112,6 +112,9 @@ func New(ctx context.Context, cfg Config) (*Loader, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Dataset.Format != schemas.FormatCloudEvents {
+		return nil, fmt.Errorf("backfill: dataset %s has the format %s, which only the capture tool writes: the relay publishes no event of it; use the tool's own snapshot", cfg.Dataset.Name, cfg.Dataset.Format)
+	}
 	if k := cfg.Dataset.Version.Kind; k == schemas.VersionOffset {
 		return nil, fmt.Errorf("backfill: dataset %s takes its versions from the place in the topic, which an outbox does not have; set version: event", cfg.Dataset.Name)
 	}
@@ -136,19 +139,18 @@ func (l *Loader) Run(ctx context.Context) error {
 	if err := l.begin(ctx); err != nil {
 		return err
 	}
-	for l.p.Phase == phaseRows {
+	for l.p.Phase != phaseDone { // another process may have begun the run again
+		step := l.deletions
+		if l.p.Phase == phaseRows {
+			step = l.chunk
+		}
 		if err := l.wait(ctx); err != nil {
 			return err
 		}
-		if err := l.chunk(ctx); err != nil {
+		if err := step(ctx); err != nil {
 			return err
 		}
 		l.report(false)
-	}
-	if l.p.Phase == phaseDeletions {
-		if err := l.deletions(ctx); err != nil {
-			return err
-		}
 	}
 	l.report(true)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -15,56 +16,65 @@ const (
 	maxDeletions = 20
 )
 
-// deletions walks through the replica and enqueues the deletion of each record that the source does not have.
+// deletions walks through the replica and enqueues the deletion of each record that the source does not have. It returns when
+// the run is no longer in this phase, also because another process ended it or began it again.
 func (l *Loader) deletions(ctx context.Context) error {
 	if l.cfg.Replica == nil || l.cfg.KeepMissing {
 		return l.finish(ctx, nil)
 	}
 	after, err := l.deletionCursor(ctx)
-	if err != nil {
-		return err
+	for err == nil && l.p.Phase == phaseDeletions {
+		if after, err = l.deletePage(ctx, after); err != nil {
+			break
+		}
+		if err = l.finish(ctx, after); err == nil && l.p.Phase == phaseDeletions {
+			l.report(false)
+			err = l.wait(ctx)
+		}
 	}
-	for {
-		if err := l.wait(ctx); err != nil {
-			return err
+	return err
+}
+
+// deletePage handles the next page of the replica and returns where it ends; nil is the end of the replica.
+func (l *Loader) deletePage(ctx context.Context, after []any) (last []any, err error) {
+	var missing []event
+	err = l.again(ctx, "look for records that the source does not have", func(ctx context.Context) (err error) {
+		var rows []replica.LiveRow
+		if rows, last, err = l.cfg.Replica.Page(ctx, l.cfg.Dataset, after, replicaPage); err != nil {
+			return fmt.Errorf("read replica: %w", err)
 		}
-		rows, last, err := l.cfg.Replica.Page(ctx, l.cfg.Dataset, after, replicaPage)
-		if err != nil {
-			return fmt.Errorf("backfill %s: read replica: %w", l.cfg.Dataset.Name, err)
-		}
+		versions := map[string]int64{}
 		var keys []string
 		for _, r := range rows {
 			if !r.Deleted && r.Key != "" {
 				keys = append(keys, r.Key)
+				versions[r.Key] = r.Version
 			}
 		}
-		missing, err := l.missing(ctx, l.cfg.Source.DB(), keys, "")
-		if err != nil {
-			return fmt.Errorf("backfill %s: %w", l.cfg.Dataset.Name, err)
-		}
-		for len(missing) > 0 {
-			n := min(len(missing), maxDeletions)
-			if err := l.delete(ctx, missing[:n]); err != nil {
-				return err
+		keys, err = l.missing(ctx, l.cfg.Source.DB(), keys, "")
+		missing = missing[:0]
+		for _, key := range keys {
+			ev := event{key: key, op: schemas.Delete}
+			if l.cfg.Dataset.Version.Kind == schemas.VersionColumn {
+				ev.version = versions[key] + 1 // as a deletion that carries the row; ids of the outbox are no versions of these records
 			}
-			missing = missing[n:]
+			missing = append(missing, ev)
 		}
-		if last == nil {
-			return l.finish(ctx, nil)
-		}
-		after = last
-		if err := l.finish(ctx, after); err != nil {
-			return err
-		}
-		l.report(false)
+		return err
+	})
+	for err == nil && len(missing) > 0 {
+		n := min(len(missing), maxDeletions)
+		err = l.delete(ctx, missing[:n])
+		missing = missing[n:]
 	}
+	return last, err
 }
 
 // deletionCursor returns how far an earlier process came.
 func (l *Loader) deletionCursor(ctx context.Context) (after []any, err error) {
 	err = l.patiently(ctx, "read cursor", func(ctx context.Context, c *mysql.Conn) error {
-		s, err := l.lockState(ctx, c)
-		if err != nil {
+		s, err := l.current(ctx, c)
+		if l.note(s); err != nil || s.phase != phaseDeletions {
 			return err
 		}
 		after, err = readCursor(s.after)
@@ -76,9 +86,13 @@ func (l *Loader) deletionCursor(ctx context.Context) (after []any, err error) {
 // finish moves the cursor of the replica; nil ends the run.
 func (l *Loader) finish(ctx context.Context, after []any) error {
 	return l.patiently(ctx, "move cursor", func(ctx context.Context, c *mysql.Conn) error {
-		s, err := l.lockState(ctx, c)
+		s, err := l.current(ctx, c)
 		if err != nil {
 			return err
+		}
+		if s.phase != phaseDeletions { // the cursor is no longer one of the replica
+			l.note(s)
+			return nil
 		}
 		if s.after, err = writeCursor(after); err != nil {
 			return err
@@ -122,23 +136,27 @@ func (l *Loader) missing(ctx context.Context, q mysql.Querier, keys []string, lo
 
 // delete enqueues deletions of records that are still missing when their places in the index are locked. The isolation
 // level is what makes the server lock the gap of a row that is not there.
-func (l *Loader) delete(ctx context.Context, keys []string) error {
+func (l *Loader) delete(ctx context.Context, missing []event) error {
 	return l.patientlyRepeatable(ctx, "enqueue deletions", func(ctx context.Context, c *mysql.Conn) error {
-		s, err := l.lockState(ctx, c)
-		if err != nil {
+		s, err := l.current(ctx, c)
+		if err != nil || s.phase != phaseDeletions {
 			return err
 		}
 		var events []event
-		for _, key := range keys { // one by one: the server may read a list by a scan, and lock what it reads
-			gone, err := l.missing(ctx, c, []string{key}, " FOR UPDATE")
+		for _, ev := range missing { // one by one: the server may read a list by a scan, and lock what it reads
+			gone, err := l.missing(ctx, c, []string{ev.key}, " FOR UPDATE")
 			if err != nil {
 				return err
 			}
-			for _, k := range gone {
-				events = append(events, event{key: k, op: schemas.Delete})
+			if len(gone) > 0 {
+				events = append(events, ev)
 			}
 		}
-		if _, err := enqueue(ctx, c, l.cfg.Dataset.Name, events); err != nil {
+		first, err := enqueue(ctx, c, l.cfg.Dataset.Name, events)
+		if err != nil {
+			return err
+		}
+		if err := l.checkVersions(ctx, events, first); err != nil {
 			return err
 		}
 		s.deletion += int64(len(events))

@@ -44,7 +44,11 @@ func (l *Loader) wait(ctx context.Context) error {
 		return nil
 	}
 	for {
-		why, err := l.load(ctx)
+		var why string
+		err := l.again(ctx, "look at the load", func(ctx context.Context) (err error) {
+			why, err = l.load(ctx)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -80,14 +84,14 @@ func (l *Loader) load(ctx context.Context) (string, error) {
 	var name string
 	db := l.cfg.Source.DB()
 	if _, err := mysql.One(ctx, db, "count the outbox", "SELECT COUNT(*) FROM (SELECT 1 FROM freshet_outbox LIMIT ?) AS few", []any{limit + 1}, &backlog); err != nil {
-		return "", fmt.Errorf("backfill: %w", err)
+		return "", err //nolint:wrapcheck // again states what was done
 	}
 	if backlog > int64(limit) {
 		return fmt.Sprintf("the outbox has more than %d rows; is a relay running?", limit), nil
 	}
 	found, err := mysql.One(ctx, db, "read load", "SHOW GLOBAL STATUS LIKE 'Threads_running'", nil, &name, &running)
 	if err != nil {
-		return "", fmt.Errorf("backfill: %w", err)
+		return "", err //nolint:wrapcheck // again states what was done
 	}
 	if found && running > int64(l.cfg.MaxRunning) {
 		return fmt.Sprintf("the server runs %d threads, more than %d", running, l.cfg.MaxRunning), nil

@@ -14,13 +14,14 @@ import (
 
 // event is a row of the outbox.
 type event struct {
-	key  string
-	op   schemas.Op
-	data []byte
+	key     string
+	op      schemas.Op
+	data    []byte
+	version int64 // 0: the outbox assigns it
 }
 
 const (
-	sqlEnqueue = "INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES "
+	sqlEnqueue = "INSERT INTO freshet_outbox (dataset, record_key, op, data, version) VALUES "
 	// maxInsert bounds the text of one INSERT in bytes, well below the smallest usual max_allowed_packet.
 	maxInsert = 2 << 20
 	// A prepared statement takes at most 65,535 parameters.
@@ -69,7 +70,7 @@ func (l *Loader) chunk(ctx context.Context) error {
 	var was, s state
 	err := l.patiently(ctx, "enqueue rows", func(ctx context.Context, c *mysql.Conn) (err error) {
 		began = time.Now()
-		if was, err = l.lockState(ctx, c); err != nil || was.phase != phaseRows {
+		if was, err = l.current(ctx, c); err != nil || was.phase != phaseRows {
 			s = was
 			return err
 		}
@@ -169,15 +170,18 @@ func enqueue(ctx context.Context, c *mysql.Conn, dataset string, events []event)
 			size += len(events[n].data)
 			n++
 		}
-		args := make([]any, 0, 4*n)
+		args := make([]any, 0, 5*n)
 		for _, ev := range events[:n] {
-			var data any
+			var data, version any
 			if ev.data != nil {
 				data = string(ev.data)
 			}
-			args = append(args, dataset, ev.key, ev.op.String(), data)
+			if ev.version != 0 {
+				version = ev.version
+			}
+			args = append(args, dataset, ev.key, ev.op.String(), data, version)
 		}
-		res, err := c.Plain().ExecContext(ctx, sqlEnqueue+"(?, ?, ?, ?)"+strings.Repeat(", (?, ?, ?, ?)", n-1), args...)
+		res, err := c.Plain().ExecContext(ctx, sqlEnqueue+"(?, ?, ?, ?, ?)"+strings.Repeat(", (?, ?, ?, ?, ?)", n-1), args...)
 		if err != nil {
 			return 0, err
 		}

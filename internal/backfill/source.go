@@ -99,6 +99,10 @@ func (s *source) mapColumns(ctx context.Context, cfg Config, where []any) error 
 		if ok && !known {
 			problems = append(problems, fmt.Errorf("backfill: column %s of table %s has the type %s, which Freshet does not know", got[0], s.label, got[1]))
 		}
+		if len(s.columns) < cfg.Dataset.Replica.KeyColumns && ok && known && !isOrdered(c.Property.Kind, typ) {
+			problems = append(problems, fmt.Errorf("backfill: key column %s of table %s has the type %s, whose values the server does not order and find by what the property %s has; change the column, or enqueue its rows by a statement of your own",
+				got[0], s.label, got[1], property))
+		}
 		s.columns, s.types = append(s.columns, got[0]), append(s.types, typ)
 	}
 	for property := range cfg.Columns {
@@ -107,6 +111,19 @@ func (s *source) mapColumns(ctx context.Context, cfg Config, where []any) error 
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// isOrdered reports whether the server orders a key column of type t, and finds a row in it, by the values that a property of kind k
+// has. ENUM and SET are ordered by numbers and compared as texts, no decimal text equals most values of a FLOAT, and a BIT or
+// bytes are no text: rows would be left out, or taken for missing and deleted.
+func isOrdered(k schemas.Kind, t schemas.ColumnType) bool {
+	switch t.Base {
+	case "enum", "set", "float", "double", "json":
+		return false
+	case "bit":
+		return k != schemas.KindString
+	}
+	return !t.IsBinary()
 }
 
 // findOrder finds a unique index over the key columns, to read the table by.

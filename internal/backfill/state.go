@@ -37,6 +37,15 @@ func (l *Loader) lockState(ctx context.Context, c *mysql.Conn) (s state, err err
 	return s, err
 }
 
+// current is lockState for a run that this process has joined.
+func (l *Loader) current(ctx context.Context, c *mysql.Conn) (state, error) {
+	s, err := l.lockState(ctx, c)
+	if err == nil && s.table != l.source.label {
+		err = fmt.Errorf("another process began the run again with table %s", s.table)
+	}
+	return s, err
+}
+
 func (l *Loader) saveState(ctx context.Context, c *mysql.Conn, s state) error {
 	_, err := c.Exec(ctx, sqlSave, s.phase, s.after, s.loaded, s.invalid, s.deletion, l.cfg.Dataset.Name)
 	return err
