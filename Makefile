@@ -14,7 +14,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-workloads bench-publish bench-latency clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,12 @@ bench-publish: ## what an event costs the service that publishes it, beside fran
 
 bench-latency: ## publish until the row is visible and until every node dropped its entry, beside the same path by hand
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench latency $(ARGS)
+
+bench-relay: ## how fast a relay drains an outbox, and what it costs the writers
+	$(SERVE) -settings $(GO) run ./cmd/freshet bench relay $(ARGS)
+
+bench-backfill: ## how fast existing rows are loaded through the outbox, and what it costs the writers
+	$(SERVE) -settings $(GO) run ./cmd/freshet bench backfill $(ARGS)
 
 # One build per version of tools/go.mod. GOFLAGS=-mod=mod in a user's environment would change tools/go.sum.
 $(LINT): tools/go.mod tools/go.sum

@@ -31,6 +31,7 @@ type backfillFlags struct {
 	table       string
 	columns     map[string]string
 	rate        float64
+	rest        float64
 	maxBacklog  int
 	maxRunning  int
 	skipInvalid bool
@@ -56,6 +57,7 @@ func backfillCommand(p *program) *cobra.Command {
 	cmd.Flags().StringVar(&f.table, "table", "", "source table, TABLE or DATABASE.TABLE; empty: the name of the replica table")
 	cmd.Flags().StringToStringVar(&f.columns, "column", nil, "PROPERTY=COLUMN of a property whose column has another name; several by commas")
 	cmd.Flags().Float64Var(&f.rate, "rate", 0, "most rows a second; 0: no limit")
+	cmd.Flags().Float64Var(&f.rest, "rest", backfill.DefaultRest, "how long to leave the server to others after each chunk, in multiples of the chunk's time; -1: not at all")
 	cmd.Flags().IntVar(&f.maxBacklog, "max-backlog", backfill.DefaultMaxBacklog, "pause while the outbox has more rows")
 	cmd.Flags().IntVar(&f.maxRunning, "max-running", backfill.DefaultMaxRunning, "pause while the server runs more threads")
 	cmd.Flags().BoolVar(&f.skipInvalid, "skip-invalid", false, "count and log rows that the schema refuses, and continue")
@@ -84,7 +86,7 @@ func runBackfill(ctx context.Context, p *program, c config.Config, name string, 
 	}
 	defer source.Close()
 	cfg := backfill.Config{
-		Source: source, Dataset: d, Table: f.table, Columns: f.columns, Rate: f.rate, MaxBacklog: f.maxBacklog, MaxRunning: f.maxRunning,
+		Source: source, Dataset: d, Table: f.table, Columns: f.columns, Rate: f.rate, Rest: f.rest, MaxBacklog: f.maxBacklog, MaxRunning: f.maxRunning,
 		SkipInvalid: f.skipInvalid, Restart: f.restart, KeepMissing: f.noDeletions, Logger: log,
 	}
 	if c.MySQL.DSN != "" {

@@ -27,7 +27,7 @@ func benchCommand(p *program) *cobra.Command {
 			return usageError{fmt.Errorf("say what: %s apply, publish, latency or relay", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(benchApplyCommand(p), benchPublishCommand(p), benchLatencyCommand(p), benchRelayCommand(p))
+	cmd.AddCommand(benchApplyCommand(p), benchPublishCommand(p), benchLatencyCommand(p), benchRelayCommand(p), benchBackfillCommand(p))
 	return cmd
 }
 
@@ -212,6 +212,37 @@ func benchRelayCommand(p *program) *cobra.Command {
 	cmd.Flags().IntVar(&f.Writers, "writers", 16, "connections that change records")
 	cmd.Flags().DurationVar(&f.Duration, "duration", 10*time.Second, "length of each turn of the writers")
 	cmd.Flags().IntVar(&f.Turns, "turns", 3, "turns of the writers with and without the relay")
+	config.Bind(cmd.Flags(), "kafka", "producer", "relay", "log")
+	return cmd
+}
+
+func benchBackfillCommand(p *program) *cobra.Command {
+	var f bench.BackfillConfig
+	cmd := &cobra.Command{
+		Use:   "backfill",
+		Short: "How fast existing rows are loaded while writers change them, and what it costs those writers",
+		Long: "Fills a table in the database of relay.dsn, times writers that change its rows at a rate, and times them again while all rows are loaded\n" +
+			"through the outbox and a relay publishes. The database must have no outbox; its tables and the topic are removed afterwards.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, log, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			if f.Rows < 1 || f.Partitions < 1 || f.Rate < 1 || f.Writers < 1 || f.Size < 0 || f.Size > 4000 || f.Duration <= 0 {
+				return usageError{errors.New("--rows, --partitions, --rate, --writers and --duration must be positive, --size between 0 and 4000")}
+			}
+			r, err := bench.Backfill(cmd.Context(), l.Config, f, log)
+			return p.printBench(r, err)
+		},
+	}
+	cmd.Flags().IntVar(&f.Rows, "rows", 1_000_000, "rows of the source table")
+	cmd.Flags().IntVar(&f.Size, "size", 290, "bytes of data in an event, about; at most 4000")
+	cmd.Flags().IntVar(&f.Partitions, "partitions", 8, "partitions of the topic")
+	cmd.Flags().IntVar(&f.Rate, "rate", 2000, "changes a second of the writers")
+	cmd.Flags().IntVar(&f.Writers, "writers", 8, "connections that change records")
+	cmd.Flags().DurationVar(&f.Duration, "duration", 10*time.Second, "how long the writers are timed alone")
+	cmd.Flags().Float64Var(&f.Rest, "rest", 0, "as of freshet backfill; 0: its default")
 	config.Bind(cmd.Flags(), "kafka", "producer", "relay", "log")
 	return cmd
 }

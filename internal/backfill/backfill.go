@@ -19,6 +19,7 @@ import (
 const (
 	DefaultMaxBacklog = 50_000
 	DefaultMaxRunning = 24
+	DefaultRest       = 3
 )
 
 // Replica reads the replica's rows; *replica.Rows does.
@@ -47,6 +48,9 @@ type Config struct {
 	KeepMissing bool
 	// Rate is the greatest number of rows a second; 0 means no limit.
 	Rate float64
+	// Rest is how long the Loader waits after a chunk, in multiples of the time that the chunk took; 0 means DefaultRest, and a
+	// negative number no rest.
+	Rest float64
 	// MaxBacklog pauses the Loader while the outbox has more rows; 0 means DefaultMaxBacklog.
 	MaxBacklog int
 	// MaxRunning pauses the Loader while the server runs more threads (Threads_running); 0 means DefaultMaxRunning.
@@ -105,6 +109,7 @@ func New(ctx context.Context, cfg Config) (*Loader, error) {
 		return nil, errors.New("backfill: Source and Dataset are required")
 	}
 	cfg.MaxBacklog = cmp.Or(cfg.MaxBacklog, DefaultMaxBacklog)
+	cfg.Rest = cmp.Or(cfg.Rest, DefaultRest)
 	cfg.MaxRunning = cmp.Or(cfg.MaxRunning, DefaultMaxRunning)
 	if cfg.Rate < 0 || cfg.MaxBacklog < 0 || cfg.MaxRunning < 0 {
 		return nil, errors.New("backfill: Rate, MaxBacklog and MaxRunning must not be negative")

@@ -12,15 +12,18 @@ import (
 const (
 	minChunk   = 16
 	maxChunk   = 2000
-	chunkTime  = 40 * time.Millisecond
+	chunkTime  = 10 * time.Millisecond
 	firstChunk = 200
 	// checkEvery is how often the load is looked at, and how long a pause waits until the next look.
 	checkEvery = 500 * time.Millisecond
+	// longestRest bounds the rest after a chunk that took long because it waited for a lock.
+	longestRest = time.Second
 )
 
-// pace chooses the size of the next chunk.
+// pace chooses the size of the next chunk, and how long to rest before it.
 type pace struct {
 	rows    int
+	rest    time.Duration
 	checked time.Time
 }
 
@@ -31,12 +34,29 @@ func (p *pace) took(n int, d time.Duration) {
 	if n == 0 || d <= 0 {
 		return
 	}
+	p.rest = d
 	fits := int(float64(n) * float64(chunkTime) / float64(d))
 	p.rows = min(max(minChunk, min(fits, p.rows*3/2)), maxChunk)
 }
 
+// rest leaves the server to others for a while: a multiple of what the last chunk took.
+func (l *Loader) rest(ctx context.Context) {
+	d := min(time.Duration(l.cfg.Rest*float64(l.pace.rest)), longestRest)
+	l.pace.rest = 0
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
 // wait blocks while the rate is used up, the outbox is long or the server is busy.
 func (l *Loader) wait(ctx context.Context) error {
+	l.rest(ctx)
 	if err := l.limiter.WaitN(ctx, min(l.pace.rows, l.limiter.Burst())); err != nil {
 		return fmt.Errorf("backfill: %w", context.Cause(ctx))
 	}

@@ -12,8 +12,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if code, child := workerChild(); child {
-		os.Exit(code)
+	for _, child := range []func() (int, bool){workerChild, sqlChild} {
+		if code, is := child(); is {
+			os.Exit(code)
+		}
 	}
 	testenv.Main(m)
 }

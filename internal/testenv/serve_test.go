@@ -52,6 +52,7 @@ func TestServeNamesTheServersToTheCommand(t *testing.T) {
 		testenv.KafkaVar + "=" + os.Getenv(testenv.KafkaVar) + "\n",
 		"FRESHET_KAFKA__BROKERS=" + os.Getenv(testenv.KafkaVar) + "\n",
 		"FRESHET_MYSQL__DSN=" + os.Getenv(testenv.MySQLVar),
+		"FRESHET_RELAY__DSN=" + os.Getenv(testenv.MySQLVar),
 		"FRESHET_REDIS__URL=",
 	} {
 		if !strings.Contains(env, want) {
