@@ -91,6 +91,7 @@ var mayImport = map[string][]string{
 	"cmd/freshet/internal/telemetry": {"consumer", "internal/livefile", "internal/relay", "admin/report"},
 	"examples/catalog":               {"schemas", "producer", "invalidation"},
 	"examples/followers":             {},
+	"examples/legacy":                {},
 	"examples/outbox":                {},
 	"examples/sessions":              {"schemas", "producer", "invalidation", "invalidation/readyours"},
 	"examples/orders":                {"schemas", "producer/outbox", "invalidation"},
