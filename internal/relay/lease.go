@@ -18,17 +18,17 @@ func (r *Relay) lead(ctx context.Context, pool *mysql.Pool) (state, error) {
 	if err := srv.fit(); err != nil {
 		return state{}, err
 	}
-	if err := checkTables(ctx, db); err != nil {
-		return state{}, err
-	}
 	st, err := readState(ctx, db)
 	switch {
 	case err != nil:
 		return st, err
-	case st.lost():
-		return st, ErrMarker
 	case st.owner != "" && st.until > st.now:
 		return st, &StandbyError{st.owner}
+	case st.lost():
+		return st, ErrMarker
+	}
+	if err := checkTables(ctx, db); err != nil {
+		return st, err
 	}
 	const take = "UPDATE freshet_relay SET `owner` = ?, `fence` = `fence` + 1, `until` = " + mysql.NowMillis + " + ?" +
 		" WHERE `one` = 1 AND `fence` = ? AND (`owner` = '' OR `until` <= " + mysql.NowMillis + ")"
@@ -40,7 +40,10 @@ func (r *Relay) lead(ctx context.Context, pool *mysql.Pool) (state, error) {
 		return st, errors.Join(&StandbyError{"of another process"}, err)
 	}
 	st.fence++
-	return r.renumber(ctx, pool, st, srv)
+	if st, err = r.renumber(ctx, pool, st, srv); err != nil {
+		r.release(ctx, pool, st.fence)
+	}
+	return st, err
 }
 
 // renumber advances the counter if ids that were published may be given again, and notes the server.
@@ -123,12 +126,12 @@ func (t *term) extend(ctx context.Context, within time.Duration) error {
 }
 
 // release gives the lease back, so that another relay need not wait for its end.
-func (t *term) release(ctx context.Context) {
+func (r *Relay) release(ctx context.Context, pool *mysql.Pool, fence int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	_, err := t.pool.DB().ExecContext(ctx, "UPDATE freshet_relay SET `owner` = '', `until` = 0 WHERE `one` = 1 AND `fence` = ?", t.state.fence)
+	_, err := pool.DB().ExecContext(ctx, "UPDATE freshet_relay SET `owner` = '', `until` = 0 WHERE `one` = 1 AND `fence` = ?", fence)
 	if err != nil {
-		t.r.log.DebugContext(ctx, "lease of the outbox not released", "error", mysql.Wrap("release the lease", "", err))
+		r.log.DebugContext(ctx, "lease of the outbox not released", "error", mysql.Wrap("release the lease", "", err))
 	}
 }
 

@@ -47,11 +47,19 @@ func (t *term) read(ctx context.Context, out chan<- *batch) (more bool, err erro
 		}
 	}()
 	text := query(names)
-	rows, full, err := t.readRows(ctx, text, 0, min(t.limit, firstLimit))
+	after, err := t.scan.from(ctx, t.conn)
+	if err != nil {
+		return false, err
+	}
+	began := time.Now()
+	rows, full, err := t.readRows(ctx, text, after, min(t.limit, firstLimit))
 	if err != nil {
 		return false, err
 	}
 	if !full || t.conn == nil {
+		if !full {
+			t.scan.scanned(after, time.Since(began))
+		}
 		keep = t.conn != nil
 		if len(rows) == 0 {
 			return false, nil
@@ -74,7 +82,7 @@ func (t *term) read(ctx context.Context, out chan<- *batch) (more bool, err erro
 	if err := t.verify(ctx, t.conn); err != nil {
 		return false, err
 	}
-	more, err = t.snapshot(ctx, text, out)
+	more, err = t.snapshot(ctx, text, after, out)
 	if err == nil && t.conn != nil {
 		err = t.conn.Rollback(ctx)
 		keep = err == nil
@@ -98,9 +106,9 @@ func (t *term) verify(ctx context.Context, q mysql.Querier) error {
 }
 
 // snapshot reads batches until there are no more rows or the snapshot gets old.
-func (t *term) snapshot(ctx context.Context, text string, out chan<- *batch) (more bool, err error) {
+func (t *term) snapshot(ctx context.Context, text string, after int64, out chan<- *batch) (more bool, err error) {
 	began := time.Now()
-	for after := int64(0); ; {
+	for {
 		rows, full, err := t.readRows(ctx, text, after, t.limit)
 		if err != nil || len(rows) == 0 {
 			return false, err

@@ -82,11 +82,12 @@ func (r *Relay) open(ctx context.Context) (pool *mysql.Pool, err error) {
 
 // once takes the lease and publishes until that ends. Its error is what the relay waits for.
 func (r *Relay) once(ctx context.Context, pool *mysql.Pool) error {
+	began := time.Now() // the lease begins later
 	st, err := r.lead(ctx, pool)
 	if err != nil {
 		return err
 	}
-	return r.serve(ctx, pool, st)
+	return r.serve(ctx, pool, st, began)
 }
 
 // wait notes what the relay waits for; what is new is logged.

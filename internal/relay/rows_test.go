@@ -110,3 +110,37 @@ func TestLargeRows(t *testing.T) {
 	}
 	b.drained()
 }
+
+// Behind many rows that are not published, new rows and late commits are still found.
+func TestManyRowsThatStay(t *testing.T) {
+	b := newBed(t)
+	b.exec("INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('nope', 'k', 'upsert', REPEAT('d', 200))")
+	for range 18 {
+		b.exec("INSERT INTO freshet_outbox (dataset, record_key, op, data) SELECT dataset, record_key, op, data FROM freshet_outbox")
+	}
+	tx, err := b.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), "INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('items', 'late', 'upsert', ?)", itemData("late", 1)); err != nil {
+		t.Fatal(err)
+	}
+	r := b.relay()
+	events := b.consume(b.topics["items"])
+	for n := range 5 {
+		b.enqueue("items", "a", n)
+		if e := events(n + 1)[n]; e.data != itemData("a", n) {
+			t.Fatalf("event %d: %+v", n, e)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if e := events(6)[5]; e.key != "late" {
+		t.Errorf("last event: %+v", e)
+	}
+	b.eventually("the rows are counted", func() bool {
+		s := r.Stats()
+		return s.Backlog >= relay.CountLimit && s.Unknown["nope"] >= relay.CountLimit-10
+	})
+}

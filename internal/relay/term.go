@@ -37,6 +37,7 @@ type term struct {
 	out   *delivery.Producer
 	conn  *mysql.Conn // reads the snapshots; nil until used
 	limit int         // rows of the next batch
+	scan  scan        // where reading begins
 
 	stragglers []*batch // with records that have no outcome yet; the settling goroutine's own
 
@@ -44,14 +45,14 @@ type term struct {
 }
 
 // serve publishes until the lease is lost or ctx ends. After ctx it finishes what it has read.
-func (r *Relay) serve(ctx context.Context, pool *mysql.Pool, st state) error {
+func (r *Relay) serve(ctx context.Context, pool *mysql.Pool, st state, began time.Time) error {
 	out, err := delivery.New(r.cfg.Kafka, delivery.Config{
 		DeliveryTimeout: deliveryTimeout, MaxBufferedBytes: maxBuffered, Compression: r.cfg.Compression, Logger: r.cfg.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("make producer: %w", err)
 	}
-	t := &term{r: r, pool: pool, state: st, began: time.Now(), out: out, limit: firstLimit, obstacles: obstacles{log: r.log, all: map[string]obstacle{}}}
+	t := &term{r: r, pool: pool, state: st, began: began, out: out, limit: firstLimit, obstacles: obstacles{log: r.log, all: map[string]obstacle{}}}
 	r.begin(ctx, t)
 	defer r.end()
 	held, lose := context.WithCancelCause(context.WithoutCancel(ctx)) // the life of the lease
@@ -74,7 +75,7 @@ func (r *Relay) serve(ctx context.Context, pool *mysql.Pool, st state) error {
 	closed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Millisecond)
 	defer cancel()
 	_ = out.Close(closed) // what has no outcome yet stays in the outbox
-	t.release(ctx)
+	r.release(ctx, pool, st.fence)
 	return err
 }
 
