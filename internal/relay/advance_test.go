@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/freshet/freshet/internal/relay"
@@ -51,6 +52,34 @@ func TestTruncateIsNoticed(t *testing.T) {
 	}
 	if e := events(13)[12]; e.version <= floor {
 		t.Errorf("version %d, want above %d", e.version, floor)
+	}
+}
+
+// A table that is emptied between the acknowledgement of rows and their deletion has other rows under the same ids: none is deleted.
+func TestTruncateBeforeTheDeletion(t *testing.T) {
+	b := newBed(t)
+	var once sync.Once
+	r := b.relay(func(c *relay.Config) {
+		c.Failpoint = func(point string) {
+			if point != relay.PointAfterAck || b.number("SELECT high FROM freshet_relay") == 0 {
+				return
+			}
+			once.Do(func() {
+				b.exec("TRUNCATE freshet_outbox")
+				for n := range 9 {
+					b.enqueue("items", "b", n)
+				}
+			})
+		}
+	})
+	for n := range 3 {
+		b.enqueue("items", "a", n)
+	}
+	b.drained()
+	b.enqueue("items", "a", 3)
+	b.eventually("the relay stops", func() bool { return errors.Is(r.Stats().Waiting, relay.ErrMarker) })
+	if n := b.number("SELECT COUNT(*) FROM freshet_outbox WHERE dataset = 'items'"); n != 9 {
+		t.Errorf("%d rows are left of 9", n)
 	}
 }
 

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/freshet/freshet/internal/relay"
@@ -101,7 +102,14 @@ func TestLargeRows(t *testing.T) {
 		}
 		b.exec("INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('items', 'k', 'upsert', ?)", data)
 	}
-	b.relay()
+	var batches atomic.Int64
+	b.relay(func(c *relay.Config) {
+		c.Failpoint = func(point string) {
+			if point == relay.PointAfterRead {
+				batches.Add(1)
+			}
+		}
+	})
 	events := b.consume(b.topics["items"])(rows)
 	for i, e := range events[:rows] {
 		if e.version != int64(i+1) {
@@ -109,6 +117,9 @@ func TestLargeRows(t *testing.T) {
 		}
 	}
 	b.drained()
+	if n := batches.Load(); n < 3 {
+		t.Errorf("27 MB were read as %d batches", n)
+	}
 }
 
 // Behind many rows that are not published, new rows and late commits are still found.

@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"database/sql"
 	"io"
 	"log/slog"
 	"strings"
@@ -33,8 +34,10 @@ func TestRelayIsMeasured(t *testing.T) {
 	res.Print(io.Discard)
 	db := my.Open(t, dsn)
 	var n int
-	if err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()").Scan(&n); err != nil || n != 0 {
-		t.Errorf("%d tables are left, %v", n, err)
+	var names sql.NullString
+	err = db.QueryRowContext(t.Context(), "SELECT COUNT(*), GROUP_CONCAT(TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()").Scan(&n, &names)
+	if err != nil || n != 0 {
+		t.Errorf("tables are left: %s, %v", names.String, err)
 	}
 	if _, err := db.ExecContext(t.Context(), "CREATE TABLE freshet_outbox (id INT)"); err != nil {
 		t.Fatal(err)
