@@ -76,7 +76,7 @@ func TestTruncateBeforeTheDeletion(t *testing.T) {
 		b.enqueue("items", "a", n)
 	}
 	b.drained()
-	b.enqueue("items", "a", 3)
+	b.exec("INSERT INTO freshet_outbox (dataset, record_key, op) VALUES ('items', 'a', 'delete'), ('items', 'a', 'delete'), ('items', 'a', 'delete')")
 	b.eventually("the relay stops", func() bool { return errors.Is(r.Stats().Waiting, relay.ErrMarker) })
 	if n := b.number("SELECT COUNT(*) FROM freshet_outbox WHERE dataset = 'items'"); n != 9 {
 		t.Errorf("%d rows are left of 9", n)
