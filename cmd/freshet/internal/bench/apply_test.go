@@ -57,6 +57,9 @@ func TestConsumersWriteTheSameRows(t *testing.T) {
 					}
 					all = append(all, one)
 				}
+				if err := rows.Err(); err != nil {
+					return nil, fmt.Errorf("read rows: %w", err)
+				}
 				seen[strings.Join(all, "\n")] = true
 				return json.Marshal(m)
 			}
