@@ -118,7 +118,8 @@ func readParens(t *ColumnType, text string) (rest string, ok bool) {
 	return rest, true
 }
 
-// readLabels reads 'a','b' up to the closing parenthesis; a quote inside a label is doubled.
+// readLabels reads 'a','b' up to the closing parenthesis; a quote inside a label is doubled, and a backslash and what would break
+// the line have a backslash before them.
 func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 	for {
 		text = strings.TrimLeft(text, " ")
@@ -128,6 +129,13 @@ func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 		var label strings.Builder
 		i := 1
 		for ; i < len(text); i++ {
+			if text[i] == '\\' && i+1 < len(text) {
+				if c, ok := unescaped(text[i+1]); ok {
+					label.WriteByte(c)
+					i++
+					continue
+				}
+			}
 			if text[i] != '\'' {
 				label.WriteByte(text[i])
 				continue
@@ -153,6 +161,21 @@ func readLabels(t *ColumnType, text string) (rest string, ok bool) {
 			return "", false
 		}
 	}
+}
+
+// unescaped is the byte that the server writes as a backslash and c.
+func unescaped(c byte) (byte, bool) {
+	switch c {
+	case '\\':
+		return '\\', true
+	case 'n':
+		return '\n', true
+	case 'r':
+		return '\r', true
+	case '0':
+		return 0, true
+	}
+	return 0, false
 }
 
 // IsInteger reports whether t is one of the integer types.
@@ -208,8 +231,9 @@ func (t ColumnType) String() string {
 
 func escapeLabels(labels []string) []string {
 	out := make([]string, len(labels))
+	escape := strings.NewReplacer("'", "''", `\`, `\\`, "\n", `\n`, "\r", `\r`, "\x00", `\0`)
 	for i, l := range labels {
-		out[i] = strings.ReplaceAll(l, "'", "''")
+		out[i] = escape.Replace(l)
 	}
 	return out
 }

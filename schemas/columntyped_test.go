@@ -183,6 +183,7 @@ func TestColumnTypeString(t *testing.T) {
 	for text, want := range map[string]string{
 		"INT(11) UNSIGNED": "int unsigned", "tinyint(1)": "tinyint(1)", "tinyint(4)": "tinyint", "numeric(10)": "decimal(10,0)", "year(4)": "year",
 		"bit(3)": "bit(3)", "datetime": "datetime", "time(3)": "time(3)", "float(7,2)": "float(7,2)", "enum('a','it''s')": "enum('a','it''s')", "varchar(20)": "varchar(20)",
+		`enum('a\\b','x\ny','c\d')`: `enum('a\\b','x\ny','c\\d')`,
 	} {
 		typ, ok := schemas.ParseColumnType(text)
 		if got := typ.String(); !ok || got != want {

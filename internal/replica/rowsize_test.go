@@ -15,8 +15,21 @@ import (
 // TestRowBytesIsTheServers: a table of exactly the greatest size is made, and one byte more is refused.
 func TestRowBytesIsTheServers(t *testing.T) {
 	b := newBed(t, replica.Config{})
+	integer := `{"type":"integer","minimum":0,"maximum":100}`
+	moment := `{"type":"string","format":"date-time"}`
+	raw := `{"type":"string","contentEncoding":"base64","maxLength":40}`
+	types := map[string]string{
+		"every type": `t1: {type: tinyint}, t2: {type: smallint}, t3: {type: mediumint}, t4: {type: int}, bits: {type: bit(12)}, f: {type: float}, dec: {type: "decimal(9,2) unsigned"},` +
+			` dt: {type: datetime}, dt3: {type: datetime(3)}, ts: {type: timestamp}, ts6: {type: timestamp(6)}, tm: {type: time}, tm5: {type: time(5)}, ch: {type: char(9)}, vc: {type: varchar(70)},` +
+			` tt: {type: tinytext}, tx: {type: text}, mt: {type: mediumtext}, lt: {type: longtext}, bi: {type: binary(30)}, vb: {type: varbinary(30)}, vb3: {type: varbinary(300)}, tb: {type: tinyblob}, bl: {type: blob},` +
+			` mb: {type: mediumblob}, lb: {type: longblob}, en: {type: "enum('a','b')"}, se: {type: "set('a','b','c','d','e','f','g','h','i')"}`,
+	}
 	for name, properties := range map[string]string{
 		"texts": "",
+		"every type": `,"t1":` + integer + `,"t2":` + integer + `,"t3":` + integer + `,"t4":` + integer + `,"bits":` + integer + `,"f":{"type":"number"},"dec":{"type":"string","x-decimal":"9,2"},` +
+			`"dt":` + moment + `,"dt3":` + moment + `,"ts":` + moment + `,"ts6":` + moment + `,"tm":{"type":"string"},"tm5":{"type":"string"},"ch":{"type":"string","maxLength":9},"vc":{"type":"string","maxLength":70},` +
+			`"tt":{"type":"string","maxLength":9},"tx":{"type":"string","maxLength":9},"mt":{"type":"string"},"lt":{"type":"string"},"bi":` + raw + `,"vb":` + raw + `,"vb3":` + raw + `,"tb":` + raw + `,"bl":` + raw +
+			`,"mb":` + raw + `,"lb":` + raw + `,"en":{"type":"string","enum":["a"]},"se":{"type":"string"}`,
 		"every kind": `,"i":{"type":"integer"},"n":{"type":"number"},"b":{"type":"boolean"},"j":{"type":"object"},"l":{"type":"string"},
 			"d":{"type":"string","format":"date"},"t":{"type":"string","format":"date-time"},"s":{"type":"string","maxLength":63},
 			"p":{"type":"string","x-decimal":"12,2"},"q":{"type":"string","x-decimal":"65,30"}`,
@@ -36,7 +49,7 @@ func TestRowBytesIsTheServers(t *testing.T) {
 				for i := range bits {
 					fmt.Fprintf(&more, `,"z%d":{"type":"boolean"}`, i)
 				}
-				ds := grown(t, more.String())[0]
+				ds := grownTyped(t, more.String(), types[name])[0]
 				return tables.Create(ds, b.Dialect()), tables.RowBytes(ds)
 			}
 			makes := func(statement string) bool {

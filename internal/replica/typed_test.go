@@ -140,7 +140,7 @@ func (d dice) strings() []cell {
 }
 
 func (d dice) labels() []cell {
-	labels := []string{"a", "B", "it's", "c d", "1", "0", "ö"}
+	labels := []string{"a", "B", "it's", "c d", "1", "0", "ö", `x\y`, `\n`, "line\nline"}
 	d.Shuffle(len(labels), func(i, j int) { labels[i], labels[j] = labels[j], labels[i] })
 	list, names := make([]string, len(labels)), make([]string, len(labels))
 	for i, l := range labels {

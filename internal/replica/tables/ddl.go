@@ -111,10 +111,6 @@ func columnType(c schemas.Column, key bool, d mysql.Dialect) string {
 
 // typeSQL is a declared type in a statement.
 func typeSQL(t schemas.ColumnType, collation string) string {
-	t.Labels = slices.Clone(t.Labels)
-	for i, l := range t.Labels {
-		t.Labels[i] = strings.ReplaceAll(l, `\`, `\\`)
-	}
 	text := t.String()
 	if len(t.Labels) == 0 {
 		text = strings.ToUpper(text)
