@@ -183,8 +183,17 @@ func TestDatasetsShareATopic(t *testing.T) {
 			t.Errorf("source %s: topic %q, %v", source, topic, err)
 		}
 	}
-	if d := load(t, cdcYAML+"topic: shop\nformat: canal\ncdc: {table: x.a}\n", cdcSchema); d.Topic != "shop" {
-		t.Errorf("a dataset that shares nothing has the topic %s", d.Topic)
+	// Whether others come and go must not change the name: positions are kept by it.
+	if d := load(t, cdcYAML+"topic: shop\nformat: canal\ncdc: {table: x.a}\n", cdcSchema); d.Topic != "shop#"+d.Name {
+		t.Errorf("a dataset that has the topic alone reads %s", d.Topic)
+	}
+	if d := load(t, cdcYAML+"topic: shop\nformat: debezium\n", cdcSchema); d.Topic != "shop" {
+		t.Errorf("a dataset that cannot share its topic reads %s", d.Topic)
+	}
+	long := files("format: canal\ncdc: {table: x.a}\n")
+	long["a.yaml"] = strings.Replace(long["a.yaml"], "topic: shop", "topic: "+strings.Repeat("t", 248), 1)
+	if _, err := schemas.LoadDatasets(folder(long)); err == nil || !strings.Contains(err.Error(), "use shorter names") {
+		t.Errorf("a name of 250 bytes: %v", err)
 	}
 	for want, rules := range map[string][]string{
 		"give each dataset its own": {"", ""},

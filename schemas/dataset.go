@@ -106,8 +106,8 @@ type CacheRules struct {
 // its YAML declaration; it is immutable and safe for concurrent use afterwards.
 type Dataset struct {
 	Name string
-	// Topic is the Kafka topic. Where several datasets share one, it is "TOPIC#DATASET", the name of what this dataset reads of
-	// it; KafkaTopic returns the topic itself.
+	// Topic is the Kafka topic. With CDC.Table it is "TOPIC#DATASET", the name of what this dataset reads of a topic that others may
+	// read, too; KafkaTopic returns the topic itself.
 	Topic  string
 	Format Format
 	// Key is the list of key properties, in order.

@@ -60,9 +60,11 @@ func LoadDatasets(fsys fs.FS) (*Datasets, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	nameStreams(decls)
 	for _, decl := range decls {
 		d := decl.dataset
+		if d.hasTable() {
+			d.Topic += "#" + d.Name
+		}
 		s.list = append(s.list, d)
 		s.byName[d.Name] = d
 		s.byTopic[d.Topic] = d
@@ -114,6 +116,11 @@ func (d *Dataset) Unbuilt() []string {
 func findClashes(decls []*declaration) []error {
 	var errs []error
 	for i, b := range decls {
+		if d := b.dataset; d.hasTable() && len(d.Topic)+1+len(d.Name) > maxTopicName {
+			errs = append(errs, &FieldError{
+				Field: b.at("topic"), Problem: "is too long", Fix: "use shorter names: topic and dataset together may have 248 characters where cdc.table is set",
+			})
+		}
 		for _, a := range decls[:i] {
 			clash := func(field, what string) {
 				errs = append(errs, &FieldError{
@@ -157,24 +164,13 @@ func sharing(a, b *Dataset) (fix string) {
 		return "set cdc.table in both, so that each reads the rows of its own table"
 	case a.CDC.Table == b.CDC.Table:
 		return "set another cdc.table in one of them: both read " + a.CDC.Table
-	case len(a.Topic)+1+max(len(a.Name), len(b.Name)) > maxTopicName:
-		return "use shorter names: topic and dataset together may have 248 characters where a topic is shared"
 	}
 	return ""
 }
 
-// nameStreams sets the topics of datasets that share one.
-func nameStreams(decls []*declaration) {
-	datasets := map[string]int{}
-	for _, decl := range decls {
-		datasets[decl.dataset.Topic]++
-	}
-	for _, decl := range decls {
-		if d := decl.dataset; datasets[d.Topic] > 1 {
-			d.Topic += "#" + d.Name
-		}
-	}
-}
+// hasTable reports whether the dataset reads one table of its topic, and may share it. It has a name of its own for the topic
+// also while it reads it alone: positions are kept by that name, and those of one dataset say nothing about the rows of another.
+func (d *Dataset) hasTable() bool { return d.CDC != nil && d.CDC.Table != "" }
 
 // templates are those whose names belong to Freshet alone: the record key's and the derived ones.
 func (d *Dataset) templates() []*template {

@@ -14,7 +14,7 @@ const maxTopicName = 249
 const MaxSourceBytes = 300
 
 // KafkaTopic returns the topic that a name of Dataset.Topic belongs to: what is before "#", which separates the topic that
-// several datasets share from the dataset.
+// several datasets may share from the dataset.
 func KafkaTopic(name string) string {
 	topic, _, _ := strings.Cut(name, "#")
 	return topic

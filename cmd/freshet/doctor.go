@@ -217,7 +217,7 @@ func (d *doctor) examineTransactions(ctx context.Context, topic string) {
 		if time.Since(t.LastWrite) < openTransactionAfter {
 			continue
 		}
-		d.note("transaction-open", fmt.Sprintf("%s/%d", topic, id), fmt.Sprintf("let the producer end it, or run kafka-transactions.sh abort --topic %s --partition %d --start-offset %d", topic, id, t.First),
+		d.note("transaction-open", fmt.Sprintf("%s/%d", topic, id), fmt.Sprintf("let the producer end it, or run kafka-transactions.sh abort --topic %s --partition %d --start-offset %d", schemas.KafkaTopic(topic), id, t.First),
 			"producer %d has a transaction open at offset %d, last written %s; records behind it are not read", t.ProducerID, t.First, t.LastWrite.UTC().Format(time.RFC3339))
 	}
 }

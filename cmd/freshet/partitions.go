@@ -146,6 +146,9 @@ func findRestart(ctx context.Context, kafka *kafkalog.Client, db *replica.DB, na
 	if r.Next, err = db.Positions.Next(ctx, r.Source); err != nil {
 		return r, err
 	}
+	if r.Next < 0 {
+		return r, usageError{fmt.Errorf("no worker has read %s; name the partition as readiness does: with cdc.table, TOPIC#DATASET/NUMBER", name)}
+	}
 	switch at {
 	case "":
 		return r, usageError{errors.New("say where: --at first, --at last or --at OFFSET")}

@@ -102,3 +102,34 @@ func TestDatasetsShareATopic(t *testing.T) {
 	both.mustRun("replay", "start", "orders", "--apply", "--client-url", url)
 	w.reaches(1, "SELECT COUNT(*) FROM freshet_replay WHERE state = 'done'")
 }
+
+// A dataset comes in the place of another one that read the topic alone: it begins where the topic does, not where that one was.
+func TestADatasetThatReplacesAnotherReadsTheWholeTopic(t *testing.T) {
+	kafka := testenv.Kafka(t)
+	topic := kafka.CreateTopic(t, 1)
+	w := newWorld(t, testenv.Redis(t), shared(topic, "users"))
+	c := kafka.Client(t)
+	recs := []*kgo.Record{mirrored(topic, "orders", 1, "1"), mirrored(topic, "users", 1, "2")}
+	if err := c.ProduceSync(t.Context(), recs...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	first := w.startWorker()
+	w.reaches(1, "SELECT COUNT(*) FROM users_t WHERE n = 2")
+	if err := first.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Await(t, first.Done())
+
+	second := w.withFolder(shared(topic, "orders"))
+	second.mustRun("migrate", "datasets")
+	second.startWorker()
+	w.reaches(1, "SELECT COUNT(*) FROM orders_t WHERE n = 1")
+
+	if _, errOut, code := second.run("", "partitions", "restart", topic+"/0", "--at", "first"); code != 2 || !strings.Contains(errOut, "TOPIC#DATASET") {
+		t.Errorf("a restart of what no worker reads: exit code %d, %s", code, errOut)
+	}
+	out := second.mustRun("datasets", "list", "--client-url", second.api())
+	if !strings.Contains(out, topic+"#orders") {
+		t.Errorf("datasets:\n%s", out)
+	}
+}

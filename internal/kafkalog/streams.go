@@ -6,7 +6,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// Where several datasets read one topic, each reads a stream of it: "TOPIC#DATASET" (schemas.KafkaTopic). A stream has the
+// Where several datasets may read one topic (cdc.table), each reads a stream of it: "TOPIC#DATASET" (schemas.KafkaTopic). A stream has the
 // topic's id and partitions, and offsets, fetches and pauses of its own, so that one dataset never waits for another.
 // Everything above this package takes the name of a stream for the name of a topic. Requests to brokers have the topic's own
 // name; '#' is not valid in one.

@@ -30,7 +30,7 @@ func (b *bed) capture(table string) *running {
 // canal publishes a message of shop.items and returns its offset.
 func (b *bed) canal(typ, data string) int64 {
 	b.t.Helper()
-	return b.produce(b.dataset("items").Topic, 0, nil, fmt.Appendf(nil,
+	return b.produce(schemas.KafkaTopic(b.dataset("items").Topic), 0, nil, fmt.Appendf(nil,
 		`{"type":%q,"database":"shop","table":"items","isDdl":%v,"data":%s,"old":null,"mysqlType":null}`, typ, data == "null", data), nil)
 }
 
@@ -84,7 +84,7 @@ func TestOnlyForeignRecords(t *testing.T) {
 	if n := w.Stats().Foreign["items"]; n != 2 {
 		t.Errorf("%d foreign records, want 2", n)
 	}
-	b.produce(b.dataset("items").Topic, 0, nil, []byte(`{"type":"INSERT","database":"shop","table":"Items","data":[{"id":"k3"}]}`), nil)
+	b.produce(schemas.KafkaTopic(b.dataset("items").Topic), 0, nil, []byte(`{"type":"INSERT","database":"shop","table":"Items","data":[{"id":"k3"}]}`), nil)
 	b.awaitRow("items", "k3", 3)
 	awaitReady(t, w)
 	w.stop()
