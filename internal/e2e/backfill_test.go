@@ -6,18 +6,34 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/internal/testenv"
 )
 
-const (
-	backfillRows    = 20_000
-	backfillWriters = 4
-)
+const backfillWriters = 4
+
+// backfillSize is the number of rows and of kills. FRESHET_BACKFILL=1000000 is the full size, which takes minutes.
+func backfillSize(t *testing.T) (rows, kills int) {
+	t.Helper()
+	text := os.Getenv("FRESHET_BACKFILL")
+	if text == "" {
+		return 20_000, 5
+	}
+	rows, err := strconv.Atoi(text)
+	if err != nil || rows < 20_000 {
+		t.Fatalf("FRESHET_BACKFILL=%s: give a number of rows, at least 20000", text)
+	}
+	return rows, 10
+}
 
 // sourceItems makes the source table of items, with rows that no event ever told of.
 func sourceItems(t *testing.T, db *sql.DB, rows int) {
@@ -31,17 +47,18 @@ func sourceItems(t *testing.T, db *sql.DB, rows int) {
 	for from := 0; from < rows; from += 1000 {
 		var args []any
 		for i := from; i < min(from+1000, rows); i++ {
-			args = append(args, fmt.Sprintf("k%06d", i), i, "loaded")
+			args = append(args, fmt.Sprintf("k%07d", i), i, "loaded")
 		}
 		exec("INSERT INTO items (id, n, body) VALUES (?, ?, ?)"+strings.Repeat(", (?, ?, ?)", len(args)/3-1), args...)
 	}
 }
 
 // write changes random records, each with its event in one transaction, until ctx ends. Some transactions roll back.
-func write(ctx context.Context, db *sql.DB, seed uint64) (changes int, err error) {
+func write(ctx context.Context, db *sql.DB, rows int, seed uint64) (changes int, err error) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	for ctx.Err() == nil {
-		key := fmt.Sprintf("k%06d", r.IntN(backfillRows+2000))
+	limit := rate.NewLimiter(2000/backfillWriters, 10) // changes a second
+	for limit.Wait(ctx) == nil {
+		key := fmt.Sprintf("k%07d", r.IntN(rows+rows/10))
 		switch err := writeOne(ctx, db, key, r); {
 		case ctx.Err() != nil:
 		case err == nil:
@@ -87,7 +104,8 @@ func writeOne(ctx context.Context, db *sql.DB, key string, r *rand.Rand) error {
 func TestBackfillBesideWriters(t *testing.T) {
 	w := newWorld(t, nil, map[string]string{"items.yaml": fmt.Sprintf(itemDataset, testenv.Kafka(t).Topic(t)), "items.json": itemSchema})
 	db := w.source()
-	sourceItems(t, db, backfillRows)
+	rows, kills := backfillSize(t)
+	sourceItems(t, db, rows)
 	for i := range 100 {
 		w.exec("INSERT INTO items (id, n, body, _version, _deleted, _at) VALUES (?, 1, 'ghost', 1, 0, 1)", fmt.Sprintf("ghost%d", i))
 	}
@@ -100,20 +118,21 @@ func TestBackfillBesideWriters(t *testing.T) {
 	results := make(chan error, backfillWriters)
 	for i := range backfillWriters {
 		writers.Go(func() {
-			n, err := write(writing, db, uint64(i))
+			n, err := write(writing, db, rows, uint64(i))
 			if err == nil && n == 0 {
 				err = errors.New("a writer changed nothing")
 			}
 			results <- err
 		})
 	}
-	for i := range 5 {
-		loader := testenv.StartProcess(t, "loader", w.command(context.Background(), "backfill", "items", "--rate", "4000"))
-		w.enqueues(db, (i+1)*2000)
+	for i := range kills {
+		loader := testenv.StartProcess(t, "loader", w.command(context.Background(), "backfill", "items", "--rest", "-1"))
+		w.enqueues(db, (i+1)*rows/(2*kills))
 		kill(t, loader)
 		kill(t, relay)
 		relay = w.startRelay(fmt.Sprint("r", i+1))
 	}
+	w.patience = 15 * time.Minute
 	out := w.mustRun("backfill", "items")
 	stop()
 	writers.Wait()
@@ -126,7 +145,7 @@ func TestBackfillBesideWriters(t *testing.T) {
 		t.Errorf("the command says %q", out)
 	}
 	testenv.Eventually(t, 2*settleLimit, func(ctx context.Context) error { return w.sameAsSource(ctx, db) })
-	if back, all := w.versionsWentBack(); back != 0 || all < backfillRows {
+	if back, all := w.versionsWentBack(); back != 0 || all < rows {
 		t.Errorf("%d of %d versions went back", back, all)
 	}
 	w.verify("--records", "2000")

@@ -127,7 +127,9 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 
 func (w *world) environ() []string {
 	url := "redis://" + w.redis.Addr + "/0"
-	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "FRESHET_FAULTS") }) // no settings
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { // these are no settings
+		return strings.HasPrefix(kv, "FRESHET_FAULTS") || strings.HasPrefix(kv, "FRESHET_BACKFILL")
+	})
 	env = append(env,
 		"FRESHET_DATASETS="+w.dir, "FRESHET_NAMESPACE="+w.ns, "FRESHET_KAFKA__BROKERS="+strings.Join(w.kafka.Brokers, ","),
 		"FRESHET_KAFKA__GROUP="+w.ns, "FRESHET_MYSQL__DSN="+w.dsn, "FRESHET_REDIS__URL="+url,
