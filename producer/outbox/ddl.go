@@ -3,6 +3,8 @@ package outbox
 // DDL returns the statements that create the tables of an outbox in a service's database, in order. They change nothing
 // where the tables exist. They run on MariaDB 10.11 and on MySQL 8 and later.
 //
+// The first id is 2, because rows that a replica had before count as version 1, and no event must have their version.
+//
 // freshet_outbox has no index beside its primary key, so that writers pay for nothing else. freshet_relay has one row: the
 // identity of this outbox, and the lease of the relay that publishes it. freshet_outbox_dead has the rows that can never be
 // published, and freshet_backfill how far each run of freshet backfill came.
@@ -13,7 +15,7 @@ func DDL() []string {
 ` + eventColumns + `
   created_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
   PRIMARY KEY (id)
-) ENGINE = InnoDB`,
+) ENGINE = InnoDB AUTO_INCREMENT = 2`,
 		`CREATE TABLE IF NOT EXISTS freshet_outbox_dead (
   id BIGINT UNSIGNED NOT NULL,
 ` + eventColumns + `
