@@ -37,6 +37,7 @@ type backfillFlags struct {
 	skipInvalid bool
 	restart     bool
 	noDeletions bool
+	deletions   int
 }
 
 func backfillCommand(p *program) *cobra.Command {
@@ -62,6 +63,7 @@ func backfillCommand(p *program) *cobra.Command {
 	cmd.Flags().IntVar(&f.maxRunning, "max-running", backfill.DefaultMaxRunning, "pause while the server runs more threads")
 	cmd.Flags().BoolVar(&f.skipInvalid, "skip-invalid", false, "count and log rows that the schema refuses, and continue")
 	cmd.Flags().BoolVar(&f.restart, "restart", false, "begin with the first row again")
+	cmd.Flags().IntVar(&f.deletions, "max-deletions", 0, "refuse to delete more records than this; 0: a tenth of the rows, at least 1000; -1: no limit")
 	cmd.Flags().BoolVar(&f.noDeletions, "no-deletions", false, "do not look for records that only the replica has")
 	config.Bind(cmd.Flags(), "datasets", "relay", "mysql", "log")
 	return cmd
@@ -87,7 +89,7 @@ func runBackfill(ctx context.Context, p *program, c config.Config, name string, 
 	defer source.Close()
 	cfg := backfill.Config{
 		Source: source, Dataset: d, Table: f.table, Columns: f.columns, Rate: f.rate, Rest: f.rest, MaxBacklog: f.maxBacklog, MaxRunning: f.maxRunning,
-		SkipInvalid: f.skipInvalid, Restart: f.restart, KeepMissing: f.noDeletions, Logger: log,
+		SkipInvalid: f.skipInvalid, Restart: f.restart, KeepMissing: f.noDeletions, MaxDeletions: f.deletions, Logger: log,
 	}
 	if c.MySQL.DSN != "" {
 		db, err := connect.Replica(ctx, c, log)

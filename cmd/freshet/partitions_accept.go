@@ -43,7 +43,7 @@ func partitionsAccept(p *program) *cobra.Command {
 		case r.Accepted:
 			fmt.Fprintf(p.out, "topic %s is accepted with id %s; its workers read it within seconds\n", r.Topic, r.ID)
 		default:
-			fmt.Fprintf(p.out, "topic %s with id %s waits for nothing: the id was not replaced by another\n", r.Topic, r.ID)
+			fmt.Fprintf(p.out, "topic %s with id %s waits for nothing: the id was not replaced by another; a dataset with cdc.table reads TOPIC#DATASET, as freshet lag prints it\n", r.Topic, r.ID)
 		}
 		return nil
 	})

@@ -44,6 +44,9 @@ type Config struct {
 	// Replica is where records are looked for that the source does not have, and for versions that the outbox would not
 	// exceed; nil does neither.
 	Replica Replica
+	// MaxDeletions is how many records that the source does not have a run may delete: if there are more, it deletes none and
+	// returns ErrDeletions. 0 means a tenth of the rows, but at least 1000; a negative number means no limit.
+	MaxDeletions int
 	// KeepMissing leaves records alone that the source does not have.
 	KeepMissing bool
 	// Rate is the greatest number of rows a second; 0 means no limit.
@@ -85,6 +88,9 @@ type Progress struct {
 
 // ErrInvalidRow is returned when the dataset's schema refuses a row of the source.
 var ErrInvalidRow = errors.New("the source has a row that is not valid")
+
+// ErrDeletions is returned when the replica has more records that the source does not have than may be deleted.
+var ErrDeletions = errors.New("the replica has many records that the source does not have")
 
 // ErrVersions is returned when the replica has versions that those of the outbox would not exceed.
 var ErrVersions = errors.New("the replica has greater versions than the outbox")
@@ -132,7 +138,7 @@ func New(ctx context.Context, cfg Config) (*Loader, error) {
 		limit = rate.Limit(cfg.Rate)
 	}
 	return &Loader{
-		cfg: cfg, source: src, limiter: rate.NewLimiter(limit, maxChunk), pace: newPace(),
+		cfg: cfg, source: src, limiter: rate.NewLimiter(limit, maxChunk), pace: newPace(src.rowBytes),
 		log: cfg.Logger.With("component", "backfill", "dataset", cfg.Dataset.Name),
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -249,6 +250,24 @@ func TestRecordsThatTheSourceLacksAreDeleted(t *testing.T) {
 	}
 }
 
+// The wrong table, or an empty one, does not empty the replica.
+func TestManyDeletionsAreRefused(t *testing.T) {
+	b := newBed(t, itemTable)
+	b.exec("INSERT INTO items VALUES (1, 'eu', 'a', NULL)")
+	var keys []string
+	for i := range 1100 {
+		keys = append(keys, fmt.Sprintf("eu,%d", i+10))
+	}
+	_, err := b.run(backfill.Config{Replica: pages{keys: keys}})
+	if !errors.Is(err, backfill.ErrDeletions) || len(b.queued()) != 1 {
+		t.Fatalf("error is %v, and %d events are enqueued", err, len(b.queued()))
+	}
+	p, err := b.run(backfill.Config{Replica: pages{keys: keys}, MaxDeletions: 1100})
+	if err != nil || p.Deletions != 1100 || len(b.queued()) != 1101 {
+		t.Fatalf("with a limit that suffices: %+v, %v, %d events", p, err, len(b.queued()))
+	}
+}
+
 // A transaction inserted the record and its event after the rows were read, and has not committed: the deletion has to wait
 // for it, and then to see that the record is there.
 func TestADeletionWaitsForAnInsert(t *testing.T) {
@@ -270,7 +289,7 @@ func TestADeletionWaitsForAnInsert(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.run(backfill.Config{Replica: pages{keys: []string{"eu,7"}, before: insert}})
+		_, err := b.run(backfill.Config{Replica: pages{keys: []string{"eu,7"}, before: sync.OnceFunc(insert)}})
 		done <- err
 	}()
 	testenv.Eventually(t, testWait, func(ctx context.Context) error {

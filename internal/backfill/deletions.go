@@ -14,6 +14,8 @@ const (
 	replicaPage = 500
 	// maxDeletions bounds the gaps that one transaction locks.
 	maxDeletions = 20
+	// leastDeletions is the smallest limit of Config.MaxDeletions.
+	leastDeletions = 1000
 )
 
 // deletions walks through the replica and enqueues the deletion of each record that the source does not have. It returns when
@@ -23,6 +25,9 @@ func (l *Loader) deletions(ctx context.Context) error {
 		return l.finish(ctx, nil)
 	}
 	after, err := l.deletionCursor(ctx)
+	if err == nil {
+		err = l.limitDeletions(ctx, after)
+	}
 	for err == nil && l.p.Phase == phaseDeletions {
 		if after, err = l.deletePage(ctx, after); err != nil {
 			break
@@ -35,9 +40,46 @@ func (l *Loader) deletions(ctx context.Context) error {
 	return err
 }
 
+// limitDeletions counts what the source does not have before anything is deleted: the wrong table, or an empty one, must not
+// empty the replica.
+func (l *Loader) limitDeletions(ctx context.Context, after []any) error {
+	limit := int64(l.cfg.MaxDeletions)
+	switch {
+	case limit < 0:
+		return nil
+	case limit == 0:
+		limit = max(leastDeletions, l.p.Rows/10)
+	}
+	found := l.p.Deletions
+	for l.p.Phase == phaseDeletions {
+		missing, last, err := l.missingPage(ctx, after)
+		if err != nil {
+			return err
+		}
+		if found += int64(len(missing)); found > limit {
+			return fmt.Errorf("backfill %s: %w: more than %d, and the source has %d; compare the table, then run the command again with --max-deletions, or with --no-deletions",
+				l.cfg.Dataset.Name, ErrDeletions, limit, l.p.Rows)
+		}
+		if after = last; after == nil {
+			return nil
+		}
+	}
+	return nil
+}
+
 // deletePage handles the next page of the replica and returns where it ends; nil is the end of the replica.
 func (l *Loader) deletePage(ctx context.Context, after []any) (last []any, err error) {
-	var missing []event
+	missing, last, err := l.missingPage(ctx, after)
+	for err == nil && len(missing) > 0 {
+		n := min(len(missing), maxDeletions)
+		err = l.delete(ctx, missing[:n])
+		missing = missing[n:]
+	}
+	return last, err
+}
+
+// missingPage returns the deletions of those records of the next page that the source does not have, as of a read without locks.
+func (l *Loader) missingPage(ctx context.Context, after []any) (missing []event, last []any, err error) {
 	err = l.again(ctx, "look for records that the source does not have", func(ctx context.Context) (err error) {
 		var rows []replica.LiveRow
 		if rows, last, err = l.cfg.Replica.Page(ctx, l.cfg.Dataset, after, replicaPage); err != nil {
@@ -62,12 +104,7 @@ func (l *Loader) deletePage(ctx context.Context, after []any) (last []any, err e
 		}
 		return err
 	})
-	for err == nil && len(missing) > 0 {
-		n := min(len(missing), maxDeletions)
-		err = l.delete(ctx, missing[:n])
-		missing = missing[n:]
-	}
-	return last, err
+	return missing, last, err
 }
 
 // deletionCursor returns how far an earlier process came.

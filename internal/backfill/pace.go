@@ -10,10 +10,11 @@ import (
 
 // Bounds of a chunk. Its rows stay locked for as long as its transaction takes, so its size follows the time.
 const (
-	minChunk   = 16
+	minChunk   = 4
 	maxChunk   = 2000
 	chunkTime  = 10 * time.Millisecond
 	firstChunk = 200
+	firstBytes = 4 << 20
 	// checkEvery is how often the load is looked at, and how long a pause waits until the next look.
 	checkEvery = 500 * time.Millisecond
 	// longestRest bounds the rest after a chunk that took long because it waited for a lock.
@@ -27,7 +28,10 @@ type pace struct {
 	checked time.Time
 }
 
-func newPace() pace { return pace{rows: firstChunk} }
+// newPace begins with a chunk that is small where rows are large: its transaction would be large, too.
+func newPace(rowBytes int64) pace {
+	return pace{rows: int(min(max(firstBytes/max(rowBytes, 1), 1), firstChunk))}
+}
 
 // took adapts the size to the time of a chunk of n rows. A chunk grows slowly and shrinks at once.
 func (p *pace) took(n int, d time.Duration) {

@@ -16,6 +16,8 @@ type source struct {
 	label string // as the operator wrote it, for messages
 	name  string // quoted
 	total int64
+	// rowBytes is the server's estimate of a row's size; 0 if it has none.
+	rowBytes int64
 	// columns and types are those of the dataset's columns, in their order.
 	columns []string
 	types   []schemas.ColumnType
@@ -24,7 +26,7 @@ type source struct {
 }
 
 const (
-	sqlTable   = "SELECT engine, COALESCE(table_rows, 0) FROM information_schema.tables WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?"
+	sqlTable   = "SELECT engine, COALESCE(table_rows, 0), COALESCE(avg_row_length, 0) FROM information_schema.tables WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?"
 	sqlColumns = "SELECT column_name, column_type FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?"
 	// A unique index over nullable columns may have several rows for one key.
 	sqlUnique = "SELECT s.index_name, s.column_name, s.sub_part IS NULL AND c.is_nullable = 'NO' FROM information_schema.statistics s" +
@@ -49,7 +51,7 @@ func findSource(ctx context.Context, cfg Config) (*source, error) {
 	}
 	db, where := cfg.Source.DB(), []any{database, table}
 	var engine *string
-	exists, err := mysql.One(ctx, db, "inspect table", sqlTable, where, &engine, &s.total)
+	exists, err := mysql.One(ctx, db, "inspect table", sqlTable, where, &engine, &s.total, &s.rowBytes)
 	if err != nil {
 		return nil, fmt.Errorf("backfill: %w", err)
 	}

@@ -22,11 +22,11 @@ func topicsOf(names []string) []string {
 	return out
 }
 
-// OffsetGroup returns the group that has the committed offsets of a topic. Those of a stream are in "GROUP.DATASET", a group
+// OffsetGroup returns the group that has the committed offsets of a topic. Those of a stream are in "GROUP#DATASET", a group
 // without members: a group has one offset for each partition.
 func OffsetGroup(group, topic string) string {
 	if t := schemas.KafkaTopic(topic); t != topic {
-		return group + "." + topic[len(t)+1:]
+		return group + topic[len(t):]
 	}
 	return group
 }
