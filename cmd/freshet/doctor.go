@@ -182,18 +182,18 @@ func (d *doctor) examineKafka(ctx context.Context) {
 		d.bad("kafka-version", "", "use Apache Kafka 2.8 or newer", "%s", m)
 	}
 	for _, ds := range d.set.All() {
-		d.examineTopic(ctx, ds.Topic)
+		d.examineTopic(ctx, ds.Topic, ds.Format)
 	}
 	if d.set.Cached() {
-		d.examineTopic(ctx, schemas.InvalidationTopic(d.cfg.Namespace))
+		d.examineTopic(ctx, schemas.InvalidationTopic(d.cfg.Namespace), schemas.FormatCloudEvents)
 	}
 }
 
-func (d *doctor) examineTopic(ctx context.Context, topic string) {
+func (d *doctor) examineTopic(ctx context.Context, topic string, f schemas.Format) {
 	warnings, err := d.kafka.CheckTopic(ctx, topic, d.cfg.Worker.Window)
 	switch {
 	case errors.Is(err, kafkalog.ErrNoTopic):
-		d.bad("topic-missing", topic, "run freshet migrate datasets", "the topic does not exist")
+		d.bad("topic-missing", topic, kafkalog.MissingTopicFix(f), "the topic does not exist")
 	case err != nil:
 		d.bad("topic-unreadable", topic, "grant DESCRIBE, DESCRIBE_CONFIGS and READ on it", "%v", err)
 	default:

@@ -89,6 +89,7 @@ func TestSchemaLint(t *testing.T) {
 				"advice", "/properties/l/items/maxlength", "misspelt", "advice", "/properties/n/default", "NULL",
 			},
 		},
+		"own type":  {dataset(t, `,"t":{"type":"string","enum":["a","b"]}`, "replica: {table: items, columns: {t: {type: \"enum('a','b')\"}}}\n"), exitDone, nil},
 		"not built": {dataset(t, "", "on_data_loss: resync\n"), exitFailed, []string{"error", "", "not built"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -196,7 +196,7 @@ func (l *linter) checkRoot() {
 		l.say(lintAdvice, "/additionalProperties", "undeclared properties have no column: they are counted and not stored")
 	}
 	for _, c := range l.dataset.Replica.Columns {
-		if c.Property.Kind == schemas.KindString && !c.Key && (c.Property.MaxLength == 0 || c.Property.MaxLength > 1024) {
+		if c.Property.Kind == schemas.KindString && !c.Key && c.Type.Base == "" && (c.Property.MaxLength == 0 || c.Property.MaxLength > 1024) {
 			l.say(lintAdvice, "/properties/"+c.Property.Name, "becomes MEDIUMTEXT, which costs more than VARCHAR; a maxLength up to 1024 avoids it")
 		}
 	}

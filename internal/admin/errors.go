@@ -37,7 +37,7 @@ func (an *answers) fail(ctx context.Context, what string, err error) error {
 	case errors.As(err, &broken):
 		return huma.Error409Conflict(broken.Error())
 	case noTopic(err):
-		return huma.Error409Conflict("the dataset's topic does not exist; make it with `freshet migrate datasets`")
+		return huma.Error409Conflict("the dataset's topic does not exist; make it with `freshet migrate datasets`, or start the capture tool that fills it")
 	case errors.Is(err, context.DeadlineExceeded):
 		return huma.Error504GatewayTimeout(what + ": no answer in time" + an.sickText(ctx))
 	}

@@ -130,7 +130,7 @@ func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed ma
 	if err != nil {
 		none := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Error: err.Error()}
 		if noTopic(err) {
-			none.Error = "the topic does not exist; create it with freshet migrate datasets, or remove the dataset"
+			none.Error = "the topic does not exist; " + kafkalog.MissingTopicFix(d.Format) + ", or remove the dataset"
 		}
 		return []api.Partition{none}
 	}

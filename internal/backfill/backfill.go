@@ -129,6 +129,9 @@ func New(ctx context.Context, cfg Config) (*Loader, error) {
 	if k := cfg.Dataset.Version.Kind; k == schemas.VersionOffset {
 		return nil, fmt.Errorf("backfill: dataset %s takes its versions from the place in the topic, which an outbox does not have; set version: event", cfg.Dataset.Name)
 	}
+	if err := checkOutbox(ctx, cfg.Source); err != nil {
+		return nil, err
+	}
 	src, err := findSource(ctx, cfg)
 	if err != nil {
 		return nil, err

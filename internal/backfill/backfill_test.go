@@ -325,6 +325,7 @@ func TestATableThatDoesNotFitIsRefused(t *testing.T) {
 		"missing table":    {"CREATE TABLE other (id INT)", backfill.Config{}, "no table items"},
 		"missing column":   {"CREATE TABLE items (id BIGINT, shop VARCHAR(20), name TEXT, PRIMARY KEY (id, shop))", backfill.Config{}, "--column price=COLUMN"},
 		"unknown property": {itemTable, backfill.Config{Columns: map[string]string{"prize": "price"}}, "no property prize"},
+		"wrong --column":   {itemTable, backfill.Config{Columns: map[string]string{"price": "cost"}}, "no column cost, which --column states for the property price"},
 		"no unique key":    {"CREATE TABLE items (id BIGINT, shop VARCHAR(20), name TEXT, price INT, KEY (id, shop))", backfill.Config{}, "no primary key or unique index"},
 		"nullable key":     {"CREATE TABLE items (id BIGINT, shop VARCHAR(20), name TEXT, price INT, UNIQUE (id, shop))", backfill.Config{}, "no primary key or unique index"},
 		"view":             {"CREATE VIEW items AS SELECT 1 AS id", backfill.Config{}, "not an InnoDB table"},
@@ -335,5 +336,16 @@ func TestATableThatDoesNotFitIsRefused(t *testing.T) {
 				t.Fatalf("error is %v, want one that contains %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// The answer of the server, "a table is missing; run freshet migrate up", would send the operator to the replica.
+func TestASourceWithoutAnOutboxIsRefused(t *testing.T) {
+	for _, table := range []string{"freshet_outbox", "freshet_backfill"} {
+		b := newBed(t, itemTable)
+		b.exec("DROP TABLE " + table)
+		if _, err := b.run(backfill.Config{}); err == nil || !strings.Contains(err.Error(), table) || !strings.Contains(err.Error(), "freshet outbox ddl") {
+			t.Errorf("without %s: %v", table, err)
+		}
 	}
 }

@@ -67,6 +67,22 @@ func findSource(ctx context.Context, cfg Config) (*source, error) {
 	return s, s.findOrder(ctx, cfg, where)
 }
 
+// checkOutbox refuses a source database without the tables that a run writes.
+func checkOutbox(ctx context.Context, pool *mysql.Pool) error {
+	for _, table := range []string{"freshet_outbox", "freshet_backfill"} {
+		var engine *string
+		var rows int64
+		found, err := mysql.One(ctx, pool.DB(), "inspect table", sqlTable, []any{"", table}, &engine, &rows)
+		if err != nil {
+			return fmt.Errorf("backfill: %w", err)
+		}
+		if !found {
+			return fmt.Errorf("backfill: the source database has no table %s, or the user may not use it; run the statements of freshet outbox ddl there, its grants too, or correct relay.dsn", table)
+		}
+	}
+	return nil
+}
+
 // mapColumns finds the source column of each property and lists all that are missing at once.
 func (s *source) mapColumns(ctx context.Context, cfg Config, where []any) error {
 	have := map[string][2]string{} // name and type
@@ -94,7 +110,10 @@ func (s *source) mapColumns(ctx context.Context, cfg Config, where []any) error 
 		if !ok && !stated {
 			got, ok = have[strings.ToLower(c.Name)]
 		}
-		if !ok {
+		switch {
+		case !ok && stated:
+			problems = append(problems, fmt.Errorf("backfill: table %s has no column %s, which --column states for the property %s; correct it", s.label, name, property))
+		case !ok:
 			problems = append(problems, fmt.Errorf("backfill: table %s has no column for the property %s; --column %s=COLUMN states it", s.label, property, property))
 		}
 		typ, known := schemas.ParseColumnType(got[1])

@@ -23,6 +23,15 @@ import (
 // topicPolicy is how often the cluster is asked whether a topic is there or gone.
 func topicPolicy() retry.Policy { return retry.Policy{First: 20 * time.Millisecond, Max: time.Second} }
 
+// MissingTopicFix returns how a topic that does not exist comes to be: Freshet makes those of its own format, and leaves those of
+// a capture tool to the tool.
+func MissingTopicFix(f schemas.Format) string {
+	if f == schemas.FormatCloudEvents {
+		return "make it with `freshet migrate datasets`"
+	}
+	return "start the capture tool that fills it or create it with the tool's number of partitions, or correct the dataset's topic"
+}
+
 // CreateTopics makes the topics that do not exist and waits until each has leaders. A topic that exists is left as it
 // is. It tries again until ctx ends or 15 s are over.
 func (c *Client) CreateTopics(ctx context.Context, specs []TopicSpec) error {

@@ -147,4 +147,8 @@ func TestAdvanceRefusesWhatDoesNotFit(t *testing.T) {
 	if _, err := relay.Advance(t.Context(), b.pool(), 0); err != nil {
 		t.Errorf("with the table again: %v", err)
 	}
+	b.exec("DROP TABLE freshet_outbox, freshet_outbox_dead, freshet_relay")
+	if _, err := relay.Advance(t.Context(), b.pool(), 0); !errors.Is(err, relay.ErrTables) || !strings.Contains(err.Error(), "no outbox") {
+		t.Errorf("without any table: %v", err)
+	}
 }

@@ -24,6 +24,17 @@ var (
 	errFenced = errors.New("another relay has the lease")
 )
 
+// noOutboxError is an ErrTables for a database without any of the tables, where there is nothing to compare.
+type noOutboxError struct{}
+
+// Error states what is missing and the fix.
+func (noOutboxError) Error() string {
+	return "the database has no outbox, or the user may not read it; run the statements of freshet outbox ddl there, its grants too, or correct relay.dsn"
+}
+
+// Is lets callers treat it as an ErrTables.
+func (noOutboxError) Is(target error) bool { return target == ErrTables }
+
 // StandbyError is what keeps a relay from publishing while another one does.
 type StandbyError struct{ Owner string }
 
@@ -131,6 +142,9 @@ func checkTables(ctx context.Context, q mysql.Querier) error {
 		})
 	if err != nil {
 		return err
+	}
+	if len(have) == 0 {
+		return noOutboxError{}
 	}
 	for table, columns := range need {
 		for _, c := range columns {

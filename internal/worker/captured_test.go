@@ -27,6 +27,22 @@ func (b *bed) capture(table string) *running {
 	return b.start(func(c *worker.Config, _ *replica.Config) { c.Datasets = set })
 }
 
+// A topic that a capture tool has not made yet is not one that an operator can make with a command of Freshet.
+func TestAMissingTopicOfACaptureTool(t *testing.T) {
+	b := newBed(t, servers{})
+	set, err := schemas.LoadDatasets(fstest.MapFS{
+		"items.yaml": {Data: fmt.Appendf(nil, "dataset: items\ntopic: %s-absent\nformat: canal\ncdc: {table: shop.items}\nschema: s.json\nkey: [id]\nreplica: {table: items}\n",
+			b.dataset("items").Topic)},
+		"s.json": {Data: []byte(itemSchema)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.datasets = set
+	w := b.start(func(c *worker.Config, _ *replica.Config) { c.Datasets = set })
+	awaitReason(t, w, "-absent does not exist; start the capture tool that fills it")
+}
+
 // canal publishes a message of shop.items and returns its offset.
 func (b *bed) canal(typ, data string) int64 {
 	b.t.Helper()

@@ -11,6 +11,7 @@ import (
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 )
 
@@ -152,6 +153,14 @@ func (w *Worker) Stats() Stats {
 // openTransactionAfter is how long an open transaction may block a partition before readiness reports it: shorter ones are usual.
 const openTransactionAfter = time.Minute
 
+// format returns how the records of a topic are written; that of Freshet for the topic of invalidations.
+func (w *Worker) format(topic string) schemas.Format {
+	if d, ok := w.cfg.Datasets.ByTopic(topic); ok {
+		return d.Format
+	}
+	return schemas.FormatCloudEvents
+}
+
 // NotReady lists why the worker cannot do its work just now, one sentence each; empty when it can.
 func (w *Worker) NotReady() []string {
 	var out []string
@@ -166,7 +175,7 @@ func (w *Worker) NotReady() []string {
 		out = append(out, st.Mixed.Error())
 	}
 	for _, t := range st.Missing {
-		out = append(out, "topic "+t+" does not exist; make it with `freshet migrate datasets`")
+		out = append(out, "topic "+t+" does not exist; "+kafkalog.MissingTopicFix(w.format(t)))
 	}
 	for _, p := range st.Late {
 		if !slices.Contains(st.Missing, p.Topic) {
