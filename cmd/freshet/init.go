@@ -84,6 +84,8 @@ func (f *initFlags) check() error {
 		return errors.New("--dsn-file is missing: the database to read, see --help")
 	case len(f.tables) == 0:
 		return errors.New("--tables is missing: name the tables, or --topic to recognise them from its records")
+	case f.from == "":
+		return errors.New("--from is missing: write " + strings.Join(known, ", "))
 	case !slices.Contains(known, f.from):
 		return fmt.Errorf("--from %q: write %s", f.from, strings.Join(known, ", "))
 	case draft.From(f.from).Captured() && f.topic == "":

@@ -28,8 +28,14 @@ func nextSteps(f initFlags, drafts []*draft.Draft) []string {
 		steps = append(steps, "  "+t)
 	}
 	steps = append(steps, sourceSteps(from, tables, databases)...)
+	settings := "FRESHET_NAMESPACE, FRESHET_DATASETS=" + f.out + ", FRESHET_MYSQL__DSN (the replica)"
+	if from == draft.Outbox {
+		settings += " and FRESHET_RELAY__DSN (the source) in the environment"
+	} else {
+		settings += " in the environment"
+	}
 	steps = append(
-		steps, "Next:", "  freshet schema lint "+f.out,
+		steps, "Next, with "+settings+":", "  freshet schema lint "+f.out,
 		"  freshet migrate up && freshet migrate datasets --dry-run      # in the replica's database, which is another one; then without --dry-run",
 	)
 	first := drafts[0].Dataset

@@ -165,6 +165,9 @@ func (r *initReport) print(w io.Writer) {
 	for _, d := range r.Differs {
 		fmt.Fprintf(w, "%s differs from the draft and was left alone (- the file, + the draft):\n%s", d.File, d.Diff)
 	}
+	if len(r.Differs) > 0 {
+		fmt.Fprintln(w, "Take over the lines with + that you want, then run freshet schema compat OLD NEW and freshet migrate datasets.")
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)
 	}

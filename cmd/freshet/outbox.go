@@ -132,7 +132,7 @@ func outboxStatus(p *program) *cobra.Command {
 		}
 		fmt.Fprintf(w, "dead rows\t%d\n", st.Dead)
 		for _, d := range st.DeadRows {
-			fmt.Fprintf(w, "  %d\t%s %s, refused %s: %s\n", d.ID, d.Dataset, d.Key, d.RefusedAt.UTC().Format(time.RFC3339), d.Reason)
+			fmt.Fprintf(w, "  %d\t%s %q, refused %s: %s\n", d.ID, d.Dataset, d.Key, d.RefusedAt.UTC().Format(time.RFC3339), d.Reason)
 		}
 		return w.Flush()
 	})

@@ -81,6 +81,24 @@ func (l *testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// logBuffer keeps what is logged.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func (b *bed) exec(text string, args ...any) sql.Result {
 	b.t.Helper()
 	res, err := b.db.ExecContext(b.t.Context(), text, args...)

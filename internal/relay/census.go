@@ -56,11 +56,13 @@ func takeCensus(ctx context.Context, q mysql.Querier) (census, error) {
 
 // count takes a census again and again.
 func (t *term) count(ctx context.Context) error {
+	reported := map[string]bool{}
 	for {
 		if c, err := takeCensus(ctx, t.pool.DB()); err == nil {
 			t.r.mu.Lock()
 			t.r.census = c
 			t.r.mu.Unlock()
+			t.reportUnknown(ctx, c, reported)
 		} else {
 			t.r.log.DebugContext(ctx, "outbox not counted", "error", err)
 		}
@@ -68,6 +70,18 @@ func (t *term) count(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// reportUnknown logs each dataset whose rows stay in the outbox, once for as long as there are such rows: nothing else fails
+// when a service enqueues under a wrong name.
+func (t *term) reportUnknown(ctx context.Context, c census, reported map[string]bool) {
+	for name, d := range c.datasets {
+		if _, err := t.r.cfg.Datasets.Publishable(name); err != nil && !reported[name] {
+			reported[name] = true
+			t.r.log.WarnContext(ctx, "rows stay in the outbox: declare their dataset for all relays and restart them, or delete the rows", "dataset", name, "rows", d.rows, "error", err)
+		}
+	}
+	maps.DeleteFunc(reported, func(name string, _ bool) bool { return c.datasets[name].rows == 0 })
 }
 
 type counts struct {

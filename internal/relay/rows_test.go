@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -52,7 +53,8 @@ func TestRowsThatCannotBePublished(t *testing.T) {
 	unknown := []int64{b.enqueue("nope", "a", 1), b.enqueue("nope", "b", 2)}
 	insert("items", "bad", "upsert", `{"id": 5}`, nil) // the worker's to judge
 	good := b.enqueue("items", "good", 1)
-	r := b.relay()
+	var logged logBuffer
+	r := b.relay(func(c *relay.Config) { c.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 	var keys []string
 	for _, e := range b.consume(b.topics["items"])(2) {
 		keys = append(keys, e.key)
@@ -87,6 +89,7 @@ func TestRowsThatCannotBePublished(t *testing.T) {
 	if st.High != good || st.Backlog != 2 || st.Dead != int64(len(want)) || len(st.DeadRows) != len(want) || len(st.Datasets) != 1 || st.Datasets[0].Dataset != "nope" {
 		t.Errorf("status: %+v", st)
 	}
+	b.eventually("the unknown dataset is logged", func() bool { return strings.Contains(logged.String(), "dataset=nope rows=2") })
 	b.eventually("all are counted", func() bool { s := r.Stats(); return s.Refused == uint64(len(want)) && s.Published == 2 })
 }
 
