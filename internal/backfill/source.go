@@ -70,9 +70,8 @@ func findSource(ctx context.Context, cfg Config) (*source, error) {
 // checkOutbox refuses a source database without the tables that a run writes.
 func checkOutbox(ctx context.Context, pool *mysql.Pool) error {
 	for _, table := range []string{"freshet_outbox", "freshet_backfill"} {
-		var engine *string
-		var rows int64
-		found, err := mysql.One(ctx, pool.DB(), "inspect table", sqlTable, []any{"", table}, &engine, &rows)
+		var one int
+		found, err := mysql.One(ctx, pool.DB(), "look for the outbox", "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", []any{table}, &one)
 		if err != nil {
 			return fmt.Errorf("backfill: %w", err)
 		}

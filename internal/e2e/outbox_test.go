@@ -115,7 +115,7 @@ func TestOutboxOperation(t *testing.T) {
 		t.Fatal(err)
 	}
 	found("outbox-dead-rows", true)
-	if out := w.mustRun("outbox", "status"); !strings.Contains(out, "items dead, refused") || !strings.Contains(out, "data: is missing") {
+	if out := w.mustRun("outbox", "status"); !strings.Contains(out, `items "dead", refused`) || !strings.Contains(out, "data: is missing") {
 		t.Errorf("status:\n%s", out)
 	}
 	lag := ask[struct {
