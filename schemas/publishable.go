@@ -27,7 +27,7 @@ func (s *Datasets) Publishable(name string) (*Dataset, error) {
 	case name == "":
 		return refuse("is missing", "name the dataset of the record")
 	case !ok:
-		return refuse("is not declared", "add its declaration to the datasets that the producer loads")
+		return refuse("is not declared", "add its declaration to the datasets that this program loads")
 	case d.Format != FormatCloudEvents:
 		return refuse("has the format "+string(d.Format)+", which other tools write", "change the row in its database")
 	case d.Version.Kind == VersionOffset:
