@@ -35,7 +35,7 @@ type datasetCensus struct {
 func takeCensus(ctx context.Context, q mysql.Querier) (census, error) {
 	c := census{datasets: map[string]datasetCensus{}}
 	const oldest = "(SELECT dataset, created_at FROM freshet_outbox WHERE dataset <> '' ORDER BY id LIMIT ?) o"
-	err := mysql.Each(ctx, q, "count the outbox", "SELECT dataset, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(created_at), NOW(3)) FROM "+oldest+" GROUP BY dataset",
+	err := mysql.Each(ctx, q, "count the outbox", "SELECT MIN(dataset), COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(created_at), NOW(3)) FROM "+oldest+" GROUP BY HEX(dataset)",
 		[]any{CountLimit}, func(scan func(...any) error) error {
 			var name string
 			var n, age int64

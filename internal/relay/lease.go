@@ -50,10 +50,10 @@ func (r *Relay) lead(ctx context.Context, pool *mysql.Pool) (state, error) {
 func (r *Relay) renumber(ctx context.Context, pool *mysql.Pool, st state, srv server) (state, error) {
 	var why string
 	switch {
-	case st.server == "":
+	case st.server == "" && st.high >= r.high.Load():
 		_, err := pool.DB().ExecContext(ctx, "UPDATE freshet_relay SET `server` = ? WHERE `one` = 1 AND `fence` = ?", srv.identity, st.fence)
 		return st, mysql.Wrap("note the server", "", err)
-	case st.server != srv.identity:
+	case st.server != "" && st.server != srv.identity:
 		why = "the database is on another server, which may lack the newest published rows"
 	case st.high < r.high.Load():
 		why = "the database has forgotten rows that were published"

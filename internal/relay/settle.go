@@ -14,8 +14,14 @@ import (
 	"github.com/freshet/freshet/internal/mysql"
 )
 
-// maxRanges bounds the terms of one DELETE.
-const maxRanges = 500
+const (
+	// fewRows are deleted one by one.
+	fewRows = 20
+	// maxKeys bounds the keys of one DELETE.
+	maxKeys = 1000
+	// sqlDeleteRows looks each key up, whatever the server believes of the table's size.
+	sqlDeleteRows = "DELETE o FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT UNSIGNED PATH '$')) k STRAIGHT_JOIN freshet_outbox o ON o.id = k.id"
+)
 
 // settleTimeout is how long the rows of one dataset delay those of others.
 const settleTimeout = 3 * time.Second
@@ -96,13 +102,14 @@ func (t *term) conclude(ctx context.Context, rows []*row) (int, error) {
 	return len(done), nil
 }
 
-// remove deletes rows in one transaction, if the lease is still this relay's. The one with the greatest id that was ever
+// remove deletes rows in one transaction, if the lease is still this relay's and the connection leads to the server that they were
+// read from: after a failover, other rows may have their ids. The one with the greatest id that was ever
 // published stays as the marker.
 func (t *term) remove(ctx context.Context, done, refused []*row) error {
 	top := done[len(done)-1].id
 	return t.pool.Transact(ctx, "delete published rows", func(ctx context.Context, c *mysql.Conn) error {
 		high := t.state.high // of the marker; no one else moves it while the fence is ours
-		n, err := c.Exec(ctx, "UPDATE freshet_relay SET `high` = ? WHERE `one` = 1 AND `fence` = ?", max(high, top), t.state.fence)
+		n, err := c.Exec(ctx, "UPDATE freshet_relay SET `high` = ? WHERE `one` = 1 AND `fence` = ? AND `server` = "+identity(t.pool.Dialect()), max(high, top), t.state.fence)
 		if err == nil && n == 0 {
 			err = errFenced
 		}
@@ -117,10 +124,8 @@ func (t *term) remove(ctx context.Context, done, refused []*row) error {
 		if again, err := moveMarker(ctx, c, high, top); again || err != nil {
 			return err
 		}
-		for _, text := range deletions(done, max(high, top)) {
-			if _, err := c.ExecOnce(ctx, text); err != nil {
-				return err
-			}
+		if err := deleteRows(ctx, c, done, max(high, top)); err != nil {
+			return err
 		}
 		t.r.cfg.Failpoint(PointBeforeCommit)
 		return nil
@@ -162,40 +167,38 @@ func isMarker(ctx context.Context, c *mysql.Conn, id int64) (bool, error) {
 	return mysql.One(ctx, c, "check the marker", "SELECT id FROM freshet_outbox WHERE id = ? AND dataset = '' LOCK IN SHARE MODE", []any{id}, &id)
 }
 
-// bury copies a row that can never be published.
+// bury copies a row that can never be published. A row that is the marker already was copied before, by a transaction whose answer
+// was lost.
 func bury(ctx context.Context, c *mysql.Conn, x *row) error {
 	const columns = "id, dataset, record_key, op, data, version, traceparent, tracestate, created_at"
-	_, err := c.Exec(ctx, "REPLACE INTO freshet_outbox_dead ("+columns+", reason) SELECT "+columns+", ? FROM freshet_outbox WHERE id = ?", mysql.Cut(x.refused, 255), x.id)
+	_, err := c.Exec(ctx, "REPLACE INTO freshet_outbox_dead ("+columns+", reason) SELECT "+columns+", ? FROM freshet_outbox WHERE id = ? AND dataset <> ''", mysql.Cut(x.refused, 255), x.id)
 	if err != nil {
 		return fmt.Errorf("move row to freshet_outbox_dead: %w", err)
 	}
 	return nil
 }
 
-// deletions are the statements that delete rows but the one that is the marker. Ids that follow each other are a range: each of
-// them was read.
-func deletions(rows []*row, marker int64) []string {
-	var texts, terms []string
-	flush := func() {
-		if len(terms) > 0 {
-			texts = append(texts, "DELETE FROM freshet_outbox WHERE "+strings.Join(terms, " OR "))
-			terms = nil
+// deleteRows deletes rows but the one that is the marker, each by its own key: a range, or a scan that the server prefers to many
+// keys of a small table, would wait for rows of transactions that are open.
+func deleteRows(ctx context.Context, c *mysql.Conn, rows []*row, marker int64) error {
+	ids := make([]string, 0, len(rows))
+	for _, x := range rows {
+		if x.id != marker {
+			ids = append(ids, strconv.FormatInt(x.id, 10))
 		}
 	}
-	for i := 0; i < len(rows); {
-		first := rows[i].id
-		last := first
-		for i++; i < len(rows) && rows[i].id == last+1 && rows[i].id != marker; i++ {
-			last++
+	if len(ids) <= fewRows {
+		for _, id := range ids {
+			if _, err := c.Exec(ctx, "DELETE FROM freshet_outbox WHERE id = ?", id); err != nil {
+				return err
+			}
 		}
-		if first == marker {
-			continue
-		}
-		terms = append(terms, "id BETWEEN "+strconv.FormatInt(first, 10)+" AND "+strconv.FormatInt(last, 10))
-		if len(terms) == maxRanges {
-			flush()
+		return nil
+	}
+	for some := range slices.Chunk(ids, maxKeys) {
+		if _, err := c.Exec(ctx, sqlDeleteRows, "["+strings.Join(some, ",")+"]"); err != nil {
+			return err
 		}
 	}
-	flush()
-	return texts
+	return nil
 }

@@ -92,16 +92,20 @@ type server struct {
 	increment int64
 }
 
-// readServer asks the server. The identity of MySQL is its UUID. MariaDB has none that differs between a primary and its replicas
-// in every release; the server_id must differ between those, and the host otherwise.
-func readServer(ctx context.Context, q mysql.Querier, d mysql.Dialect) (server, error) {
-	identity := "@@server_uuid"
+// identity is the expression that tells a server from others. That of MySQL is its UUID. MariaDB has none that differs between a
+// primary and its replicas in every release; the server_id must differ between those, and the host otherwise.
+func identity(d mysql.Dialect) string {
 	if d == mysql.MariaDB {
-		identity = "CONCAT_WS(':', @@hostname, @@port, @@server_id)"
+		return "CONCAT_WS(':', @@hostname, @@port, @@server_id)"
 	}
+	return "@@server_uuid"
+}
+
+// readServer asks the server.
+func readServer(ctx context.Context, q mysql.Querier, d mysql.Dialect) (server, error) {
 	var s server
 	var readOnly string
-	_, err := mysql.One(ctx, q, "ask for the server's settings", "SELECT "+identity+", @@GLOBAL.read_only, @@GLOBAL.auto_increment_increment", nil,
+	_, err := mysql.One(ctx, q, "ask for the server's settings", "SELECT "+identity(d)+", @@GLOBAL.read_only, @@GLOBAL.auto_increment_increment", nil,
 		&s.identity, &readOnly, &s.increment)
 	s.readOnly = readOnly != "0" && readOnly != "OFF"
 	return s, err

@@ -175,7 +175,7 @@ func (w *Worker) NotReady() []string {
 		out = append(out, st.Mixed.Error())
 	}
 	for _, t := range st.Missing {
-		out = append(out, "topic "+t+" does not exist; "+kafkalog.MissingTopicFix(w.format(t)))
+		out = append(out, "topic "+schemas.KafkaTopic(t)+" does not exist; "+kafkalog.MissingTopicFix(w.format(t)))
 	}
 	for _, p := range st.Late {
 		if !slices.Contains(st.Missing, p.Topic) {
