@@ -23,6 +23,9 @@ milliseconds of its transaction, so its versions are right while services write.
 
 Afterwards records that the replica has and the source has not are enqueued as deletions (--no-deletions leaves them).
 
+Versions are those of the outbox: a service that publishes versions of its own has to use the outbox first, or its later
+changes are ignored.
+
 It can be interrupted at any time: the next run continues where this one stopped. It pauses while the outbox is long or
 the server is busy. relay.dsn is the source database, mysql.dsn the replica.`
 

@@ -140,8 +140,9 @@ func New(ctx context.Context, cfg Config) (*Loader, error) {
 	if cfg.Rate > 0 {
 		limit = rate.Limit(cfg.Rate)
 	}
+	p := newPace(src.rowBytes, cfg.Rate)
 	return &Loader{
-		cfg: cfg, source: src, limiter: rate.NewLimiter(limit, maxChunk), pace: newPace(src.rowBytes),
+		cfg: cfg, source: src, limiter: rate.NewLimiter(limit, p.most), pace: p,
 		log: cfg.Logger.With("component", "backfill", "dataset", cfg.Dataset.Name),
 	}, nil
 }

@@ -9,13 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
+	"time"
 
 	"github.com/freshet/freshet/internal/backfill"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/testenv"
-	"github.com/freshet/freshet/producer/outbox"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -35,25 +34,7 @@ const itemSchema = `{"type":"object","required":["shop","id","name"],"properties
 
 func newBed(t *testing.T, table string) *bed {
 	t.Helper()
-	set, err := schemas.LoadDatasets(fstest.MapFS{
-		"items.yaml": {Data: []byte("dataset: items\nschema: items.json\nkey: [shop, id]\nreplica: {table: items}\n")},
-		"items.json": {Data: []byte(itemSchema)},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	my := testenv.MySQL(t)
-	dsn := my.NewDatabase(t)
-	b := &bed{t: t, db: my.Open(t, dsn)}
-	b.ds, _ = set.Get("items")
-	for _, text := range append(outbox.DDL(), table) {
-		b.exec(text)
-	}
-	if b.pool, err = mysql.Open(t.Context(), mysql.Config{DSN: dsn, Writers: 2}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.pool.Close() })
-	return b
+	return newBedOf(t, "key: [shop, id]\n", itemSchema, table)
 }
 
 func (b *bed) exec(text string, args ...any) {
@@ -156,6 +137,30 @@ func TestAnInterruptedRunContinues(t *testing.T) {
 	}
 	if p, err = b.run(backfill.Config{}); err != nil || p.Rows != 3000 || len(b.queued()) != 6000 {
 		t.Fatalf("a run after the end begins again: %+v, %v, %d rows", p, err, len(b.queued()))
+	}
+}
+
+// A low rate holds from the first chunk on: it is the operator's promise to the source.
+func TestTheRateHoldsFromTheBeginning(t *testing.T) {
+	b := newBed(t, itemTable)
+	b.exec("INSERT INTO items SELECT seq, 'eu', 'x', NULL FROM " + numbers(3000))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	const perSecond = 40
+	began := time.Now()
+	l, err := backfill.New(ctx, backfill.Config{Source: b.pool, Dataset: b.ds, Rate: perSecond, Report: func(p backfill.Progress) {
+		if most := perSecond * (1 + time.Since(began).Seconds()); float64(p.Rows) > most {
+			t.Errorf("%d rows after %s, at most %.0f are allowed", p.Rows, time.Since(began), most)
+		}
+		if p.Rows > 0 {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the run returned %v", err)
 	}
 }
 

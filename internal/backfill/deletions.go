@@ -57,7 +57,7 @@ func (l *Loader) limitDeletions(ctx context.Context, after []any) error {
 			return err
 		}
 		if found += int64(len(missing)); found > limit {
-			return fmt.Errorf("backfill %s: %w: more than %d, and the source has %d; compare the table, then run the command again with --max-deletions, or with --no-deletions",
+			return fmt.Errorf("backfill %s: %w: more than %d, and the source has %d; compare the table; then pass --max-deletions to delete them, --no-deletions to keep them, or --restart to load the rows again",
 				l.cfg.Dataset.Name, ErrDeletions, limit, l.p.Rows)
 		}
 		if after = last; after == nil {

@@ -24,13 +24,18 @@ const (
 // pace chooses the size of the next chunk, and how long to rest before it.
 type pace struct {
 	rows    int
+	most    int // maxChunk, or what the rate allows in a second
 	rest    time.Duration
 	checked time.Time
 }
 
-// newPace begins with a chunk that is small where rows are large: its transaction would be large, too.
-func newPace(rowBytes int64) pace {
-	return pace{rows: int(min(max(firstBytes/max(rowBytes, 1), 1), firstChunk))}
+// newPace begins with a chunk that is small where rows are large: its transaction would be large, too. A rate of 0 is no limit.
+func newPace(rowBytes int64, perSecond float64) pace {
+	most := maxChunk
+	if perSecond > 0 {
+		most = int(min(max(perSecond, 1), maxChunk))
+	}
+	return pace{rows: min(int(min(max(firstBytes/max(rowBytes, 1), 1), firstChunk)), most), most: most}
 }
 
 // took adapts the size to the time of a chunk of n rows. A chunk grows slowly and shrinks at once.
@@ -40,7 +45,7 @@ func (p *pace) took(n int, d time.Duration) {
 	}
 	p.rest = d
 	fits := int(float64(n) * float64(chunkTime) / float64(d))
-	p.rows = min(max(minChunk, min(fits, p.rows*3/2)), maxChunk)
+	p.rows = min(max(minChunk, min(fits, p.rows*3/2)), p.most)
 }
 
 // rest leaves the server to others for a while: a multiple of what the last chunk took.
@@ -61,7 +66,7 @@ func (l *Loader) rest(ctx context.Context) {
 // wait blocks while the rate is used up, the outbox is long or the server is busy.
 func (l *Loader) wait(ctx context.Context) error {
 	l.rest(ctx)
-	if err := l.limiter.WaitN(ctx, min(l.pace.rows, l.limiter.Burst())); err != nil {
+	if err := l.limiter.WaitN(ctx, l.pace.rows); err != nil {
 		return fmt.Errorf("backfill: %w", context.Cause(ctx))
 	}
 	if time.Since(l.pace.checked) < checkEvery {
