@@ -29,6 +29,16 @@ func configCommand(p *program) *cobra.Command {
 			return w.Flush()
 		},
 	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "sample", Short: "Print a settings file with every setting, its meaning and its default", Args: args(cobra.NoArgs),
+			RunE: func(*cobra.Command, []string) error { return config.WriteSample(p.out) },
+		},
+		&cobra.Command{
+			Use: "reference", Short: "Print the table of settings as Markdown", Args: args(cobra.NoArgs),
+			RunE: func(*cobra.Command, []string) error { return config.WriteReference(p.out) },
+		},
+	)
 	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "producer", "admin", "client", "log")
 	return cmd
 }
