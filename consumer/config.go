@@ -80,6 +80,8 @@ type Config struct {
 	Version, Address string
 	// NotReady, if not nil, returns what else keeps the process from its work, one sentence each. Worker.NotReady includes it.
 	NotReady func() []string
+	// Degraded, if not nil, returns what else needs attention while the process works. Worker.Degraded includes it.
+	Degraded func() []string
 	// FailFast ends Run with the error when a server is away or refuses at start, instead of waiting for it.
 	FailFast bool
 	// Logger; nil discards.
@@ -184,6 +186,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.NotReady == nil {
 		c.NotReady = func() []string { return nil }
+	}
+	if c.Degraded == nil {
+		c.Degraded = func() []string { return nil }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

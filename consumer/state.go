@@ -57,8 +57,9 @@ func (w *Worker) Stats() Stats {
 	return s
 }
 
-// NotReady lists why the worker cannot do its work just now, one sentence each; empty when it can. It is for the readiness of the
-// program around it.
+// NotReady lists why the worker cannot work just now, one sentence each; empty when it can. It is for the readiness of a program
+// that is a worker and nothing else: while a server is away, every worker lists the same reason, and a program that also answers
+// requests would leave its balancer together with all others.
 func (w *Worker) NotReady() []string {
 	why := w.boot.Waiting()
 	switch p := w.parts.Load(); {
@@ -72,11 +73,22 @@ func (w *Worker) NotReady() []string {
 	return append(why, w.cfg.NotReady()...)
 }
 
+// Degraded lists what keeps single datasets or partitions from being applied while the worker works, one sentence each: a paused
+// dataset, a missing topic, a stopped partition. It needs an operator, and not another worker.
+func (w *Worker) Degraded() []string {
+	var out []string
+	if p := w.parts.Load(); p != nil && !w.ended.Load() {
+		out = p.worker.Degraded()
+	}
+	return append(out, w.cfg.Degraded()...)
+}
+
 // state is what the worker reports to the process that looks at all of them.
 func (w *Worker) state() api.WorkerState {
 	s := w.Stats()
 	st := api.WorkerState{
-		Owner: w.cfg.ID, Version: w.cfg.Version, Began: w.began, Address: w.cfg.Address, NotReady: w.NotReady(), Consistency: s.Consistency,
+		Owner: w.cfg.ID, Version: w.cfg.Version, Began: w.began, Address: w.cfg.Address, NotReady: w.NotReady(), Degraded: w.Degraded(),
+		Consistency: s.Consistency,
 	}
 	for _, d := range slices.Sorted(maps.Keys(s.Work.Datasets)) {
 		n := s.Work.Datasets[d]

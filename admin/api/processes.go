@@ -52,7 +52,8 @@ type WorkerState struct {
 	Began   time.Time `json:"began"`
 	// Address is where its metrics are, "" for nowhere.
 	Address    string            `json:"address,omitempty"`
-	NotReady   []string          `json:"not_ready,omitempty"`
+	NotReady   []string          `json:"not_ready,omitempty" doc:"why it cannot work"`
+	Degraded   []string          `json:"degraded,omitempty" doc:"what keeps single datasets or partitions from being applied"`
 	Partitions []WorkerPartition `json:"partitions,omitempty"`
 	Datasets   []WorkerDataset   `json:"datasets,omitempty"`
 	// Consistency is what its sampler found; nil without one.

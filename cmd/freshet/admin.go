@@ -19,6 +19,7 @@ import (
 	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/boot"
+	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/replica"
 )
 
@@ -36,10 +37,10 @@ func adminCommand(p *program) *cobra.Command {
 			}
 			reg := prometheus.NewRegistry()
 			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), telemetry.NewFilesCollector(l.Config.Files()))
-			return runAdmin(cmd.Context(), l.Config, log, reg, nil)
+			return runAdmin(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Admin.Listen), reg, nil)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "producer", "admin", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "producer", "admin", "log")
 	cmd.AddCommand(tokenCommand(p), openAPICommand(p))
 	return cmd
 }
@@ -54,12 +55,13 @@ func serveCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), l.Config, log, func(ctx context.Context, notReady func() []string, reg *prometheus.Registry) error {
-				return runAdmin(ctx, l.Config, log, reg, notReady)
+			delay := drainDelay(l.Config, l.Config.Worker.Listen, l.Config.Admin.Listen)
+			return runWorker(cmd.Context(), l.Config, log, delay, func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error {
+				return runAdmin(ctx, l.Config, log, delay, reg, ready)
 			})
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "producer", "admin", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "producer", "admin", "log")
 	return cmd
 }
 
@@ -104,20 +106,18 @@ func openAPICommand(p *program) *cobra.Command {
 	}
 }
 
-// runAdmin runs the admin API until ctx ends. It listens from the beginning; what needs MySQL follows as soon as that allows it.
-func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, reg *prometheus.Registry, notReady func() []string) error {
+// runAdmin runs the admin API until ctx ends and it has drained. It listens from the beginning; what needs MySQL follows as soon as that allows it.
+func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, reg *prometheus.Registry, beside func() listener.Readiness) error {
 	start := boot.New(log.With("component", "admin"), c.FailFast)
 	reg.MustRegister(telemetry.NewWaitingCollector(start.Lasting))
 	ac := admin.Config{
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
-		Group: c.Kafka.Group, NotReady: notReady, Warnings: c.Files().Problems, Waiting: start.Waiting,
+		Group: c.Kafka.Group, Drain: delay, Beside: beside, Warnings: c.Files().Problems, Waiting: start.Waiting,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 	}
 	var err error
-	if c.Admin.TokensFile != "" {
-		if ac.Tokens, err = access.OpenTokens(c.Admin.TokensFile, c.Files()); err != nil {
-			return usageError{err}
-		}
+	if ac.Tokens, err = openTokens(c); err != nil {
+		return err
 	}
 	if ac.TLS, err = connect.AdminTLS(c); err != nil {
 		return usageError{err}

@@ -39,6 +39,6 @@ func configCommand(p *program) *cobra.Command {
 			RunE: func(*cobra.Command, []string) error { return config.WriteReference(p.out) },
 		},
 	)
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "producer", "admin", "client", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "producer", "admin", "client", "log")
 	return cmd
 }

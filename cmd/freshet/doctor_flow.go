@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ func (d *doctor) examineWorkers(ctx context.Context) {
 			continue
 		}
 		alive++
-		for _, why := range w.NotReady {
+		for _, why := range slices.Concat(w.NotReady, w.Degraded) {
 			if time.Since(w.Began) < startTime {
 				d.note("worker-waits", w.Owner, "it began a moment ago; look again if it stays", "%s", why)
 				continue

@@ -24,6 +24,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), redis: &redisLog{}}
 	redis.SetLogger(p.redis) // its own would break the log's format
 	code := run(ctx, os.Args[1:], p)

@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/testenv"
 )
 
@@ -113,70 +108,5 @@ func TestVersion(t *testing.T) {
 	var v struct{ Version, Go string }
 	if err := json.Unmarshal([]byte(out), &v); err != nil || v.Version == "" || v.Go == "" {
 		t.Errorf("%q: %v", out, err)
-	}
-}
-
-func TestHealthListener(t *testing.T) {
-	log := telemetry.NewLogger(io.Discard, "info", "text")
-	for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.1:80", "nonsense"} {
-		if _, err := listenHealth(t.Context(), "worker.listen", addr, prometheus.NewRegistry(), nil, log); err == nil {
-			t.Errorf("%s was taken", addr)
-		}
-	}
-	why := []string{"waiting for MySQL"}
-	h, err := listenHealth(t.Context(), "worker.listen", "127.0.0.1:0", prometheus.NewRegistry(), func() []string { return why }, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx) }()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	get := func(path string) (int, string) {
-		res, err := client.Get("http://" + h.Addr() + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		b, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(b)
-	}
-	if code, _ := get("/livez"); code != http.StatusOK {
-		t.Errorf("livez: %d", code)
-	}
-	foreign, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.Addr()+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign.Host = "rebound.example:7788"
-	res, err := client.Do(foreign)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.Body.Close(); res.StatusCode != http.StatusForbidden {
-		t.Errorf("a request for another host's name: %d, want 403", res.StatusCode)
-	}
-	if code, body := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "waiting for MySQL") {
-		t.Errorf("readyz: %d %s", code, body)
-	}
-	why = nil
-	if code, _ := get("/readyz"); code != http.StatusOK {
-		t.Errorf("readyz: %d", code)
-	}
-	if code, _ := get("/metrics"); code != http.StatusOK {
-		t.Errorf("metrics: %d", code)
-	}
-	if code, body := get("/debug/pprof/goroutine?debug=1"); code != http.StatusOK || !strings.Contains(body, "health") {
-		t.Errorf("profile of goroutines: %d %.100s", code, body)
-	}
-	if code, body := get("/debug/pprof/cmdline"); code == http.StatusOK {
-		t.Errorf("the command line: %d %.100s", code, body)
-	}
-	cancel()
-	if err := testenv.Await(t, done); err != nil {
-		t.Error(err)
 	}
 }

@@ -52,14 +52,7 @@ func nodesCommand(p *program) *cobra.Command {
 		}
 		fmt.Fprintln(w, "\nWORKER\tVERSION\tSTATE\tPARTITIONS\tSEEN\tADDRESS\t")
 		for _, x := range out.Workers {
-			state := "works"
-			switch {
-			case !x.Alive:
-				state = "gone"
-			case len(x.NotReady) > 0:
-				state = x.NotReady[0]
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.0f s ago\t%s\t\n", x.Owner, x.Version, state, len(x.Partitions), x.Seconds, x.Address)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.0f s ago\t%s\t\n", x.Owner, x.Version, workerState(x), len(x.Partitions), x.Seconds, x.Address)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -92,4 +85,17 @@ func nodesCommand(p *program) *cobra.Command {
 	flush.Flags().StringVar(&reason, "reason", "by hand", "why; it is kept in the audit log")
 	cmd.AddCommand(flush)
 	return cmd
+}
+
+// workerState is what a worker does, or the first reason why it does not.
+func workerState(x api.WorkerState) string {
+	switch {
+	case !x.Alive:
+		return "gone"
+	case len(x.NotReady) > 0:
+		return x.NotReady[0]
+	case len(x.Degraded) > 0:
+		return "works in part: " + x.Degraded[0]
+	}
+	return "works"
 }

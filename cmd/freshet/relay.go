@@ -12,6 +12,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
+	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/relay"
 )
 
@@ -31,11 +32,11 @@ func relayCommand(p *program) *cobra.Command {
 			return runRelay(cmd.Context(), l.Config, log)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "kafka", "producer", "relay", "log")
+	config.Bind(cmd.Flags(), "datasets", "drain_delay", "kafka", "producer", "relay", "admin.tokens_file", "admin.tls", "log")
 	return cmd
 }
 
-// runRelay runs a relay until ctx ends. Its listener answers from the beginning.
+// runRelay runs a relay until ctx ends and it has drained. Its listener answers from the beginning.
 func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
 	set, err := connect.Datasets(c)
 	if err != nil {
@@ -54,19 +55,27 @@ func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return usageError{err}
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	work, stop := drain(ctx, drainDelay(c, c.Relay.Listen), log)
+	defer stop()
+	g, work := errgroup.WithContext(work)
 	if c.Relay.Listen != "" {
-		reg := prometheus.NewRegistry()
-		reg.MustRegister(telemetry.NewRelayCollector(r.Stats), telemetry.NewFilesCollector(c.Files()),
+		hc, err := healthGuard(c, "relay", c.Relay.Listen, c.Relay.MetricsOpen)
+		if err != nil {
+			return err
+		}
+		hc.reg, hc.log = prometheus.NewRegistry(), log
+		hc.reg.MustRegister(telemetry.NewRelayCollector(r.Stats), telemetry.NewFilesCollector(c.Files()),
 			collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-		notReady := func() []string { return append(r.NotReady(), c.Files().Problems()...) }
-		h, err := listenHealth(ctx, "relay.listen", c.Relay.Listen, reg, notReady, log)
+		hc.ready = func() listener.Readiness {
+			return listener.Readiness{Draining: ctx.Err() != nil, NotReady: r.NotReady(), Degraded: append(r.Degraded(), c.Files().Problems()...)}
+		}
+		h, err := listenHealth(ctx, hc)
 		if err != nil {
 			return err
 		}
 		log.Info("listening", "address", h.Addr())
-		g.Go(func() error { return h.Run(ctx) })
+		g.Go(func() error { return h.Run(work) })
 	}
-	g.Go(func() error { return r.Run(ctx) })
+	g.Go(func() error { return r.Run(work) })
 	return g.Wait()
 }

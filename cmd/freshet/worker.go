@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -13,6 +14,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/consumer"
+	"github.com/freshet/freshet/internal/listener"
 )
 
 func workerCommand(p *program) *cobra.Command {
@@ -27,19 +29,20 @@ func workerCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), l.Config, log, nil)
+			return runWorker(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Worker.Listen), nil)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "kafka", "mysql", "redis", "worker", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "admin.tokens_file", "admin.tls", "log")
 	return cmd
 }
 
-// besideWorker runs in the worker's process for as long as it does, also while the worker waits for servers at start.
-type besideWorker func(ctx context.Context, notReady func() []string, reg *prometheus.Registry) error
+// besideWorker runs in the worker's process for as long as it does, also while the worker waits for servers at start. It drains by
+// itself once ctx ends.
+type besideWorker func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error
 
-// runWorker runs a worker until ctx ends. Its listener and what goes beside it answer from the beginning; the worker itself
-// follows as soon as the servers let it.
-func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside besideWorker) error {
+// runWorker runs a worker until ctx ends and it has drained. Its listener and what goes beside it answer from the beginning; the worker
+// itself follows as soon as the servers let it.
+func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, beside besideWorker) error {
 	limitMemory(ctx, c.Worker, log)
 	set, err := connect.Datasets(c)
 	if err != nil {
@@ -50,17 +53,24 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 		return err
 	}
 	defer closeRedis()
-	cc.Version, cc.NotReady = release(), c.Files().Problems
-	g, ctx := errgroup.WithContext(ctx)
+	cc.Version, cc.Degraded = release(), c.Files().Problems
 	var w *consumer.Worker
+	asked := ctx
+	ready := func() listener.Readiness {
+		return listener.Readiness{Draining: asked.Err() != nil, NotReady: w.NotReady(), Degraded: w.Degraded()}
+	}
 	reg := prometheus.NewRegistry()
 	var h *health
 	if c.Worker.Listen != "" {
-		h, err = listenHealth(ctx, "worker.listen", c.Worker.Listen, reg, func() []string { return w.NotReady() }, log)
+		hc, err := healthGuard(c, "worker", c.Worker.Listen, c.Worker.MetricsOpen)
 		if err != nil {
 			return err
 		}
-		cc.Address = h.Addr()
+		hc.reg, hc.ready, hc.log = reg, ready, log
+		if h, err = listenHealth(ctx, hc); err != nil {
+			return err
+		}
+		cc.Address = h.Advertised(c.Worker.Advertise)
 	}
 	if w, err = consumer.New(cc); err != nil {
 		return usageError{err}
@@ -68,13 +78,27 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, beside be
 	defer w.Close()
 	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), telemetry.NewFilesCollector(c.Files()),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	work, stop := drain(ctx, delay, log)
+	defer stop()
+	g, work := errgroup.WithContext(work)
 	if h != nil {
 		log.Info("listening", "address", h.Addr())
-		g.Go(func() error { return h.Run(ctx) })
+		g.Go(func() error { return h.Run(work) })
 	}
 	if beside != nil {
-		g.Go(func() error { return beside(ctx, w.NotReady, reg) })
+		g.Go(func() error {
+			return besides(ctx, work, func(ctx context.Context) error { return beside(ctx, ready, reg) })
+		})
 	}
-	g.Go(func() error { return w.Run(ctx) })
+	g.Go(func() error { return w.Run(work) })
 	return g.Wait()
+}
+
+// besides runs fn until one of two contexts ends.
+func besides(asked, work context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(work)
+	defer cancel()
+	stop := context.AfterFunc(asked, cancel)
+	defer stop()
+	return fn(ctx)
 }

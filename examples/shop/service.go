@@ -91,7 +91,7 @@ func (s *Service) Work(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	return w.Run(ctx) // until ctx ends; w.NotReady() is for the service's readiness
+	return w.Run(ctx) // until ctx ends; w.NotReady() and w.Degraded() state what does not work
 }
 
 // loadUser reads one record from the replica table. A missing or deleted row is not an error: Found stays false.

@@ -96,8 +96,11 @@ func TestLongHeadersAreCut(t *testing.T) {
 }
 
 func TestReadyFollowsTheProcess(t *testing.T) {
-	var why []string
-	r := newRig(t, func(c *admin.Config) { c.NotReady = func() []string { return why }; c.Listen = "127.0.0.1:0" })
+	var why, part []string
+	r := newRig(t, func(c *admin.Config) {
+		c.Beside = func() listener.Readiness { return listener.Readiness{NotReady: why, Degraded: part} }
+		c.Listen = "127.0.0.1:0"
+	})
 	_, stop := r.run()
 	r.want(200, "", "GET", "/readyz", nil)
 	why = []string{"waiting for the consumer group"}
@@ -110,13 +113,20 @@ func TestReadyFollowsTheProcess(t *testing.T) {
 	r.want(503, "", "GET", "/readyz?role=worker", nil)
 	r.want(200, "", "GET", "/readyz?role=admin", nil)
 	r.want(422, "", "GET", "/readyz?role=king", nil)
-	why = nil
-	r.want(200, "", "GET", "/readyz?role=worker", nil)
+	why, part = nil, []string{"dataset items is paused"}
+	if got := string(r.want(200, "viewer", "GET", "/readyz?role=worker", nil).body); !strings.Contains(got, `"status":"degraded","why":["dataset items is paused"]`) {
+		t.Errorf("with a paused dataset: %s", got)
+	}
+	if got := string(r.want(200, "", "GET", "/readyz", nil).body); !strings.Contains(got, `"degraded"`) || strings.Contains(got, "items") {
+		t.Errorf("with a paused dataset, without a token: %s", got)
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	for _, role := range []string{"", "?role=admin", "?role=worker"} {
-		r.want(503, "", "GET", "/readyz"+role, nil)
+		if got := string(r.want(503, "", "GET", "/readyz"+role, nil).body); !strings.Contains(got, `"draining"`) {
+			t.Errorf("at the end: %s", got)
+		}
 	}
 	r.want(200, "", "GET", "/livez", nil)
 }

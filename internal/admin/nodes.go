@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -164,11 +165,14 @@ func (ns *nodes) discover(ctx context.Context, _ *empty) (*discoverOutput, error
 	}
 	out := &discoverOutput{Body: []api.Target{}}
 	add := func(kind, id, address string) {
-		if address != "" {
-			out.Body = append(out.Body, api.Target{Targets: []string{address}, Labels: map[string]string{
-				"__meta_freshet_kind": kind, "__meta_freshet_id": id, "__meta_freshet_namespace": ns.namespace,
-			}})
+		if address == "" {
+			return
 		}
+		labels := map[string]string{"__meta_freshet_kind": kind, "__meta_freshet_id": id, "__meta_freshet_namespace": ns.namespace}
+		if scheme, host, isURL := strings.Cut(address, "://"); isURL {
+			labels["__scheme__"], address = scheme, strings.TrimRight(host, "/")
+		}
+		out.Body = append(out.Body, api.Target{Targets: []string{address}, Labels: labels})
 	}
 	for _, w := range workers {
 		if w.Alive {

@@ -2,9 +2,9 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/admin/gate"
 	"github.com/freshet/freshet/internal/kafkalog"
+	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -21,6 +22,7 @@ const (
 	// probeEvery is how long an answer about the servers behind is good, so that probes cost nothing.
 	probeEvery = time.Second
 	probeWait  = 2 * time.Second
+	redisName  = "Redis"
 )
 
 // prober asks the servers behind the API for a sign of life.
@@ -36,8 +38,9 @@ type health struct {
 	kafka    *kafkalog.Client
 	redis    redis.UniversalClient // nil: none is used
 	log      *slog.Logger
-	// notReadyHere, warnings and waiting are those of Config.
-	notReadyHere, warnings, waiting func() []string
+	// beside, warnings and waiting are those of Config.
+	beside            func() listener.Readiness
+	warnings, waiting func() []string
 
 	draining context.Context //nolint:containedctx // the server's
 	attached *atomic.Bool
@@ -56,19 +59,36 @@ const (
 	roleWorker = "worker"
 )
 
-// notReady lists why this process cannot do its work in a role; "" means in any.
-func (he *health) notReady(ctx context.Context, role string) []string {
-	if he.draining.Err() != nil {
-		return []string{"draining: this process ends"}
+// readiness is how ready this process is in a role; "" means in any.
+func (he *health) readiness(ctx context.Context, role string) listener.Readiness {
+	r := listener.Readiness{Draining: he.draining.Err() != nil}
+	if r.Draining {
+		return r
 	}
-	var why []string
 	if role != roleWorker {
-		why = append(why, he.sickServers(ctx)...)
+		r.NotReady, r.Degraded = he.servers(ctx)
 	}
-	if role != roleAdmin && he.notReadyHere != nil {
-		why = append(why, he.notReadyHere()...)
+	if role != roleAdmin && he.beside != nil {
+		b := he.beside()
+		r.NotReady, r.Degraded = append(r.NotReady, b.NotReady...), append(r.Degraded, b.Degraded...)
 	}
-	return why
+	if he.warnings != nil {
+		r.Warnings = he.warnings()
+	}
+	return r
+}
+
+// servers returns what the API cannot work without, and what only part of its routes needs: Redis has the nodes and the shared
+// entries, while every change needs the audit log in MySQL.
+func (he *health) servers(ctx context.Context) (notReady, degraded []string) {
+	for _, why := range he.sickServers(ctx) {
+		if he.attached.Load() && strings.HasPrefix(why, redisName+" ") {
+			degraded = append(degraded, why)
+		} else {
+			notReady = append(notReady, why)
+		}
+	}
+	return notReady, degraded
 }
 
 func (he *health) sickServers(ctx context.Context) []string {
@@ -108,7 +128,7 @@ func (he *health) askServers(ctx context.Context) []string {
 			}
 			return nil
 		}},
-		{"Redis", func() error {
+		{redisName, func() error {
 			if he.redis == nil {
 				return nil
 			}
@@ -144,38 +164,12 @@ func (he *health) askServers(ctx context.Context) []string {
 func (he *health) serveReady(w http.ResponseWriter, r *http.Request) {
 	role := r.URL.Query().Get("role")
 	switch {
-	case role == roleWorker && he.notReadyHere == nil: // nothing is known of one
+	case role == roleWorker && he.beside == nil: // nothing is known of one
 		gate.Problem(w, http.StatusNotFound, "this process has no worker; ask the worker's own /readyz")
 		return
 	case role != "" && role != roleAdmin && role != roleWorker:
 		gate.Problem(w, http.StatusUnprocessableEntity, "role is admin or worker; leave it out for both")
 		return
 	}
-	why := he.notReady(r.Context(), role)
-	status := http.StatusOK
-	if len(why) > 0 {
-		status = http.StatusServiceUnavailable
-	}
-	var warnings []string
-	if he.warnings != nil {
-		warnings = he.warnings()
-	}
-	if !access.PrincipalOf(r.Context()).Role.May(access.Viewer) {
-		why, warnings = nil, nil
-	}
-	answerState(w, status, why, warnings)
-}
-
-func answerState(w http.ResponseWriter, status int, why, warnings []string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	text := "ok"
-	if status != http.StatusOK {
-		text = "not ready"
-	}
-	_ = json.NewEncoder(w).Encode(struct {
-		Status   string   `json:"status"`
-		Why      []string `json:"why,omitempty"`
-		Warnings []string `json:"warnings,omitempty"`
-	}{text, why, warnings})
+	he.readiness(r.Context(), role).Answer(w, access.PrincipalOf(r.Context()).Role.May(access.Viewer))
 }

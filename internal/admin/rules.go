@@ -5,6 +5,7 @@ import (
 
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/admin/gate"
+	"github.com/freshet/freshet/internal/listener"
 )
 
 // rules is the table of routes: who may use each, and how. A route that is missing here cannot be served.
@@ -51,7 +52,7 @@ func rules() map[string]gate.Rule {
 
 // routes lays out every route.
 func (s *Server) routes() {
-	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answerState(w, http.StatusOK, nil, nil) })
+	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { listener.Readiness{}.Answer(w, false) })
 	s.mux.HandleFunc("GET /readyz", s.health.serveReady)
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		b, err := s.OpenAPI()

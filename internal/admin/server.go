@@ -36,8 +36,6 @@ const (
 	DefaultRate = 100
 	// DefaultPublishRate is how many requests a second that publish one token gets. Each may have up to 1000 events.
 	DefaultPublishRate = 1000
-	// DefaultDrain is how long /readyz says "draining" before the listener closes.
-	DefaultDrain = time.Second
 )
 
 // ErrConfig comes, wrapped, from New when a field of a Config is missing or unsafe.
@@ -65,7 +63,7 @@ type Config struct {
 	Rate float64
 	// PublishRate is how many requests a second that publish events or invalidations one token gets; 0 means DefaultPublishRate.
 	PublishRate float64
-	// Drain is how long the server continues, unready, before it closes; 0 means DefaultDrain, negative: not at all.
+	// Drain is how long the server continues, unready, before it closes; 0 means not at all.
 	Drain time.Duration
 
 	// Datasets are what is shown and published.
@@ -84,8 +82,8 @@ type Config struct {
 	Producer Producer
 	// Metrics answers /metrics; nil: there are none.
 	Metrics http.Handler
-	// NotReady lists why the rest of the process is not ready; nil: nothing is asked.
-	NotReady func() []string
+	// Beside is the readiness of the rest of the process; nil: there is nothing else.
+	Beside func() listener.Readiness
 	// Warnings lists what needs attention although the process is ready; nil: nothing is asked.
 	Warnings func() []string
 	// Waiting lists what the process waits for before it can call Attach; nil: nothing is asked.
@@ -100,12 +98,8 @@ func (c *Config) fill() error {
 	if c.Listen == "" {
 		c.Listen = DefaultListen
 	}
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("%w: Listen is %q; give host:port", ErrConfig, c.Listen)
-	}
-	if c.Tokens == nil && !gate.Loopback(host) {
-		return fmt.Errorf("%w: admin.listen is %s, which other hosts can reach, and there is no file of tokens; listen on 127.0.0.1, or make tokens with `freshet admin token` and set admin.tokens_file", ErrConfig, c.Listen)
+	if err := listener.CheckAddress("admin.listen", c.Listen, c.Tokens != nil, "make tokens with `freshet admin token` and set admin.tokens_file"); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	for field, absent := range map[string]bool{
 		"Datasets": c.Datasets == nil, "Namespace": c.Namespace == "", "Group": c.Group == "", "Kafka": c.Kafka == nil,
@@ -123,9 +117,6 @@ func (c *Config) fill() error {
 	}
 	c.Rate = cmp.Or(c.Rate, DefaultRate)
 	c.PublishRate = cmp.Or(c.PublishRate, DefaultPublishRate)
-	if c.Drain == 0 {
-		c.Drain = DefaultDrain
-	}
 	c.Lanes = max(c.Lanes, 1)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -222,7 +213,7 @@ func (s *Server) parts() error {
 	c := &s.cfg
 	s.health = &health{
 		datasets: c.Datasets, kafka: c.Kafka, redis: c.Redis, log: s.log, attached: &s.attached,
-		notReadyHere: c.NotReady, warnings: c.Warnings, waiting: c.Waiting,
+		beside: c.Beside, warnings: c.Warnings, waiting: c.Waiting,
 	}
 	answers, looks, topics := &answers{datasets: c.Datasets, health: s.health, log: s.log}, &looks{}, &topicReader{kafka: c.Kafka}
 	s.overview = &overview{

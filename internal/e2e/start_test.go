@@ -56,13 +56,20 @@ func readies(t *testing.T, url string, cond func(readiness) error) {
 
 // waitsFor wants a process that is not ready for a reason that has all the words.
 func waitsFor(words ...string) func(readiness) error {
+	return says(http.StatusServiceUnavailable, words)
+}
+
+// isDegraded wants a process that is ready all the same.
+func isDegraded(words ...string) func(readiness) error { return says(http.StatusOK, words) }
+
+func says(status int, words []string) func(readiness) error {
 	return func(r readiness) error {
 		for _, why := range r.Why {
 			all := true
 			for _, word := range words {
 				all = all && strings.Contains(why, word)
 			}
-			if all && r.status == http.StatusServiceUnavailable {
+			if all && r.status == status {
 				return nil
 			}
 		}

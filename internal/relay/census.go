@@ -134,7 +134,7 @@ func (r *Relay) Stats() Stats {
 	return s
 }
 
-// NotReady lists why rows are not published, one sentence each; empty when they are, and for a relay that stands by.
+// NotReady lists why no rows are published, one sentence each; empty when they are, and for a relay that stands by.
 func (r *Relay) NotReady() []string {
 	s := r.Stats()
 	var out []string
@@ -142,6 +142,13 @@ func (r *Relay) NotReady() []string {
 	if s.Waiting != nil && !errors.As(s.Waiting, &standby) {
 		out = append(out, "outbox: "+s.Waiting.Error())
 	}
+	return out
+}
+
+// Degraded lists the datasets whose rows are not published while others are, one sentence each.
+func (r *Relay) Degraded() []string {
+	s := r.Stats()
+	var out []string
 	for _, name := range slices.Sorted(maps.Keys(s.Blocked)) {
 		out = append(out, "outbox: rows of dataset "+name+" wait: "+s.Blocked[name].Error())
 	}

@@ -22,7 +22,7 @@ func TestMissingTopicBlocksItsDatasetOnly(t *testing.T) {
 	}
 	items(10)
 	b.eventually("the dataset is reported", func() bool {
-		why := strings.Join(r.NotReady(), "\n")
+		why := strings.Join(r.Degraded(), "\n")
 		return strings.Contains(why, "dataset others wait") && strings.Contains(why, "topic does not exist")
 	})
 	b.enqueue("items", "i", 10)
@@ -39,7 +39,7 @@ func TestMissingTopicBlocksItsDatasetOnly(t *testing.T) {
 	b.drained()
 	b.enqueue("others", "o", 10)
 	b.drained()
-	if why := r.NotReady(); len(why) > 0 {
+	if why := append(r.NotReady(), r.Degraded()...); len(why) > 0 {
 		t.Errorf("not ready: %q", why)
 	}
 }
@@ -56,7 +56,7 @@ func TestDeletedTopicBlocksItsDatasetOnly(t *testing.T) {
 	b.enqueue("others", "o", 1)
 	b.enqueue("items", "i", 1)
 	items(1)
-	b.eventually("the dataset is reported", func() bool { return strings.Contains(strings.Join(r.NotReady(), "\n"), "dataset others wait") })
+	b.eventually("the dataset is reported", func() bool { return strings.Contains(strings.Join(r.Degraded(), "\n"), "dataset others wait") })
 	for n := range 20 {
 		b.enqueue("others", "o", 2+n)
 		b.enqueue("items", "i", 2+n)
@@ -159,7 +159,7 @@ func TestKafkaIsAway(t *testing.T) {
 	for n := range 50 {
 		b.enqueue("items", "a", 1+n)
 	}
-	b.eventually("the relay is not ready", func() bool { return len(r.NotReady()) > 0 })
+	b.eventually("the relay is not ready", func() bool { return len(r.NotReady())+len(r.Degraded()) > 0 })
 	for n := range 50 {
 		b.enqueue("items", "a", 51+n)
 	}
@@ -173,7 +173,7 @@ func TestKafkaIsAway(t *testing.T) {
 			t.Fatalf("event %d: %+v", n, e)
 		}
 	}
-	b.eventually("the relay is ready again", func() bool { return len(r.NotReady()) == 0 })
+	b.eventually("the relay is ready again", func() bool { return len(r.NotReady())+len(r.Degraded()) == 0 })
 }
 
 // A database that is away is waited for, and a relay that was suspended for longer than its lease does not delete.

@@ -63,7 +63,7 @@ func Announce(ctx context.Context, db *sql.DB, state func() api.WorkerState, log
 
 // sameStanding reports whether two states of a worker wait for the same and own the same partitions in the same condition.
 func sameStanding(a, b api.WorkerState) bool {
-	return slices.Equal(a.NotReady, b.NotReady) && slices.EqualFunc(a.Partitions, b.Partitions, func(p, q api.WorkerPartition) bool {
+	return slices.Equal(a.NotReady, b.NotReady) && slices.Equal(a.Degraded, b.Degraded) && slices.EqualFunc(a.Partitions, b.Partitions, func(p, q api.WorkerPartition) bool {
 		return p.Topic == q.Topic && p.Partition == q.Partition && p.Paused == q.Paused && p.Stopped == q.Stopped
 	})
 }

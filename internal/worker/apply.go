@@ -82,10 +82,10 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 }
 
 func (h *handler) applyUntilDone(ctx context.Context, p *partition, batch *replica.Batch) (res replica.Result, err error) {
-	what := "mysql: apply batch of topic " + p.id.Topic
-	var number uint16 // of the last error
+	what := "mysql: apply batch of topic " + p.id.Topic // where MySQL itself is away, the watch notices as well
+	var number uint16                                   // of the last error
 	since := h.now()
-	err = retry.Do(ctx, retry.Policy{Notify: h.faults.hook(what)}, func(ctx context.Context) error {
+	err = retry.Do(ctx, retry.Policy{Notify: h.faults.hookIn(oneDataset, what)}, func(ctx context.Context) error {
 		var err error
 		res, err = h.cfg.Apply(ctx, batch)
 		var broken *tables.DatasetError

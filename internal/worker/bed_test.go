@@ -388,17 +388,20 @@ func awaitStats(t *testing.T, w *running, what string, ok func(worker.Stats) boo
 	t.Helper()
 	testenv.Eventually(t, patience, func(context.Context) error {
 		if st := w.Stats(); !ok(st) {
-			return fmt.Errorf("%s; stats %+v; not ready: %q", what, st, w.NotReady())
+			return fmt.Errorf("%s; stats %+v; not ready: %q", what, st, whys(w))
 		}
 		return nil
 	})
 }
 
+// whys returns all reasons of readiness.
+func whys(w *running) []string { return append(w.NotReady(), w.Degraded()...) }
+
 // awaitReason waits until readiness returns a reason that contains every one of the texts.
 func awaitReason(t *testing.T, w *running, texts ...string) {
 	t.Helper()
 	testenv.Eventually(t, patience, func(context.Context) error {
-		for _, reason := range w.NotReady() {
+		for _, reason := range whys(w) {
 			found := true
 			for _, x := range texts {
 				found = found && strings.Contains(reason, x)
@@ -407,14 +410,14 @@ func awaitReason(t *testing.T, w *running, texts ...string) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no reason has %q: %q", texts, w.NotReady())
+		return fmt.Errorf("no reason has %q: %q", texts, whys(w))
 	})
 }
 
 func awaitReady(t *testing.T, w *running) {
 	t.Helper()
 	testenv.Eventually(t, patience, func(context.Context) error {
-		if reasons := w.NotReady(); len(reasons) > 0 {
+		if reasons := whys(w); len(reasons) > 0 {
 			return fmt.Errorf("not ready: %q", reasons)
 		}
 		return nil

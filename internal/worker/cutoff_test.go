@@ -36,7 +36,7 @@ func TestWorkerCutOffFromMySQLGivesItsPartitionsUp(t *testing.T) {
 		b.put("others", "k", version)
 		for _, d := range []string{"items", "others"} {
 			if v := b.version(ctx, d, "k"); v == 0 {
-				return fmt.Errorf("%s has no row; cut worker: %q", d, cut.NotReady())
+				return fmt.Errorf("%s has no row; cut worker: %q", d, whys(cut))
 			}
 		}
 		return nil

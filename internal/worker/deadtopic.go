@@ -196,7 +196,7 @@ func (c *copier) copyPartition(ctx context.Context, p *partition) {
 			break
 		}
 		// An error is ctx's: everything else is waited out.
-		err := retry.Do(ctx, tries(c.faults.hook(what)), func(ctx context.Context) error {
+		err := retry.Do(ctx, tries(c.faults.hookIn(oneDataset, what)), func(ctx context.Context) error {
 			if c.partition(p.id) != p {
 				return nil // the next owner copies them
 			}

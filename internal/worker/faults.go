@@ -17,17 +17,29 @@ type faults struct {
 	byWhat map[string]fault
 }
 
+// scope is what a fault keeps from being applied.
+type scope bool
+
+const (
+	wholeWorker scope = false
+	oneDataset  scope = true
+)
+
 type fault struct {
+	scope scope
 	since time.Time
 	last  error // contains no keys and no values
 }
 
-// add notes that err is in the way of what.
-func (f *faults) add(what string, err error) {
+// add notes that err is in the way of what, and with it of all work.
+func (f *faults) add(what string, err error) { f.addIn(wholeWorker, what, err) }
+
+// addIn is add with what the fault keeps from being applied.
+func (f *faults) addIn(sc scope, what string, err error) {
 	f.mu.Lock()
 	cur, known := f.byWhat[what]
 	if !known {
-		cur.since = time.Now()
+		cur.scope, cur.since = sc, time.Now()
 	}
 	cur.last = err
 	f.byWhat[what] = cur
@@ -65,8 +77,11 @@ func (f *faults) clear() {
 }
 
 // hook returns a retry hook that adds each error to what.
-func (f *faults) hook(what string) func(error, time.Duration) {
-	return func(err error, _ time.Duration) { f.add(what, err) }
+func (f *faults) hook(what string) func(error, time.Duration) { return f.hookIn(wholeWorker, what) }
+
+// hookIn is hook with what the fault keeps from being applied.
+func (f *faults) hookIn(sc scope, what string) func(error, time.Duration) {
+	return func(err error, _ time.Duration) { f.addIn(sc, what, err) }
 }
 
 // mysqlWait returns how long the oldest wait for MySQL has lasted, 0 if there is none.
@@ -92,11 +107,14 @@ func (f *faults) waits() map[string]time.Duration {
 	return out
 }
 
-// reasons returns one sentence of readiness for each fault.
-func (f *faults) reasons() (out []string) {
+// reasons returns one sentence of readiness for each fault of the scope.
+func (f *faults) reasons(sc scope) (out []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for what, cur := range f.byWhat {
+		if cur.scope != sc {
+			continue
+		}
 		out = append(out, fmt.Sprintf("waiting since %s for %s: %v", cur.since.UTC().Format(time.RFC3339), what, cur.last))
 	}
 	return out

@@ -107,7 +107,7 @@ func (r *relay) publishOutbox(ctx context.Context) error {
 		case err == nil:
 			r.faults.end(what)
 		case ctx.Err() == nil:
-			r.faults.add(what, err)
+			r.faults.addIn(oneDataset, what, err)
 		}
 	}
 }

@@ -102,7 +102,7 @@ func TestReadinessForgetsWhatIsNotOwned(t *testing.T) {
 	second := b.start(nil)
 	testenv.Eventually(t, patience, func(context.Context) error {
 		// As a rule the second, but a slow machine may hand out the partitions more than once.
-		of, not := second.NotReady(), first.NotReady()
+		of, not := whys(second), whys(first)
 		if len(of) == 0 {
 			of, not = not, of
 		}

@@ -59,9 +59,9 @@ func (em *emitter) checkLanes(ctx context.Context) {
 		case errors.Is(err, errBusy):
 			continue
 		case errors.Is(err, errOtherSection):
-			em.faults.add(what, err) // awaitSection says the rest
+			em.faults.addIn(oneDataset, what, err) // awaitSection says the rest
 		case err != nil:
-			em.faults.add(what, err)
+			em.faults.addIn(oneDataset, what, err)
 			continue
 		default:
 			em.faults.end(what)

@@ -95,7 +95,7 @@ func (r *restater) restate(ctx context.Context, p *partition, from int64, keys [
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
 	what := "kafka and mysql: publish the newest state of records in topic " + d.Topic
-	err := retry.Do(ctx, tries(r.faults.hook(what)), func(ctx context.Context) error {
+	err := retry.Do(ctx, tries(r.faults.hookIn(oneDataset, what)), func(ctx context.Context) error {
 		is, err := r.compacted(ctx, d.Topic)
 		if errors.Is(err, kafkalog.ErrDenied) {
 			r.counts.unrestated.Add(uint64(len(keys)))

@@ -136,7 +136,7 @@ func (tw *topicWatch) flushRenewed(ctx context.Context, parts []*partition) []*p
 		if err := tw.flushFor(ctx, r.info); err != nil {
 			failed[r] = true
 			if ctx.Err() == nil {
-				tw.faults.add(r.fault(), err)
+				tw.faults.addIn(oneDataset, r.fault(), err)
 			}
 			continue
 		}

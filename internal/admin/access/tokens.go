@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -148,6 +149,15 @@ func (f *TokenFile) Find(token string) (Principal, bool) {
 		}
 	}
 	return who, found
+}
+
+// Bearer finds who bears the token of the request's Authorization, if there is one and it is known.
+func (f *TokenFile) Bearer(r *http.Request) (Principal, bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return Principal{}, false
+	}
+	return f.Find(strings.TrimSpace(token))
 }
 
 // current returns the tokens, which are at most RereadEvery old.

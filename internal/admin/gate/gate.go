@@ -7,15 +7,14 @@ import (
 	"database/sql"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/listener"
 )
 
 const (
@@ -202,27 +201,18 @@ func (s *silent) Write(b []byte) (int, error) { return len(b), nil }
 func (g *Gate) identify(r *http.Request) (access.Principal, int) {
 	if g.cfg.Tokens == nil {
 		// Without authentication only this machine is served, and a page that resolved its own name to us is not us.
-		if !Loopback(r.Host) {
+		if !listener.Loopback(r.Host) {
 			return access.Principal{}, http.StatusForbidden
 		}
 		return access.Principal{Name: "local", Role: access.Admin}, 0
 	}
-	if who, found := g.bearer(r); found {
+	if who, found := g.cfg.Tokens.Bearer(r); found {
 		return who, 0
 	}
 	if !g.wrong.Allow() {
 		return access.Principal{}, http.StatusTooManyRequests
 	}
 	return access.Principal{}, http.StatusUnauthorized
-}
-
-// bearer finds who bears the token of the request, if there is one and it is known.
-func (g *Gate) bearer(r *http.Request) (access.Principal, bool) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return access.Principal{}, false
-	}
-	return g.cfg.Tokens.Find(strings.TrimSpace(token))
 }
 
 // whileAllowed returns the context of a stream: it ends with the request, with the server, and soon after the token was
@@ -242,7 +232,7 @@ func (g *Gate) whileAllowed(r *http.Request) (context.Context, func()) {
 					return
 				case <-t.C:
 				}
-				if who, found := g.bearer(r); !found || who != was {
+				if who, found := g.cfg.Tokens.Bearer(r); !found || who != was {
 					g.cfg.Logger.Info("a stream ends, since its token was removed or changed", "name", was.Name, "path", r.URL.Path)
 					cancel()
 					return
@@ -251,15 +241,6 @@ func (g *Gate) whileAllowed(r *http.Request) (context.Context, func()) {
 		})
 	}
 	return ctx, func() { stop(); cancel(); wg.Wait() }
-}
-
-// Loopback reports whether host, perhaps with a port, is this machine.
-func Loopback(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (g *Gate) limiter(token string, publish bool) *rate.Limiter {

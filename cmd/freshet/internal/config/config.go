@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -28,21 +27,23 @@ var ErrInvalid = errors.New("configuration")
 
 // Config is every setting of the freshet command.
 type Config struct {
-	Datasets  string    `koanf:"datasets"`
-	Namespace string    `koanf:"namespace"`
-	Lanes     int       `koanf:"lanes"`
-	Loads     string    `koanf:"loads"`
-	FailFast  bool      `koanf:"fail_fast"`
-	Kafka     Kafka     `koanf:"kafka"`
-	MySQL     MySQL     `koanf:"mysql"`
-	Redis     Redis     `koanf:"redis"`
-	Worker    Worker    `koanf:"worker"`
-	Retention Retention `koanf:"retention"`
-	Producer  Producer  `koanf:"producer"`
-	Relay     Relay     `koanf:"relay"`
-	Admin     Admin     `koanf:"admin"`
-	Client    Client    `koanf:"client"`
-	Log       Log       `koanf:"log"`
+	Datasets  string `koanf:"datasets"`
+	Namespace string `koanf:"namespace"`
+	Lanes     int    `koanf:"lanes"`
+	Loads     string `koanf:"loads"`
+	FailFast  bool   `koanf:"fail_fast"`
+	// DrainDelay is how long a process that was asked to end says so before it does; negative: the default.
+	DrainDelay time.Duration `koanf:"drain_delay"`
+	Kafka      Kafka         `koanf:"kafka"`
+	MySQL      MySQL         `koanf:"mysql"`
+	Redis      Redis         `koanf:"redis"`
+	Worker     Worker        `koanf:"worker"`
+	Retention  Retention     `koanf:"retention"`
+	Producer   Producer      `koanf:"producer"`
+	Relay      Relay         `koanf:"relay"`
+	Admin      Admin         `koanf:"admin"`
+	Client     Client        `koanf:"client"`
+	Log        Log           `koanf:"log"`
 
 	files *livefile.Set
 }
@@ -103,6 +104,8 @@ type Redis struct {
 type Worker struct {
 	ID             string        `koanf:"id"`
 	Listen         string        `koanf:"listen"`
+	Advertise      string        `koanf:"advertise"`
+	MetricsOpen    bool          `koanf:"metrics_open"`
 	Writers        int           `koanf:"writers"`
 	MaxBatch       int           `koanf:"max_batch"`
 	MaxBatchBytes  int           `koanf:"max_batch_bytes"`
@@ -143,6 +146,8 @@ type Relay struct {
 	ID      string `koanf:"id"`
 	Listen  string `koanf:"listen"`
 	Source  string `koanf:"source"`
+
+	MetricsOpen bool `koanf:"metrics_open"`
 
 	Lease time.Duration `koanf:"lease"`
 }
@@ -314,56 +319,6 @@ func (l *Loaded) readSecretFiles() error {
 		l.origins[f.key] = "file " + f.path
 	}
 	return nil
-}
-
-func (c *Config) validate() error {
-	var errs []error
-	bad := func(key, problem string) {
-		errs = append(errs, fmt.Errorf("%w: %s: %s", ErrInvalid, key, problem))
-	}
-	if len(c.Kafka.Brokers) == 0 || slices.Contains(c.Kafka.Brokers, "") {
-		bad("kafka.brokers", "is empty; give host:port, several separated by commas")
-	}
-	if !slices.Contains([]string{"", "plain", "scram-sha-256", "scram-sha-512"}, c.Kafka.SASL.Mechanism) {
-		bad("kafka.sasl.mechanism", "is unknown; use plain, scram-sha-256 or scram-sha-512")
-	}
-	if !slices.Contains([]string{"none", "gzip", "snappy", "lz4", "zstd"}, c.Producer.Compression) {
-		bad("producer.compression", "is unknown; use none, gzip, snappy, lz4 or zstd")
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
-		bad("log.level", "is unknown; use debug, info, warn or error")
-	}
-	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
-		bad("log.format", "is unknown; use text or json")
-	}
-	for key, t := range map[string]TLS{"kafka.tls": c.Kafka.TLS, "mysql.tls": c.MySQL.TLS, "relay.tls": c.Relay.TLS, "redis.tls": c.Redis.TLS} {
-		if (t.CertFile == "") != (t.KeyFile == "") {
-			bad(key, "is incomplete; cert_file and key_file go together")
-		}
-	}
-	if (c.Admin.TLS.CertFile == "") != (c.Admin.TLS.KeyFile == "") || c.Admin.TLS.CertFile == "" && c.Admin.TLS.ClientCAFile != "" {
-		bad("admin.tls", "is incomplete; cert_file and key_file go together, and client_ca_file needs both")
-	}
-	if c.Admin.Rate < 0 {
-		bad("admin.rate", "is negative; give requests a second for each token")
-	}
-	if c.Admin.PublishRate < 0 {
-		bad("admin.publish_rate", "is negative; give requests a second for each token")
-	}
-	for key, keep := range map[string]time.Duration{
-		"retention.dead_letters": c.Retention.DeadLetters, "retention.tombstones": c.Retention.Tombstones, "retention.audit": c.Retention.Audit, "retention.replays": c.Retention.Replays,
-	} {
-		if keep < 0 {
-			bad(key, "is negative; give a duration, or 0s to keep rows permanently")
-		}
-	}
-	if c.Relay.Lease < time.Second {
-		bad("relay.lease", "is below 1s; give at least that")
-	}
-	if c.Worker.Window > c.Worker.KeepDisplaced {
-		bad("worker.window", "is above worker.keep_displaced; lower it")
-	}
-	return errors.Join(errs...)
 }
 
 // UsageError is an error in what the user gave, such as a setting that cannot be used. The process ends with exit code 2.

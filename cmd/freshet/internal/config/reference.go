@@ -21,7 +21,7 @@ func groups() []group {
 		{"retention", "Retention", "How long the worker keeps rows that have no further use."},
 		{"producer", "Producer", "`freshet publish`, the admin API, and what relays and replays publish."},
 		{"relay", "Relay", "`freshet relay`, `freshet outbox`, `freshet backfill` and `freshet init`, which reads the source's tables."},
-		{"admin", "Admin API", "`freshet admin` and `freshet serve`. [admin.md](admin.md) explains tokens and roles."},
+		{"admin", "Admin API", "`freshet admin` and `freshet serve`; workers and relays use the tokens and certificates too ([listeners](operations.md#listeners)). [admin.md](admin.md) explains tokens and roles."},
 		{"client", "Client", "The commands that ask the admin API, such as `freshet lag` and `freshet replay`."},
 		{"log", "Log", "All commands; the log goes to standard error."},
 	}

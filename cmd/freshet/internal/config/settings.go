@@ -33,7 +33,8 @@ func relaySettings() []setting {
 		{"relay.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Relay.TLS.CertFile }},
 		{"relay.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Relay.TLS.KeyFile }},
 		{"relay.id", "", "name of this relay; empty: host, pid and a random part", false, func(c *Config) any { return c.Relay.ID }},
-		{"relay.listen", "127.0.0.1:7790", "address of /livez, /readyz and /metrics of freshet relay; loopback only; empty: none", false, func(c *Config) any { return c.Relay.Listen }},
+		{"relay.listen", "127.0.0.1:7790", "address of /livez, /readyz and /metrics of freshet relay; one that is not loopback is guarded by admin.tokens_file and admin.tls; empty: none", false, func(c *Config) any { return c.Relay.Listen }},
+		{"relay.metrics_open", false, "show /metrics of freshet relay without a token or a client certificate", false, func(c *Config) any { return c.Relay.MetricsOpen }},
 		{"relay.lease", "10s", "how long a dead relay's outbox waits until another one takes over, at least 1s", false, func(c *Config) any { return c.Relay.Lease }},
 		{"relay.source", "", "CloudEvents source of the events of outbox rows; empty: //freshet/relay", false, func(c *Config) any { return c.Relay.Source }},
 	}
@@ -46,6 +47,7 @@ func generalSettings() []setting {
 		{"lanes", 1, "number of lanes of the namespace; fixed once the namespace exists", false, func(c *Config) any { return c.Lanes }},
 		{"loads", "any", "any, or primary when every load of every node reads the primary: then no load is refused after an invalidation", false, func(c *Config) any { return c.Loads }},
 		{"fail_fast", false, "end with the error when a server is away or refuses at start, instead of waiting for it", false, func(c *Config) any { return c.FailFast }},
+		{"drain_delay", "-1s", "how long a process that was asked to end answers /readyz with 503 before it closes its listeners and ends; 0s: not at all; negative: 5s if one of them is not on loopback, else 0s", false, func(c *Config) any { return c.DrainDelay }},
 		{"kafka.brokers", []string{"127.0.0.1:9092"}, "bootstrap brokers, host:port", false, func(c *Config) any { return c.Kafka.Brokers }},
 		{"kafka.group", "", "consumer group; one per replica database and namespace; empty: freshet, or freshet-NAMESPACE unless the namespace is default", false, func(c *Config) any { return c.Kafka.Group }},
 		{"kafka.client_id", "freshet", "client id in the brokers' logs and quotas", false, func(c *Config) any { return c.Kafka.ClientID }},
@@ -75,7 +77,9 @@ func generalSettings() []setting {
 		{"redis.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Redis.TLS.CertFile }},
 		{"redis.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Redis.TLS.KeyFile }},
 		{"worker.id", "", "name of this worker; empty: host, pid and a random part", false, func(c *Config) any { return c.Worker.ID }},
-		{"worker.listen", "127.0.0.1:7788", "address of /livez, /readyz and /metrics; loopback only; empty: none", false, func(c *Config) any { return c.Worker.Listen }},
+		{"worker.listen", "127.0.0.1:7788", "address of /livez, /readyz and /metrics; one that is not loopback is guarded by admin.tokens_file and admin.tls; empty: none", false, func(c *Config) any { return c.Worker.Listen }},
+		{"worker.advertise", "", "host:port or URL where other machines reach worker.listen; empty: the bound address, unless it is loopback or that of all interfaces", false, func(c *Config) any { return c.Worker.Advertise }},
+		{"worker.metrics_open", false, "show /metrics of the worker without a token or a client certificate", false, func(c *Config) any { return c.Worker.MetricsOpen }},
 		{"worker.writers", 0, "transactions at a time; 0: 3", false, func(c *Config) any { return c.Worker.Writers }},
 		{"worker.max_batch", 0, "most events in a transaction; 0: 4000", false, func(c *Config) any { return c.Worker.MaxBatch }},
 		{"worker.max_batch_bytes", 0, "most bytes in a transaction; 0: 4 MiB", false, func(c *Config) any { return c.Worker.MaxBatchBytes }},
@@ -155,12 +159,11 @@ func near(key string) string {
 	return "; `freshet config` lists all"
 }
 
-// Bind adds a flag for each setting of the named groups ("kafka" for kafka.*; a setting without a dot is its own group).
+// Bind adds a flag for each setting of the named groups: "kafka" for kafka.*, "admin.tls" for admin.tls.*, or the whole name of a setting.
 func Bind(fs *pflag.FlagSet, groups ...string) {
 	for _, s := range settings() {
-		group, _, _ := strings.Cut(s.key, ".")
 		for _, g := range groups {
-			if g == group {
+			if g == s.key || strings.HasPrefix(s.key, g+".") {
 				s.bind(fs)
 			}
 		}

@@ -199,6 +199,14 @@ func withPlace(c config.Config, mc mysql.Config, p place) (mysql.Config, error) 
 // AdminTLS returns the configuration of the admin API's listener, which uses the files as they are at each handshake; nil
 // without a certificate.
 func AdminTLS(c config.Config) (*tls.Config, error) {
+	return serverTLS(c, tls.RequireAndVerifyClientCert)
+}
+
+// ProbeTLS is AdminTLS for a listener that also answers probes, whose callers rarely have a certificate: they may show none.
+func ProbeTLS(c config.Config) (*tls.Config, error) { return serverTLS(c, tls.VerifyClientCertIfGiven) }
+
+// serverTLS takes the files of admin.tls. auth says what is asked of clients where there is an authority for them.
+func serverTLS(c config.Config, auth tls.ClientAuthType) (*tls.Config, error) {
 	certificate, err := openCertificate(c.Files(), "admin.tls", c.Admin.TLS.CertFile, c.Admin.TLS.KeyFile)
 	if err != nil || certificate == nil {
 		return nil, err
@@ -210,7 +218,7 @@ func AdminTLS(c config.Config) (*tls.Config, error) {
 	current := func() *tls.Config {
 		out := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate.Get()}, NextProtos: []string{"h2", "http/1.1"}}
 		if authority != nil {
-			out.ClientCAs, out.ClientAuth = authority.Get(), tls.RequireAndVerifyClientCert
+			out.ClientCAs, out.ClientAuth = authority.Get(), auth
 			out.SessionTicketsDisabled = true // a resumed session would not be verified by a replaced authority
 		}
 		return out
