@@ -193,6 +193,7 @@ func (c Config) complete() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	c.Logger = c.Logger.With("namespace", c.Namespace, "worker", c.ID)
 	if c.Datasets == nil || c.Datasets.Len() == 0 {
 		return c, fmt.Errorf("%w: Datasets is missing; load them with schemas.LoadDatasets", ErrConfig)
 	}

@@ -109,7 +109,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer w.ended.Store(true)
 	for _, text := range w.cfg.Datasets.Warnings() {
-		w.log.WarnContext(ctx, "declaration of a dataset is outdated", "text", text)
+		w.log.WarnContext(ctx, "declaration of a dataset is outdated", "detail", text)
 	}
 	err := w.work(ctx)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())) {

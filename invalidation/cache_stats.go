@@ -185,7 +185,7 @@ func (s *cacheCounts) warn(what int, err error) {
 		case warnDecode:
 			log.Warn("shared value cannot be decoded; it is loaded")
 		case warnForm:
-			log.Warn("shared entries are of another codec or form and are replaced: programs with other codecs or types use this dataset, or did before an upgrade", "own", s.mark)
+			log.Warn("shared entries are of another codec or form and are replaced: programs with other codecs or types use this dataset, or did before an upgrade", "codec", s.mark)
 		case warnLoaded:
 			log.Warn("loaded value cannot be cached", "error", err)
 		case warnPanic:
@@ -193,7 +193,7 @@ func (s *cacheCounts) warn(what int, err error) {
 		case warnType:
 			log.Warn("a shared entry was not a string and is removed: another program writes under Freshet's prefix of this Redis")
 		case warnAbandoned:
-			log.Warn("loader did not return within LoadTimeout and is not waited for; let it end when its context does", "load_timeout", s.loadTimeout)
+			log.Warn("loader did not return within LoadTimeout and is not waited for; let it end when its context does", "limit_seconds", s.loadTimeout)
 		}
 	})
 }

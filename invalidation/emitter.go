@@ -162,7 +162,7 @@ func (e *Emitter) Root(ctx context.Context, n int, r lane.RootRequest) (lane.Rep
 		return lane.Reply{}, err //nolint:wrapcheck // lane names call and lane
 	case out.Status == lane.OK:
 		e.roots.Add(1)
-		e.log.Info("new root of a lane", "lane", n, "flush", r.Expected != "", "hold_ms", r.HoldMillis)
+		e.log.Info("new root of a lane", "lane", n, "flush", r.Expected != "", "hold_seconds", float64(r.HoldMillis)/1000)
 	default:
 		e.changed.Add(1)
 	}

@@ -216,7 +216,7 @@ func (n *Node) reach(ctx context.Context) error {
 		select {
 		case <-f.first:
 		case <-t.C:
-			n.log.Info("a lane was not reached yet; its keys bypass the caches until it is", "lane", f.n, "wait", n.cfg.JoinWait)
+			n.log.Info("a lane was not reached yet; its keys bypass the caches until it is", "lane", f.n, "wait_seconds", n.cfg.JoinWait)
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)

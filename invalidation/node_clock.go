@@ -28,7 +28,7 @@ func (n *Node) watchClocks() {
 				signal(f.now)
 			}
 			n.jumps.Add(1)
-			n.log.Info("clocks parted; local entries are not served until the lanes were read", "by", d-drift)
+			n.log.Info("clocks parted; local entries are not served until the lanes were read", "gap_seconds", d-drift)
 		}
 		drift = d
 	}

@@ -222,7 +222,7 @@ func (rd readiness) watch() {
 		}
 		for kind, looks := range seen {
 			if looks >= warnAfter && last[kind] == 0 {
-				n.log.Info("cached again", "after", kind)
+				n.log.Info("cached again", "reason", kind)
 			}
 		}
 		seen = last

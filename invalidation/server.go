@@ -23,7 +23,7 @@ var ErrOtherSettings = fmt.Errorf("%w with these settings", ErrUnfit)
 func fitness(ctx context.Context, rdb redis.UniversalClient, sharded bool, log *slog.Logger) error {
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			return masterFitness(ctx, c, sharded, log.With("master", c.Options().Addr))
+			return masterFitness(ctx, c, sharded, log.With("server", c.Options().Addr))
 		})
 	}
 	return masterFitness(ctx, rdb, sharded, log)

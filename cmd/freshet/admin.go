@@ -31,7 +31,7 @@ func adminCommand(p *program) *cobra.Command {
 			"(admin.tokens_file), made with `freshet admin token`. `freshet serve` runs a worker in the same process.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
+			l, log, err := p.service(cmd)
 			if err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ func serveCommand(p *program) *cobra.Command {
 		Short: "Run a worker and the admin API in one process, until interrupted",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
+			l, log, err := p.service(cmd)
 			if err != nil {
 				return err
 			}
@@ -108,7 +108,7 @@ func openAPICommand(p *program) *cobra.Command {
 
 // runAdmin runs the admin API until ctx ends and it has drained. It listens from the beginning; what needs MySQL follows as soon as that allows it.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, reg *prometheus.Registry, beside func() listener.Readiness) error {
-	start := boot.New(log.With("component", "admin"), c.FailFast)
+	start := boot.New(log.With("component", "admin", "namespace", c.Namespace), c.FailFast)
 	reg.MustRegister(telemetry.NewWaitingCollector(start.Lasting))
 	ac := admin.Config{
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,

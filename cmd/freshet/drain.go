@@ -35,7 +35,7 @@ func drain(asked context.Context, delay time.Duration, log *slog.Logger) (work c
 		if delay <= 0 {
 			return
 		}
-		log.Info("draining: this process ends soon, a second signal ends it at once", "wait_seconds", delay.Seconds())
+		log.Info("draining: this process ends soon, a second signal ends it at once", "wait_seconds", delay)
 		t := time.NewTimer(delay)
 		defer t.Stop()
 		select {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -40,6 +41,8 @@ type program struct {
 	environ  []string
 
 	redis *redisLog // nil in tests
+	// jsonLog is the log of a service in the format json, which also takes the error that it ends with; nil otherwise.
+	jsonLog *slog.Logger
 
 	configFile string
 	json       bool
@@ -59,7 +62,11 @@ func run(ctx context.Context, args []string, p program) int {
 	if err == nil {
 		return exitDone
 	}
-	if !errors.Is(err, errReported) {
+	switch {
+	case errors.Is(err, errReported):
+	case p.jsonLog != nil:
+		p.jsonLog.Error("the process ends", "error", err)
+	default:
 		fmt.Fprintf(printable{p.err}, "freshet: %v\n", err)
 	}
 	if isUsage(err) {

@@ -59,13 +59,13 @@ func limitMemory(ctx context.Context, c config.Worker, log *slog.Logger) {
 		gogc = strconv.Itoa(memoryGrowth)
 	}
 	if bytes == math.MaxInt64 {
-		log.InfoContext(ctx, "memory has no limit", "from", from, "gogc", gogc)
+		log.InfoContext(ctx, "memory has no limit", "origin", from, "gogc", gogc)
 		return
 	}
-	log.InfoContext(ctx, "memory is limited", "bytes", bytes, "from", from, "gogc", gogc)
+	log.InfoContext(ctx, "memory is limited", "bytes", bytes, "origin", from, "gogc", gogc)
 	if held := buffers(c); bytes < 2*held {
 		log.WarnContext(ctx, "the limit of memory leaves little beside what is fetched, so collections of garbage take much CPU time; raise it, or lower worker.fetch_budget",
-			"bytes", bytes, "from", from, "fetched", held)
+			"bytes", bytes, "origin", from, "fetch_bytes", held)
 	}
 }
 

@@ -31,16 +31,18 @@ func (w printable) Write(p []byte) (n int, err error) {
 // redisLog passes what the Redis client logs by itself to the program's log, once that is known.
 type redisLog struct{ log atomic.Pointer[slog.Logger] }
 
-// use makes log the one that messages go to. A nil redisLog has none.
+// use makes log the one that messages go to, and with them those of package log, which net/http and other libraries write to. A nil
+// redisLog has none.
 func (r *redisLog) use(log *slog.Logger) {
 	if r != nil {
 		r.log.Store(log)
+		slog.SetDefault(log)
 	}
 }
 
 // Printf logs one message.
 func (r *redisLog) Printf(ctx context.Context, format string, a ...any) {
 	if log := r.log.Load(); log != nil {
-		log.WarnContext(ctx, "redis client", "detail", fmt.Sprintf(format, a...))
+		log.WarnContext(ctx, "redis client", "component", "redis", "detail", fmt.Sprintf(format, a...))
 	}
 }

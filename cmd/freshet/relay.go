@@ -25,7 +25,7 @@ func relayCommand(p *program) *cobra.Command {
 			"The tables are those of freshet outbox ddl.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
+			l, log, err := p.service(cmd)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		log.Info("listening", "address", h.Addr())
+		log.Info("listening", "component", "relay", "address", h.Addr())
 		g.Go(func() error { return h.Run(work) })
 	}
 	g.Go(func() error { return r.Run(work) })

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -64,6 +65,27 @@ func (p *program) load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error)
 	p.redis.use(log)
 	l.Config.Files().Log(log)
 	return l, log, nil
+}
+
+// service is load for a command that runs until it is interrupted: with log.format json, each of its lines is JSON, also an error that
+// it ends with.
+func (p *program) service(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error) {
+	l, log, err := p.load(cmd)
+	switch {
+	case err != nil && p.wantsJSON(cmd):
+		p.jsonLog = telemetry.NewLogger(p.err, "info", "json")
+	case err == nil && l.Config.Log.Format == "json":
+		p.jsonLog = log
+	}
+	return l, log, err
+}
+
+// wantsJSON reports whether a flag or the environment asks for a log in JSON, where the settings cannot be read.
+func (p *program) wantsJSON(cmd *cobra.Command) bool {
+	if f := cmd.Flags().Lookup("log-format"); f != nil && f.Changed {
+		return f.Value.String() == "json"
+	}
+	return slices.Contains(p.environ, "FRESHET_LOG__FORMAT=json")
 }
 
 // loadDatasets is load, with the datasets that the configuration lists.

@@ -25,7 +25,7 @@ func workerCommand(p *program) *cobra.Command {
 			"Faults of Kafka, MySQL and Redis are waited out, also at start unless --fail-fast is given: /readyz and the log say what for.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, log, err := p.load(cmd)
+			l, log, err := p.service(cmd)
 			if err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay tim
 	defer stop()
 	g, work := errgroup.WithContext(work)
 	if h != nil {
-		log.Info("listening", "address", h.Addr())
+		log.Info("listening", "component", "worker", "address", h.Addr())
 		g.Go(func() error { return h.Run(work) })
 	}
 	if beside != nil {

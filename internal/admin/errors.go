@@ -41,7 +41,7 @@ func (an *answers) fail(ctx context.Context, what string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return huma.Error504GatewayTimeout(what + ": no answer in time" + an.sickText(ctx))
 	}
-	an.log.WarnContext(ctx, "request cannot be served", "what", what, "error", err)
+	an.log.WarnContext(ctx, "request cannot be served", "step", what, "error", err)
 	return huma.NewError(http.StatusServiceUnavailable, what+": a server is away or refuses the request"+an.sickText(ctx)+"; the log of the admin API has the error")
 }
 

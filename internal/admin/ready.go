@@ -153,7 +153,7 @@ func (he *health) askServers(ctx context.Context) []string {
 			}
 		}
 		if err != nil {
-			he.log.Debug("server does not answer", "for", a.server, "error", err)
+			he.log.Debug("server does not answer", "server", a.server, "error", err)
 			sick = append(sick, a.server+" does not answer")
 		}
 	}

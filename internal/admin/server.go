@@ -256,7 +256,7 @@ func layOut(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.With("component", "admin"), mux: http.NewServeMux(), ops: map[string]string{}}
+	s := &Server{cfg: cfg, log: cfg.Logger.With("component", "admin", "namespace", cfg.Namespace), mux: http.NewServeMux(), ops: map[string]string{}}
 	hc := huma.DefaultConfig("Freshet", cfg.Version)
 	hc.CreateHooks, hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = nil, "", "", ""
 	hc.RejectUnknownQueryParameters = true

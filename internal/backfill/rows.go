@@ -39,7 +39,7 @@ func (l *Loader) patiently(ctx context.Context, what string, fn func(context.Con
 // again repeats what a failover, a lock or a deadlock ended.
 func (l *Loader) again(ctx context.Context, what string, fn func(context.Context) error) error {
 	err := retry.Do(ctx, retry.Policy{Notify: func(err error, wait time.Duration) {
-		l.log.WarnContext(ctx, "backfill tries again", "what", what, "wait", wait, "error", err)
+		l.log.WarnContext(ctx, "backfill tries again", "step", what, "wait_seconds", wait, "error", err)
 	}}, func(ctx context.Context) error {
 		err := fn(ctx)
 		if err == nil {

@@ -73,7 +73,7 @@ func (b *Boot) note(what string, err error) {
 	if !known {
 		w.since = time.Now()
 	} else if w.err.Error() != err.Error() {
-		b.log.Warn("waiting for the infrastructure", "for", what, "error", err)
+		b.log.Warn("waiting for the infrastructure", "step", what, "error", err)
 	}
 	w.err = err
 	b.waits[what] = w
@@ -83,7 +83,7 @@ func (b *Boot) done(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if waited := time.Since(b.waits[what].since); waited > time.Second {
-		b.log.Info("continuing", "after", what, "waited", waited.Round(time.Millisecond))
+		b.log.Info("continuing", "step", what, "duration_seconds", waited)
 	}
 	delete(b.waits, what)
 }

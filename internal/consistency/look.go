@@ -143,7 +143,7 @@ func (s *Sampler) confirm(x *sample, old []report.Old, now time.Time) {
 	}
 	x.old = old
 	if len(known) > 0 && len(old) == 0 {
-		log.Info("a stale copy is gone", "after", now.Sub(x.since).Round(time.Second))
+		log.Info("a stale copy is gone", "duration_seconds", now.Sub(x.since))
 	}
 	if len(known) == 0 && len(old) > 0 {
 		x.since = now
@@ -162,7 +162,7 @@ func (s *Sampler) confirm(x *sample, old []report.Old, now time.Time) {
 		if o.Ahead {
 			log.Error("readers get a copy whose version is above the replica's, so that changes leave it in place; `freshet doctor` names the record")
 		} else {
-			log.Error("readers get a copy that is older than the replica; `freshet doctor` names the record", "age", now.Sub(x.taken).Round(time.Millisecond))
+			log.Error("readers get a copy that is older than the replica; `freshet doctor` names the record", "age_seconds", now.Sub(x.taken))
 		}
 	}
 	s.mu.Lock()

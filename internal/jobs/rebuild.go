@@ -275,7 +275,7 @@ func (x *rebuilding) swap(ctx context.Context) (swapped bool, err error) {
 		return nil
 	})
 	if err == nil {
-		x.run.log.Info("rebuilt table is in its place", "table", x.live.Replica.Table, "former", x.tables.Old)
+		x.run.log.Info("rebuilt table is in its place", "table", x.live.Replica.Table, "previous_table", x.tables.Old)
 		return true, nil
 	}
 	if swapped, again := cfg.Replica.Rebuilds.Swapped(ctx, x.tables); again != nil || swapped {
@@ -351,7 +351,7 @@ func (x *rebuilding) late(ctx context.Context) error {
 // sweep removes what rebuilds have left whose replays ended before the swap.
 func (r *Runner) sweep(ctx context.Context) {
 	err := r.cfg.Replica.Rebuilds.Sweep(ctx, func(a jobstore.Abandoned) error {
-		r.log.Error("a rebuild was swapped in although it is over: apply the dataset's topic once more", "replay", a.Job, "dataset", a.Dataset, "former", a.Old)
+		r.log.Error("a rebuild was swapped in although it is over: apply the dataset's topic once more", "replay", a.Job, "dataset", a.Dataset, "previous_table", a.Old)
 		if r.cfg.Lanes == nil {
 			return nil
 		}

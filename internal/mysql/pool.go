@@ -205,7 +205,7 @@ func (p *Pool) Transact(ctx context.Context, what string, fn func(context.Contex
 			return retry.Permanent(Wrap(what, "", err))
 		}
 		p.retries.Add(1)
-		p.log.DebugContext(ctx, "transaction begun again", "component", "replica", "what", what, "error", err)
+		p.log.DebugContext(ctx, "transaction begun again", "component", "replica", "step", what, "error", err)
 		return err
 	})
 }

@@ -66,7 +66,7 @@ func (r *Relay) renumber(ctx context.Context, pool *mysql.Pool, st state, srv se
 	if err != nil {
 		return st, err
 	}
-	r.log.WarnContext(ctx, "outbox counter advanced", "why", why, "previous_server", st.server, "server", srv.identity, "previous_high", st.high, "first_version", n.floor)
+	r.log.WarnContext(ctx, "outbox counter advanced", "reason", why, "previous_server", st.server, "server", srv.identity, "previous_high", st.high, "first_version", n.floor)
 	r.counts.advances.Add(1)
 	st.numbers, st.high, st.server, st.marker = n, n.floor, srv.identity, true
 	return st, nil

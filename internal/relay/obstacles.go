@@ -84,7 +84,7 @@ func (o *obstacles) passed(dataset string) {
 	defer o.mu.Unlock()
 	if b, ok := o.all[dataset]; ok && !b.stuck && time.Now().After(b.until) {
 		delete(o.all, dataset)
-		o.log.Info("dataset published again", "dataset", dataset, "after", time.Since(b.since).Round(time.Millisecond))
+		o.log.Info("dataset published again", "dataset", dataset, "duration_seconds", time.Since(b.since))
 	}
 }
 

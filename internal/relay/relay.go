@@ -105,7 +105,7 @@ func (r *Relay) wait(ctx context.Context, err error) {
 	switch {
 	case !news:
 	case errors.As(err, &standby):
-		r.log.InfoContext(ctx, "standing by", "active", standby.Owner)
+		r.log.InfoContext(ctx, "standing by", "relay", standby.Owner)
 	default:
 		r.log.WarnContext(ctx, "outbox not published", "error", err)
 	}

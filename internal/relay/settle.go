@@ -97,7 +97,7 @@ func (t *term) conclude(ctx context.Context, rows []*row) (int, error) {
 	t.r.counts.refused.Add(uint64(len(refused)))
 	t.r.counts.deleted.Add(uint64(len(done)))
 	for _, x := range refused {
-		t.r.log.ErrorContext(ctx, "outbox row moved to freshet_outbox_dead", "id", x.id, "dataset", x.dataset.Name, "reason", x.refused)
+		t.r.log.ErrorContext(ctx, "outbox row moved to freshet_outbox_dead", "row_id", x.id, "dataset", x.dataset.Name, "reason", x.refused)
 	}
 	return len(done), nil
 }

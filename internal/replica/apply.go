@@ -209,7 +209,7 @@ func (r *run) holds(ctx context.Context) error {
 	}
 	if next < r.b.Next {
 		r.m.log.WarnContext(ctx, "the transaction of a batch ended on the server without an error; the batch is written again",
-			"component", "replica", "source", r.b.Source, "next", r.b.Next, "position", next)
+			"component", "replica", "source", r.b.Source, "offset", r.b.Next, "previous_offset", next)
 		return errUndone
 	}
 	return nil

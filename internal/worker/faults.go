@@ -45,7 +45,7 @@ func (f *faults) addIn(sc scope, what string, err error) {
 	f.byWhat[what] = cur
 	f.mu.Unlock()
 	if !known {
-		f.log.Warn("waiting for the infrastructure", "for", what, "error", err)
+		f.log.Warn("waiting for the infrastructure", "step", what, "error", err)
 	}
 }
 
@@ -57,7 +57,7 @@ func (f *faults) end(whats ...string) {
 		delete(f.byWhat, what)
 		f.mu.Unlock()
 		if known {
-			f.log.Info("continuing", "after", what, "waited", time.Since(cur.since).Round(time.Millisecond))
+			f.log.Info("continuing", "step", what, "duration_seconds", time.Since(cur.since))
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (w *Worker) checkForeign(ctx context.Context) {
 			continue
 		}
 		if why := w.sights.found(d, has); why != "" {
-			w.log.Warn("only records of other tables have come", "dataset", d.Name, "why", why)
+			w.log.Warn("only records of other tables have come", "dataset", d.Name, "reason", why)
 		}
 	}
 }

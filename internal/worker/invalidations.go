@@ -85,7 +85,7 @@ func (r *relay) keepInvalidations(ctx context.Context) {
 	r.faults.end(what)
 	for _, l := range lost {
 		r.log.Warn("invalidations are gone from Kafka before they were read; every lane is flushed",
-			"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first", l.First)
+			"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first_offset", l.First)
 		r.consumer.Restart(l.Partition, l.First)
 	}
 }
@@ -121,7 +121,7 @@ func (r *relay) publishOld(ctx context.Context, a *outgoing.Publisher) error {
 		for _, o := range rows {
 			if o.Invalidation.Len() == 0 {
 				r.counts.badInvalidations.Add(1)
-				r.log.Error("row of the invalidation outbox cannot be read and is removed", "id", o.ID)
+				r.log.Error("row of the invalidation outbox cannot be read and is removed", "row_id", o.ID)
 			}
 		}
 		if _, err := a.Publish(ctx, rows); err != nil {

@@ -109,7 +109,7 @@ func (ps *pauses) note(d *schemas.Dataset, p replica.Pause) {
 	ps.of(d.Topic, d.Name).noted = &p
 	ps.mu.Unlock()
 	ps.consumer.Pause(d.Topic)
-	ps.log.Error("dataset is paused until an operator resumes it", "dataset", d.Name, "who", p.Who, "why", p.Why, "since", p.Since)
+	ps.log.Error("dataset is paused until an operator resumes it", "dataset", d.Name, "actor", p.Who, "reason", p.Why, "since", p.Since)
 }
 
 // resume ends a dataset's noted pause.
@@ -155,7 +155,7 @@ func (ps *pauses) refuse(p *partition, why error) {
 	set.refused[p], set.why = struct{}{}, why.Error()
 	ps.mu.Unlock()
 	if !known {
-		ps.log.Error("paused until it can be written again", "what", set.subject(topic), "error", why)
+		ps.log.Error("paused until it can be written again", "dataset", dataset, "topic", topic, "error", why)
 	}
 }
 
@@ -174,7 +174,7 @@ func (ps *pauses) accepted(p *partition) {
 	ps.tidy(topic)
 	ps.mu.Unlock()
 	if over {
-		ps.log.Info("written again", "what", set.subject(topic))
+		ps.log.Info("written again", "dataset", set.dataset, "topic", topic)
 	}
 }
 

@@ -151,7 +151,7 @@ func (em *emitter) repairOnce(ctx context.Context, p *partition, n int) error {
 	}
 	em.counts.regressions.Add(1)
 	em.log.Warn("lane lost what it had acknowledged; it is emitted again",
-		"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", p.emitted-1)
+		"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "first_offset", next, "last_offset", p.emitted-1)
 	low, err := em.cfg.LaneLog.Low(ctx, p.source)
 	if err != nil {
 		return fmt.Errorf("read purged range: %w", err)
@@ -214,7 +214,7 @@ func (em *emitter) flushLane(ctx context.Context, p *partition, n int, root stri
 	if r.Status == lane.OK {
 		em.counts.laneFlushes.Add(1)
 		em.log.Error("lane is flushed, with hold: it lost invalidations that cannot be emitted again",
-			"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "from", next, "to", from-1, "reason", why)
+			"lane", n, "topic", p.id.Topic, "partition", p.id.ID, "first_offset", next, "last_offset", from-1, "reason", why)
 		if _, err := em.cfg.LaneLog.Start(ctx, p.source, n, r.Root, from); err != nil {
 			return fmt.Errorf("note start in lane %d: %w", n, err)
 		}

@@ -90,6 +90,6 @@ func (rs *restarter) restart(ctx context.Context, p *partition, st group.Partiti
 		p.lock.release()
 	}
 	p.restarted = rs.consumer.Restart(p.id, at)
-	rs.log.Warn("partition continues at the requested offset", "topic", p.id.Topic, "partition", p.id.ID, "stood_at", st.Fetched, "at", at)
+	rs.log.Warn("partition continues at the requested offset", "topic", p.id.Topic, "partition", p.id.ID, "previous_offset", st.Fetched, "offset", at)
 	return done, nil
 }

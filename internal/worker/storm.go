@@ -104,7 +104,7 @@ func (ps *pauses) flowsInStorm(ctx context.Context, d *schemas.Dataset, letters 
 		ps.mu.Lock()
 		delete(ps.storms, d.Name)
 		ps.mu.Unlock()
-		ps.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as configured", "dataset", d.Name, "letters", letters, "window", StormWindow.String())
+		ps.log.ErrorContext(ctx, "storm of dead letters; the dataset continues, as configured", "dataset", d.Name, "letters", letters, "window_seconds", StormWindow)
 	}
 	return flows, nil
 }

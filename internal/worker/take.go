@@ -50,7 +50,7 @@ func (h *handler) Take(ctx context.Context, generation int32, parts []group.Assi
 		at := resume(a, positions[i], h.cfg.DeadTopics)
 		if positions[i].Fresh && a.LogStart > 0 {
 			h.log.Warn("a replica begins with what Kafka still has: older records were deleted before it was there",
-				"topic", a.Partition.Topic, "partition", a.Partition.ID, "first", a.LogStart)
+				"topic", a.Partition.Topic, "partition", a.Partition.ID, "first_offset", a.LogStart)
 		}
 		starts[i] = group.Start{Partition: a.Partition, Offset: at}
 		taken[a.Partition] = h.newPartition(a.Partition, positions[i], at, topics[a.Partition.Topic])

@@ -202,5 +202,5 @@ func (tw *topicWatch) countPartitions(info kafkalog.TopicInfo, noted replica.Top
 		return
 	}
 	tw.counts.repartitioned.Add(1)
-	tw.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "before", before, "now", info.Partitions)
+	tw.log.Error("topic has another number of partitions: its keys move between partitions", "topic", info.Name, "previous_partitions", before, "partitions", info.Partitions)
 }

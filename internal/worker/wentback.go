@@ -70,5 +70,5 @@ func behind(parts []*partition, found []replica.Position, reached map[string]int
 func (c *core) wentBack(p *partition, reached int64) {
 	c.counts.wentBack.Add(1)
 	c.log.Error("database went back: it was restored, or a standby that lagged became the primary; what it lost is read from Kafka again",
-		"topic", p.id.Topic, "partition", p.id.ID, "committed", reached)
+		"topic", p.id.Topic, "partition", p.id.ID, "offset", reached)
 }

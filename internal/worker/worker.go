@@ -156,5 +156,5 @@ func (w *Worker) lost(l kafkalog.Loss) {
 		return
 	}
 	w.log.Error("records are gone from Kafka before they were read; the partition stops until the dataset is published again and freshet partitions restart is called",
-		"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first", l.First, "last", l.Last)
+		"topic", l.Partition.Topic, "partition", l.Partition.ID, "offset", l.Next, "first_offset", l.First, "last_offset", l.Last)
 }

@@ -32,7 +32,7 @@ func (g *Gate) serveAudited(w *recorder, r *http.Request, pattern string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), RequestTimeout)
 	defer cancel()
 	if _, err := g.audit().write(ctx, e); err != nil {
-		g.cfg.Logger.Error("outcome of a change is missing from the audit log", "action", e.Action, "line", id, "error", err)
+		g.cfg.Logger.Error("outcome of a change is missing from the audit log", "action", e.Action, "audit_id", id, "error", err)
 	}
 }
 

@@ -233,7 +233,7 @@ func (g *Gate) whileAllowed(r *http.Request) (context.Context, func()) {
 				case <-t.C:
 				}
 				if who, found := g.cfg.Tokens.Bearer(r); !found || who != was {
-					g.cfg.Logger.Info("a stream ends, since its token was removed or changed", "name", was.Name, "path", r.URL.Path)
+					g.cfg.Logger.Info("a stream ends, since its token was removed or changed", "actor", was.Name, "path", r.URL.Path)
 					cancel()
 					return
 				}

@@ -37,7 +37,7 @@ func (q *partition) deliver() {
 	policy := retry.Policy{First: firstBackoff, Max: maxBackoff, Notify: func(err error, wait time.Duration) {
 		q.p.counts.retries.Add(1)
 		q.trouble.note(err)
-		q.p.log.Debug("batch not delivered yet", "topic", q.topic.name, "partition", q.id, "wait", wait, "error", err)
+		q.p.log.Debug("batch not delivered yet", "topic", q.topic.name, "partition", q.id, "wait_seconds", wait, "error", err)
 	}}
 	err := retry.Do(ctx, policy, func(ctx context.Context) error {
 		for {
@@ -64,7 +64,7 @@ func (q *partition) deliver() {
 func (q *partition) recovered() {
 	since, err := q.trouble.end()
 	if after := time.Since(since); err != nil && after > 5*time.Second {
-		q.p.log.Warn("partition takes records again", "topic", q.topic.name, "partition", q.id, "after", after, "error", err)
+		q.p.log.Warn("partition takes records again", "topic", q.topic.name, "partition", q.id, "duration_seconds", after, "error", err)
 	}
 }
 

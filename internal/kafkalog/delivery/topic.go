@@ -142,7 +142,7 @@ func (t *topic) take(cl *kafkalog.Cluster, s kafkalog.TopicState) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.known != nil && t.state.Info.ID != s.Info.ID {
-		t.p.log.Warn("topic was recreated", "topic", t.name, "old_id", t.state.Info.ID, "new_id", s.Info.ID)
+		t.p.log.Warn("topic was recreated", "topic", t.name, "previous_topic_id", t.state.Info.ID, "topic_id", s.Info.ID)
 		for _, q := range t.partitions {
 			if q != nil {
 				q.seq.renew.Store(true)

@@ -282,7 +282,7 @@ func (f *fetcher) nodeFailed(ctx context.Context, node int32, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	f.log.Warn("fetching from a broker failed", "node", node, "error", err)
+	f.log.Warn("fetching from a broker failed", "broker", node, "error", err)
 	now := time.Now()
 	for _, d := range f.feeds {
 		if d.node == node {

@@ -55,7 +55,7 @@ func (f *fetcher) overtaken(ctx context.Context, k *kafkalog.Conn, d *feed, turn
 func (f *fetcher) setLost(d *feed, loss *kafkalog.Loss) {
 	d.state, d.err = feedLost, &kafkalog.LossError{Loss: *loss}
 	f.log.Error("records are lost", "topic", d.part.Topic, "partition", d.part.ID,
-		"offset", loss.Next, "log_start", loss.First, "log_end", loss.Last)
+		"offset", loss.Next, "first_offset", loss.First, "last_offset", loss.Last)
 }
 
 // watchIdle asks for the log's bounds of partitions that were not fetched lately: retention may overtake them silently.

@@ -233,7 +233,7 @@ func (m *membership) run(ctx context.Context, gen *generation) {
 	var beating sync.WaitGroup
 	beating.Go(func() {
 		if err := m.beat(gctx, gen); err != nil {
-			m.c.log.Info("group rebalances", "generation", gen.id, "cause", err)
+			m.c.log.Info("group rebalances", "generation", gen.id, "reason", err)
 		}
 		end(errGenerationEnded)
 	})

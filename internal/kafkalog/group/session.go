@@ -109,7 +109,7 @@ func (s *session) prepare(ctx context.Context) error {
 func (s *session) take(ctx context.Context, parts []Assigned) ([]Start, error) {
 	var starts []Start
 	policy := retry.Policy{First: firstWait, Max: lastWait, Notify: func(err error, wait time.Duration) {
-		s.log.Warn("taking partitions failed", "error", err, "wait", wait)
+		s.log.Warn("taking partitions failed", "error", err, "wait_seconds", wait)
 	}}
 	err := retry.Do(ctx, policy, func(ctx context.Context) error {
 		var err error

@@ -55,7 +55,7 @@ func (c *Consumer) findTopics(ctx context.Context) (found topicSet, none, err er
 	}
 	c.mu.Lock()
 	if !slices.Equal(c.missing, missing) {
-		c.log.Warn("topics changed", "missing", missing)
+		c.log.Warn("topics changed", "topics", missing)
 	}
 	c.missing = missing
 	c.mu.Unlock()

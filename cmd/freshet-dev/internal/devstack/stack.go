@@ -172,7 +172,7 @@ func (k kafkaLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	if level > kfake.LogLevelWarn {
 		return
 	}
-	k.log.Debug("broker says", "text", fmt.Sprintf(format, args...))
+	k.log.Debug("broker says", "detail", fmt.Sprintf(format, args...))
 }
 
 var _ io.Closer = (*Stack)(nil)

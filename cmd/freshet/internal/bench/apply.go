@@ -110,7 +110,7 @@ func Apply(ctx context.Context, c config.Config, f ApplyConfig, log *slog.Logger
 				return nil, fmt.Errorf("turn %d of %s: %w", turn+1, consumer, err)
 			}
 			all[consumer] = append(all[consumer], m)
-			log.InfoContext(ctx, "turn ended", "consumer", consumer, "turn", turn+1, "of", f.Turns, "events_per_second", int(m.Rate))
+			log.InfoContext(ctx, "turn ended", "consumer", consumer, "turn", turn+1, "turns", f.Turns, "events_per_second", int(m.Rate))
 		}
 	}
 	res.Rows = all[f.Consumers[0]][0].Rows

@@ -119,7 +119,7 @@ func Publish(ctx context.Context, c config.Config, f PublishConfig, log *slog.Lo
 				return nil, fmt.Errorf("turn %d of %s: %w", turn+1, m.name, err)
 			}
 			res.measures[m.name] = append(res.measures[m.name], one)
-			log.InfoContext(ctx, "turn ended", "client", m.name, "turn", turn+1, "of", f.Turns, "events_per_second", int(one.Rate))
+			log.InfoContext(ctx, "turn ended", "client", m.name, "turn", turn+1, "turns", f.Turns, "events_per_second", int(one.Rate))
 		}
 	}
 	res.sumUp()

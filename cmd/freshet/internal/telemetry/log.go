@@ -8,18 +8,17 @@ import (
 )
 
 // NewLogger writes to w at the level ("debug", "info", "warn", "error"; else info) in the format ("json", else text).
-// Durations are seconds in JSON.
+// Durations are numbers of seconds. Warnings and errors that repeat are limited to one a minute.
 func NewLogger(w io.Writer, level, format string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		l = slog.LevelInfo
 	}
-	opts := &slog.HandlerOptions{Level: l}
+	opts := &slog.HandlerOptions{Level: l, ReplaceAttr: inSeconds}
 	if format == "json" {
-		opts.ReplaceAttr = inSeconds
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(newLimited(slog.NewJSONHandler(w, opts)))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(newLimited(slog.NewTextHandler(w, opts)))
 }
 
 // inSeconds writes durations as seconds, as metrics and the admin API do; slog's JSON has nanoseconds, without a unit.
