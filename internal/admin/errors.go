@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/admin/gate"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica/tables"
 	"github.com/freshet/freshet/schemas"
@@ -41,7 +42,7 @@ func (an *answers) fail(ctx context.Context, what string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return huma.Error504GatewayTimeout(what + ": no answer in time" + an.sickText(ctx))
 	}
-	an.log.WarnContext(ctx, "request cannot be served", "step", what, "error", err)
+	an.log.WarnContext(ctx, "request cannot be served", "request_id", gate.RequestID(ctx), "step", what, "error", err)
 	return huma.NewError(http.StatusServiceUnavailable, what+": a server is away or refuses the request"+an.sickText(ctx)+"; the log of the admin API has the error")
 }
 
@@ -68,12 +69,21 @@ func (an *answers) dataset(name string) (*schemas.Dataset, error) {
 	return d, nil
 }
 
-// withoutValues takes what was sent out of a problem's details: an answer is logged and shown in more places than a request.
-func withoutValues(_ huma.Context, _ string, v any) (any, error) {
-	if problem, ok := v.(*huma.ErrorModel); ok {
-		for _, detail := range problem.Errors {
-			detail.Value = nil
-		}
+// problem is an RFC 9457 problem with the id by which the log has the request.
+type problem struct {
+	*huma.ErrorModel
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// finishProblem takes what was sent out of a problem's details, since an answer is logged and shown in more places than a request, and
+// adds the request's id.
+func finishProblem(ctx huma.Context, _ string, v any) (any, error) {
+	model, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
 	}
-	return v, nil
+	for _, detail := range model.Errors {
+		detail.Value = nil
+	}
+	return problem{model, gate.RequestID(ctx.Context())}, nil
 }

@@ -179,7 +179,7 @@ func New(cfg Config) (*Server, error) {
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		gate.Problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
-	s.handler = guard.Handler(s.gate)
+	s.handler = s.gate.Logged(guard.Handler(s.gate))
 	if cfg.Replica != nil {
 		s.bind(cfg.Replica)
 	}
@@ -261,7 +261,7 @@ func layOut(cfg Config) (*Server, error) {
 	hc.CreateHooks, hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = nil, "", "", ""
 	hc.RejectUnknownQueryParameters = true
 	hc.Formats = strictJSON()
-	hc.Transformers = append(hc.Transformers, withoutValues)
+	hc.Transformers = append(hc.Transformers, finishProblem)
 	hc.Info.Description = "Positions, nodes, records, dead letters and replays of one Freshet. Errors are RFC 9457 problems."
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	if err := s.parts(); err != nil {
@@ -276,6 +276,9 @@ func layOut(cfg Config) (*Server, error) {
 		return b, nil
 	})
 	s.routes()
+	s.api.OpenAPI().Components.Schemas.Map()["ErrorModel"].Properties["request_id"] = &huma.Schema{
+		Type: huma.TypeString, Description: "the request's X-Request-Id, which the log has too",
+	}
 	return s, s.finishRoutes()
 }
 

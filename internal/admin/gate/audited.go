@@ -54,6 +54,9 @@ func (g *Gate) entry(r *http.Request, who access.Principal, pattern string) api.
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		e.Detail["client"] = host
 	}
+	if id := RequestID(r.Context()); id != "" {
+		e.Detail["request_id"] = id
+	}
 	return e
 }
 

@@ -102,13 +102,16 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
-	rec := &recorder{ResponseWriter: w}
-	defer func() {
+	rec, logged := w.(*recorder)
+	if !logged {
+		rec = &recorder{ResponseWriter: w}
+	}
+	defer func() { //nolint:contextcheck // the id is the request's
 		if v := recover(); v != nil {
 			if v == http.ErrAbortHandler { //nolint:errorlint // a panic's value, which is never wrapped
 				panic(v)
 			}
-			g.cfg.Logger.Error("handler panicked", "path", r.URL.Path, "panic", v)
+			g.cfg.Logger.Error("handler panicked", "path", r.URL.Path, "request_id", RequestID(r.Context()), "panic", v)
 			if rec.status == 0 {
 				Problem(rec, http.StatusInternalServerError, "the request could not be handled")
 			}
@@ -122,9 +125,11 @@ func (g *Gate) admit(w *recorder, r *http.Request) {
 	_, pattern := g.cfg.Mux.Handler(r)
 	ru, known := g.cfg.Rules[pattern]
 	odd := unclean(r)
+	w.route, w.probe = pattern, known && ru.Public
 	if known && ru.Public && !odd {
 		if g.cfg.Tokens == nil || r.Header.Get("Authorization") != "" { // probes without a token are no guesses
 			if who, status := g.identify(r); status == 0 {
+				w.actor = who.Name
 				r = r.WithContext(access.WithPrincipal(r.Context(), who))
 			}
 		}
@@ -132,6 +137,7 @@ func (g *Gate) admit(w *recorder, r *http.Request) {
 		return
 	}
 	who, status := g.identify(r)
+	w.actor = who.Name
 	switch {
 	case status == http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="freshet"`)
@@ -233,7 +239,7 @@ func (g *Gate) whileAllowed(r *http.Request) (context.Context, func()) {
 				case <-t.C:
 				}
 				if who, found := g.cfg.Tokens.Bearer(r); !found || who != was {
-					g.cfg.Logger.Info("a stream ends, since its token was removed or changed", "actor", was.Name, "path", r.URL.Path)
+					g.cfg.Logger.Info("a stream ends, since its token was removed or changed", "actor", was.Name, "request_id", RequestID(ctx))
 					cancel()
 					return
 				}
@@ -268,6 +274,7 @@ func (g *Gate) serve(w *recorder, r *http.Request, ru Rule, pattern string) {
 		}
 	}
 	of, reason := &g.requests, refusedRequests
+	w.stream = ru.Stream
 	if ru.Stream {
 		of, reason = &g.streams, refusedStreams
 	}
@@ -307,45 +314,14 @@ func (g *Gate) serve(w *recorder, r *http.Request, ru Rule, pattern string) {
 	}
 }
 
-// recorder remembers the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader notes the status.
-func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write notes that the answer began.
-func (w *recorder) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController find the writer's other sides.
-func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *recorder) code() int {
-	if w.status == 0 {
-		return http.StatusOK
-	}
-	return w.status
-}
-
 // Problem answers with an RFC 9457 problem.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(struct {
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Detail string `json:"detail"`
-	}{http.StatusText(status), status, detail})
+		Title     string `json:"title"`
+		Status    int    `json:"status"`
+		Detail    string `json:"detail"`
+		RequestID string `json:"request_id,omitempty"`
+	}{http.StatusText(status), status, detail, w.Header().Get(requestIDHeader)})
 }

@@ -47,6 +47,9 @@ func (c *refusals) refuse(w http.ResponseWriter, status int, reason, detail stri
 	}
 	c.n[reason]++
 	c.mu.Unlock()
+	if rec, ok := w.(*recorder); ok {
+		rec.limit = reason
+	}
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
