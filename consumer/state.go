@@ -7,6 +7,7 @@ import (
 
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/admin/report"
+	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/worker"
@@ -22,12 +23,20 @@ type Stats struct {
 	Consistency *report.Stats
 	// Expired counts the rows that were removed after their retention, ExpireFailures the passes that ended with an error.
 	Expired, ExpireFailures int64
+	// Census is what the database holds for all workers.
+	Census Census
 }
 
 // The parts of Stats.
 type (
 	// WorkStats counts events, rows, dead letters, emissions and faults since the start.
 	WorkStats = worker.Stats
+	// Measures are durations, ages and lags.
+	Measures = worker.Measures
+	// TopicMeasures are those of one topic.
+	TopicMeasures = worker.TopicMeasures
+	// Durations counts durations in buckets.
+	Durations = durations.Snapshot
 	// DatasetStats counts the events of one dataset.
 	DatasetStats = worker.DatasetStats
 	// GroupStats is the membership in the consumer group, with the partitions that this worker has.
@@ -54,7 +63,17 @@ func (w *Worker) Stats() Stats {
 		s.Consistency = &seen
 	}
 	s.Expired, s.ExpireFailures = p.expirer.Removed()
+	s.Census = p.census.newest()
 	return s
+}
+
+// Measures returns how long the work took since the start, how old events were at each step, and how far the worker is behind. It costs
+// more than Stats, since it copies every bucket.
+func (w *Worker) Measures() Measures {
+	if p := w.parts.Load(); p != nil {
+		return p.worker.Measures()
+	}
+	return Measures{}
 }
 
 // NotReady lists why the worker cannot work just now, one sentence each; empty when it can. It is for the readiness of a program

@@ -47,6 +47,7 @@ type parts struct {
 	replays *jobs.Runner
 	sampler *consistency.Sampler // nil for none
 	expirer *replica.Expirer
+	census  *census
 }
 
 // New checks the configuration. It does not touch the network. Errors wrap ErrConfig.
@@ -130,7 +131,10 @@ func (w *Worker) work(ctx context.Context) error {
 	defer dbs.close()
 	wc := w.cfg.worker()
 	wc.Kafka, wc.Replica = w.kafka, dbs.main
-	p := &parts{expirer: dbs.main.NewExpirer(w.cfg.Retention.replica())}
+	p := &parts{
+		expirer: dbs.main.NewExpirer(w.cfg.Retention.replica()),
+		census:  &census{db: dbs.main, datasets: w.cfg.Datasets.All(), log: w.log},
+	}
 	if w.cfg.Datasets.Cached() {
 		wc.Foreign, wc.Namespace = w.foreign, w.cfg.Namespace
 	}
@@ -174,6 +178,7 @@ func (w *Worker) run(ctx context.Context, p *parts, dbs *databases) error {
 		g.Go(func() error { return p.sampler.Run(ctx) })
 	}
 	g.Go(func() error { return p.expirer.Run(ctx) })
+	g.Go(func() error { return p.census.run(ctx) })
 	g.Go(func() error { return roster.Announce(ctx, dbs.main.SQL(), w.state, w.log) })
 	g.Go(func() error { return p.replays.Run(ctx) })
 	g.Go(func() error { return p.worker.Run(ctx) })

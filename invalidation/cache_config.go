@@ -31,9 +31,9 @@ type CacheConfig[V any] struct {
 	// goes to the readers of all these keys.
 	LoadMany func(ctx context.Context, keys []string, from Source) (map[string]Loaded[V], error)
 	// OnLoad is notified of every call of Load and LoadMany once it has returned, refreshes included: how long it took, from
-	// where, and its error, for a histogram of any metrics library. Stats counts everything else. It runs where the loader
+	// where, and its error. Stats counts them too, with their durations. It runs where the loader
 	// ran, with no lock held and several at a time; the readers of the record wait for it, so it must not block. nil: no one is
-	// told, at no cost.
+	// notified.
 	OnLoad func(LoadInfo)
 	// MaxEntries bounds the local tier; 0 means DefaultMaxEntries, with Cost no bound.
 	MaxEntries int

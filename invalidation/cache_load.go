@@ -30,14 +30,14 @@ type loader[V any] struct{ *core[V] }
 
 // loading calls a loader, and reports it whatever becomes of it.
 func (ld *loader[V]) loading(from Source, keys int, call func() error) error {
-	if ld.cfg.OnLoad == nil {
-		return call()
-	}
 	info := LoadInfo{Dataset: ld.cfg.Dataset, Derived: ld.cfg.Derived, From: from, Keys: keys, Panicked: true}
 	began := time.Now()
 	defer func() {
 		info.Took = time.Since(began)
-		ld.cfg.OnLoad(info)
+		ld.stats.took.Observe(info.Took)
+		if ld.cfg.OnLoad != nil {
+			ld.cfg.OnLoad(info)
+		}
 	}()
 	info.Err = call()
 	info.Panicked = false

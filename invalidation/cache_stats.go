@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/freshet/freshet/internal/durations"
 )
 
 // Why a tier was passed by.
@@ -69,6 +71,7 @@ type cacheCounts struct {
 	bypassed [numBypasses]atomic.Int64
 	refused  [numRefusals]atomic.Int64
 	warned   [numWarnings]sync.Once
+	took     durations.Histogram
 	blamed   atomic.Pointer[problem]
 
 	// now is the node's clock, log the node's logger of this dataset.
@@ -152,6 +155,8 @@ type CacheStats struct {
 	// Refusals counts values that were not kept, or were loaded again from the primary, by reason: guard, lost, stale,
 	// primary, redis, codec, invalid. Sustained stale means that the loaders' source lags.
 	Refusals map[string]int64
+	// LoadDurations counts how long calls of Load and LoadMany took. Nodes does not show it.
+	LoadDurations Durations `json:"-"`
 }
 
 // Stats returns a snapshot.
@@ -170,8 +175,9 @@ func (c *Cache[V]) Stats() CacheStats {
 		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.local.store.EstimatedSize(),
 		LocalHits: s.localHits.load(), SharedHits: s.sharedHits.Load(), Loads: s.loads.Load(),
 		PrimaryLoads: s.primaryLoads.Load(), LoadErrors: s.loadErrors.Load(), Joined: s.joined.Load(), Dropped: s.dropped.Load(),
-		Bypasses: counts([]string{"unconfirmed", "no_lane", "new_root", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
-		Refusals: counts([]string{"guard", "lost", "stale", "primary", "redis", "codec", "invalid"}, s.refused[:]),
+		Bypasses:      counts([]string{"unconfirmed", "no_lane", "new_root", "dataset", "redis", "busy", "codec"}, s.bypassed[:]),
+		Refusals:      counts([]string{"guard", "lost", "stale", "primary", "redis", "codec", "invalid"}, s.refused[:]),
+		LoadDurations: s.took.Snapshot(),
 	}
 }
 

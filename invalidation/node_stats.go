@@ -3,6 +3,8 @@ package invalidation
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/freshet/freshet/internal/durations"
 )
 
 // NodeStats is a snapshot of a node. Counters count from the node's beginning.
@@ -17,7 +19,13 @@ type NodeStats struct {
 	// Disagreeing names the datasets that are not cached, or not in every lane, because a lane's cache section differs or is
 	// not known.
 	Disagreeing []string
+	// Freshness counts, for each entry of a lane, how old its newest event was when this node had applied the entry: by the time of the
+	// record in Kafka and this machine's clock. Nodes does not show it.
+	Freshness Durations `json:"-"`
 }
+
+// Durations counts durations in buckets.
+type Durations = durations.Snapshot
 
 // LaneStats is what a node knows of one lane.
 type LaneStats struct {
@@ -30,6 +38,8 @@ type LaneStats struct {
 	Last string
 	// ConfirmAge is how long ago the node last knew to have everything; -1 for never.
 	ConfirmAge time.Duration
+	// Delay is how old the newest event of the last applied entry was when it was applied; 0 before.
+	Delay time.Duration
 	// Entries and Items count what was applied, Gaps the messages that did not follow what was known, CaughtUp the
 	// entries that were read from the stream instead.
 	Entries, Items, Gaps, CaughtUp int64
@@ -53,8 +63,19 @@ func (n *Node) Stats() NodeStats {
 		s.SyncErrors += f.failed.Load()
 		s.Subscriptions += f.subscriptions.Load()
 		s.Lanes = append(s.Lanes, f.stats(n.now()))
+		s.Freshness.Add(f.view.ages.Snapshot())
 	}
 	return s
+}
+
+// Caches returns a snapshot of each cache of the node.
+func (n *Node) Caches() []CacheStats {
+	caches := *n.caches.Load()
+	out := make([]CacheStats, 0, len(caches))
+	for _, c := range caches {
+		out = append(out, c.Stats())
+	}
+	return out
 }
 
 func (f *follower) stats(now int64) LaneStats {
@@ -63,6 +84,7 @@ func (f *follower) stats(now int64) LaneStats {
 		Lane: f.n, Exists: v.exists.Load(), Live: f.live.Load(), Fresh: f.fresh(now), ConfirmAge: -1,
 		Entries: v.messages.Load(), Items: v.items.Load(), Gaps: v.gaps.Load(), CaughtUp: v.caught.Load(),
 		Flushes: counts([]string{"start", "mismatch", "trimmed", "lane_missing", "flag", "unread", "asked"}, v.flushes[:]),
+		Delay:   time.Duration(v.delay.Load()),
 	}
 	if id := v.end(); id != (entryID{}) {
 		l.Last = id.String()

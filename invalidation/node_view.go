@@ -6,7 +6,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -98,7 +100,10 @@ type view struct {
 	lately   *recent          // for caches without a shared tier; nil: there is none
 
 	messages, items, gaps, caught atomic.Int64
-	flushes                       [numFlushReasons]atomic.Int64
+	// ages counts how old the newest event of each entry was when the entry was applied; the last age is in delay, in nanoseconds.
+	ages    durations.Histogram
+	delay   atomic.Int64
+	flushes [numFlushReasons]atomic.Int64
 }
 
 func newView(clock *logical, drop func(string, int64)) *view {
@@ -170,6 +175,11 @@ func (v *view) apply(p *lane.Payload, unread bool) {
 	}
 	if len(p.Tags) > 0 {
 		v.stampTags(p.Tags, now)
+	}
+	if p.Time > 0 {
+		age := max(0, time.Since(time.UnixMilli(p.Time)))
+		v.ages.Observe(age)
+		v.delay.Store(int64(age))
 	}
 }
 

@@ -265,10 +265,7 @@ func (p *presence) announce() {
 	host, _ := os.Hostname()
 	st := NodeState{
 		NodeStats: n.Stats(), Host: host, PID: os.Getpid(), Began: n.began.UTC(), Address: n.cfg.Address, Written: time.Now().UTC(),
-		NotReady: n.NotReady(),
-	}
-	for _, c := range *n.caches.Load() {
-		st.Caches = append(st.Caches, c.Stats())
+		NotReady: n.NotReady(), Caches: n.Caches(),
 	}
 	text, err := json.Marshal(st)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/schemas"
@@ -155,11 +156,19 @@ type Stats struct {
 	Batches, Bytes uint64
 	// Retries counts tries that did not settle their batch, UnknownOutcomes those of them without an answer.
 	Retries, UnknownOutcomes uint64
+	// FailedKinds counts the failed events by what went wrong: unknown_outcome, timeout, too_large, refused, no_topic, closed or other. Every
+	// kind is in it.
+	FailedKinds map[string]uint64
+	// Durations counts how long acknowledged events took since they were handed over.
+	Durations Durations
 	// Blocked counts events that had to wait for room in the buffer.
 	Blocked uint64
 	// Troubled are the partitions whose newest try failed.
 	Troubled []Trouble
 }
+
+// Durations counts durations in buckets.
+type Durations = durations.Snapshot
 
 // Trouble describes a partition whose newest batch could not be delivered.
 type Trouble struct {
@@ -178,6 +187,7 @@ func (p *Producer) Stats() Stats {
 	out := Stats{
 		Buffered: s.Buffered, BufferedBytes: s.BufferedBytes, Published: s.Acked, Failed: s.Failed, Batches: s.Batches,
 		Bytes: s.Bytes, Retries: s.Retries, UnknownOutcomes: s.UnknownOutcomes, Blocked: s.Blocked,
+		FailedKinds: s.FailedKinds, Durations: s.Durations,
 	}
 	for _, t := range s.Troubled {
 		out.Troubled = append(out.Troubled, Trouble{Topic: t.Topic, Partition: t.Partition, Since: t.Since, Err: t.Err})

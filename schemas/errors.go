@@ -29,6 +29,13 @@ const (
 	ReasonRefused Reason = "refused"
 )
 
+// Reasons returns every Reason, in a fixed order.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonMalformed, ReasonSchema, ReasonKey, ReasonPartial, ReasonVersion, ReasonDataset, ReasonTooLarge, ReasonRefused,
+	}
+}
+
 // FieldError names the field that is wrong, what is wrong with it, and how to fix it. It holds neither payload nor key
 // values. errors.Is(err, ErrInvalid) holds for it.
 type FieldError struct {

@@ -28,11 +28,13 @@ type NodeLane struct {
 	Lane     int    `json:"lane"`
 	Position string `json:"position" doc:"the newest entry that it knows"`
 	// ProofAge is how long ago it last knew to have everything; -1 for never.
-	ProofAge float64          `json:"proof_age_seconds"`
-	Live     bool             `json:"live"`
-	Fresh    bool             `json:"fresh"`
-	Gaps     int64            `json:"gaps"`
-	Flushes  map[string]int64 `json:"flushes"`
+	ProofAge float64 `json:"proof_age_seconds"`
+	// Delay is how old the newest change of the last entry was when the node had applied it.
+	Delay   float64          `json:"delay_seconds"`
+	Live    bool             `json:"live"`
+	Fresh   bool             `json:"fresh"`
+	Gaps    int64            `json:"gaps"`
+	Flushes map[string]int64 `json:"flushes"`
 }
 
 // NodeCache is one of a node's caches.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -21,6 +20,7 @@ import (
 	"github.com/freshet/freshet/internal/boot"
 	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/producer/prom"
 )
 
 func adminCommand(p *program) *cobra.Command {
@@ -36,7 +36,7 @@ func adminCommand(p *program) *cobra.Command {
 				return err
 			}
 			reg := prometheus.NewRegistry()
-			reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), telemetry.NewFilesCollector(l.Config.Files()))
+			telemetry.Register(reg, release(), l.Config.Files())
 			return runAdmin(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Admin.Listen), reg, nil)
 		},
 	}
@@ -109,7 +109,7 @@ func openAPICommand(p *program) *cobra.Command {
 // runAdmin runs the admin API until ctx ends and it has drained. It listens from the beginning; what needs MySQL follows as soon as that allows it.
 func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, reg *prometheus.Registry, beside func() listener.Readiness) error {
 	start := boot.New(log.With("component", "admin", "namespace", c.Namespace), c.FailFast)
-	reg.MustRegister(telemetry.NewWaitingCollector(start.Lasting))
+	reg.MustRegister(telemetry.NewWaitingCollector("admin", start.Lasting))
 	ac := admin.Config{
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
 		Group: c.Kafka.Group, Drain: delay, Beside: beside, Warnings: c.Files().Problems, Waiting: start.Waiting,
@@ -144,6 +144,7 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time
 	}
 	defer pub.Close()
 	ac.Producer = pub.Producer
+	reg.MustRegister(prom.NewCollector(pub.Producer))
 	s, err := admin.New(ac)
 	if errors.Is(err, admin.ErrConfig) {
 		return usageError{err}
@@ -151,7 +152,7 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time
 	if err != nil {
 		return err
 	}
-	reg.MustRegister(adminCollector{s.Stats})
+	reg.MustRegister(telemetry.NewAdminCollector(s), telemetry.NewReadyCollector("admin", s.Readiness))
 	return serveAdmin(ctx, c, s, start, &ac)
 }
 

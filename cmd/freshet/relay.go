@@ -5,7 +5,6 @@ import (
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -64,11 +63,11 @@ func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
 			return err
 		}
 		hc.reg, hc.log = prometheus.NewRegistry(), log
-		hc.reg.MustRegister(telemetry.NewRelayCollector(r.Stats), telemetry.NewFilesCollector(c.Files()),
-			collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 		hc.ready = func() listener.Readiness {
 			return listener.Readiness{Draining: ctx.Err() != nil, NotReady: r.NotReady(), Degraded: append(r.Degraded(), c.Files().Problems()...)}
 		}
+		telemetry.Register(hc.reg, release(), c.Files())
+		hc.reg.MustRegister(telemetry.NewRelayCollector(r.Stats, set), telemetry.NewReadyCollector("relay", hc.ready))
 		h, err := listenHealth(ctx, hc)
 		if err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -76,8 +75,8 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay tim
 		return usageError{err}
 	}
 	defer w.Close()
-	reg.MustRegister(telemetry.NewWorkerCollector(w.Stats), telemetry.NewFilesCollector(c.Files()),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	telemetry.Register(reg, release(), c.Files())
+	reg.MustRegister(telemetry.NewWorkerCollector(w, set, c.Namespace), telemetry.NewReadyCollector("worker", ready))
 	work, stop := drain(ctx, delay, log)
 	defer stop()
 	g, work := errgroup.WithContext(work)

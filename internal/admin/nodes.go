@@ -94,7 +94,7 @@ func nodeOf(st invalidation.NodeState) api.Node {
 		Disagreeing: st.Disagreeing, NotReady: st.NotReady, Lanes: []api.NodeLane{}, Caches: []api.NodeCache{},
 	}
 	for _, l := range st.Lanes {
-		nl := api.NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}
+		nl := api.NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Delay: l.Delay.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}
 		if l.ConfirmAge < 0 {
 			nl.ProofAge = -1
 		}

@@ -151,7 +151,9 @@ type Server struct {
 	publisher *publisher
 	stale     *stale.Streams
 
-	looked atomic.Uint64
+	looked  atomic.Uint64
+	meter   *meter
+	members membership
 
 	mu   sync.Mutex
 	addr string // guarded by mu
@@ -179,7 +181,8 @@ func New(cfg Config) (*Server, error) {
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		gate.Problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
-	s.handler = s.gate.Logged(guard.Handler(s.gate))
+	s.meter = newMeter(s.mux)
+	s.handler = s.meter.wrap(s.gate.Logged(guard.Handler(s.gate)))
 	if cfg.Replica != nil {
 		s.bind(cfg.Replica)
 	}

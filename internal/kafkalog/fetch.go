@@ -49,6 +49,9 @@ type FetchPart struct {
 	run     []byte
 }
 
+// HasRecords reports whether the reply brought anything of the partition.
+func (p *FetchPart) HasRecords() bool { return len(p.run) > 0 }
+
 // Fetch asks for committed records and waits for the first byte of them, up to wait. The broker fills its reply in the
 // order of wants, topic by topic. Of the streams of a topic, at most one may want a partition.
 func (k *Conn) Fetch(ctx context.Context, wants []FetchWant, wait time.Duration, partBytes int) ([]FetchPart, error) {

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/freshet/freshet/internal/durations"
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -106,6 +108,12 @@ type Stats struct {
 	Dead int64
 	// Blocked are the datasets whose rows wait, with the reason.
 	Blocked map[string]error
+	// Delivery is what the producer of the current term did, and holds; zero while the relay stands by.
+	Delivery delivery.Stats
+	// Failed counts rows that Kafka did not take so far and that stay in the outbox, over all terms.
+	Failed uint64
+	// Durations counts how long rows took from when they were read until Kafka had them, over all terms.
+	Durations durations.Snapshot
 	// Waiting is why this relay does not publish, since when it does not.
 	Waiting error
 	Since   time.Time
@@ -120,10 +128,15 @@ func (r *Relay) Stats() Stats {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s.Durations.Add(r.ended.Durations)
+	s.Failed = r.ended.Failed
 	s.Active, s.Waiting, s.Since = r.term != nil, r.waiting, r.since
 	if r.term == nil {
 		return s
 	}
+	s.Delivery = r.term.out.Stats()
+	s.Durations.Add(s.Delivery.Durations)
+	s.Failed += s.Delivery.Failed
 	s.Backlog, s.Oldest, s.Dead = r.census.backlog, r.census.oldest, r.census.dead
 	for name, d := range r.census.datasets {
 		if _, err := r.cfg.Datasets.Publishable(name); err != nil {

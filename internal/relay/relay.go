@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/retry"
 )
@@ -33,6 +34,7 @@ type Relay struct {
 	since   time.Time  // of waiting
 	term    *term      // nil: standing by
 	census  census
+	ended   delivery.Stats // what the producers of earlier terms did
 }
 
 // New checks the configuration. It opens no connection.

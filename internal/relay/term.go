@@ -91,6 +91,9 @@ func (r *Relay) begin(ctx context.Context, t *term) {
 func (r *Relay) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	last := r.term.out.Stats()
+	r.ended.Durations.Add(last.Durations)
+	r.ended.Failed += last.Failed
 	r.term = nil
 }
 

@@ -35,6 +35,7 @@ func extras() []software {
 	return []software{
 		{pkg: "haproxy", program: "haproxy"},
 		{pkg: "nginx-light", program: "nginx"},
+		{pkg: "prometheus", program: "promtool"},
 		{pkg: "php-cli", program: "php"},
 		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
 		{pkg: "php-mysql", probe: `php -r "exit(extension_loaded('pdo_mysql') ? 0 : 1);"`},

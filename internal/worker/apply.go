@@ -56,7 +56,9 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 	if pr.unknown > 0 {
 		p.unnamed.Store(true)
 	}
-	h.counts.applied(pr, res, time.Since(started))
+	took := time.Since(started)
+	h.counts.applied(pr, res, took)
+	h.wrote(p, pr, b.Next, &res, took)
 	h.sights.note(p.dataset, pr)
 	pr.lost.Add(res.Lost)
 	pr.behind = append(pr.behind, res.Behind...)

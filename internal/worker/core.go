@@ -22,6 +22,8 @@ type core struct {
 	out      *delivery.Producer
 	kick     chan struct{} // one slot: check the lanes now
 	slabs    slabs
+	births   births
+	measured measured
 
 	mu    sync.Mutex
 	parts map[kafkalog.Partition]*partition // of the current generation
@@ -32,6 +34,7 @@ func newCore(cfg Config) *core {
 	return &core{
 		cfg: cfg, log: log, counts: &counters{started: time.Now()}, faults: &faults{log: log, byWhat: map[string]fault{}},
 		kick: make(chan struct{}, 1), parts: map[kafkalog.Partition]*partition{},
+		measured: measuresOf(&cfg),
 	}
 }
 

@@ -33,8 +33,8 @@ func (a *applied) Emit(ctx context.Context) error {
 func (em *emitter) emitPrepared(ctx context.Context, a *applied) error {
 	p, pr := a.p, a.prepared
 	var emissions []emission
+	started := time.Now()
 	if p.cached() {
-		started := time.Now()
 		defer func() { em.counts.emitted(len(pr.own)+len(pr.items), time.Since(started)) }()
 		if err := em.addDisplaced(ctx, p, pr, a.from, a.next-1); err != nil {
 			return err
@@ -67,6 +67,7 @@ func (em *emitter) emitPrepared(ctx context.Context, a *applied) error {
 		}
 	}
 	p.emitted = a.next
+	em.notified(p, pr, time.Since(started))
 	em.cfg.Failpoint(PointAfterEmit)
 	return nil
 }

@@ -32,7 +32,11 @@ type partition struct {
 	// reached is the position that the database is known to have had: where it was taken, or the end of a committed batch.
 	reached atomic.Int64
 	// over is closed when the generation that gave this partition ends: batches under way finish, nothing new is begun.
-	over chan struct{}
+	over     chan struct{}
+	measures *measures
+	// newest is the time of the newest applied record since the partition was last known to have nothing left to apply, Unix ms, 0 for
+	// none; caughtUp is when that was, on the worker's clock.
+	newest, caughtUp atomic.Int64
 	// fresh is the next_offset that was taken: what lies at or above it was never committed to MySQL before.
 	fresh int64
 	// renewal is the flush that must come before all else; nil in all but one case.

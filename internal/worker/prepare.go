@@ -27,6 +27,8 @@ type prepared struct {
 	bad, oversize int
 	// applied is when the batch was known to be in MySQL, on the worker's clock.
 	applied time.Duration
+	// born is when the events of changes came into being; nil before they are applied and once they are emitted.
+	born *[]born
 	// newest is the broker's time of the newest record, Unix ms.
 	newest  int64
 	events  int

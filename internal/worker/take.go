@@ -112,6 +112,8 @@ func (h *handler) newPartition(id kafkalog.Partition, pos replica.Position, at i
 	if p.renewal, p.retired = topic.renewal, topic.retired; p.retired {
 		p.unfit = errRetired(id)
 	}
+	p.measures = h.measured[id.Topic]
+	p.caughtUp.Store(int64(h.now()))
 	p.reached.Store(pos.Next)
 	if !p.cached() {
 		p.markReady()

@@ -132,6 +132,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.relay.keepInvalidations(ctx)
 			w.emitter.checkLanes(ctx)
 		case <-check.C:
+			w.noteCaughtUp()
 			w.pauses.check(ctx)
 			w.restarter.followRestarts(ctx)
 			w.relay.keepInvalidations(ctx)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/admin/api"
@@ -19,11 +20,13 @@ import (
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/invalidation/msgpack"
+	nodeprom "github.com/freshet/freshet/invalidation/prom"
 	"github.com/freshet/freshet/invalidation/readyours"
 	"github.com/freshet/freshet/migrations"
 	"github.com/freshet/freshet/producer"
 	"github.com/freshet/freshet/producer/outbox"
 	"github.com/freshet/freshet/producer/producertest"
+	producerprom "github.com/freshet/freshet/producer/prom"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 	"github.com/freshet/freshet/schemas/compat"
@@ -76,6 +79,7 @@ func publish(ctx context.Context, datasets *schemas.Datasets) error {
 		return err
 	}
 	defer p.Close()
+	prometheus.MustRegister(producerprom.NewCollector(p))
 	var rec *producertest.Recorder
 	for _, pub := range []interface {
 		Publish(ctx context.Context, events ...schemas.Event) (schemas.Token, error)
@@ -96,6 +100,7 @@ func cache(ctx context.Context, datasets *schemas.Datasets, rdb redis.UniversalC
 		return err
 	}
 	defer node.Close()
+	prometheus.MustRegister(nodeprom.NewCollector(node))
 	users, err := invalidation.NewCache(node, invalidation.CacheConfig[user]{Dataset: "users", Load: load, Codec: msgpack.Codec[user]{}})
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"maps"
 	"net/http"
 	"sync"
 )
@@ -19,9 +18,16 @@ const (
 	refusedStarting   = "starting" // the process does not have MySQL yet
 )
 
+// reasons returns every reason of a refusal.
+func reasons() []string {
+	return []string{
+		refusedRate, refusedWrongToken, refusedStreams, refusedRequests, refusedBodyTurn, refusedBodyTime, refusedBodySize, refusedBodyType, refusedStarting,
+	}
+}
+
 // Stats counts what a Gate refused, and what it holds for requests that are being served.
 type Stats struct {
-	// Refused counts requests that were refused because of a limit, by reason.
+	// Refused counts requests that were refused because of a limit, by reason; every reason is in it.
 	Refused map[string]uint64
 	// Streams is how many streams are open, BodyBytes how many bytes of bodies may be held for requests at this moment.
 	Streams   int
@@ -59,5 +65,9 @@ func (c *refusals) refuse(w http.ResponseWriter, status int, reason, detail stri
 func (c *refusals) all() map[string]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.n)
+	out := make(map[string]uint64, len(c.n))
+	for _, r := range reasons() {
+		out[r] = c.n[r]
+	}
+	return out
 }

@@ -161,12 +161,15 @@ func (q *partition) outcome(items []pending, of func(i int) (Acked, error)) {
 	}
 	q.queue.leave(len(items), size)
 	q.p.room.Release(int64(cost))
+	now := time.Now()
 	for i := range items {
 		a, err := of(i)
 		if err == nil {
 			q.p.counts.acked.Add(1)
+			q.p.counts.took.Observe(now.Sub(items[i].taken))
 		} else {
 			q.p.counts.failed.Add(1)
+			q.p.counts.kinds[kindOf(err)].Add(1)
 		}
 		if items[i].done != nil {
 			items[i].done(a, err)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/schemas"
@@ -314,6 +315,9 @@ func (p *Producer) Close(ctx context.Context) error {
 // counts are a producer's counters.
 type counts struct {
 	acked, failed, batches, bytes, retries, unknown, ids, splits, blocked atomic.Uint64
+
+	kinds [numKinds]atomic.Uint64
+	took  durations.Histogram
 }
 
 // Stats is a snapshot of a Producer.
@@ -326,6 +330,10 @@ type Stats struct {
 	Retries, UnknownOutcomes uint64
 	// ProducerIDs counts producer ids taken, Splits batches that were cut for their size.
 	ProducerIDs, Splits uint64
+	// FailedKinds counts the failed records by what went wrong: timeout, unknown_outcome, too_large, refused, no_topic, closed or other.
+	FailedKinds map[string]uint64
+	// Durations counts how long acknowledged records took since they were handed over.
+	Durations durations.Snapshot
 	// Blocked counts calls of Produce that had to wait for room.
 	Blocked uint64
 	// Troubled are the partitions whose newest try failed.
@@ -348,7 +356,10 @@ func (p *Producer) Stats() Stats {
 	s := Stats{
 		Acked: c.acked.Load(), Failed: c.failed.Load(), Batches: c.batches.Load(), Bytes: c.bytes.Load(),
 		Retries: c.retries.Load(), UnknownOutcomes: c.unknown.Load(), ProducerIDs: c.ids.Load(), Splits: c.splits.Load(),
-		Blocked: c.blocked.Load(),
+		Blocked: c.blocked.Load(), Durations: c.took.Snapshot(), FailedKinds: map[string]uint64{},
+	}
+	for k := range c.kinds {
+		s.FailedKinds[failureKind(k).String()] = c.kinds[k].Load()
 	}
 	for _, q := range p.allPartitions() {
 		records, size := q.queue.count()

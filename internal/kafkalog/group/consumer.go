@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/internal/kafkalog"
 )
 
@@ -75,6 +76,8 @@ type Consumer struct {
 	handler  Handler
 	log      *slog.Logger
 	balancer *sticky
+
+	fetches, commitTimes durations.Histogram
 
 	mu       sync.Mutex // guards everything below
 	running  bool

@@ -37,6 +37,7 @@ type fetcher struct {
 	watch  time.Duration        // how often topic ids, and the log start of partitions that are not being fetched, are asked for
 	onData func(*feed)          // something was queued
 	onLoss func(*kafkalog.Loss) // a feed is lost
+	onTime func(time.Duration)  // a fetch brought records
 	slabs  slabs
 
 	mu           sync.Mutex // guards everything below, and its part of the feeds; taken before the session's mutex, never after it
@@ -52,6 +53,7 @@ func newFetcher(c *kafkalog.Client, budget int, starts []Start) *fetcher {
 	f := &fetcher{
 		client: c, wait: kafkalog.DefaultFetchWait, watch: DefaultWatchInterval, changed: make(chan struct{}), nodes: map[int32]bool{},
 		onData: func(*feed) {}, onLoss: func(*kafkalog.Loss) {},
+		onTime: func(time.Duration) {},
 	}
 	for _, s := range starts {
 		f.feeds = append(f.feeds, &feed{
@@ -202,8 +204,12 @@ func (f *fetcher) serve(ctx context.Context, node int32, addr string) {
 			await(ctx, r.changed, r.until)
 			continue
 		}
+		asked := time.Now()
 		parts, err := k.Fetch(ctx, r.wants, r.wait, r.partBytes)
 		if err == nil {
+			if slices.ContainsFunc(parts, func(p kafkalog.FetchPart) bool { return p.HasRecords() }) {
+				f.onTime(time.Since(asked))
+			}
 			err = f.accept(ctx, k, r, parts)
 		}
 		if err != nil {

@@ -236,7 +236,11 @@ func (s *session) commit(ctx context.Context) {
 	if len(offsets) == 0 {
 		return
 	}
+	began := time.Now()
 	accepted, err := s.gen.commit(ctx, offsets)
+	if err == nil {
+		s.c.commitTimes.Observe(time.Since(began))
+	}
 	if err != nil {
 		s.log.Warn("committing offsets failed", "error", err)
 	}

@@ -100,7 +100,7 @@ func (s *session) prepare(ctx context.Context) error {
 		i := slices.IndexFunc(parts, func(a Assigned) bool { return a.Partition == d.part })
 		d.emit, d.committed = make(chan appliedBatch, emitDepth), parts[i].Committed
 	}
-	f.onData = s.schedule
+	f.onData, f.onTime = s.schedule, s.c.fetches.Observe
 	f.onLoss = func(l *kafkalog.Loss) { s.c.lost(*l) }
 	return nil
 }

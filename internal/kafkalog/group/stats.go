@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/internal/kafkalog"
 )
 
@@ -80,6 +81,11 @@ func (c *Consumer) Stats() Stats {
 		st.Partitions = append(st.Partitions, p)
 	}
 	return st
+}
+
+// Durations returns how long fetches that brought records took, the wait for records included, and how long commits took.
+func (c *Consumer) Durations() (fetch, commit durations.Snapshot) {
+	return c.fetches.Snapshot(), c.commitTimes.Snapshot()
 }
 
 // enter makes s the running session, and pauses what is paused.

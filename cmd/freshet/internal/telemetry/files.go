@@ -3,6 +3,7 @@ package telemetry
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/freshet/freshet/internal/exposition"
 	"github.com/freshet/freshet/internal/livefile"
 )
 
@@ -19,13 +20,9 @@ func (c *FilesCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c *FilesCollector) Collect(ch chan<- prometheus.Metric) {
-	desc := prometheus.NewDesc("freshet_file_unusable", "1 if a file of secrets or certificates was replaced by one that cannot be used; the previous content is in use.",
-		[]string{"setting"}, nil)
+	out := exposition.To(ch)
 	for _, st := range c.files.States() {
-		value := 0.0
-		if st.Err != nil {
-			value = 1
-		}
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, st.Setting)
+		out.With("setting", st.Setting).Flag("freshet_file_unusable",
+			"1 if a file of secrets or certificates was replaced by one that cannot be used; the previous content is in use.", st.Err != nil)
 	}
 }

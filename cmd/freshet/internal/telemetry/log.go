@@ -1,5 +1,3 @@
-// Package telemetry turns the Stats of Freshet's parts into metrics, and makes the logger. Client packages never import
-// it: they expose Stats and take a logger.
 package telemetry
 
 import (
