@@ -60,10 +60,10 @@ func TestLimitMemory(t *testing.T) {
 		log                  string
 	}{
 		{"setting", "", "", config.Worker{Memory: small}, small, memoryGrowth, tight},
-		{"room", "", "", config.Worker{Memory: small, FetchBudget: 8 << 20, MaxBatchBytes: 1 << 20}, small, memoryGrowth, "from=worker.memory"},
-		{"default", "", "", config.Worker{}, defaultMemory, memoryGrowth, "from=worker.memory"},
-		{"large buffers", "", "", config.Worker{FetchBudget: 64 << 20, Writers: 1}, 4 * (96 + 4) << 20, memoryGrowth, "from=worker.memory"},
-		{"environment", "70", "1GiB", config.Worker{Memory: small}, 1 << 30, 70, "from=GOMEMLIMIT"},
+		{"room", "", "", config.Worker{Memory: small, FetchBudget: 8 << 20, MaxBatchBytes: 1 << 20}, small, memoryGrowth, "origin=worker.memory"},
+		{"default", "", "", config.Worker{}, defaultMemory, memoryGrowth, "origin=worker.memory"},
+		{"large buffers", "", "", config.Worker{FetchBudget: 64 << 20, Writers: 1}, 4 * (96 + 4) << 20, memoryGrowth, "origin=worker.memory"},
+		{"environment", "70", "1GiB", config.Worker{Memory: small}, 1 << 30, 70, "origin=GOMEMLIMIT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("GOGC", c.gogc)
