@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
 )
 
@@ -108,20 +110,34 @@ func BenchmarkGetMany(b *testing.B) {
 	})
 }
 
-// BenchmarkMiss is a record that a cache without a shared tier has to load.
+// BenchmarkMiss is a record that has to be loaded: by a cache without a shared tier, and by one whose Redis is on this
+// machine, or as far away as in another zone.
 func BenchmarkMiss(b *testing.B) {
+	load := func(context.Context, string, invalidation.Source) (invalidation.Loaded[string], error) {
+		return invalidation.Loaded[string]{Value: "v", Version: 1, Found: true, From: invalidation.Primary}, nil
+	}
 	r := withLane(b)
-	c := r.cacheOf(r.join(invalidation.Config{}), invalidation.CacheConfig[string]{
-		LocalOnly: true, MaxEntries: 1000,
-		Load: func(context.Context, string, invalidation.Source) (invalidation.Loaded[string], error) {
-			return invalidation.Loaded[string]{Value: "v", Version: 1, Found: true, From: invalidation.Primary}, nil
-		},
-	})
-	ctx := b.Context()
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		if _, err := c.Get(ctx, strconv.Itoa(i)); err != nil {
-			b.Fatal(err)
+	next := 0 // no key twice, however often a benchmark begins
+	misses := func(b *testing.B, c *invalidation.Cache[string]) {
+		b.Helper()
+		ctx := b.Context()
+		b.ReportAllocs()
+		for b.Loop() {
+			next++
+			if _, err := c.Get(ctx, strconv.Itoa(next)); err != nil {
+				b.Fatal(err)
+			}
 		}
+	}
+	alone := r.cacheOf(r.join(invalidation.Config{}), invalidation.CacheConfig[string]{LocalOnly: true, MaxEntries: 1000, Load: load})
+	b.Run("local only", func(b *testing.B) { misses(b, alone) })
+	for name, delay := range map[string]time.Duration{"shared": 0, "shared, 2 ms away": time.Millisecond} {
+		p := testenv.NewProxy(b, r.server.Addr)
+		p.Delay(delay)
+		r := withLane(b)
+		n := r.joinBy(r.clientOf(&redis.Options{Addr: p.Addr}), invalidation.Config{})
+		r.current(n)
+		c := r.cacheOf(n, invalidation.CacheConfig[string]{MaxEntries: 1000, Load: load})
+		b.Run(name, func(b *testing.B) { misses(b, c) })
 	}
 }

@@ -53,7 +53,8 @@ type Loaded[V any] struct {
 	// primary returns Primary always.
 	From Source
 
-	began int64 // monotonic, on the node's clock: when the load began; 0 for what was not loaded by this process
+	began int64  // monotonic, on the node's clock: when the load began; 0 for what was not loaded by this process
+	cost  uint32 // what it counts for in MaxCost; 0 until that was asked
 }
 
 // Cache returns records of one dataset, by their keys or by what one derived template makes of them: from this process, from
@@ -109,6 +110,7 @@ func NewCache[V any](node *Node, cfg CacheConfig[V]) (*Cache[V], error) {
 	ld := &loader[V]{k}
 	fl := &filler[V]{core: k, local: lt, loads: ld, mark: k.stats.mark, orphans: map[string]string{}}
 	fs := &flights[V]{core: k, fills: fl, loads: ld, refreshing: make(chan struct{}, cfg.MaxRefreshes), byName: map[string]*flight[V]{}}
+	fl.answer = fs.answer
 	c := &Cache[V]{core: k, local: lt, flights: fs}
 	if cfg.LocalOnly {
 		node.rememberRecent()

@@ -35,6 +35,7 @@ func TestRawValuesAreShared(t *testing.T) {
 			if got, err := c.Get(t.Context(), "1"); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%s: Get gave %q, %v", name, got, err)
 			}
+			filled(t, c)
 		}
 		if loads != 1 {
 			t.Errorf("%s: %d loads for two nodes, want 1", name, loads)
@@ -78,6 +79,7 @@ func TestEntriesOfAnotherCodecAreAMiss(t *testing.T) {
 					if got, err := c.Get(t.Context(), "1"); err != nil || got != value {
 						t.Errorf("Get gave %d, %v, want %d", got, err, value)
 					}
+					filled(t, c)
 					if s := c.Stats(); loads != all || s.Unreadable != int64(unreadable) {
 						t.Errorf("%d loads, %d unreadable, want %d and %d", loads, s.Unreadable, all, unreadable)
 					}

@@ -27,6 +27,7 @@ func TestGetAtLeast(t *testing.T) {
 		if err != nil || v != value {
 			t.Errorf("version %d: %q, %v, want %q", version, v, err, value)
 		}
+		filled(t, c)
 		if s := c.Stats(); s.Loads != loads || s.PrimaryLoads != primary {
 			t.Errorf("version %d: %d loads, %d of the primary, want %d and %d", version, s.Loads, s.PrimaryLoads, loads, primary)
 		}
@@ -134,6 +135,7 @@ func TestGetWithin(t *testing.T) {
 		if v, err := c.GetWithin(t.Context(), "1", d); err != nil || v != want {
 			t.Errorf("within %s: %q, %v, want %q", d, v, err, want)
 		}
+		filled(t, c)
 	}
 	cb.deaf.Store(true)
 	r.change("1")

@@ -38,6 +38,8 @@ type filler[V any] struct {
 	loads *loader[V]
 	mark  string // of the cache's shared entries: see markOf
 
+	answer func(f *flight[V], l Loaded[V]) // gives the readers of a flight their answer
+
 	mu      sync.Mutex        // guards orphans; taken alone
 	orphans map[string]string // by name: the token whose lease was not used
 }
@@ -230,8 +232,15 @@ func (fl *filler[V]) lease(ctx context.Context, f *flight[V], token string, floo
 	if fl.cfg.LocalOnly {
 		return fl.keepAlone(ctx, f, l)
 	}
+	if fl.early(f, token, floor, &l) {
+		defer fl.late()
+		fl.answer(f, l)
+	}
 	for {
 		s, err := fl.store(ctx, f, token, l)
+		if err != nil || s != lane.FillOK {
+			f.retract()
+		}
 		switch {
 		case errors.Is(err, errEncode):
 			fl.stats.refused[refusedCodec].Add(1)
@@ -248,7 +257,9 @@ func (fl *filler[V]) lease(ctx context.Context, f *flight[V], token string, floo
 		case s == lane.FillOK:
 			spent = true
 			f.lane.filled()
-			fl.local.keep(f, l)
+			if f.early == nil {
+				fl.local.keep(f, l)
+			}
 			return l, nil
 		case s == lane.FillLost:
 			spent = true

@@ -33,6 +33,10 @@ type flight[V any] struct {
 	loaded *prefetched[V] // what the loader returned after that
 	stored *lane.Filling  // what the shared tier answered when it was to keep that
 
+	// Set while the shared tier is filled behind the answer.
+	early   *entry[V]         // what the local tier keeps unless the fill is refused
+	request *lane.FillRequest // the fill, ready to be sent
+
 	// Set before done is closed.
 	value    V
 	version  int64
@@ -170,6 +174,9 @@ func (fs *flights[V]) finish(f *flight[V], l Loaded[V], err error, panicked stri
 	return true
 }
 
+// answer ends a flight whose trip continues: the shared tier is still to be filled.
+func (fs *flights[V]) answer(f *flight[V], l Loaded[V]) { fs.end(f, l, nil, "") }
+
 // boardMany joins the flights of these keys and begins those that are missing, together.
 func (fs *flights[V]) boardMany(ctx context.Context, batch []wanted) ([]*flight[V], error) {
 	if err := ctx.Err(); err != nil {
@@ -202,10 +209,17 @@ func (fs *flights[V]) boardMany(ctx context.Context, batch []wanted) ([]*flight[
 func (fs *flights[V]) fillMany(ctx context.Context, flights []*flight[V]) {
 	fs.fills.askMany(ctx, flights)
 	var wg sync.WaitGroup
+	behind := false
+	defer func() {
+		if behind {
+			fs.fills.late()
+		}
+	}()
 	if fs.cfg.LoadMany != nil {
 		wg.Go(func() { // a loader or a codec that leaves its goroutine leaves this one
 			fs.loads.loadFirst(ctx, flights)
-			fs.fills.storeMany(ctx, flights)
+			behind = !fs.cfg.LocalOnly && fs.fills.takePlace()
+			fs.fills.storeMany(ctx, flights, behind)
 		})
 		wg.Wait()
 	}

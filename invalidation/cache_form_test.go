@@ -65,9 +65,11 @@ func formCache[V any](r *rig, v V, cfg invalidation.CacheConfig[V]) *invalidatio
 func sharedForm[A, B any](t *testing.T, a A, b B, ca invalidation.CacheConfig[A], cb invalidation.CacheConfig[B]) (got B, hit bool) {
 	t.Helper()
 	r := withLane(t)
-	if _, err := formCache(r, a, ca).Get(t.Context(), "1"); err != nil {
+	first := formCache(r, a, ca)
+	if _, err := first.Get(t.Context(), "1"); err != nil {
 		t.Fatal(err)
 	}
+	filled(t, first)
 	c := formCache(r, b, cb)
 	got, err := c.Get(t.Context(), "1")
 	if err != nil {
@@ -136,9 +138,11 @@ func TestFormNoneIsPlainJSON(t *testing.T) {
 		"named": {invalidation.CacheConfig[person]{Form: "users.1"}, false},
 	} {
 		r := withLane(t)
-		if _, err := formCache(r, person{"Ada"}, tc.cfg).Get(t.Context(), "1"); err != nil {
+		c := formCache(r, person{"Ada"}, tc.cfg)
+		if _, err := c.Get(t.Context(), "1"); err != nil {
 			t.Fatal(err)
 		}
+		filled(t, c)
 		raw, err := r.rdb.Get(t.Context(), lane.KeysOf(r.ns, 0).Value("user:1")).Bytes()
 		v, ok := lane.ParseValue(raw)
 		if err != nil || !ok || json.Valid(v.Data) != tc.plain || !tc.plain && !strings.HasPrefix(string(v.Data), "\xc1json;") {

@@ -48,7 +48,7 @@ func (ld *loader[V]) loading(from Source, keys int, call func() error) error {
 func (ld *loader[V]) loadAtLeast(ctx context.Context, f *flight[V], floor int64) (Loaded[V], error) {
 	floor = max(floor, f.least)
 	accepted := f.stored != nil && f.stored.Err == nil && f.stored.Status == lane.FillOK
-	if ld.primaryOnly(floor) || f.lane.full.Load() && !accepted { // what cannot be shared is kept only if the primary gave it
+	if ld.primaryOnly(floor) || f.lane.full.Load() && !accepted && f.early == nil { // what cannot be shared is kept only if the primary gave it
 		return ld.first(ctx, f, Primary)
 	}
 	l, err := ld.first(ctx, f, Any)

@@ -113,8 +113,8 @@ func (lt *local[V]) stored(name string) (*entry[V], bool) {
 
 // keep puts what a fill gave into the local tier, unless its key was invalidated since the fill began; everything else that
 // happened since is found by the stamp when the entry is read.
-func (lt *local[V]) keep(f *flight[V], l Loaded[V]) {
-	lt.insert(f, l, lt.node.now()+int64(lt.spread(lt.cfg.LocalTTL)), true)
+func (lt *local[V]) keep(f *flight[V], l Loaded[V]) *entry[V] {
+	return lt.insert(f, l, lt.node.now()+int64(lt.spread(lt.cfg.LocalTTL)), true)
 }
 
 // keepBounded keeps what the shared tier did not accept, if it was loaded from the primary, for what is left of
@@ -128,13 +128,14 @@ func (lt *local[V]) keepBounded(f *flight[V], l Loaded[V]) {
 	if e, ok := lt.stored(f.name); ok && e.expires > expires && e.version >= l.Version && lt.good(e, now) {
 		return // what is there is as new and lasts longer
 	}
-	if now < expires && lt.insert(f, l, expires, false) {
+	if now < expires && lt.insert(f, l, expires, false) != nil {
 		lt.stats.keptBounded.Add(1)
 	}
 }
 
-// insert puts an entry into the local tier. Only one that may be refreshed asks for it before it ends.
-func (lt *local[V]) insert(f *flight[V], l Loaded[V], expires int64, refreshed bool) bool {
+// insert puts an entry into the local tier and returns it, or nil if it must not be there. Only one that may be refreshed asks
+// for it before it ends.
+func (lt *local[V]) insert(f *flight[V], l Loaded[V], expires int64, refreshed bool) *entry[V] {
 	e := &entry[V]{
 		value: l.Value, version: l.Version, found: l.Found, tags: l.Tags, stamp: f.stamp, lane: f.lane,
 		plain: lt.isPlain(f.key, f.name), cost: lt.costOf(f.key, l), expires: expires,
@@ -147,10 +148,10 @@ func (lt *local[V]) insert(f *flight[V], l Loaded[V], expires int64, refreshed b
 	defer s.mu.Unlock()
 	if s.at > e.stamp {
 		lt.stats.refused[refusedGuard].Add(1)
-		return false
+		return nil
 	}
 	if old, ok := lt.stored(f.name); ok && old.version > e.version && (lt.usable(old) || lt.bounded(old, lt.node.now())) {
-		return false
+		return nil
 	}
 	e.early.Store(math.MaxInt64)
 	if refreshed && lt.cfg.RefreshAhead > 0 {
@@ -158,15 +159,26 @@ func (lt *local[V]) insert(f *flight[V], l Loaded[V], expires int64, refreshed b
 	}
 	if e.plain {
 		lt.store.Set(f.key, e)
-		return true
+		return e
 	}
 	lt.encoded.Store(true)
 	lt.store.Set(f.name, e)
-	return true
+	return e
+}
+
+// overtaken reports whether the key of f was invalidated since f began.
+func (lt *local[V]) overtaken(f *flight[V]) bool {
+	s := lt.node.clock.stripe(f.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at > f.stamp
 }
 
 // costOf is what an entry counts for in MaxCost.
 func (lt *local[V]) costOf(key string, l Loaded[V]) uint32 {
+	if l.cost != 0 {
+		return l.cost
+	}
 	if lt.cfg.Cost == nil || !l.Found {
 		return 1
 	}

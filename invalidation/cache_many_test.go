@@ -58,6 +58,7 @@ func wantMany(t *testing.T, c *invalidation.Cache[string], keys []string, want m
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("GetMany (-want +got):\n%s", d)
 	}
+	filled(t, c)
 }
 
 // users changes that many users and returns their keys and values.

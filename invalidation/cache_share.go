@@ -40,6 +40,10 @@ func (fl *filler[V]) store(ctx context.Context, f *flight[V], token string, l Lo
 		f.stored = nil
 		return done.Status, done.Err //nolint:wrapcheck // it has what Fill's would have
 	}
+	if r := f.request; r != nil {
+		f.request = nil
+		return fl.node.scripts.Fill(ctx, *r) //nolint:wrapcheck // the caller counts it
+	}
 	r, err := fl.request(f.name, token, l)
 	if err != nil {
 		return 0, err
@@ -65,8 +69,9 @@ func (fl *filler[V]) prepared(name, token string, l Loaded[V]) (r lane.FillReque
 	return r, err == nil
 }
 
-// storeMany writes in one round trip what LoadMany returned for flights that hold a lease and can use it.
-func (fl *filler[V]) storeMany(ctx context.Context, flights []*flight[V]) {
+// storeMany writes in one round trip what LoadMany returned for flights that hold a lease and can use it; behind: those that
+// can be are answered before that.
+func (fl *filler[V]) storeMany(ctx context.Context, flights []*flight[V], behind bool) {
 	if fl.cfg.LocalOnly {
 		return
 	}
@@ -83,6 +88,9 @@ func (fl *filler[V]) storeMany(ctx context.Context, flights []*flight[V]) {
 	}
 	if len(fillings) == 0 {
 		return
+	}
+	if behind {
+		fl.earlyMany(storing, fillings)
 	}
 	fl.node.scripts.FillMany(ctx, fillings)
 	for i, f := range storing {

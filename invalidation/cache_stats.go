@@ -65,7 +65,7 @@ func (c *spreadCount) load() (sum int64) {
 type cacheCounts struct {
 	localHits                                                    spreadCount
 	sharedHits, loads, primaryLoads, loadErrors, joined, dropped atomic.Int64
-	staleServed, foreign, keptBounded, abandoned                 atomic.Int64
+	staleServed, foreign, keptBounded, abandoned, behind         atomic.Int64
 	refreshes, refreshErrors, refreshesSkipped                   atomic.Int64
 
 	bypassed [numBypasses]atomic.Int64
@@ -140,6 +140,8 @@ type CacheStats struct {
 	// KeptBounded counts values that the shared tier did not take and that are kept for MaxStaleness since their load from the
 	// primary began. It grows while Redis is away or full, by one per key and MaxStaleness.
 	KeptBounded int64
+	// Filling is how many fills of the shared tier run just now behind their readers' answers; a GetMany has one for all.
+	Filling int64
 	// LoadsAbandoned counts loads that ran beyond LoadTimeout because the loader did not heed its context.
 	LoadsAbandoned int64
 	// Refreshes counts fills ahead of the end of an entry, RefreshErrors those of them that failed, RefreshesSkipped those
@@ -169,7 +171,7 @@ func (c *Cache[V]) Stats() CacheStats {
 	return CacheStats{
 		Problem: s.problem(),
 
-		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), LoadsAbandoned: s.abandoned.Load(), Unreadable: s.foreign.Load(),
+		Cost: cost, StaleServed: s.staleServed.Load(), KeptBounded: s.keptBounded.Load(), LoadsAbandoned: s.abandoned.Load(), Filling: s.behind.Load(), Unreadable: s.foreign.Load(),
 		Refreshes: s.refreshes.Load(), RefreshErrors: s.refreshErrors.Load(), RefreshesSkipped: s.refreshesSkipped.Load(),
 
 		Dataset: c.cfg.Dataset, Derived: c.cfg.Derived, Entries: c.local.store.EstimatedSize(),

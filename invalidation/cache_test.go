@@ -462,8 +462,8 @@ func TestCacheKeepsNothingThatWasRefused(t *testing.T) {
 		return l, nil
 	}})
 	wantGet(t, c, "42", "42@1")
-	if s := c.Stats(); s.Entries != 0 || s.Refusals["lost"] != 1 {
-		t.Errorf("stats: %+v, want the value served and not kept", s)
+	if l, held := c.Peek("42"); held || c.Stats().Refusals["lost"] != 1 {
+		t.Errorf("%v is held, stats: %+v, want the value served and not kept", l, c.Stats())
 	}
 	wantGet(t, c, "42", "42@2")
 }

@@ -122,6 +122,7 @@ type Node struct {
 
 	caches atomic.Pointer[[]localTier]
 	crew   crew
+	behind chan struct{} // a place for each fill that may run behind its answer
 
 	passes   atomic.Bool            // given gets through, and the node's own connections do not
 	unlisted atomic.Pointer[string] // why Nodes does not show the node
@@ -191,6 +192,7 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 	n.nonce = rand.Uint64()
 	n.caches.Store(&[]localTier{})
 	n.crew.next = make(chan job)
+	n.behind = make(chan struct{}, cacheConnections()/2) // the other connections are left to readers
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for i := range cfg.Lanes {
 		n.lanes = append(n.lanes, newFollower(n, i))
@@ -274,6 +276,9 @@ func (cfg *Config) fill() error {
 	return nil
 }
 
+// cacheConnections is how many connections cache reads and fills have.
+func cacheConnections() int { return 10 * runtime.GOMAXPROCS(0) }
+
 // connect makes the node's own clients. Reads and syncs are apart, so that neither can starve the other.
 func (n *Node) connect(rdb redis.UniversalClient) error {
 	err := checkClient(rdb)
@@ -281,7 +286,7 @@ func (n *Node) connect(rdb redis.UniversalClient) error {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	n.given = rdb
-	n.commands = dedicated(rdb, clientRole{name: "cache", timeout: cacheTimeout, retries: 1, pool: 10 * runtime.GOMAXPROCS(0)})
+	n.commands = dedicated(rdb, clientRole{name: "cache", timeout: cacheTimeout, retries: 1, pool: cacheConnections()})
 	n.control = dedicated(rdb, clientRole{name: "node", timeout: controlTimeout, pool: 4 + n.cfg.Lanes})
 	lanes := lane.Config{Namespace: n.cfg.Namespace, Lanes: n.cfg.Lanes, Hold: n.cfg.Hold, LeaseTTL: n.cfg.LeaseTTL}
 	if n.scripts, err = lane.New(n.commands, lanes); err == nil {

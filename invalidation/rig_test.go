@@ -207,6 +207,12 @@ func (r *rig) cacheOf(n *invalidation.Node, cfg invalidation.CacheConfig[string]
 	return c
 }
 
+// filled waits until no fill of c runs behind its answer any more.
+func filled[V any](t testing.TB, c *invalidation.Cache[V]) {
+	t.Helper()
+	eventually(t, "fills behind their answers end", func() bool { return c.Stats().Filling == 0 })
+}
+
 // row is a record; its value tells its key and version.
 type row struct {
 	version int64
@@ -280,6 +286,7 @@ func wantGet(t testing.TB, c *invalidation.Cache[string], key, want string) {
 	if got := get(t, c, key); got != want {
 		t.Errorf("Get gave %q, want %q", got, want)
 	}
+	filled(t, c)
 }
 
 // eventually wants cond within five seconds.

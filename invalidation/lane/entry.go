@@ -120,7 +120,7 @@ func (s *Scripts) Fill(ctx context.Context, r FillRequest) (FillStatus, error) {
 // fillCall returns the keys and the arguments of the fill script.
 func (s *Scripts) fillCall(r FillRequest) (keys []string, args []any, err error) {
 	n := s.Of(r.Key)
-	if err := checkFill(r); err != nil {
+	if err := r.Check(); err != nil {
 		return nil, nil, fmt.Errorf("fill in lane %d: %w", n, err)
 	}
 	from := "s"
@@ -151,7 +151,8 @@ func (s *Scripts) fillResult(key string, v any, err error) (FillStatus, error) {
 	return 0, fmt.Errorf("fill in lane %d: %w", s.Of(key), err)
 }
 
-func checkFill(r FillRequest) error {
+// Check reports what Fill refuses without asking Redis; errors wrap ErrFill.
+func (r FillRequest) Check() error {
 	if r.Token == "" || len(r.Token) > MaxToken {
 		return fmt.Errorf("token of %d bytes: %w", len(r.Token), ErrFill)
 	}

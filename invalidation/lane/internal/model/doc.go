@@ -21,6 +21,8 @@
 // In a third of the seeds, nodes keep loads from the primary that the shared tier did not take, for a bounded time: what they serve of
 // those is within the bound also where Redis lost something.
 //
+// In a quarter of the seeds, nodes answer with what they loaded, and keep it, before its fill has returned: a refused fill removes it.
+//
 // In half of the seeds one node is a simple follower, whose readers share one load per key.
 //
 // Not modelled: a follower's number of lanes and the ends of its entries (they bound what the protocol does not see), that a node leaves the shared tier alone while its lane is not confirmed (it bounds what two masters that both take writes

@@ -71,7 +71,9 @@ const (
 	boundedLong  // node: such an entry is served beyond its bound
 	boundedStays // node: such an entry stays although its key was invalidated while it was loaded
 
-	lastMut = boundedStays
+	earlyUnchecked // node: keeps a load before its fill although floor or tags may refuse it
+
+	lastMut = earlyUnchecked
 
 	// needBounded are the rules about entries that a node keeps without the shared tier.
 	needBounded = boundedAny | boundedLong | boundedStays
@@ -105,6 +107,7 @@ var mutName = map[mut]string{
 	hitUnproved: "hitUnproved", hitUnlooked: "hitUnlooked",
 	followerJoinsAny: "followerJoinsAny",
 	boundedAny:       "boundedAny", boundedLong: "boundedLong", boundedStays: "boundedStays",
+	earlyUnchecked: "earlyUnchecked",
 }
 
 // scenario is the full protocol in the seeds in which m is looked for.

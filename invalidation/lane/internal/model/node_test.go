@@ -11,6 +11,7 @@ type local struct {
 
 	bounded  bool // the shared tier did not take it: it is served until bound after loadedAt, whatever is known of the lane
 	loadedAt int
+	early    *fillJob // the fill that has yet to hear from the shared tier whether this may stay
 }
 
 // bound is how long an entry that only its load from the primary bounds is served.
@@ -37,7 +38,9 @@ type laneView struct {
 type fillJob struct {
 	key, t0, step, tok int
 	ver, val, asOf     int
+	floor              int // of its lease
 	primary, shared    bool
+	early              bool // it is in L1 already
 	gen, sec           int
 	loaded             bool // there is something to serve
 	bounded            bool // the shared tier does not take it
@@ -322,7 +325,7 @@ func (n *node) stepFill(s *sim, i int) {
 				s.chk.hit(s, n, f.key, v)
 			}
 		case gotLease:
-			f.tok, f.step = v.tok, 1
+			f.tok, f.floor, f.step = v.tok, v.floor, 1
 			f.primary = v.floor == primaryOnly
 		default: // BUSY, NOLANE or refused
 			if s.bounded && !n.simple {
@@ -342,9 +345,18 @@ func (n *node) stepFill(s *sim, i int) {
 			f.ver = db[f.key].ver
 		}
 		f.step, f.loaded, f.loadedAt = 2, true, s.now
+		if s.early && !n.simple && !s.l1only && !f.bounded && (f.passes() || s.has(earlyUnchecked)) {
+			f.early = true
+			n.insert(s, f)
+		}
 	case 2:
 		if !s.l1only && !f.bounded {
-			switch s.fill(f) {
+			st := s.fill(f)
+			if f.early && n.settle(s, f, st) {
+				done()
+				return
+			}
+			switch st {
 			case fillOK:
 			case fillLost:
 				switch {
@@ -372,6 +384,32 @@ func (n *node) stepFill(s *sim, i int) {
 	}
 }
 
+// passes reports whether the shared tier can refuse what f loaded for no other reason than that something was invalidated, or
+// the lease ended, since the lease was given.
+func (f *fillJob) passes() bool {
+	if !f.primary && len(tagsOf(f.sec, f.key)) > 0 {
+		return false
+	}
+	return f.floor == primaryOnly && f.primary || f.floor != primaryOnly && f.ver >= f.floor
+}
+
+// settle lets the entry that f left in L1 before its fill stay or removes it, and reports whether f is done.
+func (n *node) settle(s *sim, f *fillJob, st fillReply) bool {
+	c := &n.cache[f.key]
+	f.early = false
+	if st == fillOK {
+		if c.early == f {
+			c.early = nil
+		}
+		return true
+	}
+	if c.early == f {
+		c.ok = false
+		s.tr("node %d removes k%d ver %d: fill refused", n.n, f.key, f.ver)
+	}
+	return false
+}
+
 // insert puts a filled value into L1 unless its key was invalidated since the fill began. Flushes and tags are covered
 // by the stamp, which is the logical clock at the beginning of the fill.
 func (n *node) insert(s *sim, f *fillJob) {
@@ -388,7 +426,10 @@ func (n *node) insert(s *sim, f *fillJob) {
 		stamp = n.lc
 	}
 	if c := &n.cache[f.key]; !n.usable(f.key) || c.ver <= f.ver {
-		*c = local{true, f.ver, f.val, f.asOf, stamp, f.sec, f.bounded, f.loadedAt}
+		*c = local{true, f.ver, f.val, f.asOf, stamp, f.sec, f.bounded, f.loadedAt, nil}
+		if f.early {
+			c.early = f
+		}
 		s.tr("node %d insert k%d ver %d val %d asOf %d stamp %d", n.n, f.key, f.ver, f.val, f.asOf, stamp)
 	}
 }

@@ -117,6 +117,7 @@ type sim struct {
 	hotRecs, hotKeys                             []int // most writes and reads go here, for more collisions
 	l1only                                       bool
 	bounded                                      bool // nodes keep loads from the primary that the shared tier does not take
+	early                                        bool // nodes keep a load before the shared tier has taken it
 	follower                                     bool // node 2 is a simple follower
 	hold0                                        bool // namespace without hold: every load reads the primary, lag = TombTTL = 0
 	noKeep                                       bool // this emit deletes values without looking at their version
@@ -162,6 +163,7 @@ func newSim(seed int64, m mut) *sim {
 	s := &sim{m: m, r: rand.New(rand.NewSource(seed)), r2: rand.New(rand.NewSource(seed ^ 0x5deece66d)), faults: true}
 	s.previous = newPrevious(seed, m)
 	s.bounded = seed%3 == 0 || m&needBounded != 0
+	s.early = seed%4 == 1 || m&earlyUnchecked != 0
 	s.lag = []int{0, 20, 60, 200}[s.r.Intn(4)]
 	s.lagRate = []int{8, 32, 1000}[s.r.Intn(3)]
 	s.quietFrom = []int{150, 1 << 20}[s.r.Intn(2)]
