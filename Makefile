@@ -14,7 +14,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static check-deploy race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ faults: ## fault campaigns at full length: kills at each point, zombies, storms,
 race: ## all tests under the race detector
 	$(SERVE) $(GO) test -race $(TESTS) $(ARGS) $(PKGS)
 
-check: fmt-check vet lint imports tidy verify build-static ## everything that needs no servers: format, vet, lint, imports, modules, generated files, static build
+check: fmt-check vet lint imports tidy verify build-static check-deploy ## everything that needs no servers: format, vet, lint, imports, modules, generated files, static build
 
 fmt: $(LINT) ## format the tree
 	$(LINT) fmt
@@ -62,6 +62,7 @@ imports: ## who may import whom
 tidy:
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+	cd deploy/check && $(GO) mod tidy -diff
 
 verify: ## generated files are what their generators make
 	@before=$$(git diff | cksum); $(GO) generate ./...; after=$$(git diff | cksum); \
@@ -69,6 +70,9 @@ verify: ## generated files are what their generators make
 
 build-static:
 	CGO_ENABLED=0 $(GO) build ./...
+
+check-deploy: ## the chart as Helm renders it, and the compose file as Docker Compose reads it
+	cd deploy/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@list=$$($(GO) test -list '^Fuzz' $(PKGS)) || { echo "$$list"; exit 1; }; \

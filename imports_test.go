@@ -90,6 +90,7 @@ var mayImport = map[string][]string{
 	"cmd/freshet/internal/bench": {
 		"schemas", "internal/backfill", "producer", "producer/outbox", "internal/relay", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "migrations", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "cmd/freshet/internal/config", "cmd/freshet/internal/connect",
 	},
+	"cmd/freshet/internal/grants":                {"schemas", "internal/mysql", "internal/worker", "migrations"},
 	"cmd/freshet/internal/config":                {"consumer", "internal/livefile"},
 	"cmd/freshet/internal/connect":               {"schemas", "consumer", "producer", "internal/relay", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/recordbatch", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
 	"cmd/freshet/internal/telemetry":             {"consumer", "internal/listener", "internal/livefile", "internal/relay", "admin/report", "internal/exposition", "internal/admin", "schemas", "schemas/cdc"},

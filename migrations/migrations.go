@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -203,4 +204,24 @@ func (m *Migrations) applied(ctx context.Context) (map[int64]bool, error) {
 		applied[r.Version] = r.IsApplied
 	}
 	return applied, nil
+}
+
+// Tables returns the names of the tables that the migrations make, without the two that they need themselves, in the order in which they
+// are made.
+func Tables() []string {
+	const create = "\nCREATE TABLE "
+	var names []string
+	steps, err := files.ReadDir("sql")
+	if err != nil {
+		return nil // an embedded folder is there
+	}
+	for _, step := range steps {
+		text, _ := files.ReadFile("sql/" + step.Name())
+		up, _, _ := strings.Cut(string(text), "-- +goose Down")
+		if _, rest, found := strings.Cut(up, create); found {
+			name, _, _ := strings.Cut(rest, " ")
+			names = append(names, name)
+		}
+	}
+	return names
 }

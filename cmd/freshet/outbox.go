@@ -12,6 +12,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
+	"github.com/freshet/freshet/cmd/freshet/internal/grants"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/relay"
 	"github.com/freshet/freshet/producer/outbox"
@@ -30,18 +31,20 @@ func outboxCommand(p *program) *cobra.Command {
 	return cmd
 }
 
-// outboxGrants are what accounts need. DATABASE, SERVICE, RELAY and LOADER are the reader's to replace.
-const outboxGrants = `-- Each service that enqueues:
---   GRANT INSERT ON DATABASE.freshet_outbox TO SERVICE;
--- The relay:
---   GRANT SELECT, INSERT, UPDATE, DELETE ON DATABASE.freshet_outbox TO RELAY;
---   GRANT SELECT, INSERT, DELETE ON DATABASE.freshet_outbox_dead TO RELAY;
---   GRANT SELECT, UPDATE ON DATABASE.freshet_relay TO RELAY;
--- freshet backfill:
---   GRANT SELECT, INSERT ON DATABASE.freshet_outbox TO LOADER;
---   GRANT SELECT, INSERT, UPDATE ON DATABASE.freshet_backfill TO LOADER;
---   GRANT SELECT, LOCK TABLES ON DATABASE.* TO LOADER;
-`
+// outboxGrants are what accounts need, as comments. DATABASE and the accounts are the reader's to replace.
+func outboxGrants() string {
+	var b strings.Builder
+	for _, account := range []struct {
+		role      grants.Role
+		who, name string
+	}{{grants.Outbox, "Each service that enqueues", "SERVICE"}, {grants.Relay, "The relay", "RELAY"}, {grants.Backfill, "freshet backfill", "LOADER"}} {
+		b.WriteString("-- " + account.who + ":\n")
+		for _, g := range (grants.Deployment{Source: "DATABASE"}).MySQL(account.role) {
+			b.WriteString("--   " + g.Statement(account.name) + ";\n")
+		}
+	}
+	return b.String()
+}
 
 func outboxDDL(p *program) *cobra.Command {
 	return &cobra.Command{
@@ -53,7 +56,7 @@ func outboxDDL(p *program) *cobra.Command {
 			if p.json {
 				return p.printJSON(map[string]any{"statements": outbox.DDL()})
 			}
-			fmt.Fprint(p.out, strings.Join(outbox.DDL(), ";\n\n"), ";\n\n", outboxGrants)
+			fmt.Fprint(p.out, strings.Join(outbox.DDL(), ";\n\n"), ";\n\n", outboxGrants())
 			return nil
 		},
 	}

@@ -21,7 +21,7 @@ func newRebuildCampaign(t *testing.T) *campaign {
 	// Workers publish the newest state of a record again into a compacted topic, and a row that was damaged by a greater version
 	// counts as that.
 	topic := testenv.Kafka(t).Topic(t)
-	w := newWorldOn(t, servers{cleanup: "delete"}, map[string]string{"items.json": itemSchema, "items.yaml": fmt.Sprintf(itemDataset, topic)})
+	w := newWorldOn(t, servers{cleanup: "delete", rebuilds: true}, map[string]string{"items.json": itemSchema, "items.yaml": fmt.Sprintf(itemDataset, topic)})
 	c := &campaign{world: w, rng: chance(t)}
 	c.env = append(c.env, "FRESHET_WORKER__SESSION_TIMEOUT="+faultSession.String(), "FRESHET_LOG__LEVEL=info")
 	var err error

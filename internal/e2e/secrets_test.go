@@ -17,7 +17,7 @@ import (
 // A worker continues when the passwords of Kafka, MySQL and Redis are replaced while it runs: it logs in again with what the
 // files hold by then.
 func TestReplacedPasswordsAreUsedOnReconnect(t *testing.T) {
-	ks := testenv.StartKafka(t, testenv.KafkaOptions{SCRAM: true})
+	ks := testenv.StartKafka(t, testenv.KafkaOptions{SCRAM: true, Properties: map[string]string{"connections.max.reauth.ms": "2000"}})
 	ks.RequireReal(t)
 	my, rs := testenv.StartMySQL(t, testenv.MySQLOptions{}), testenv.StartRedis(t, testenv.RedisOptions{})
 	topic := ks.Topic(t)

@@ -70,6 +70,9 @@ type world struct {
 	patience time.Duration // for what takes its time at full size; settleLimit unless set
 	env      []string      // further settings of commands
 	ownUsers bool          // each child has a database user of its own
+
+	accounts bool // commands have the accounts that freshet grants describes
+	rebuilds bool // workers may rebuild tables
 }
 
 // servers are those of a world; the shared ones where nil.
@@ -79,6 +82,8 @@ type servers struct {
 	mysql *testenv.MySQLServer
 	// cleanup is the policy of the datasets' topics; "" is what freshet migrate datasets chooses.
 	cleanup string
+	// rebuilds lets workers rebuild tables.
+	rebuilds bool
 }
 
 func newWorld(t *testing.T, redisServer *testenv.RedisServer, files map[string]string) *world {
@@ -99,7 +104,7 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 		s.mysql = testenv.MySQL(t)
 	}
 	my := s.mysql
-	w := &world{t: t, kafka: s.kafka, redis: s.redis, dsn: my.NewDatabase(t), ns: s.redis.Namespace(t), dir: t.TempDir()}
+	w := &world{t: t, kafka: s.kafka, redis: s.redis, dsn: my.NewDatabase(t), ns: s.redis.Namespace(t), dir: t.TempDir(), rebuilds: s.rebuilds}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -112,6 +117,8 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 	w.datasets = set
 	w.db = my.Open(t, w.dsn)
 	t.Cleanup(func() { w.kafka.DeleteTopic(t, schemas.InvalidationTopic(w.ns)) })
+	t.Cleanup(w.dropAccounts)
+	w.grant()
 	w.mustRun("migrate", "up")
 	w.mustRun("migrate", "datasets", "--partitions", "4", "--cleanup", cmp.Or(s.cleanup, "compact"))
 	w.replica, err = replica.Open(t.Context(), replica.Config{MySQL: mysql.Config{DSN: w.dsn}})
@@ -125,7 +132,7 @@ func newWorldOn(t *testing.T, s servers, files map[string]string) *world {
 	return w
 }
 
-func (w *world) environ() []string {
+func (w *world) environ(command string) []string {
 	url := "redis://" + w.redis.Addr + "/0"
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { // these are no settings
 		return strings.HasPrefix(kv, "FRESHET_FAULTS") || strings.HasPrefix(kv, "FRESHET_BACKFILL")
@@ -135,12 +142,13 @@ func (w *world) environ() []string {
 		"FRESHET_KAFKA__GROUP="+w.ns, "FRESHET_MYSQL__DSN="+w.dsn, "FRESHET_REDIS__URL="+url,
 		"FRESHET_WORKER__SESSION_TIMEOUT=3s", "FRESHET_WORKER__LISTEN=127.0.0.1:0",
 	)
+	env = append(env, w.login(command)...)
 	return append(env, w.env...)
 }
 
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, freshet(w.t), args...)
-	cmd.Env = w.environ()
+	cmd.Env = w.environ(args[0])
 	return cmd
 }
 
@@ -152,7 +160,14 @@ func (w *world) run(stdin string, args ...string) (stdout, stderr string, code i
 	defer cancel()
 	cmd := w.command(ctx, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
+	makes := w.accounts && len(args) > 1 && args[0] == "migrate" && args[1] == "datasets"
+	if makes {
+		w.grant() // to make topics
+	}
 	err := cmd.Run()
+	if makes {
+		w.grant() // on the tables that were made
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		w.t.Fatalf("run freshet %v: %v", args, err)

@@ -2,9 +2,7 @@ package testenv
 
 import (
 	"context"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -30,6 +28,8 @@ type KafkaOptions struct {
 	Properties map[string]string
 	// SCRAM adds a listener that wants a login by SCRAM-SHA-256: see SCRAMBrokers and SetPassword.
 	SCRAM bool
+	// Authorizer lets users of that listener do what Allow gave them and nothing else. Who comes without a login may do everything.
+	Authorizer bool
 }
 
 // KafkaServer is a broker that answers.
@@ -39,6 +39,8 @@ type KafkaServer struct {
 	Brokers []string
 	// SCRAMBrokers are those of the listener that wants a login.
 	SCRAMBrokers []string
+	// Authorizer: users of that listener may do what Allow gave them alone.
+	Authorizer bool
 	// Version is "4.4.0", or what a given server's API versions look like.
 	Version string
 	// Real is false when kfake replaces it because Apache Kafka could not be had.
@@ -194,6 +196,9 @@ func givenKafka(ctx context.Context, addrs string) (*KafkaServer, error) {
 	if os.Getenv(kfakeNote) != "" {
 		s.Real = false
 	}
+	if login := os.Getenv(KafkaLoginVar); login != "" {
+		s.SCRAMBrokers, s.Authorizer = strings.Split(login, ","), true
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if err := until(ctx, func(ctx context.Context) error { return s.ask(ctx, "") }); err != nil {
@@ -264,6 +269,9 @@ func (d *kafkaJars) start(ctx context.Context, l *launcher, o KafkaOptions) (*Ka
 			s.SCRAMBrokers = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(login))}
 			o.Properties = withSCRAM(o.Properties, port, controller, login)
 		}
+		if o.Authorizer {
+			s.Authorizer, o.Properties = true, withAuthorizer(o.Properties)
+		}
 		cluster := clusterID()
 		wipe := func(ctx context.Context) error {
 			if err := os.RemoveAll(filepath.Join(dir, "log")); err != nil {
@@ -285,41 +293,17 @@ func (d *kafkaJars) start(ctx context.Context, l *launcher, o KafkaOptions) (*Ka
 	})
 }
 
-// withSCRAM adds the listener that wants a login. Each connection has to log in again every two seconds.
+// withSCRAM adds the listener that wants a login.
 func withSCRAM(given map[string]string, port, controller, login int) map[string]string {
 	own := map[string]string{
-		"listeners":                      fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d,LOGIN://127.0.0.1:%d", port, controller, login),
-		"advertised.listeners":           fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,LOGIN://127.0.0.1:%d", port, login),
-		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT",
-		"sasl.enabled.mechanisms":        "SCRAM-SHA-256", "connections.max.reauth.ms": "2000",
+		"listeners":                                          fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d,LOGIN://127.0.0.1:%d", port, controller, login),
+		"advertised.listeners":                               fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,LOGIN://127.0.0.1:%d", port, login),
+		"listener.security.protocol.map":                     "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT",
+		"sasl.enabled.mechanisms":                            "SCRAM-SHA-256",
 		"listener.name.login.scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
 	}
 	maps.Copy(own, given)
 	return own
-}
-
-// SetPassword makes a user of the SCRAM listener, or gives it another password.
-func (s *KafkaServer) SetPassword(t testing.TB, user, password string) {
-	t.Helper()
-	const iterations = 4096
-	salt := []byte(unique("salt"))
-	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
-	if err != nil {
-		t.Fatalf("testenv: salt password: %v", err)
-	}
-	u := kmsg.NewAlterUserSCRAMCredentialsRequestUpsertion()
-	u.Name, u.Mechanism, u.Iterations, u.Salt, u.SaltedPassword = user, 1, iterations, salt, salted
-	req := kmsg.NewPtrAlterUserSCRAMCredentialsRequest()
-	req.Upsertions = append(req.Upsertions, u)
-	res, err := req.RequestWith(t.Context(), s.Client(t))
-	if err != nil {
-		t.Fatalf("testenv: set password: %v", err)
-	}
-	for _, r := range res.Results {
-		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-			t.Fatalf("testenv: set password: %v", err)
-		}
-	}
 }
 
 func (s *KafkaServer) bootOwn(ctx context.Context, l *launcher, d *kafkaJars, cluster string) (*Process, error) {
@@ -348,7 +332,7 @@ func clusterID() string {
 // sharedKafka returns the options of the broker that tests share. No test kills it, so it is missed late: on a busy machine a
 // second without a heartbeat is not a failure, and the controller would fence the only broker.
 func sharedKafka() KafkaOptions {
-	return KafkaOptions{Properties: map[string]string{"broker.session.timeout.ms": "60000"}}
+	return KafkaOptions{Properties: map[string]string{"broker.session.timeout.ms": "60000"}, SCRAM: true, Authorizer: true}
 }
 
 // properties of a small broker: everything internal has one partition and one copy, groups form at once, and a killed

@@ -62,6 +62,31 @@ func (s *RedisServer) Follow(t testing.TB, master *RedisServer) {
 	s.InSync(t)
 }
 
+// SetUser makes a user or changes it, by rules of ACL SETUSER. It is gone when the test ends.
+func (s *RedisServer) SetUser(t testing.TB, name string, rules ...string) {
+	t.Helper()
+	c := s.client()
+	defer c.Close()
+	args := []any{"ACL", "SETUSER", name, "reset", "on"}
+	for _, r := range rules {
+		args = append(args, r)
+	}
+	if err := c.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatalf("testenv: make Redis user: %v", err)
+	}
+	c.Do(t.Context(), "ACL", "SAVE") // a server that was given may have no file for them
+	if s.private {
+		return
+	}
+	t.Cleanup(func() {
+		c := s.client()
+		defer c.Close()
+		if err := c.Do(context.WithoutCancel(t.Context()), "ACL", "DELUSER", name).Err(); err != nil {
+			t.Logf("testenv: remove Redis user: %v", err)
+		}
+	})
+}
+
 // InSync waits until a node that came back has everything that its master has.
 func (s *RedisServer) InSync(t testing.TB) {
 	t.Helper()
@@ -165,9 +190,15 @@ func (s *RedisServer) bootOwn(ctx context.Context, l *launcher, bin string, port
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
+	users := filepath.Join(s.dir, "users.acl") // outlives a restart with or without data
+	if f, err := os.OpenFile(users, os.O_CREATE, 0o600); err != nil {
+		return nil, fmt.Errorf("make the file of users: %w", err)
+	} else if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("make the file of users: %w", err)
+	}
 	args := []string{
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--unixsocket", s.Socket, "--unixsocketperm", "700",
-		"--dir", data, "--save", "", "--daemonize", "no", "--maxmemory", "1gb", "--maxmemory-policy", "noeviction",
+		"--dir", data, "--aclfile", users, "--save", "", "--daemonize", "no", "--maxmemory", "1gb", "--maxmemory-policy", "noeviction",
 	}
 	if o.Appendfsync != "" {
 		args = append(args, "--appendonly", "yes", "--appendfsync", o.Appendfsync)

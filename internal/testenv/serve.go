@@ -146,6 +146,11 @@ func serveNative(ctx context.Context, l *launcher, out io.Writer) ([]string, err
 			return fmt.Errorf("kafka: %w", err)
 		}
 		note("Kafka", s.Version, KafkaVar, strings.Join(s.Brokers, ","), s.proc != nil)
+		if len(s.SCRAMBrokers) > 0 {
+			mu.Lock()
+			env = append(env, KafkaLoginVar+"="+strings.Join(s.SCRAMBrokers, ","))
+			mu.Unlock()
+		}
 		if !s.Real {
 			mu.Lock()
 			env = append(env, kfakeNote+"=1")

@@ -37,6 +37,8 @@ import (
 const (
 	// KafkaVar holds bootstrap addresses: host:port,host:port.
 	KafkaVar = "FRESHET_TEST_KAFKA"
+	// KafkaLoginVar holds the addresses of that Kafka's listener with logins; without it, nothing is tested that needs one.
+	KafkaLoginVar = "FRESHET_TEST_KAFKA_LOGIN"
 	// MySQLVar holds a DSN of the driver without a database: user:password@tcp(host:port)/. The user may create
 	// databases.
 	MySQLVar = "FRESHET_TEST_MYSQL"

@@ -17,11 +17,18 @@ import (
 const ActionRebuild Action = "rebuild"
 
 const (
+	fixRights = "give it the privileges that freshet grants --rebuilds prints"
+
 	rebuildIDLen  = 8
 	rebuildPrefix = 45 // characters of the table's name that are kept: identifiers end at 64
 
 	sqlTriggers = "SELECT trigger_name FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND event_object_table = ? ORDER BY trigger_name LIMIT 1"
-	sqlInbound  = "SELECT constraint_name FROM information_schema.referential_constraints WHERE unique_constraint_schema = DATABASE()" +
+	// sqlSeesTriggers: who may not make triggers is shown none. Privileges of a database have its name as a pattern.
+	sqlSeesTriggers = "SELECT 1 FROM (SELECT privilege_type FROM information_schema.user_privileges" +
+		" UNION SELECT privilege_type FROM information_schema.schema_privileges WHERE DATABASE() LIKE table_schema" +
+		" UNION SELECT privilege_type FROM information_schema.table_privileges WHERE table_schema = DATABASE() AND table_name = ?) p" +
+		" WHERE p.privilege_type = 'TRIGGER'"
+	sqlInbound = "SELECT constraint_name FROM information_schema.referential_constraints WHERE unique_constraint_schema = DATABASE()" +
 		" AND referenced_table_name = ? ORDER BY constraint_name LIMIT 1"
 )
 
@@ -86,6 +93,9 @@ func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
 	if len(f.ForeignKeys) > 0 {
 		return &tables.DatasetError{Dataset: ds.Name, Problem: "table " + ds.Replica.Table + " has the foreign key " + f.ForeignKeys[0], Fix: "drop the constraint"}
 	}
+	if err := r.seesTriggers(ctx, ds); err != nil {
+		return err
+	}
 	for _, c := range []struct{ text, what, fix string }{
 		{sqlTriggers, "the trigger", "it would stay with the previous table: drop it, and make it again afterwards"},
 		{sqlInbound, "a reference by the foreign key", "it would follow the previous table: drop the constraint"},
@@ -100,6 +110,16 @@ func (r *Rebuilds) Check(ctx context.Context, ds *schemas.Dataset) error {
 		}
 	}
 	return nil
+}
+
+// seesTriggers refuses an account to which a table's triggers are invisible.
+func (r *Rebuilds) seesTriggers(ctx context.Context, ds *schemas.Dataset) error {
+	var one int
+	found, err := mysql.One(ctx, r.pool.DB(), "read privileges", sqlSeesTriggers, []any{ds.Replica.Table}, &one)
+	if err != nil || found {
+		return err
+	}
+	return &tables.DatasetError{Dataset: ds.Name, Problem: "this account does not see the triggers of table " + ds.Replica.Table + ", which a rebuild would leave behind", Fix: fixRights}
 }
 
 // Swapped reports whether the new table is in its place already, by any process. The tables themselves show it, and not
@@ -164,7 +184,7 @@ func (r *Rebuilds) Begin(ctx context.Context, b *Rebuild, fresh bool) error {
 func ddlError(b *Rebuild, what string, err error) error {
 	switch n, _ := mysql.Errno(err); n {
 	case 1044, 1142, 1227: // rights
-		return &tables.DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Fix: "grant CREATE, ALTER and DROP on the database to it"}
+		return &tables.DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: "the worker's database user may not " + what, Fix: fixRights}
 	case 1050, 1071, 1118, 1146:
 		return &tables.DatasetError{Dataset: b.Dataset.Name, Errno: n, Problem: what + ": " + mysql.ErrnoText(n), Fix: "look at the tables, and start the rebuild again"}
 	}

@@ -134,6 +134,15 @@ func takeDSN(text string) (login, string, error) {
 	return login{dc.User, dc.Passwd}, rest.FormatDSN(), nil
 }
 
+// Database returns the database that a DSN names, "" if it names none or cannot be parsed.
+func Database(dsn config.Secret) string {
+	dc, err := gomysql.ParseDSN(dsn.Reveal())
+	if err != nil {
+		return ""
+	}
+	return dc.DBName
+}
+
 // takeURL separates the login of the Redis that is used from the rest of its URL, where a Sentinel's login stays.
 func takeURL(mode string) func(text string) (login, string, error) {
 	return func(text string) (login, string, error) {
