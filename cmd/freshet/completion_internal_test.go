@@ -25,7 +25,7 @@ func TestShellsCompleteNames(t *testing.T) {
 	}
 }
 
-// TestHelpGroupsEveryCommand fails for a command that no heading has, apart from those that nobody needs every day.
+// TestHelpGroupsEveryCommand fails for a command that no heading has, apart from those that are rarely needed.
 func TestHelpGroupsEveryCommand(t *testing.T) {
 	root := (&program{out: os.Stdout, err: os.Stderr, in: os.Stdin}).command()
 	for _, cmd := range root.Commands() {
