@@ -12,9 +12,13 @@ import (
 func TestShellsCompleteNames(t *testing.T) {
 	environ := []string{"FRESHET_DATASETS=../../examples/shop/datasets"}
 	for _, tc := range []struct{ line, want string }{
-		{"inspect|", "orders products users"}, {"inspect|users|", ""}, {"verify|users|", "orders products users"},
-		{"replay|start|", "orders products users"}, {"partitions|restart|", "freshet.orders freshet.products freshet.users"},
-		{"deadletters|list|--dataset|", "orders products users"}, {"deadletters|redrive|--topic|", "freshet.orders freshet.products freshet.users"},
+		{"inspect|", "orders products users"},
+		{"inspect|users|", ""},
+		{"verify|users|", "orders products users"},
+		{"replay|start|", "orders products users"},
+		{"partitions|restart|", "freshet.orders freshet.products freshet.users"},
+		{"deadletters|list|--dataset|", "orders products users"},
+		{"deadletters|redrive|--topic|", "freshet.orders freshet.products freshet.users"},
 		{"grants|--role|", "migrate outbox publisher relay backfill worker admin serve node"},
 	} {
 		out, _, code := freshet(t, environ, append([]string{"__complete"}, strings.Split(tc.line, "|")...)...)
