@@ -123,7 +123,7 @@ func age(h *durations.Histogram, list *[]born) {
 }
 
 // wrote counts a batch that was committed, before its changes are released.
-func (c *core) wrote(p *partition, pr *prepared, next int64, r *replica.Result, took time.Duration) {
+func (c *core) wrote(p *partition, pr *prepared, b *kafkalog.Batch, r *replica.Result, took time.Duration) {
 	m := p.measures
 	m.apply.Observe(took)
 	m.rows.Add(uint64(r.Rows))
@@ -133,8 +133,12 @@ func (c *core) wrote(p *partition, pr *prepared, next int64, r *replica.Result, 
 		}
 	}
 	p.newest.Store(pr.newest)
+	if b.Next >= b.LastStable { // as of its fetch nothing was left; what came since then has waited since now at most
+		p.caughtUp.Store(int64(c.now()))
+		p.newest.Store(0)
+	}
 	pr.born = c.births.of(pr.changes)
-	if next > p.fresh { // else it was applied, and counted, before
+	if b.Next > p.fresh { // else it was applied, and counted, before
 		age(&m.applied, pr.born)
 	}
 }
