@@ -77,6 +77,7 @@ var mayImport = map[string][]string{
 	"internal/listener":                 {},
 	"internal/jsontext":                 {},
 	"internal/livefile":                 {},
+	"internal/contract":                 {},
 	"internal/e2e":                      {},
 	"internal/testenv":                  {},
 	"internal/testenv/serve":            {"internal/testenv"},

@@ -33,7 +33,7 @@ type Letter struct {
 type LetterFilter struct {
 	Dataset string `query:"dataset" json:"dataset,omitempty" maxLength:"64"`
 	Key     string `query:"key" json:"key,omitempty" maxLength:"512"`
-	Reason  string `query:"reason" json:"reason,omitempty" maxLength:"32"`
+	Reason  string `query:"reason" json:"reason,omitempty" enum:"malformed,schema,partial,key,version,dataset,too_large,refused"`
 	Source  string `query:"source" json:"source,omitempty" maxLength:"300" doc:"<topic>/<topic id>/<partition>"`
 	Topic   string `query:"topic" json:"topic,omitempty" maxLength:"249"`
 	// Partition is a text, so that 0 differs from an absent value.

@@ -69,9 +69,10 @@ func (an *answers) dataset(name string) (*schemas.Dataset, error) {
 	return d, nil
 }
 
-// problem is an RFC 9457 problem with the id by which the log has the request.
+// problem is an RFC 9457 problem with its code, and the id by which the log has the request.
 type problem struct {
 	*huma.ErrorModel
+	Code      string `json:"code"`
 	RequestID string `json:"request_id,omitempty"`
 }
 
@@ -85,5 +86,5 @@ func finishProblem(ctx huma.Context, _ string, v any) (any, error) {
 	for _, detail := range model.Errors {
 		detail.Value = nil
 	}
-	return problem{model, gate.RequestID(ctx.Context())}, nil
+	return problem{model, gate.Code(model.Status), gate.RequestID(ctx.Context())}, nil
 }

@@ -139,7 +139,7 @@ func (ls *letters) listLetters(ctx context.Context, in *lettersInput) (*listed[a
 	for i := range letters {
 		out = append(out, letterOf(&letters[i]))
 	}
-	return listOf(out), nil
+	return paged(out, in.Limit, func(l *api.Letter) string { return l.ID }), nil
 }
 
 type letterInput struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -23,6 +24,8 @@ type empty struct{}
 type listed[T any] struct {
 	Body struct {
 		Items []T `json:"items"`
+		// Next is only in lists that come in pages.
+		Next string `json:"next,omitempty" doc:"of a list in pages: what to give as after or before for the next page; absent at the end"`
 	}
 }
 
@@ -31,6 +34,15 @@ func listOf[T any](items []T) *listed[T] {
 	out.Body.Items = items
 	if items == nil {
 		out.Body.Items = []T{}
+	}
+	return out
+}
+
+// paged is listOf for a list in pages: a full page may have a successor, which begins behind its last item.
+func paged[T any](items []T, limit int, id func(*T) string) *listed[T] {
+	out := listOf(items)
+	if len(items) > 0 && len(items) >= limit {
+		out.Body.Next = id(&items[len(items)-1])
 	}
 	return out
 }
@@ -176,5 +188,5 @@ func (ov *overview) listAudit(ctx context.Context, in *auditInput) (*listed[api.
 	if err != nil {
 		return nil, ov.answers.fail(ctx, "read audit log", err)
 	}
-	return listOf(entries), nil
+	return paged(entries, in.Limit, func(e *api.Entry) string { return strconv.FormatInt(e.ID, 10) }), nil
 }

@@ -208,7 +208,7 @@ func (rp *replays) listReplays(ctx context.Context, in *replaysInput) (*listed[a
 	for _, j := range jobs {
 		out = append(out, rp.replayOf(j))
 	}
-	return listOf(out), nil
+	return paged(out, in.Limit, func(r *api.Replay) string { return r.ID }), nil
 }
 
 // ReplayID names a replay in a path.

@@ -271,6 +271,7 @@ func layOut(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.api = humago.New(s.mux, hc)
+	s.api.UseMiddleware(refuseEmpty(s.api))
 	s.document = sync.OnceValues(func() ([]byte, error) {
 		b, err := s.api.OpenAPI().MarshalJSON()
 		if err != nil {
@@ -279,9 +280,7 @@ func layOut(cfg Config) (*Server, error) {
 		return b, nil
 	})
 	s.routes()
-	s.api.OpenAPI().Components.Schemas.Map()["ErrorModel"].Properties["request_id"] = &huma.Schema{
-		Type: huma.TypeString, Description: "the request's X-Request-Id, which the log has too",
-	}
+	describe(s.api.OpenAPI())
 	return s, s.finishRoutes()
 }
 

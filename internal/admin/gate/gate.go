@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -183,9 +184,28 @@ func (g *Gate) noRoute(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusNotFound, "there is no such route; GET /openapi.json lists all")
 		return
 	}
-	allow := said.header.Get("Allow")
+	allow := g.allowed(r, said.header.Get("Allow"))
 	w.Header().Set("Allow", allow)
 	Problem(w, said.status, "this route does not take the method "+r.Method+"; it takes "+allow)
+}
+
+// allowed leaves out of the methods of a path those that only a route with a wildcard takes there, beside one that has the path itself:
+// GET .../deadletters/{id} does not make a letter of POST .../deadletters/discards.
+func (g *Gate) allowed(r *http.Request, allow string) string {
+	var own, wild []string
+	for method := range strings.SplitSeq(allow, ", ") {
+		as := *r // the mux reads method, host and path
+		as.Method = method
+		if _, pattern := g.cfg.Mux.Handler(&as); strings.Contains(pattern, "{") {
+			wild = append(wild, method)
+		} else {
+			own = append(own, method)
+		}
+	}
+	if len(own) == 0 {
+		own = wild
+	}
+	return strings.Join(own, ", ")
 }
 
 // silent keeps the head of an answer and drops its body.
@@ -321,7 +341,8 @@ func Problem(w http.ResponseWriter, status int, detail string) {
 	_ = json.NewEncoder(w).Encode(struct {
 		Title     string `json:"title"`
 		Status    int    `json:"status"`
+		Code      string `json:"code"`
 		Detail    string `json:"detail"`
 		RequestID string `json:"request_id,omitempty"`
-	}{http.StatusText(status), status, detail, w.Header().Get(requestIDHeader)})
+	}{http.StatusText(status), status, Code(status), detail, w.Header().Get(requestIDHeader)})
 }
