@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,21 +38,30 @@ func TestNginxUsesEveryNode(t *testing.T) {
 	for _, l := range s.links {
 		l.Hold()
 	}
-	conf, err := os.ReadFile("nginx.conf")
+	s.nginx(path)
+}
+
+// nginx starts nginx with the file in deploy, on a socket, where no other process can take its place, and waits until it uses
+// all nodes.
+func (s *site) nginx(path string) {
+	t := s.t
+	t.Helper()
+	conf, err := os.ReadFile("../../deploy/nginx/freshet.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	s.socket = filepath.Join(dir, "s") // no port that another process could take first
-	text := strings.Replace(string(conf), "listen 127.0.0.1:8080", "listen unix:"+s.socket, 1)
+	s.socket, s.url = filepath.Join(dir, "s"), "http://nginx"
+	changes := []string{"listen 127.0.0.1:8080", "listen unix:" + s.socket}
 	for i, address := range s.nodes {
-		text = strings.Replace(text, "127.0.0.1:808"+string(rune('1'+i)), address, 1)
+		changes = append(changes, fmt.Sprintf("server 127.0.0.1:%d ", 8081+i), "server "+address+" ")
 	}
-	file := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	const around = "worker_processes 1; error_log stderr; pid nginx.pid; events {} http { access_log off; include freshet.conf; }"
+	for name, text := range map[string]string{"nginx.conf": around, "freshet.conf": strings.NewReplacer(changes...).Replace(string(conf))} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	testenv.StartProcess(t, "nginx", exec.Command(path, "-p", dir, "-c", file, "-g", "daemon off;"))
-	s.url = "http://nginx"
+	testenv.StartProcess(t, "nginx", exec.Command(path, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-g", "daemon off;"))
 	s.awaitServed(s.nodes...)
 }

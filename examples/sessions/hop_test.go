@@ -54,10 +54,8 @@ func (s *site) user(browser bool) *user {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	tr := &http.Transport{}
-	s.t.Cleanup(tr.CloseIdleConnections)
 	u := &user{url: s.url, browser: browser, nodes: map[string]bool{}}
-	u.client = &http.Client{Jar: jar, Transport: tr, Timeout: patience}
+	u.client = &http.Client{Jar: jar, Transport: s.transport(), Timeout: patience}
 	if !browser {
 		u.client.Jar = sessionOnly{jar}
 	}

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,7 @@ var files embed.FS
 type options struct {
 	listen, brokers, redis, dsn, namespace string
 	lanes                                  int
+	drain                                  time.Duration
 }
 
 func main() {
@@ -46,22 +48,22 @@ func main() {
 	flag.StringVar(&o.dsn, "mysql", "freshet:freshet@tcp(127.0.0.1:3306)/freshet", "DSN of the replica's database; the service's own table is in it, too")
 	flag.StringVar(&o.namespace, "namespace", "default", "the worker's namespace")
 	flag.IntVar(&o.lanes, "lanes", 0, "the worker's number of lanes; 0 means 1")
+	flag.DurationVar(&o.drain, "drain", 5*time.Second, "how long the checks fail before the listener closes; longer than the balancer needs to notice")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	datasets, err := schemas.LoadDatasets(declarations())
+	if err == nil {
+		err = run(ctx, o, datasets, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sessions:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx ends.
-func run(ctx context.Context, o options, log *slog.Logger) (err error) {
-	datasets, err := schemas.LoadDatasets(declarations())
-	if err != nil {
-		return fmt.Errorf("load datasets: %w", err)
-	}
+// run serves until ctx ends, and then until the balancer has noticed and the requests under way are answered.
+func run(ctx context.Context, o options, datasets *schemas.Datasets, log *slog.Logger) (err error) {
 	n, err := open(ctx, o, datasets, log)
 	if err != nil {
 		return err
@@ -75,6 +77,12 @@ func run(ctx context.Context, o options, log *slog.Logger) (err error) {
 		return fmt.Errorf("serve %s: %w", o.listen, err)
 	case <-ctx.Done():
 	}
+	n.draining.Store(true)
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", o.listen, err)
+	case <-time.After(o.drain):
+	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := server.Shutdown(end); err != nil {
@@ -85,8 +93,9 @@ func run(ctx context.Context, o options, log *slog.Logger) (err error) {
 
 // node is one process of the service.
 type node struct {
-	handler http.Handler
-	closers []func() error
+	handler  http.Handler
+	draining atomic.Bool
+	closers  []func() error
 }
 
 // open connects a node to everything. Where it fails, nothing is left open.
@@ -125,7 +134,7 @@ func open(ctx context.Context, o options, datasets *schemas.Datasets, log *slog.
 		return nil, fmt.Errorf("make producer: %w", err)
 	}
 	n.closers = append(n.closers, p.Close)
-	s := &service{store: &store{own: db, publisher: p, cache: cache}, log: log}
+	s := &service{store: &store{own: db, publisher: p, cache: cache}, draining: &n.draining, log: log}
 	if n.handler, err = s.handler(follower); err != nil {
 		return nil, err
 	}

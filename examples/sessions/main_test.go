@@ -26,7 +26,12 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(nodeVar) != "" {
+		os.Exit(nodeProcess())
+	}
+	testenv.Main(m)
+}
 
 // patience is for hangs only.
 const patience = 60 * time.Second
@@ -37,6 +42,7 @@ type site struct {
 	url string
 	db  *sql.DB
 	// nodes are the addresses of the nodes, links what is between each of them and Redis.
+	redis *testenv.RedisServer
 	nodes []string
 	links []*testenv.Proxy
 	// socket is the balancer's, "" for one that listens on a port.
@@ -55,15 +61,10 @@ func newSite(t *testing.T, wrap func(http.Handler) http.Handler) *site {
 // newNodes starts everything but the balancer.
 func newNodes(t *testing.T, wrap func(http.Handler) http.Handler) *site {
 	t.Helper()
-	ks, ms, rs := testenv.Kafka(t), testenv.MySQL(t), testenv.StartRedis(t, testenv.RedisOptions{})
-	o := options{brokers: strings.Join(ks.Brokers, ","), dsn: ms.NewDatabase(t), namespace: rs.Namespace(t)}
-	s := &site{t: t, db: ms.Open(t, o.dsn)}
-	datasets := onTopic(t, ks.CreateTopic(t, 4))
-	s.work(ks, rs, o, datasets)
+	s, o, topic := newWorker(t)
+	datasets := onTopic(t, topic)
 	for range 3 {
-		link := testenv.NewProxy(t, rs.Addr)
-		o.redis = "redis://" + link.Addr + "/0"
-		n, err := open(t.Context(), o, datasets, slog.New(slog.DiscardHandler))
+		n, err := open(t.Context(), s.linked(o), datasets, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,28 +80,50 @@ func newNodes(t *testing.T, wrap func(http.Handler) http.Handler) *site {
 			}
 		})
 		s.nodes = append(s.nodes, server.Listener.Addr().String())
-		s.links = append(s.links, link)
 	}
 	return s
+}
+
+// newWorker starts the servers and a worker, and returns what its nodes need.
+func newWorker(t *testing.T) (s *site, o options, topic string) {
+	t.Helper()
+	ks, ms, rs := testenv.Kafka(t), testenv.MySQL(t), testenv.StartRedis(t, testenv.RedisOptions{})
+	o = options{brokers: strings.Join(ks.Brokers, ","), dsn: ms.NewDatabase(t), namespace: rs.Namespace(t)}
+	s = &site{t: t, db: ms.Open(t, o.dsn), redis: rs}
+	topic = ks.CreateTopic(t, 4)
+	s.work(ks, rs, o, onTopic(t, topic))
+	return s, o, topic
+}
+
+// linked returns the options of one more node, with a link to Redis of its own.
+func (s *site) linked(o options) options {
+	link := testenv.NewProxy(s.t, s.redis.Addr)
+	s.links = append(s.links, link)
+	o.redis = "redis://" + link.Addr + "/0"
+	return o
 }
 
 // onTopic returns the example's dataset with a topic of this test alone.
 func onTopic(t *testing.T, topic string) *schemas.Datasets {
 	t.Helper()
-	files := fstest.MapFS{}
-	for _, name := range []string{"sessions.yaml", "sessions.json"} {
-		b, err := fs.ReadFile(declarations(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = &fstest.MapFile{Data: b}
-	}
-	files["sessions.yaml"].Data = append(files["sessions.yaml"].Data, "topic: "+topic+"\n"...)
-	set, err := schemas.LoadDatasets(files)
+	set, err := loadOnTopic(topic)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return set
+}
+
+func loadOnTopic(topic string) (*schemas.Datasets, error) {
+	files := fstest.MapFS{}
+	for _, name := range []string{"sessions.yaml", "sessions.json"} {
+		b, err := fs.ReadFile(declarations(), name)
+		if err != nil {
+			return nil, err
+		}
+		files[name] = &fstest.MapFile{Data: b}
+	}
+	files["sessions.yaml"].Data = append(files["sessions.yaml"].Data, "topic: "+topic+"\n"...)
+	return schemas.LoadDatasets(files)
 }
 
 // work runs a worker until the test ends.
@@ -147,7 +170,7 @@ func balancer(t *testing.T, name string) string {
 	return ""
 }
 
-// balance starts HAProxy with the example's own configuration, on a port that is free, and waits until it uses all nodes.
+// balance starts HAProxy with the configuration in deploy, on a port that is free, and waits until it uses all nodes.
 func (s *site) balance(path string) {
 	t := s.t
 	t.Helper()
@@ -160,7 +183,7 @@ func (s *site) balance(path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-db", "-f", "haproxy.cfg")
+	cmd := exec.Command(path, "-db", "-f", "../../deploy/haproxy/haproxy.cfg")
 	cmd.ExtraFiles = []*os.File{f} // the child's descriptor 3: the port cannot be taken in between
 	cmd.Env = append(os.Environ(), "LISTEN=fd@3", "NODE1="+s.nodes[0], "NODE2="+s.nodes[1], "NODE3="+s.nodes[2])
 	testenv.StartProcess(t, "haproxy", cmd)
@@ -170,21 +193,26 @@ func (s *site) balance(path string) {
 	s.awaitServed("one", "two", "three")
 }
 
-// awaitServed waits until a run of requests was served by exactly these nodes, all of them successfully.
-func (s *site) awaitServed(want ...string) {
-	s.t.Helper()
+// transport leads to the balancer.
+func (s *site) transport() *http.Transport {
 	tr := &http.Transport{}
 	if s.socket != "" {
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", s.socket)
 		}
 	}
-	defer tr.CloseIdleConnections()
-	client := &http.Client{Transport: tr, Timeout: patience}
+	s.t.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
+// awaitServed waits until a run of requests was served by exactly these nodes, each as a request without a session.
+func (s *site) awaitServed(want ...string) {
+	s.t.Helper()
+	client := &http.Client{Transport: s.transport(), Timeout: patience}
 	testenv.Eventually(s.t, patience, func(ctx context.Context) error {
 		served := map[string]int{}
 		for range 12 {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/healthz", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/session", nil)
 			if err != nil {
 				return err
 			}
@@ -192,7 +220,7 @@ func (s *site) awaitServed(want ...string) {
 			if err != nil {
 				return err
 			}
-			if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusNoContent {
+			if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusUnauthorized {
 				return fmt.Errorf("status %d, %w", resp.StatusCode, err)
 			}
 			served[resp.Header.Get("Served-By")]++

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/invalidation/readyours"
@@ -20,27 +21,48 @@ const (
 
 // service answers HTTP requests about the session that a request's cookie names.
 type service struct {
-	store *store
-	log   *slog.Logger
+	store    *store
+	draining *atomic.Bool
+	log      *slog.Logger
 }
 
-// handler returns the routes. Each request waits until this node has seen what its token names, so a user who comes from
-// another node finds here what was written there.
+// noWait lets writes begin at once: they lock the row in the service's own table and read no cache.
+type noWait struct{}
+
+// WaitFor returns nil.
+func (noWait) WaitFor(context.Context, schemas.Token) error { return nil }
+
+// handler returns the routes. Each read waits until this node has seen what its token names, so a user who comes from
+// another node finds here what was written there. The token of a write's answer includes that of its request.
 func (s *service) handler(node *invalidation.Node) (http.Handler, error) {
-	tokens, err := readyours.New(readyours.Config{Waiter: node, Cookie: tokenCookie})
+	reads, err := readyours.New(readyours.Config{Waiter: node, Cookie: tokenCookie})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what is wrong
+	}
+	writes, err := readyours.New(readyours.Config{Waiter: noWait{}, Cookie: tokenCookie})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what is wrong
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /login", s.login)
-	mux.HandleFunc("GET /session", s.read)
-	mux.HandleFunc("PUT /session", s.change)
-	mux.HandleFunc("DELETE /session", s.logout)
-	all := http.NewServeMux()
-	all.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	all.Handle("GET /cachez", node.CheckHandler())
-	all.Handle("/", tokens.Wrap(mux))
-	return all, nil
+	mux.Handle("POST /login", writes.Wrap(http.HandlerFunc(s.login)))
+	mux.Handle("GET /session", reads.Wrap(http.HandlerFunc(s.read)))
+	mux.Handle("PUT /session", writes.Wrap(http.HandlerFunc(s.change)))
+	mux.Handle("DELETE /session", writes.Wrap(http.HandlerFunc(s.logout)))
+	ready := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.Handle("GET /readyz", s.unlessDraining(ready))
+	mux.Handle("GET /cachez", s.unlessDraining(node.CheckHandler()))
+	return mux, nil
+}
+
+// unlessDraining fails a balancer's check while the process ends, so that no new requests come.
+func (s *service) unlessDraining(check http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		}
+		check.ServeHTTP(w, r)
+	})
 }
 
 // login begins a session. A real service asks for more than a name.
