@@ -288,6 +288,7 @@ func (f *fleet) roll() {
 		if err := old.Signal(syscall.SIGTERM); err != nil {
 			f.t.Fatal(err)
 		}
+		f.awaitCheck(i, "/readyz", http.StatusServiceUnavailable) // it drains, and answers
 		testenv.Await(f.t, old.Done())
 		if err := old.Err(); err != nil {
 			f.t.Errorf("node %d: %v", i+1, err)
@@ -349,12 +350,33 @@ func (f *fleet) away() {
 		f.awaitCheck(i, "/cachez", http.StatusServiceUnavailable)
 	}
 	f.haproxy.awaitServed("one", "two", "three")
+	f.insist()
 	<-over
 	f.redis.Cont(f.t)
 	for i, c := range []*crowd{f.haproxy, f.nginxs} {
 		f.awaitCheck(i, "/cachez", http.StatusNoContent)
 		c.quiet.Store(false)
 	}
+}
+
+// insist lets a user write and read at once, which every node must refuse while Redis is away. nginx takes that for failures of
+// all nodes, and must use them for the others all the same.
+func (f *fleet) insist() {
+	u := f.nginxs.user(false)
+	if err := u.write(f.t.Context(), http.MethodPost, "/login", map[string]any{"user": "ada"}, http.StatusCreated); err != nil {
+		f.t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		same := *u
+		same.nodes = map[string]bool{}
+		all.Go(func() {
+			if err := same.write(f.t.Context(), http.MethodGet, "/session", nil, http.StatusServiceUnavailable); err != nil {
+				f.t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func awayFor(t *testing.T) time.Duration {
