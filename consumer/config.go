@@ -118,7 +118,7 @@ type Config struct {
 	Retention Retention
 }
 
-// SASL is how a client authenticates to the brokers: Mechanism is plain, scram-sha-256 or scram-sha-512, with User and Password, or
+// SASL is how a client authenticates to the brokers: Mechanism is plain, scram-sha-256, scram-sha-512 or oauthbearer (Password is the token), with User and Password, or
 // with Credentials, a function that returns both for each authentication, so that a replaced password is used. It is the type of
 // producer.Config.SASL.
 type SASL = kafkalog.SASL

@@ -132,7 +132,7 @@ func (k *Conn) converse(ctx context.Context, mechanism sasl.Mechanism) (lifetime
 		}
 		auth := res.(*saslauthenticate.Response)
 		if code := kafka.Error(auth.ErrorCode); code == kafka.SASLAuthenticationFailed {
-			return 0, fmt.Errorf("%w; correct user and password", code)
+			return 0, fmt.Errorf("%w; correct user and password, or the token", code)
 		} else if code != 0 {
 			return 0, code
 		}

@@ -55,6 +55,8 @@ type Config struct {
 	// Credentials, if not nil, returns the user and the password of each new connection, in place of the DSN's or of User and
 	// Password. Not with Connector.
 	Credentials func(ctx context.Context) (user, password string, err error)
+	// Cleartext sends the password as it is where the server asks for that, as servers of clouds do for tokens. It needs TLS.
+	Cleartext bool
 	// Connector makes connections in the caller's own way; it must set the driver's clientFoundRows and leave
 	// parseTime off. Not with DSN or Addr.
 	Connector driver.Connector
@@ -138,6 +140,10 @@ func (c Config) DriverConfig() (*mysql.Config, error) {
 	if c.TLS != nil {
 		cfg.TLS = c.TLS
 	}
+	if c.Cleartext && c.TLS == nil && c.GetTLS == nil {
+		return nil, errors.New("mysql: Cleartext would show the password to the network; set TLS or GetTLS")
+	}
+	cfg.AllowCleartextPasswords = c.Cleartext
 	if err := cfg.Apply(mysql.BeforeConnect(c.beforeConnect)); err != nil {
 		return nil, fmt.Errorf("mysql: configure driver: %w", err)
 	}

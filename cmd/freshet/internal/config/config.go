@@ -71,6 +71,8 @@ type TLS struct {
 	CAFile   string `koanf:"ca_file"`
 	CertFile string `koanf:"cert_file"`
 	KeyFile  string `koanf:"key_file"`
+
+	ServerName string `koanf:"server_name"`
 }
 
 // SASL is how we log in to the brokers.
@@ -79,6 +81,9 @@ type SASL struct {
 	Username     string `koanf:"username"`
 	Password     Secret `koanf:"password"`
 	PasswordFile string `koanf:"password_file"`
+
+	PasswordCommand string   `koanf:"password_command"`
+	Extensions      []string `koanf:"extensions"`
 }
 
 // MySQL is the replica database.
@@ -86,7 +91,10 @@ type MySQL struct {
 	DSN      Secret `koanf:"dsn"`
 	DSNFile  string `koanf:"dsn_file"`
 	MaxConns int    `koanf:"max_conns"`
-	TLS      TLS    `koanf:"tls"`
+
+	PasswordCommand string `koanf:"password_command"`
+	Cleartext       bool   `koanf:"cleartext"`
+	TLS             TLS    `koanf:"tls"`
 }
 
 // Redis holds the lanes and the shared entries.
@@ -97,7 +105,9 @@ type Redis struct {
 	ForeignURL     Secret `koanf:"foreign_url"`
 	ForeignURLFile string `koanf:"foreign_url_file"`
 	ForeignMode    string `koanf:"foreign_mode"`
-	TLS            TLS    `koanf:"tls"`
+
+	PasswordCommand string `koanf:"password_command"`
+	TLS             TLS    `koanf:"tls"`
 }
 
 // Worker tunes the worker; see the table of settings for the meaning of zero.
@@ -140,6 +150,9 @@ type Producer struct {
 
 // Relay is the source database, and the process that publishes its outbox.
 type Relay struct {
+	PasswordCommand string `koanf:"password_command"`
+	Cleartext       bool   `koanf:"cleartext"`
+
 	DSN     Secret `koanf:"dsn"`
 	DSNFile string `koanf:"dsn_file"`
 	TLS     TLS    `koanf:"tls"`

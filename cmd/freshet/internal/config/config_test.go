@@ -84,7 +84,7 @@ func TestUnknownSettingsAreRefusedByName(t *testing.T) {
 func TestSecretsComeFromFilesAndAreNeverShown(t *testing.T) {
 	const marker = "s3cr3t-marker"
 	l, err := config.Load(config.Source{Environ: []string{
-		"FRESHET_MYSQL__DSN_FILE=" + write(t, "dsn", "u:"+marker+"@tcp(h:1)/d\n"), "FRESHET_KAFKA__SASL__PASSWORD=" + marker,
+		"FRESHET_MYSQL__DSN_FILE=" + write(t, "dsn", "u:"+marker+"@tcp(h:1)/d\n"), "FRESHET_KAFKA__SASL__MECHANISM=scram-sha-512", "FRESHET_KAFKA__SASL__USERNAME=u", "FRESHET_KAFKA__SASL__PASSWORD=" + marker,
 	}})
 	if err != nil {
 		t.Fatal(err)

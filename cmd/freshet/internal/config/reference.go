@@ -114,6 +114,9 @@ func (s setting) shownDefault() string {
 func (s setting) yamlDefault() string {
 	switch v := s.def.(type) {
 	case []string:
+		if len(v) == 0 {
+			return "[]"
+		}
 		return `["` + strings.Join(v, `", "`) + `"]`
 	case string:
 		if v == "" || strings.Contains(v, ": ") {

@@ -21,17 +21,20 @@ type setting struct {
 
 // settings is the table, in the order in which it is printed.
 func settings() []setting {
-	return slices.Concat(generalSettings(), relaySettings())
+	return slices.Concat(generalSettings(), storeSettings(), processSettings(), relaySettings())
 }
 
 func relaySettings() []setting {
 	return []setting{
 		{"relay.dsn", "", "user:password@tcp(host:port)/database of the source, which has the outbox", true, func(c *Config) any { return c.Relay.DSN }},
 		{"relay.dsn_file", "", "file that holds that DSN", false, func(c *Config) any { return c.Relay.DSNFile }},
+		{"relay.password_command", "", "program and arguments, separated by spaces, that print the password of new connections, such as a token; asked at most once a minute", false, func(c *Config) any { return c.Relay.PasswordCommand }},
+		{"relay.cleartext", false, "send the password as it is where the server asks for that, as for tokens of clouds; needs TLS", false, func(c *Config) any { return c.Relay.Cleartext }},
 		{"relay.tls.enabled", false, "connect to the source with TLS and verify its certificate", false, func(c *Config) any { return c.Relay.TLS.Enabled }},
 		{"relay.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.Relay.TLS.CAFile }},
 		{"relay.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Relay.TLS.CertFile }},
 		{"relay.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Relay.TLS.KeyFile }},
+		{"relay.tls.server_name", "", "name that the server's certificate must have; empty: the host of its address", false, func(c *Config) any { return c.Relay.TLS.ServerName }},
 		{"relay.id", "", "name of this relay; empty: host, pid and a random part", false, func(c *Config) any { return c.Relay.ID }},
 		{"relay.listen", "127.0.0.1:7790", "address of /livez, /readyz and /metrics of freshet relay; one that is not loopback is guarded by admin.tokens_file and admin.tls; empty: none", false, func(c *Config) any { return c.Relay.Listen }},
 		{"relay.metrics_open", false, "show /metrics of freshet relay without a token or a client certificate", false, func(c *Config) any { return c.Relay.MetricsOpen }},
@@ -55,20 +58,32 @@ func generalSettings() []setting {
 		{"kafka.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.Kafka.TLS.CAFile }},
 		{"kafka.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Kafka.TLS.CertFile }},
 		{"kafka.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Kafka.TLS.KeyFile }},
-		{"kafka.sasl.mechanism", "", "plain, scram-sha-256 or scram-sha-512; empty: none", false, func(c *Config) any { return c.Kafka.SASL.Mechanism }},
+		{"kafka.tls.server_name", "", "name that the server's certificate must have; empty: the host of its address", false, func(c *Config) any { return c.Kafka.TLS.ServerName }},
+		{"kafka.sasl.mechanism", "", "plain, scram-sha-256, scram-sha-512 or oauthbearer; empty: none", false, func(c *Config) any { return c.Kafka.SASL.Mechanism }},
 		{"kafka.sasl.username", "", "SASL user", false, func(c *Config) any { return c.Kafka.SASL.Username }},
 		{"kafka.sasl.password", "", "SASL password", true, func(c *Config) any { return c.Kafka.SASL.Password }},
-		{"kafka.sasl.password_file", "", "file that holds the SASL password", false, func(c *Config) any { return c.Kafka.SASL.PasswordFile }},
+		{"kafka.sasl.password_file", "", "file that holds the SASL password, or the token of oauthbearer", false, func(c *Config) any { return c.Kafka.SASL.PasswordFile }},
+		{"kafka.sasl.password_command", "", "program and arguments, separated by spaces, that print the password or the token of new connections; asked at most once a minute", false, func(c *Config) any { return c.Kafka.SASL.PasswordCommand }},
+		{"kafka.sasl.extensions", []string{}, "name=value pairs that go with the token of oauthbearer, separated by commas", false, func(c *Config) any { return c.Kafka.SASL.Extensions }},
+	}
+}
+
+func storeSettings() []setting {
+	return []setting{
 		{"mysql.dsn", "", "user:password@tcp(host:port)/database of the replica", true, func(c *Config) any { return c.MySQL.DSN }},
 		{"mysql.dsn_file", "", "file that holds the DSN", false, func(c *Config) any { return c.MySQL.DSNFile }},
+		{"mysql.password_command", "", "program and arguments, separated by spaces, that print the password of new connections, such as a token; asked at most once a minute", false, func(c *Config) any { return c.MySQL.PasswordCommand }},
+		{"mysql.cleartext", false, "send the password as it is where the server asks for that, as for tokens of clouds; needs TLS", false, func(c *Config) any { return c.MySQL.Cleartext }},
 		{"mysql.max_conns", 0, "connections to MySQL, at least writers + 3; 0: writers + 4. Replays have up to 8 of their own", false, func(c *Config) any { return c.MySQL.MaxConns }},
 		{"mysql.tls.enabled", false, "connect with TLS and verify the server's certificate", false, func(c *Config) any { return c.MySQL.TLS.Enabled }},
 		{"mysql.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.MySQL.TLS.CAFile }},
 		{"mysql.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.MySQL.TLS.CertFile }},
 		{"mysql.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.MySQL.TLS.KeyFile }},
+		{"mysql.tls.server_name", "", "name that the server's certificate must have; empty: the host of its address", false, func(c *Config) any { return c.MySQL.TLS.ServerName }},
 		{"redis.mode", "single", "single, sentinel or cluster", false, func(c *Config) any { return c.Redis.Mode }},
 		{"redis.url", "redis://127.0.0.1:6379/0", "redis://user:password@host:port/db, rediss:// for TLS, unix://path; sentinel: …@sentinel:port/db?master_name=m&addr=sentinel2:port; cluster: …@host:port?addr=host2:port", true, func(c *Config) any { return c.Redis.URL }},
 		{"redis.url_file", "", "file that holds the URL", false, func(c *Config) any { return c.Redis.URLFile }},
+		{"redis.password_command", "", "program and arguments, separated by spaces, that print the password of new connections, such as a token; asked at most once a minute", false, func(c *Config) any { return c.Redis.PasswordCommand }},
 		{"redis.foreign_mode", "", "mode of redis.foreign_url; empty: redis.mode", false, func(c *Config) any { return c.Redis.ForeignMode }},
 		{"redis.foreign_url", "", "Redis that holds the datasets' foreign keys; empty: redis.url", true, func(c *Config) any { return c.Redis.ForeignURL }},
 		{"redis.foreign_url_file", "", "file that holds that URL", false, func(c *Config) any { return c.Redis.ForeignURLFile }},
@@ -76,6 +91,12 @@ func generalSettings() []setting {
 		{"redis.tls.ca_file", "", "PEM file of the authority; empty: the system's", false, func(c *Config) any { return c.Redis.TLS.CAFile }},
 		{"redis.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Redis.TLS.CertFile }},
 		{"redis.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Redis.TLS.KeyFile }},
+		{"redis.tls.server_name", "", "name that the server's certificate must have; empty: the host of its address", false, func(c *Config) any { return c.Redis.TLS.ServerName }},
+	}
+}
+
+func processSettings() []setting {
+	return []setting{
 		{"worker.id", "", "name of this worker; empty: host, pid and a random part", false, func(c *Config) any { return c.Worker.ID }},
 		{"worker.listen", "127.0.0.1:7788", "address of /livez, /readyz and /metrics; one that is not loopback is guarded by admin.tokens_file and admin.tls; empty: none", false, func(c *Config) any { return c.Worker.Listen }},
 		{"worker.advertise", "", "host:port or URL where other machines reach worker.listen; empty: the bound address, unless it is loopback or that of all interfaces", false, func(c *Config) any { return c.Worker.Advertise }},

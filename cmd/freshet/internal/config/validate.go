@@ -18,9 +18,6 @@ func (c *Config) validate() error {
 	if len(c.Kafka.Brokers) == 0 || slices.Contains(c.Kafka.Brokers, "") {
 		bad("kafka.brokers", "is empty; give host:port, several separated by commas")
 	}
-	if !slices.Contains([]string{"", "plain", "scram-sha-256", "scram-sha-512"}, c.Kafka.SASL.Mechanism) {
-		bad("kafka.sasl.mechanism", "is unknown; use plain, scram-sha-256 or scram-sha-512")
-	}
 	if !slices.Contains([]string{"none", "gzip", "snappy", "lz4", "zstd"}, c.Producer.Compression) {
 		bad("producer.compression", "is unknown; use none, gzip, snappy, lz4 or zstd")
 	}
@@ -30,11 +27,7 @@ func (c *Config) validate() error {
 	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
 		bad("log.format", "is unknown; use text or json")
 	}
-	for key, t := range map[string]TLS{"kafka.tls": c.Kafka.TLS, "mysql.tls": c.MySQL.TLS, "relay.tls": c.Relay.TLS, "redis.tls": c.Redis.TLS} {
-		if (t.CertFile == "") != (t.KeyFile == "") {
-			bad(key, "is incomplete; cert_file and key_file go together")
-		}
-	}
+	c.checkConnections(bad)
 	if (c.Admin.TLS.CertFile == "") != (c.Admin.TLS.KeyFile == "") || c.Admin.TLS.CertFile == "" && c.Admin.TLS.ClientCAFile != "" {
 		bad("admin.tls", "is incomplete; cert_file and key_file go together, and client_ca_file needs both")
 	}

@@ -47,6 +47,16 @@ func redisClient(c config.Config, p redisPlace) (redis.UniversalClient, error) {
 		}
 		login = credentials(live)
 	}
+	if c.Redis.PasswordCommand != "" {
+		given, _, err := takeURL(p.mode)(p.url.Reveal())
+		if err == nil && given.password != "" {
+			err = errors.New("redis.password_command and a password in " + p.urlName + " are both set; keep one")
+		}
+		if err != nil {
+			return nil, config.UsageError{Err: err}
+		}
+		login = newCommand("redis.password_command", c.Redis.PasswordCommand).credentials(given.user)
+	}
 	switch p.mode {
 	case "", "single":
 		o, err := redis.ParseURL(p.url.Reveal())
@@ -92,7 +102,7 @@ func redisDialer(c config.Config, ofURL *tls.Config, timeout time.Duration) (fun
 		defer cancel()
 		t := current()
 		if ofURL != nil {
-			t.ServerName, t.InsecureSkipVerify = ofURL.ServerName, ofURL.InsecureSkipVerify
+			t.ServerName, t.InsecureSkipVerify = cmp.Or(t.ServerName, ofURL.ServerName), ofURL.InsecureSkipVerify
 		}
 		return (&tls.Dialer{NetDialer: &net.Dialer{KeepAlive: 5 * time.Minute}, Config: t}).DialContext(ctx, network, addr)
 	}, nil

@@ -16,7 +16,7 @@ var errNoSource = errors.New("relay.dsn is not set; give FRESHET_RELAY__DSN, --r
 
 // Source returns how the source database is reached.
 func Source(c config.Config, log *slog.Logger) (mysql.Config, error) {
-	return withPlace(c, mysql.Config{Logger: log}, place{"relay", c.Relay.DSN, c.Relay.DSNFile, c.Relay.TLS, errNoSource})
+	return withPlace(c, mysql.Config{Logger: log}, place{"relay", c.Relay.DSN, c.Relay.DSNFile, c.Relay.TLS, c.Relay.PasswordCommand, c.Relay.Cleartext, errNoSource})
 }
 
 // Relay returns the configuration of a relay. The caller closes its client of Kafka.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	gomysql "github.com/go-sql-driver/mysql"
 
@@ -28,7 +29,7 @@ func ClientTLS(files *livefile.Set, prefix string, c config.TLS) (func() *tls.Co
 		return nil, err
 	}
 	return func() *tls.Config {
-		out := &tls.Config{MinVersion: tls.VersionTLS12}
+		out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 		if authority != nil {
 			out.RootCAs = authority.Get()
 		}
@@ -74,6 +75,17 @@ func kafkaTLS(c config.Config) (func() *tls.Config, error) {
 func kafkaSASL(c config.Config) (kafkalog.SASL, error) {
 	from := c.Kafka.SASL
 	s := kafkalog.SASL{Mechanism: from.Mechanism, User: from.Username, Password: from.Password.Reveal()}
+	for _, e := range from.Extensions {
+		if s.Extensions == nil {
+			s.Extensions = map[string]string{}
+		}
+		name, value, _ := strings.Cut(e, "=")
+		s.Extensions[name] = value
+	}
+	if from.PasswordCommand != "" {
+		s.Credentials = newCommand("kafka.sasl.password_command", from.PasswordCommand).credentials(from.Username)
+		return s, nil
+	}
 	if s.Mechanism == "" || from.PasswordFile == "" {
 		return s, nil
 	}
@@ -171,12 +183,14 @@ type place struct {
 	dsn     config.Secret
 	file    string
 	tls     config.TLS
-	missing error // without a DSN
+	command string // prints the password
+	clear   bool   // may send it as it is
+	missing error  // without a DSN
 }
 
 // withMySQL adds to mc how the replica is reached.
 func withMySQL(c config.Config, mc mysql.Config) (mysql.Config, error) {
-	return withPlace(c, mc, place{"mysql", c.MySQL.DSN, c.MySQL.DSNFile, c.MySQL.TLS, errNoDSN})
+	return withPlace(c, mc, place{"mysql", c.MySQL.DSN, c.MySQL.DSNFile, c.MySQL.TLS, c.MySQL.PasswordCommand, c.MySQL.Cleartext, errNoDSN})
 }
 
 // withPlace adds to mc how a database is reached.
@@ -192,6 +206,17 @@ func withPlace(c config.Config, mc mysql.Config, p place) (mysql.Config, error) 
 		}
 		mc.Credentials = credentials(live)
 	}
+	if p.command != "" {
+		given, _, err := takeDSN(mc.DSN)
+		if err == nil && given.password != "" {
+			err = fmt.Errorf("%s.password_command and a password in the DSN are both set; keep one", p.section)
+		}
+		if err != nil {
+			return mc, config.UsageError{Err: err}
+		}
+		mc.Credentials = newCommand(p.section+".password_command", p.command).credentials(given.user)
+	}
+	mc.Cleartext = p.clear
 	if p.tls.Enabled {
 		t, err := ClientTLS(c.Files(), p.section+".tls", p.tls)
 		if err != nil {
