@@ -14,7 +14,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static check-deploy race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static check-deploy licences race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,13 @@ build-static:
 
 check-deploy: ## the chart as Helm renders it, and the compose file as Docker Compose reads it
 	cd deploy/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+licences: ## copy the licences of every module that freshet links into DIR
+	@test -n "$(DIR)" || { echo "say where: make licences DIR=..."; exit 1; }
+	@$(GO) list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Dir}}{{end}}{{end}}' ./cmd/freshet | sort -u | while read -r path dir; do \
+		mkdir -p "$(DIR)/$$path" && find "$$dir" -maxdepth 1 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' \) -exec cp {} "$(DIR)/$$path/" \; ; \
+		[ -n "$$(ls -A "$(DIR)/$$path")" ] || { echo "$$path has no licence"; exit 1; }; \
+	done && cp LICENSE "$(DIR)/"
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@list=$$($(GO) test -list '^Fuzz' $(PKGS)) || { echo "$$list"; exit 1; }; \

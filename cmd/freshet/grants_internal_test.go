@@ -16,6 +16,7 @@ func TestGrantsArePrinted(t *testing.T) {
 		"GRANT SELECT, INSERT ON `shop_replica`.`freshet_audit` TO 'freshet_admin'@'%';",
 		"GRANT SELECT ON `shop_replica`.`users` TO 'freshet_node'@'%';",
 		"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, CREATE VIEW, SHOW VIEW ON `shop\\_replica`.* TO 'freshet_migrate'@'%';",
+		"--allow-principal 'User:freshet_worker' --operation Read --operation Write --operation Describe --operation DescribeConfigs --topic 'freshet.users'",
 		"--allow-principal 'User:freshet_worker' --operation Read --operation Describe --group 'freshet-shop'",
 		"ACL SETUSER freshet_node on resetkeys resetchannels ~{fr:shop:* ~{fr:}:* &{fr:shop:* -@all +@connection -@dangerous -@admin ",
 	} {

@@ -21,8 +21,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// types are what the chart may make, by kind. A ScaledObject belongs to KEDA, whose types are not read here.
-func types() map[string]func() any {
+// kinds are what the chart may make, by kind. A ScaledObject belongs to KEDA, whose types are not read here.
+func kinds() map[string]func() any {
 	return map[string]func() any{
 		"ConfigMap": func() any { return &core.ConfigMap{} }, "Service": func() any { return &core.Service{} },
 		"ServiceAccount": func() any { return &core.ServiceAccount{} }, "Deployment": func() any { return &apps.Deployment{} },
@@ -67,7 +67,7 @@ func render(t *testing.T, values map[string]any) (objects map[string]any, err er
 			if head.Kind == "" {
 				continue // a part that is turned off
 			}
-			make, ok := types()[head.Kind]
+			make, ok := kinds()[head.Kind]
 			if !ok {
 				t.Fatalf("%s makes a %s, which this test does not know", name, head.Kind)
 			}

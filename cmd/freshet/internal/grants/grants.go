@@ -199,8 +199,8 @@ func (d Deployment) Kafka(r Role) []ACL {
 		return d.topics(true, "Create", "Describe", "DescribeConfigs")
 	case Publisher, Relay:
 		return d.topics(r == Publisher, "Write", "Describe")
-	case Worker:
-		return append(append(d.topics(true, "Read", "Describe", "DescribeConfigs"), d.writes()...), d.groups("Read", "Describe")...)
+	case Worker: // it also publishes the newest state of a record again whose last event in a compacted topic is older
+		return append(append(d.topics(true, "Read", "Write", "Describe", "DescribeConfigs"), d.writes()...), d.groups("Read", "Describe")...)
 	case Admin:
 		return append(append(d.topics(true, "Read", "Write", "Describe", "DescribeConfigs"), d.writes()...), d.groups("Describe")...)
 	case Serve:
@@ -210,32 +210,33 @@ func (d Deployment) Kafka(r Role) []ACL {
 	}
 }
 
-// topics are those of the datasets, and of invalidations if they are wanted.
+// topics are those of the datasets, and of invalidations if they are wanted. No program writes to the topic of a capture tool.
 func (d Deployment) topics(invalidations bool, operations ...string) []ACL {
 	var out []ACL
-	add := func(name string) {
-		if !slices.ContainsFunc(out, func(a ACL) bool { return a.Name == name }) {
+	add := func(name string, operations []string) {
+		if len(operations) > 0 && !slices.ContainsFunc(out, func(a ACL) bool { return a.Name == name }) {
 			out = append(out, ACL{Resource: "topic", Name: name, Operations: operations})
 		}
 	}
 	for _, ds := range d.Datasets.All() {
-		add(schemas.KafkaTopic(ds.Topic))
+		may := operations
+		if ds.Format != schemas.FormatCloudEvents {
+			may = slices.DeleteFunc(slices.Clone(operations), func(o string) bool { return o == "Write" })
+		}
+		add(schemas.KafkaTopic(ds.Topic), may)
 		if d.DeadTopics && operations[0] == "Create" {
-			add(worker.DeadTopic(ds.Topic))
+			add(worker.DeadTopic(ds.Topic), operations)
 		}
 	}
 	if invalidations && d.Datasets.Cached() {
-		add(schemas.InvalidationTopic(d.Namespace))
+		add(schemas.InvalidationTopic(d.Namespace), operations)
 	}
 	return out
 }
 
-// writes are what a worker writes: replays publish invalidations, and dead letters are copied to topics of their own.
+// writes are the topics to which dead letters are copied.
 func (d Deployment) writes() []ACL {
-	out := []ACL{}
-	if d.Datasets.Cached() {
-		out = append(out, ACL{Resource: "topic", Name: schemas.InvalidationTopic(d.Namespace), Operations: []string{"Write"}})
-	}
+	var out []ACL
 	if d.DeadTopics {
 		for _, ds := range d.Datasets.All() {
 			out = append(out, ACL{Resource: "topic", Name: worker.DeadTopic(ds.Topic), Operations: []string{"Write", "Describe"}})
