@@ -69,6 +69,7 @@ var mayImport = map[string][]string{
 	"internal/kafkalog/kafkatest":       {"internal/kafkalog", "internal/testenv"},
 	"internal/kafkalog/recordbatch":     {"schemas", "internal/kafkalog/wire"},
 	"internal/kafkalog/wire":            {},
+	"internal/dashboard":                {},
 	"internal/draft":                    {"schemas", "internal/mysql", "internal/replica/tables"},
 	"internal/mysql":                    {"internal/retry"},
 	"internal/retry":                    {},

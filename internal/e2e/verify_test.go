@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/freshet/freshet/admin/report"
 	"github.com/freshet/freshet/internal/consistency"
 	"github.com/freshet/freshet/internal/testenv"
@@ -45,15 +47,20 @@ func (p *people) spoil(id int64) {
 // plant puts any version of a person into the shared tier by hand.
 func (p *people) plant(id, version int64) {
 	p.t.Helper()
-	name := fmt.Sprintf("p:%d", id)
-	k := lane.KeysOf(p.ns, lane.Of(name, peopleLanes))
-	testenv.Eventually(p.t, settleLimit, func(ctx context.Context) error { // a master may just have changed
-		m, err := p.rdb.HMGet(ctx, k.Meta, "root", "seq").Result()
+	p.plantEntry(p.rdb, peopleLanes, fmt.Sprintf("p:%d", id), version, fmt.Sprintf(`{"id":%d}`, id))
+}
+
+// plantEntry puts any version of a cached value into the shared tier by hand.
+func (w *world) plantEntry(rdb redis.UniversalClient, lanes int, name string, version int64, data string) {
+	w.t.Helper()
+	k := lane.KeysOf(w.ns, lane.Of(name, lanes))
+	testenv.Eventually(w.t, settleLimit, func(ctx context.Context) error { // a master may just have changed
+		m, err := rdb.HMGet(ctx, k.Meta, "root", "seq").Result()
 		if err != nil {
 			return fmt.Errorf("read lane: %w", err)
 		}
-		b := fmt.Sprintf("V %d %s %s 99999999999999 0\n{\"id\":%d}", version, m[0], m[1], id)
-		return p.rdb.Set(ctx, k.Value(name), b, time.Hour).Err()
+		b := fmt.Sprintf("V %d %s %s 99999999999999 0\n%s", version, m[0], m[1], data)
+		return rdb.Set(ctx, k.Value(name), b, time.Hour).Err()
 	})
 }
 
