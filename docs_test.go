@@ -115,7 +115,7 @@ func readPage(t *testing.T, name string) string {
 func inRepository(name string) bool {
 	first, _, deep := strings.Cut(name, "/")
 	if deep {
-		return slices.Contains([]string{".ci", "admin", "cmd", "consistency", "consumer", "deploy", "docs", "examples", "internal", "invalidation", "migrations", "producer", "schemas", "tools"}, first)
+		return slices.Contains([]string{".ci", "admin", "cmd", "consistency", "consumer", "deploy", "docs", "examples", "internal", "invalidation", "migrations", "producer", "registry", "schemas", "tools"}, first)
 	}
 	return slices.Contains([]string{".go", ".md", ".mod", ".lua", ".sql"}, path.Ext(name))
 }

@@ -46,10 +46,13 @@ var mayImport = map[string][]string{
 	"internal/replica/jobstore":        {"schemas", "internal/replica/internal/meta", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/internal/meta":   {"internal/mysql"},
 	"internal/replica/tables":          {"schemas", "internal/replica/internal/meta", "internal/mysql"},
-	"invalidation":                     {"schemas", "invalidation/lane", "internal/retry", "internal/durations"},
+	"registry":                         {"internal/retry"},
+	"registry/etcd":                    {"registry"},
+	"registry/consul":                  {"registry"},
+	"invalidation":                     {"schemas", "invalidation/lane", "internal/retry", "internal/durations", "registry"},
 	"invalidation/lane":                {"schemas", "internal/jsontext"},
 	"invalidation/lane/internal/model": {},
-	"invalidation/prom":                {"invalidation", "internal/exposition"},
+	"invalidation/prom":                {"invalidation", "internal/exposition", "registry"},
 	"invalidation/readyours":           {"schemas", "invalidation"},
 	"invalidation/msgpack":             {},
 	"internal/consistency":             {"schemas", "invalidation", "invalidation/lane", "admin/report"},
@@ -94,8 +97,8 @@ var mayImport = map[string][]string{
 	},
 	"cmd/freshet/internal/grants":                {"schemas", "internal/mysql", "internal/worker", "migrations"},
 	"cmd/freshet/internal/config":                {"consumer", "internal/livefile"},
-	"cmd/freshet/internal/connect":               {"schemas", "consumer", "producer", "internal/relay", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/recordbatch", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
-	"cmd/freshet/internal/telemetry":             {"consumer", "internal/listener", "internal/livefile", "internal/relay", "admin/report", "internal/exposition", "internal/admin", "schemas", "schemas/cdc"},
+	"cmd/freshet/internal/connect":               {"schemas", "registry", "registry/etcd", "registry/consul", "consumer", "producer", "internal/relay", "internal/replica", "invalidation", "internal/kafkalog", "internal/kafkalog/group", "internal/kafkalog/recordbatch", "internal/livefile", "internal/mysql", "cmd/freshet/internal/config"},
+	"cmd/freshet/internal/telemetry":             {"consumer", "registry", "internal/listener", "internal/livefile", "internal/relay", "admin/report", "internal/exposition", "internal/admin", "schemas", "schemas/cdc"},
 	"cmd/freshet/internal/telemetry/metricspage": {anything},
 	"examples/catalog":                           {"schemas", "producer", "invalidation"},
 	"examples/followers":                         {},
@@ -134,7 +137,7 @@ var owners = map[string][]string{
 // clients are what services link, with the most modules that each may bring along.
 var clients = map[string]int{
 	"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 4, "consumer": 20,
-	"invalidation": 12, "invalidation/lane": 9, "invalidation/readyours": 12, "invalidation/msgpack": 2,
+	"registry": 2, "registry/etcd": 2, "registry/consul": 2, "invalidation": 12, "invalidation/lane": 9, "invalidation/readyours": 12, "invalidation/msgpack": 2,
 }
 
 // heavy must never come along with a client.

@@ -92,6 +92,9 @@ func (w *Worker) NotReady() []string {
 	return append(why, w.cfg.NotReady()...)
 }
 
+// ID returns the name of this worker: Config.ID, or the one that was made for it.
+func (w *Worker) ID() string { return w.cfg.ID }
+
 // Degraded lists what keeps single datasets or partitions from being applied while the worker works, one sentence each: a paused
 // dataset, a missing topic, a stopped partition. It needs an operator, and not another worker.
 func (w *Worker) Degraded() []string {

@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/registry"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -86,6 +87,9 @@ type Config struct {
 	ID string
 	// Address is host:port of this process's metrics, for those who look at all nodes (service discovery); "" means none.
 	Address string
+	// Registry lists the process in etcd, Consul or a registry of your own, with ID, Address (then required) and the status warning while
+	// NotReady is not empty, until Close; nil: nowhere. A registry that is away delays nothing but Close, by at most two seconds.
+	Registry registry.Registry
 	// Publisher lets Invalidate work; nil: it returns ErrNoPublisher.
 	Publisher Publisher
 	// Logger; nil discards.
@@ -119,6 +123,8 @@ type Node struct {
 	waited    atomic.Int64 // logical time of the last WaitFor that succeeded
 	waitedAt  atomic.Int64 // monotonic time of it
 	waits     waits
+
+	keeper *registry.Keeper // nil without Config.Registry
 
 	caches atomic.Pointer[[]localTier]
 	crew   crew
@@ -196,6 +202,10 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for i := range cfg.Lanes {
 		n.lanes = append(n.lanes, newFollower(n, i))
+	}
+	if err := n.enlist(); err != nil {
+		n.cancel()
+		return nil, errors.Join(err, n.commands.Close(), n.control.Close())
 	}
 	for _, f := range n.lanes {
 		n.wg.Go(f.receive)

@@ -61,7 +61,7 @@ func serveCommand(p *program) *cobra.Command {
 			})
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "producer", "admin", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "registry", "producer", "admin", "log")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/consumer"
 	"github.com/freshet/freshet/internal/listener"
+	"github.com/freshet/freshet/registry"
 )
 
 func workerCommand(p *program) *cobra.Command {
@@ -31,7 +32,7 @@ func workerCommand(p *program) *cobra.Command {
 			return runWorker(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Worker.Listen), nil)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "admin.tokens_file", "admin.tls", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "registry", "admin.tokens_file", "admin.tls", "log")
 	return cmd
 }
 
@@ -52,8 +53,10 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay tim
 		return err
 	}
 	defer closeRedis()
-	cc.Version, cc.Degraded = release(), c.Files().Problems
+	cc.Version = release()
 	var w *consumer.Worker
+	var keeper *registry.Keeper
+	cc.Degraded = func() []string { return append(c.Files().Problems(), keeper.Problems()...) }
 	asked := ctx
 	ready := func() listener.Readiness {
 		return listener.Readiness{Draining: asked.Err() != nil, NotReady: w.NotReady(), Degraded: w.Degraded()}
@@ -75,8 +78,11 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay tim
 		return usageError{err}
 	}
 	defer w.Close()
+	if keeper, err = keepWorker(c, w.ID(), cc.Address, ready, log); err != nil {
+		return err
+	}
 	telemetry.Register(reg, release(), c.Files())
-	reg.MustRegister(telemetry.NewWorkerCollector(w, set, c.Namespace), telemetry.NewReadyCollector("worker", ready))
+	reg.MustRegister(telemetry.NewWorkerCollector(w, set, c.Namespace), telemetry.NewReadyCollector("worker", ready), telemetry.NewRegistryCollector(keeper))
 	work, stop := drain(ctx, delay, log)
 	defer stop()
 	g, work := errgroup.WithContext(work)
@@ -89,6 +95,7 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay tim
 			return besides(ctx, work, func(ctx context.Context) error { return beside(ctx, ready, reg) })
 		})
 	}
+	g.Go(func() error { return besides(ctx, work, keeper.Run) }) // it leaves as soon as the process drains
 	g.Go(func() error { return w.Run(work) })
 	return g.Wait()
 }

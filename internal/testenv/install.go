@@ -29,13 +29,14 @@ func needed() []software {
 	return all
 }
 
-// extras lists what the tests of examples use, which are skipped without it. Debian's npm would bring 400 packages along,
+// extras lists what the tests of examples and of optional parts use, which are skipped without it. Debian's npm would bring 400 packages along,
 // so where it is not there Debian's own Redis client does.
 func extras() []software {
 	return []software{
 		{pkg: "haproxy", program: "haproxy"},
 		{pkg: "nginx-light", program: "nginx"},
 		{pkg: "prometheus", program: "promtool"},
+		{pkg: "etcd-server", program: "etcd"},
 		{pkg: "php-cli", program: "php"},
 		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
 		{pkg: "php-mysql", probe: `php -r "exit(extension_loaded('pdo_mysql') ? 0 : 1);"`},

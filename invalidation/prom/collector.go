@@ -16,6 +16,7 @@ import (
 
 	"github.com/freshet/freshet/internal/exposition"
 	"github.com/freshet/freshet/invalidation"
+	"github.com/freshet/freshet/registry"
 )
 
 // Node is what a Collector shows. *invalidation.Node is one.
@@ -25,6 +26,8 @@ type Node interface {
 	Caches() []invalidation.CacheStats
 	// NotReady returns why the node does not cache everything.
 	NotReady() []string
+	// Registered returns how the node is listed in its registry.
+	Registered() registry.Stats
 }
 
 // Collector is a prometheus.Collector of a node and its caches. It takes a snapshot at each scrape and asks no server. It is safe for
@@ -48,6 +51,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.Gauge("freshet_node_waiting_sources", "Sources that calls of WaitFor wait for now.", float64(s.Waiting))
 	out.Gauge("freshet_node_disagreeing_datasets", "Datasets that are not cached, since a lane's cache section differs or is not known.", float64(len(s.Disagreeing)))
 	out.Histogram("freshet_node_freshness_seconds", "Age of the newest event of each lane entry when this node had applied the entry. It begins with the publication.", &s.Freshness)
+	listed := c.node.Registered()
+	out.Flag("freshet_node_listed", "1 while Config.Registry lists this node.", listed.Listed)
+	out.Counter("freshet_node_registry_failures_total", "Calls of the registry that failed; they are tried again.", float64(listed.Failures))
 	flushes := map[string]int64{}
 	for _, l := range s.Lanes {
 		collectLane(out.With("lane", strconv.Itoa(l.Lane)), &l)

@@ -27,6 +27,9 @@ import (
 	"github.com/freshet/freshet/producer/outbox"
 	"github.com/freshet/freshet/producer/producertest"
 	producerprom "github.com/freshet/freshet/producer/prom"
+	"github.com/freshet/freshet/registry"
+	"github.com/freshet/freshet/registry/consul"
+	"github.com/freshet/freshet/registry/etcd"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/cdc"
 	"github.com/freshet/freshet/schemas/compat"
@@ -95,7 +98,11 @@ func publish(ctx context.Context, datasets *schemas.Datasets) error {
 }
 
 func cache(ctx context.Context, datasets *schemas.Datasets, rdb redis.UniversalClient) error {
-	node, err := invalidation.Join(ctx, rdb, invalidation.Config{Namespace: "shop", Datasets: datasets})
+	listed, err := registries()
+	if err != nil {
+		return err
+	}
+	node, err := invalidation.Join(ctx, rdb, invalidation.Config{Namespace: "shop", Datasets: datasets, Address: "shop-1:9100", Registry: listed})
 	if err != nil {
 		return err
 	}
@@ -113,6 +120,14 @@ func cache(ctx context.Context, datasets *schemas.Datasets, rdb redis.UniversalC
 	_, err = users.Get(ctx, "42")
 	fmt.Fprintln(os.Stdout, lane.KeysOf("shop", lane.Of("user:42", 1)))
 	return err
+}
+
+// registries returns where nodes are listed.
+func registries() (registry.Registry, error) {
+	if os.Getenv("CONSUL") != "" {
+		return consul.New(consul.Config{})
+	}
+	return etcd.New(etcd.Config{Endpoints: []string{"http://127.0.0.1:2379"}})
 }
 
 func load(context.Context, string, invalidation.Source) (invalidation.Loaded[user], error) {

@@ -43,6 +43,7 @@ type Config struct {
 	Relay      Relay         `koanf:"relay"`
 	Admin      Admin         `koanf:"admin"`
 	Client     Client        `koanf:"client"`
+	Registry   Registry      `koanf:"registry"`
 	Log        Log           `koanf:"log"`
 
 	files *livefile.Set
@@ -189,6 +190,18 @@ type Client struct {
 	CAFile    string `koanf:"ca_file"`
 	CertFile  string `koanf:"cert_file"`
 	KeyFile   string `koanf:"key_file"`
+}
+
+// Registry is where workers are listed.
+type Registry struct {
+	Kind         string        `koanf:"kind"`
+	Endpoints    []string      `koanf:"endpoints"`
+	Prefix       string        `koanf:"prefix"`
+	TTL          time.Duration `koanf:"ttl"`
+	Username     string        `koanf:"username"`
+	PasswordFile string        `koanf:"password_file"`
+	TokenFile    string        `koanf:"token_file"`
+	TLS          TLS           `koanf:"tls"`
 }
 
 // Log configures logging.

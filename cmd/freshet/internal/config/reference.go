@@ -23,6 +23,7 @@ func groups() []group {
 		{"relay", "Relay", "`freshet relay`, `freshet outbox`, `freshet backfill` and `freshet init`, which reads the source's tables."},
 		{"admin", "Admin API", "`freshet admin` and `freshet serve`; workers and relays use the tokens and certificates too ([listeners](operations.md#listeners)). [admin.md](admin.md) explains tokens and roles."},
 		{"client", "Client", "The commands that ask the admin API, such as `freshet lag` and `freshet replay`."},
+		{"registry", "Registry", "`freshet worker` and `freshet serve`. [discovery.md](discovery.md) explains them."},
 		{"log", "Log", "All commands; the log goes to standard error."},
 	}
 }

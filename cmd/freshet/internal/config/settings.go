@@ -21,7 +21,7 @@ type setting struct {
 
 // settings is the table, in the order in which it is printed.
 func settings() []setting {
-	return slices.Concat(generalSettings(), storeSettings(), processSettings(), relaySettings())
+	return slices.Concat(generalSettings(), storeSettings(), processSettings(), relaySettings(), registrySettings())
 }
 
 func relaySettings() []setting {
@@ -40,6 +40,21 @@ func relaySettings() []setting {
 		{"relay.metrics_open", false, "show /metrics of freshet relay without a token or a client certificate", false, func(c *Config) any { return c.Relay.MetricsOpen }},
 		{"relay.lease", "10s", "how long a dead relay's outbox waits until another one takes over, at least 1s", false, func(c *Config) any { return c.Relay.Lease }},
 		{"relay.source", "", "CloudEvents source of the events of outbox rows; empty: //freshet/relay", false, func(c *Config) any { return c.Relay.Source }},
+	}
+}
+
+func registrySettings() []setting {
+	return []setting{
+		{"registry.kind", "none", "where workers are listed for other programs: none, etcd or consul", false, func(c *Config) any { return c.Registry.Kind }},
+		{"registry.endpoints", []string{}, "URLs, tried in order, such as http://etcd-1:2379; consul: one, that of this machine's agent; empty: http://127.0.0.1:8500 of consul", false, func(c *Config) any { return c.Registry.Endpoints }},
+		{"registry.prefix", "freshet", "begins the keys in etcd (PREFIX/NAMESPACE/worker/ID) and the names of services in Consul (PREFIX-worker)", false, func(c *Config) any { return c.Registry.Prefix }},
+		{"registry.ttl", "15s", "how long a process that is gone stays listed, at least 3s", false, func(c *Config) any { return c.Registry.TTL }},
+		{"registry.username", "", "user of etcd; empty: none", false, func(c *Config) any { return c.Registry.Username }},
+		{"registry.password_file", "", "file that holds its password", false, func(c *Config) any { return c.Registry.PasswordFile }},
+		{"registry.token_file", "", "file that holds the ACL token of Consul; empty: none", false, func(c *Config) any { return c.Registry.TokenFile }},
+		{"registry.tls.ca_file", "", "PEM file of the authority for https endpoints; empty: the system's", false, func(c *Config) any { return c.Registry.TLS.CAFile }},
+		{"registry.tls.cert_file", "", "PEM file of our certificate, for mTLS", false, func(c *Config) any { return c.Registry.TLS.CertFile }},
+		{"registry.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Registry.TLS.KeyFile }},
 	}
 }
 

@@ -47,6 +47,9 @@ func (c *Config) validate() error {
 	if why := badAdvertise(c.Worker.Advertise); why != "" {
 		bad("worker.advertise", why)
 	}
+	if why := c.Registry.bad(); why != "" {
+		bad("registry", why)
+	}
 	if c.Relay.Lease < time.Second {
 		bad("relay.lease", "is below 1s; give at least that")
 	}

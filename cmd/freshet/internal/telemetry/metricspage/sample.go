@@ -70,7 +70,7 @@ func exporters(ctx context.Context) ([]exporter, error) {
 			telemetry.NewProcessCollector("v0.0.0"), telemetry.NewFilesCollector(files),
 			telemetry.NewReadyCollector("worker", ready), telemetry.NewReadyCollector("admin", ready), telemetry.NewReadyCollector("relay", ready),
 		}},
-		{"Workers", "`freshet worker` and `freshet serve`.", []prometheus.Collector{telemetry.NewWorkerCollector(work{}, set, "default")}},
+		{"Workers", "`freshet worker` and `freshet serve`.", []prometheus.Collector{telemetry.NewWorkerCollector(work{}, set, "default"), telemetry.NewRegistryCollector(nil)}},
 		{"Admin API", "`freshet admin` and `freshet serve`. They show the metrics of a producer too, that of `POST /v1/events`.", []prometheus.Collector{
 			telemetry.NewAdminCollector(members{api}), telemetry.NewWaitingCollector("admin", waits),
 		}},
