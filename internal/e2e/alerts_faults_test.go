@@ -11,6 +11,7 @@ import (
 
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation/lane"
+	"github.com/freshet/freshet/schemas"
 )
 
 // traffic changes records, by an event and by an outbox row, and reads one.
@@ -48,6 +49,35 @@ func (w *watched) badRows() {
 	w.t.Helper()
 	w.sourceExec(`INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('items', 'a', 'upsert', NULL)`)
 	w.sourceExec(`INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('unknown', 'a', 'upsert', '{}')`)
+}
+
+// badEvents publishes another state under the version of a row, and an invalidation that cannot be read.
+func (w *watched) badEvents() {
+	w.t.Helper()
+	publish(w.t, w.pub, upsert("items", "a", w.version, "y"))
+	rec := &kgo.Record{Topic: schemas.InvalidationTopic(w.ns), Value: []byte("no event")}
+	if err := w.kafka.Client(w.t).ProduceSync(w.t.Context(), rec).FirstErr(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// openTransaction begins one in the topic, with an event that no one may read before end aborts it.
+func (w *watched) openTransaction() (end func()) {
+	w.t.Helper()
+	d, _ := w.datasets.Get("items")
+	c := w.kafka.Client(w.t, kgo.TransactionalID(w.ns), kgo.TransactionTimeout(2*alertLimit))
+	if err := c.BeginTransaction(); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := c.ProduceSync(w.t.Context(), &kgo.Record{Topic: d.Topic, Key: []byte("a"), Value: []byte("no event")}).FirstErr(); err != nil {
+		w.t.Fatal(err)
+	}
+	return func() {
+		w.t.Helper()
+		if err := c.EndTransaction(w.t.Context(), kgo.TryAbort); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 // guessTokens asks the admin API with tokens that it does not know.

@@ -47,7 +47,8 @@ type watched struct {
 const alertLimit = 60 * time.Second
 
 // TestFaultsFireTheirAlerts injects faults into a running system: the deployed alerts fire and clear. Before that, each panel of the
-// dashboard shows something. What takes longer than a test may is left to deploy/prometheus/rules_test.yml: burn rates, jobs, losses.
+// dashboard shows something. Only deploy/prometheus/rules_test.yml shows the others: burn rates need hundreds of late events, and losses, failed
+// jobs, stuck partitions, missing topics and blocked rows need servers that lose data or refuse, which other tests here have.
 func TestFaultsFireTheirAlerts(t *testing.T) {
 	path, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -59,12 +60,14 @@ func TestFaultsFireTheirAlerts(t *testing.T) {
 	w.panelsShowSomething()
 
 	w.plantStale()
+	w.badEvents()
 	w.badRows()
 	w.guessTokens()
 	w.writeTokens("nonsense")
 	w.poison()
 	w.firing("FreshetRefusedLogins", "FreshetFileUnusable", "FreshetDeadLettersOpen", "FreshetDeadLetterStorm", "FreshetDatasetPaused",
-		"FreshetOutboxDeadRows", "FreshetOutboxUnknownDataset", "FreshetEntriesStale")
+		"FreshetOutboxDeadRows", "FreshetOutboxUnknownDataset", "FreshetOutboxBehind", "FreshetEntriesStale", "FreshetVersionConflicts",
+		"FreshetInvalidationsUnreadable", "FreshetDegraded")
 	w.writeTokens(w.tokenLines)
 	w.healPoison()
 	w.sourceExec("DELETE FROM freshet_outbox WHERE dataset = 'unknown'")
@@ -72,9 +75,11 @@ func TestFaultsFireTheirAlerts(t *testing.T) {
 	w.mustRun("inspect", "items", "stale", "--invalidate", "--reason", "a test", "--client-url", w.adminAddr)
 	w.awaitHealth()
 
+	end := w.openTransaction()
 	w.redisLink.Hold()
-	w.firing("FreshetNodesSuspect")
+	w.firing("FreshetNodesSuspect", "FreshetLaneSilent", "FreshetTransactionOpen")
 	w.redisLink.Release()
+	end()
 	w.loseLane()
 	w.firing("FreshetLaneLost")
 	w.mysqlLink.Lead("127.0.0.1:1") // no one listens there
@@ -112,7 +117,7 @@ func newWatched(t *testing.T, path string) *watched {
 	return w
 }
 
-// startAll starts worker and relay at their addresses. The worker's way to MySQL is a link.
+// startAll starts worker and relay at their addresses. The worker's ways to MySQL and Redis are links.
 func (w *watched) startAll() {
 	w.t.Helper()
 	cmd := w.command(context.Background(), "worker", "--worker-id", "w1")
@@ -124,6 +129,9 @@ func (w *watched) startAll() {
 			}
 			dsn.Net, dsn.Addr = "tcp", w.mysqlLink.Addr
 			cmd.Env = append(cmd.Env, "FRESHET_MYSQL__DSN="+dsn.FormatDSN())
+		}
+		if strings.HasPrefix(kv, "FRESHET_REDIS__URL=") {
+			cmd.Env = append(cmd.Env, strings.Replace(kv, w.redis.Addr, w.redisLink.Addr, 1))
 		}
 	}
 	w.worker = testenv.StartProcess(w.t, "worker", cmd)
