@@ -114,7 +114,7 @@ func (k *Keeper) leave(ctx context.Context, last Instance) {
 	defer cancel()
 	err := k.cfg.Registry.Deregister(ctx, last)
 	k.mu.Lock()
-	k.stats.Listed = false
+	k.stats.Listed, k.stats.Err = false, nil // it is not meant to be listed any more
 	k.mu.Unlock()
 	if err != nil {
 		k.log.Warn("this process could not be removed from the registry, which forgets it when its time is over", "error", err)

@@ -125,10 +125,15 @@ func TestKeeperTriesAgain(t *testing.T) {
 			t.Errorf("stats: %+v", s)
 		}
 		b.broken.Store(true)
+		<-time.After(10 * time.Second)
+		synctest.Wait()
 		began := time.Now()
 		cancel()
 		if err := <-done; err != nil || time.Since(began) > 2*time.Second {
 			t.Errorf("ended with %v after %s", err, time.Since(began))
+		}
+		if p := k.Problems(); p != nil {
+			t.Errorf("problems after the end: %q", p)
 		}
 	})
 }
