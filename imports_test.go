@@ -28,13 +28,13 @@ var mayImport = map[string][]string{
 	"schemas/cdc":           {"schemas"},
 	"internal/cdctest":      {"schemas"},
 	"schemas/compat":        {"schemas"},
-	"producer":              {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/retry", "internal/kafkalog/recordbatch", "internal/durations"},
+	"producer":              {"internal/tracecontext", "schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/retry", "internal/kafkalog/recordbatch", "internal/durations"},
 	"producer/prom":         {"producer", "internal/exposition"},
 	"producer/producertest": {"schemas", "producer"},
-	"producer/outbox":       {"schemas"},
-	"internal/worker":       {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/group", "internal/mysql", "internal/retry", "internal/durations"},
+	"producer/outbox":       {"internal/tracecontext", "schemas"},
+	"internal/worker":       {"internal/tracecontext", "schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/tables", "invalidation/lane", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/group", "internal/mysql", "internal/retry", "internal/durations"},
 	"consumer": {
-		"schemas", "internal/worker", "internal/jobs", "internal/replica", "internal/mysql", "internal/kafkalog", "internal/kafkalog/group", "internal/consistency", "internal/boot", "internal/roster", "invalidation", "invalidation/lane", "admin/api", "admin/report", "internal/durations",
+		"internal/tracecontext", "schemas", "internal/worker", "internal/jobs", "internal/replica", "internal/mysql", "internal/kafkalog", "internal/kafkalog/group", "internal/consistency", "internal/boot", "internal/roster", "invalidation", "invalidation/lane", "admin/api", "admin/report", "internal/durations",
 	},
 	"internal/boot":                    {"schemas", "internal/replica", "internal/retry", "invalidation"},
 	"internal/roster":                  {"admin/api"},
@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"registry":                         {"internal/retry"},
 	"registry/etcd":                    {"registry"},
 	"registry/consul":                  {"registry"},
-	"invalidation":                     {"schemas", "invalidation/lane", "internal/retry", "internal/durations", "registry"},
+	"invalidation":                     {"internal/tracecontext", "schemas", "invalidation/lane", "internal/retry", "internal/durations", "registry"},
 	"invalidation/lane":                {"schemas", "internal/jsontext"},
 	"invalidation/lane/internal/model": {},
 	"invalidation/prom":                {"invalidation", "internal/exposition", "registry"},
@@ -76,6 +76,7 @@ var mayImport = map[string][]string{
 	"internal/draft":                    {"schemas", "internal/mysql", "internal/replica/tables"},
 	"internal/mysql":                    {"internal/retry"},
 	"internal/retry":                    {},
+	"internal/tracecontext":             {},
 	"internal/durations":                {},
 	"internal/exposition":               {"internal/durations"},
 	"internal/listener":                 {},
@@ -130,13 +131,14 @@ var owners = map[string][]string{
 	"github.com/dolthub/go-mysql-server":       {"cmd/freshet-dev/internal/devstack"},
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
 	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "internal/kafkalog/kafkatest", "cmd/freshet/internal/bench"}, // a reference to measure against
+	"go.opentelemetry.io/otel":                 {"producer", "invalidation", "consumer", "internal/worker", "internal/tracecontext", "cmd/freshet/internal/telemetry"},
 	"go.uber.org/goleak":                       {"internal/testenv"},
 	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/backfill", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
 }
 
 // clients are what services link, with the most modules that each may bring along.
 var clients = map[string]int{
-	"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 4, "consumer": 20,
+	"schemas": 4, "schemas/cdc": 4, "producer": 14, "producer/outbox": 6, "consumer": 22,
 	"registry": 2, "registry/etcd": 2, "registry/consul": 2, "invalidation": 12, "invalidation/lane": 9, "invalidation/readyours": 12, "invalidation/msgpack": 2,
 }
 

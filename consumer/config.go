@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/freshet/freshet/internal/consistency"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/tracecontext"
 	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/schemas"
@@ -86,6 +88,8 @@ type Config struct {
 	FailFast bool
 	// Logger; nil discards.
 	Logger *slog.Logger
+	// TracerProvider records the stages of events whose traces are sampled (traceparent): fetch, apply and emit; nil: none.
+	TracerProvider trace.TracerProvider
 
 	// Writers is how many transactions run at a time; 0 means DefaultWriters.
 	Writers int
@@ -234,7 +238,7 @@ func (c Config) complete() (Config, error) {
 func (c Config) worker() worker.Config {
 	return worker.Config{
 		Group: c.Group, Owner: c.ID, Datasets: c.Datasets, BindTo: c.Namespace, DeadTopics: c.DeadTopics, Window: c.Window,
-		KeepDisplaced: c.KeepDisplaced, Hold: c.Hold, MaxKeyRate: c.MaxKeyRate, Logger: c.Logger,
+		KeepDisplaced: c.KeepDisplaced, Hold: c.Hold, MaxKeyRate: c.MaxKeyRate, Logger: c.Logger, Tracer: tracecontext.Tracer(c.TracerProvider),
 		Consumer: group.Config{
 			SessionTimeout: c.SessionTimeout, Writers: c.Writers, MaxRecords: c.MaxBatch, MaxBatchBytes: c.MaxBatchBytes, Budget: c.FetchBudget,
 		},

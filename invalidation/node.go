@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/freshet/freshet/invalidation/lane"
 	"github.com/freshet/freshet/registry"
@@ -94,6 +95,8 @@ type Config struct {
 	Publisher Publisher
 	// Logger; nil discards.
 	Logger *slog.Logger
+	// TracerProvider records a span when the node has dropped what a change of a sampled trace made stale; nil: none.
+	TracerProvider trace.TracerProvider
 }
 
 // Node follows a namespace's lanes on behalf of the caches of one process: it drops local entries that became stale, and

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/freshet/freshet/internal/tracecontext"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -72,8 +73,10 @@ type follower struct {
 }
 
 func newFollower(node *Node, n int) *follower {
+	v := newView(&node.clock, node.drop)
+	v.tracer, v.node = tracecontext.Tracer(node.cfg.TracerProvider), node.cfg.ID
 	return &follower{
-		node: node, n: n, view: newView(&node.clock, node.drop), log: node.log.With("lane", n),
+		node: node, n: n, view: v, log: node.log.With("lane", n),
 		now: make(chan struct{}, 1), asked: make(chan struct{}, 1), first: make(chan struct{}),
 	}
 }

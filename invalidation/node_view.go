@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"context"
 	"hash/maphash"
 	"strconv"
 	"strings"
@@ -8,7 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/freshet/freshet/internal/durations"
+	"github.com/freshet/freshet/internal/tracecontext"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -102,6 +107,8 @@ type view struct {
 	messages, items, gaps, caught atomic.Int64
 	// ages counts how old the newest event of each entry was when the entry was applied; the last age is in delay, in nanoseconds.
 	ages    durations.Histogram
+	tracer  trace.Tracer // nil: none
+	node    string       // for traces
 	delay   atomic.Int64
 	flushes [numFlushReasons]atomic.Int64
 }
@@ -176,10 +183,23 @@ func (v *view) apply(p *lane.Payload, unread bool) {
 	if len(p.Tags) > 0 {
 		v.stampTags(p.Tags, now)
 	}
+	v.trace(p)
 	if p.Time > 0 {
 		age := max(0, time.Since(time.UnixMilli(p.Time)))
 		v.ages.Observe(age)
 		v.delay.Store(int64(age))
+	}
+}
+
+// trace records that what a change made stale is gone here, in each trace that the entry carries.
+func (v *view) trace(p *lane.Payload) {
+	if v.tracer == nil {
+		return
+	}
+	for _, parent := range p.Traces {
+		ctx := tracecontext.With(context.Background(), strings.Clone(parent), "")
+		_, span := v.tracer.Start(ctx, "freshet drop", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("freshet.node", v.node)))
+		span.End()
 	}
 }
 

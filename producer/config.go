@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
@@ -56,6 +58,9 @@ type Config struct {
 	Compression string
 	// CloseTimeout is how long Close waits for events under way; 0 means DefaultCloseTimeout.
 	CloseTimeout time.Duration
+	// TracerProvider records a span for each event that is published; nil: none. An event without a TraceParent carries the span of the
+	// context on, or that of its publication, if it is sampled.
+	TracerProvider trace.TracerProvider
 	// Logger reports recoveries; nil discards.
 	Logger *slog.Logger
 }

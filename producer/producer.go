@@ -8,9 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/freshet/freshet/internal/durations"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/delivery"
+	"github.com/freshet/freshet/internal/tracecontext"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -20,6 +23,7 @@ type Producer struct {
 	check  *Checker
 	client *kafkalog.Client
 	log    *delivery.Producer
+	tracer trace.Tracer // nil: none
 }
 
 // New checks the configuration and the datasets. It opens no connection: the first event does.
@@ -45,7 +49,7 @@ func New(cfg Config) (*Producer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make producer: %w", err)
 	}
-	return &Producer{cfg: cfg, check: check, client: client, log: log}, nil
+	return &Producer{cfg: cfg, check: check, client: client, log: log, tracer: tracecontext.Tracer(cfg.TracerProvider)}, nil
 }
 
 // Check returns the events as Publish would send them, with id and source, or the *PublishError that it would refuse them
@@ -60,6 +64,15 @@ func (p *Producer) Check(events ...schemas.Event) ([]schemas.Event, error) {
 // When ctx ends first, events that were already handed over may still arrive: their error wraps ErrOutcomeUnknown and
 // ctx's.
 func (p *Producer) Publish(ctx context.Context, events ...schemas.Event) (schemas.Token, error) {
+	events, end := p.tracedAll(ctx, events)
+	tok, err := p.publish(ctx, events)
+	if end != nil {
+		end(err)
+	}
+	return tok, err
+}
+
+func (p *Producer) publish(ctx context.Context, events []schemas.Event) (schemas.Token, error) {
 	recs := make([]checked, len(events))
 	if err := p.check.all(events, recs); err != nil {
 		return schemas.Token{}, err
@@ -93,6 +106,23 @@ func (p *Producer) send(ctx context.Context, recs []checked) *gathering {
 //
 // done is called in the order of the calls for events of one record. It must return soon and must not publish.
 func (p *Producer) PublishAsync(ctx context.Context, event schemas.Event, done func(schemas.Token, error)) error {
+	end := p.traced(ctx, &event)
+	if end == nil {
+		return p.publishAsync(ctx, event, done)
+	}
+	err := p.publishAsync(ctx, event, func(tok schemas.Token, err error) {
+		end(err)
+		if done != nil {
+			done(tok, err)
+		}
+	})
+	if err != nil {
+		end(err)
+	}
+	return err
+}
+
+func (p *Producer) publishAsync(ctx context.Context, event schemas.Event, done func(schemas.Token, error)) error {
 	c, err := p.check.one(event)
 	if err != nil {
 		return fmt.Errorf("publish event of dataset %s: %w", event.Dataset, err)

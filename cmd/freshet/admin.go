@@ -56,7 +56,7 @@ func serveCommand(p *program) *cobra.Command {
 				return err
 			}
 			delay := drainDelay(l.Config, l.Config.Worker.Listen, l.Config.Admin.Listen)
-			return runWorker(cmd.Context(), l.Config, log, delay, func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error {
+			return p.runWorker(cmd.Context(), l.Config, log, delay, func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error {
 				return runAdmin(ctx, l.Config, log, delay, reg, ready)
 			})
 		},

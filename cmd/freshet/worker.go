@@ -29,7 +29,7 @@ func workerCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runWorker(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Worker.Listen), nil)
+			return p.runWorker(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Worker.Listen), nil)
 		},
 	}
 	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "worker", "registry", "admin.tokens_file", "admin.tls", "log")
@@ -42,7 +42,7 @@ type besideWorker func(ctx context.Context, ready func() listener.Readiness, reg
 
 // runWorker runs a worker until ctx ends and it has drained. Its listener and what goes beside it answer from the beginning; the worker
 // itself follows as soon as the servers let it.
-func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, beside besideWorker) error {
+func (p *program) runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, beside besideWorker) error {
 	limitMemory(ctx, c.Worker, log)
 	set, err := connect.Datasets(c)
 	if err != nil {
@@ -54,6 +54,12 @@ func runWorker(ctx context.Context, c config.Config, log *slog.Logger, delay tim
 	}
 	defer closeRedis()
 	cc.Version = release()
+	traces, flush, err := telemetry.Tracing(ctx, p.environ, "freshet", release(), log)
+	if err != nil {
+		return usageError{err}
+	}
+	defer flush()
+	cc.TracerProvider = traces
 	var w *consumer.Worker
 	var keeper *registry.Keeper
 	cc.Degraded = func() []string { return append(c.Files().Problems(), keeper.Problems()...) }

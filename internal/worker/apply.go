@@ -59,6 +59,7 @@ func (h *handler) Apply(ctx context.Context, b *kafkalog.Batch) (group.Emission,
 	took := time.Since(started)
 	h.counts.applied(pr, res, took)
 	h.wrote(p, pr, b, &res, took)
+	pr.trace(started, took)
 	h.sights.note(p.dataset, pr)
 	pr.lost.Add(res.Lost)
 	pr.behind = append(pr.behind, res.Behind...)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/replica"
@@ -98,6 +100,8 @@ type Config struct {
 	Failpoint func(point string)
 	// Logger; nil discards.
 	Logger *slog.Logger
+	// Tracer records the stages of events whose traces are sampled; nil: none. Lane entries carry their traces in any case.
+	Tracer trace.Tracer
 }
 
 // The points at which Config.Failpoint is called.

@@ -68,6 +68,7 @@ func (em *emitter) emitPrepared(ctx context.Context, a *applied) error {
 	}
 	p.emitted = a.next
 	em.notified(p, pr, time.Since(started))
+	em.record(p, pr, a.from, a.next)
 	em.cfg.Failpoint(PointAfterEmit)
 	return nil
 }
@@ -98,7 +99,7 @@ func (em *emitter) emissions(ctx context.Context, a *applied) ([]emission, error
 		if err != nil {
 			return nil, err
 		}
-		e := lane.Emission{Source: p.source, To: a.next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: a.from < p.fresh}
+		e := lane.Emission{Source: p.source, To: a.next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: a.from < p.fresh, Traces: pr.parents()}
 		if how != oneByOne {
 			e.Items = nil
 		}

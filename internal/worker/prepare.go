@@ -29,6 +29,8 @@ type prepared struct {
 	applied time.Duration
 	// born is when the events of changes came into being; nil before they are applied and once they are emitted.
 	born *[]born
+	// tracing has the events whose traces are recorded; nil: none.
+	tracing *tracing
 	// newest is the broker's time of the newest record, Unix ms.
 	newest  int64
 	events  int

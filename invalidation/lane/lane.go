@@ -10,6 +10,8 @@ const (
 	// MaxKeys and MaxTags bound one payload and one emit script.
 	MaxKeys = 100
 	MaxTags = 100
+	// MaxTraces bounds the traces of one payload.
+	MaxTraces = 16
 	// MaxLanes bounds the lanes of a namespace: each costs every node a connection and every tag an emit.
 	MaxLanes = 256
 	// MaxFrame is the greatest frame that a reader accepts, in bytes; a larger one means: flush the lane.
@@ -35,6 +37,8 @@ type Emission struct {
 	// Items are distinct by key. Without items and tags only the watermark moves.
 	Items []Item
 	Tags  []string
+	// Traces are traceparents of changes in it whose traces are recorded, for the nodes; at most MaxTraces are sent.
+	Traces []string
 	// Keep leaves a value in place that is as new as the change ('k'); otherwise everything named is deleted without
 	// looking ('d'). Deleting is always safe; Keep is for ranges that were delivered before, so that they do not empty
 	// the cache.

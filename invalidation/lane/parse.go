@@ -142,10 +142,26 @@ func (r *payloadReader) member(name string) (err error) {
 			err = fmt.Errorf("flush is 1 or absent: %w", ErrMalformed)
 		}
 		r.p.Flush = true
+	case "tp":
+		err = r.traces()
 	default:
 		err = r.json.Skip() // what a later version adds is ignored, also where this parser is strict
 	}
 	return err
+}
+
+// traces reads what only traces need: nothing in it makes an entry malformed.
+func (r *payloadReader) traces() error {
+	if r.json.Peek() != '[' {
+		return r.json.Skip()
+	}
+	return r.list(MaxFrame, func() error {
+		v, err := r.json.Value(false)
+		if err == nil && v.Shape == jsontext.String && len(r.p.Traces) < MaxTraces {
+			r.p.Traces = append(r.p.Traces, v.Text)
+		}
+		return err
+	})
 }
 
 // text reads a string.

@@ -7,7 +7,7 @@ import (
 
 // Payload is what one lane entry says.
 //
-//	{"v":1,"s":"users/kR3…/3","f":1000,"o":1099,"t":1760000000123,"k":["user:42"],"n":[17],"g":["cat:5"],"x":1}
+//	{"v":1,"s":"users/kR3…/3","f":1000,"o":1099,"t":1760000000123,"k":["user:42"],"n":[17],"g":["cat:5"],"x":1,"tp":["00-…-01"]}
 type Payload struct {
 	// Source, From and To name the offsets that the entry covers. To = From−1: a part of a larger emission, which moves
 	// no watermark. Source is empty in root entries.
@@ -18,6 +18,8 @@ type Payload struct {
 	// Items are the cache keys that became stale, Tags the tags.
 	Items []Item
 	Tags  []string
+	// Traces are traceparents of changes that the entry is about and whose traces are recorded; for traces only.
+	Traces []string
 	// Flush: everything of the lane is invalid.
 	Flush bool
 }
@@ -60,6 +62,13 @@ func AppendPayload(dst []byte, p *Payload) []byte {
 	}
 	if flush {
 		dst = append(dst, `,"x":1`...)
+	}
+	if len(p.Traces) > 0 {
+		dst = append(dst, `,"tp":[`...)
+		for i, parent := range p.Traces {
+			dst = appendString(appendComma(dst, i), parent)
+		}
+		dst = append(dst, ']')
 	}
 	return append(dst, '}')
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/freshet/freshet/internal/tracecontext"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -72,7 +73,7 @@ func (o *Outbox) Check(events ...schemas.Event) error {
 // event's state after that: the lock on the record is what makes ids follow the order of its commits. If one transaction
 // enqueues several events of a record, the last one must have the final state.
 //
-// An event has Dataset, Key, Op and Data, optionally a trace context and a Version of the caller's own; what the relay makes
+// An event has Dataset, Key, Op and Data, optionally a trace context (by default that of the span in ctx, if it is sampled) and a Version of the caller's own; what the relay makes
 // (ID, Source, Type, Time) must be empty. A dataset uses either versions of the caller or ids, not both.
 func (o *Outbox) Enqueue(ctx context.Context, tx *sql.Tx, events ...schemas.Event) ([]int64, error) {
 	if len(events) == 0 {
@@ -86,9 +87,15 @@ func (o *Outbox) Enqueue(ctx context.Context, tx *sql.Tx, events ...schemas.Even
 	}
 	const row, columns = "(?,?,?,?,?,?,?)", 7
 	args := make([]any, 0, columns*len(events))
+	parent, state := tracecontext.Texts(ctx)
 	for i := range events {
 		ev := &events[i]
-		args = append(args, ev.Dataset, ev.Key, ev.Op.String(), optional(string(ev.Data)), nil, optional(ev.TraceParent), optional(ev.TraceState))
+		args = append(args, ev.Dataset, ev.Key, ev.Op.String(), optional(string(ev.Data)), nil, optional(cmp.Or(ev.TraceParent, parent)), nil)
+		if ev.TraceParent != "" {
+			args[len(args)-1] = optional(ev.TraceState)
+		} else {
+			args[len(args)-1] = optional(state)
+		}
 		if ev.Version != 0 {
 			args[len(args)-3] = ev.Version
 		}
