@@ -62,6 +62,7 @@ type run struct {
 	judges bool
 	lost   Lost
 	behind []string
+	repeats
 }
 
 // Apply writes one batch in one transaction:
@@ -71,7 +72,8 @@ type run struct {
 //	1  the position moves if the fence is still ours and the position has reached the batch; the row stays locked, so a
 //	   new owner's Take waits for this batch
 //	2  where names depend on more than the key, the rows are locked and what they were is read
-//	3  guarded upserts, tables in a fixed order, rows in key order; rows that the table refuses become letters
+//	3  guarded upserts, tables in a fixed order, rows in key order; rows that the table refuses become letters. Where a
+//	   repetition is expected, the rows are locked and read first, and changes that they have are not sent
 //	4  dead letters; the names that letters and changes make stale; letters that a newer change overtook
 //	COMMIT
 //
@@ -82,7 +84,7 @@ func (m *DB) Apply(ctx context.Context, b *Batch) (Result, error) {
 	var r *run
 	undone := 0
 	err := m.pool.Transact(ctx, "apply batch", func(ctx context.Context, w *mysql.Conn) error {
-		r = &run{m: m, w: w, b: b, parts: parts, judges: true}
+		r = &run{m: m, w: w, b: b, parts: parts, judges: true, repeats: repeats{expected: m.expectsRepeats(b)}}
 		err := r.do(ctx)
 		if errors.Is(err, errUndone) {
 			undone++
@@ -97,6 +99,7 @@ func (m *DB) Apply(ctx context.Context, b *Batch) (Result, error) {
 		m.noted[b.Source] = time.Now()
 		m.mu.Unlock()
 	}
+	m.expect(b, &r.repeats)
 	overtaken, err := settleLetters(ctx, m.pool, r.unsettled)
 	if err != nil {
 		return Result{}, err
@@ -241,20 +244,25 @@ func (r *run) note(ctx context.Context) error {
 
 // send upserts rows, appends to done the changes that the table took, and notes the deletions among them.
 func (r *run) send(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
+	if err := r.m.tables.fit(ctx, t); err != nil {
+		return err
+	}
 	before := len(*done)
+	rows, held, err := r.divide(ctx, t, rows)
+	if err != nil {
+		return err
+	}
 	if err := r.put(ctx, t, rows, done); err != nil {
 		return err
 	}
 	if err := r.settle(ctx, t, done); err != nil {
 		return err
 	}
+	*done = append(*done, held...) // not before: a row that was not sent proves nothing of what the table takes
 	return r.bury(ctx, t, (*done)[before:])
 }
 
 func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change) error {
-	if err := r.m.tables.fit(ctx, t); err != nil {
-		return err
-	}
 	into := t
 	if wide, ok := r.wide[t]; ok {
 		into = wide
@@ -269,6 +277,7 @@ func (r *run) put(ctx context.Context, t *table, rows []*Change, done *[]*Change
 		}
 		lost, err := r.upsert(ctx, into, n, args)
 		if err == nil && lost && r.judges {
+			r.beaten += n
 			if err = r.judgeLost(ctx, t, chunk); err != nil {
 				return err
 			}

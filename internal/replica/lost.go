@@ -34,20 +34,49 @@ func (l *Lost) Add(o Lost) {
 	l.Conflicts += o.Conflicts
 }
 
+// comparison is what changes are beside their rows.
+type comparison struct {
+	lost   Lost
+	behind []string
+	// held has, for each change, whether its row has its version or a greater one, and count is how many have.
+	held  []bool
+	count int
+}
+
+// judged adds changes that lost to the result.
+func (r *run) judged(c comparison) {
+	r.lost.Add(c.lost)
+	r.behind = append(r.behind, c.behind...)
+}
+
 // judgeLost compares changes, some of which lost the guard, with the rows that their statement left. The statement holds
 // their locks.
 func (r *run) judgeLost(ctx context.Context, t *table, rows []*Change) error {
-	id := mysql.StatementID{Of: t, Rows: len(rows), Kind: comparesRows}
-	byKey := make(map[string]*Change, len(rows))
-	for _, c := range rows {
-		byKey[recordKey(t, c)] = c
+	c, err := r.compare(ctx, t, rows, len(rows), t.compareSQL, comparesRows)
+	if err == nil {
+		r.judged(c)
+	}
+	return err
+}
+
+// compare reads the rows of changes by a statement for n keys, at least as many as there are changes.
+func (r *run) compare(ctx context.Context, t *table, rows []*Change, n int, text func(rows int) string, kind uint8) (comparison, error) {
+	found := comparison{held: make([]bool, len(rows))}
+	byKey := make(map[string]int, len(rows))
+	for i, c := range rows {
+		byKey[recordKey(t, c)] = i
+	}
+	args := t.keyArgs(rows)
+	for range n - len(rows) {
+		args = append(args, t.key(rows[len(rows)-1])...) // one size of statement, filled up
 	}
 	columns := t.ds.Replica.Columns
 	var row Row
 	raw, dest := rawColumns(len(columns), &row.Version, &row.Deleted)
-	return r.w.EachSized(ctx, "compare rows of "+t.name, id, t.compareSQL, t.keyArgs(rows), func(scan func(...any) error) error {
+	id := mysql.StatementID{Of: t, Rows: n, Kind: kind}
+	err := r.w.EachSized(ctx, "compare rows of "+t.name, id, text, args, func(scan func(...any) error) error {
 		if err := scan(dest...); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errColumn, err)
 		}
 		values, err := columnValues(columns, raw)
 		if err != nil {
@@ -57,16 +86,29 @@ func (r *run) judgeLost(ctx context.Context, t *table, rows []*Change) error {
 		if err != nil {
 			return nil //nolint:nilerr // no event can name this row
 		}
-		switch c := byKey[key]; {
-		case c == nil:
-		case row.Version > c.Version:
-			r.lost.Add(Lost{Superseded: 1})
-			r.behind = append(r.behind, key)
-		case row.Version == c.Version && !t.same(c.Values, c.Deleted, values, row.Deleted):
-			r.lost.Add(Lost{Conflicts: 1, At: c.Offset})
+		if i, ok := byKey[key]; ok {
+			found.add(t, i, rows[i], &row, values)
 		}
 		return nil
 	})
+	return found, err
+}
+
+// add compares change i with its row.
+func (found *comparison) add(t *table, i int, c *Change, row *Row, values []any) {
+	switch {
+	case row.Version < c.Version:
+		return
+	case row.Version > c.Version:
+		found.lost.Add(Lost{Superseded: 1})
+		found.behind = append(found.behind, recordKey(t, c))
+	case !t.same(c.Values, c.Deleted, values, row.Deleted):
+		found.lost.Add(Lost{Conflicts: 1, At: c.Offset})
+	}
+	if !found.held[i] {
+		found.held[i] = true
+		found.count++
+	}
 }
 
 func (t *table) compareSQL(rows int) string {

@@ -79,6 +79,8 @@ type DB struct {
 
 	mu    sync.Mutex
 	noted map[string]time.Time // guarded by mu: source → when its history was last written
+	// repeating is guarded by mu: source → whether its next batch is expected to repeat what the rows have.
+	repeating map[string]expectation
 
 	stats counters
 }
@@ -115,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		Positions: &Positions{pool, cfg.SessionTimeout}, Topics: topics, Rows: &Rows{pool, known, topics}, Letters: &Letters{pool, known},
 		Jobs: jobs, Rebuilds: jobstore.NewRebuilds(pool, jobs, lockPositions, known.forget), Declarations: &Declarations{pool}, Binding: &Bindings{pool},
 		Pauses: &Pauses{pool}, Restarts: &Restarts{pool}, Outbox: &Outbox{pool},
-		cfg: cfg, pool: pool, log: cfg.MySQL.Logger, tables: known, noted: map[string]time.Time{},
+		cfg: cfg, pool: pool, log: cfg.MySQL.Logger, tables: known, noted: map[string]time.Time{}, repeating: map[string]expectation{},
 	}, nil
 }
 

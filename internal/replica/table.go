@@ -223,4 +223,5 @@ const (
 	selectsOld
 	insertsPlaceholders
 	comparesRows
+	locksRows
 )
