@@ -144,7 +144,7 @@ type Batch struct {
 
 // Result reports what a batch did.
 type Result struct {
-	// Rows is the number of rows that were sent, one per record of the batch.
+	// Rows is the number of rows that were sent or found to be as new, one per record of the batch.
 	Rows int
 	// Refused is the number of changes that the table refused and that became letters.
 	Refused int
