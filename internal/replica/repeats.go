@@ -92,7 +92,7 @@ func (r *run) divide(ctx context.Context, t *table, rows []*Change) (send, held 
 			return append(send, rows[from-len(some):]...), held, nil
 		}
 		r.judged(found)
-		r.repeats.held += found.count
+		r.held += found.count
 		for i, c := range some {
 			if found.held[i] {
 				held = append(held, c)
