@@ -52,10 +52,10 @@ func TestComposeFile(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"kafka", "migrate", "mysql", "prometheus", "redis", "relay", "serve", "tables"}; !slices.Equal(names, want) {
+	if want := []string{"grafana", "jaeger", "kafka", "migrate", "mysql", "prometheus", "redis", "relay", "serve", "tables"}; !slices.Equal(names, want) {
 		t.Errorf("the services are %q", names)
 	}
-	for _, store := range []string{"kafka", "mysql", "redis", "prometheus"} {
+	for _, store := range []string{"kafka", "mysql", "redis", "prometheus", "grafana"} {
 		if !slices.ContainsFunc(p.Services[store].Volumes, func(v types.ServiceVolumeConfig) bool { return v.Type == types.VolumeTypeVolume && v.Source == store }) {
 			t.Errorf("%s loses its data with its container", store)
 		}
