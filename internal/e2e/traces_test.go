@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -87,7 +88,11 @@ func (c *otlpCollector) of(trace string) (names []string) {
 func TestTraceFromTheServiceToEachNode(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t)
-	w := itemWorld(t)
+	kafka := testenv.Kafka(t)
+	lines := kafka.CreateTopic(t, 1)
+	w := newWorld(t, nil, map[string]string{
+		"items.yaml": fmt.Sprintf(itemDataset, kafka.Topic(t)), "items.json": itemSchema, "lines.yaml": fmt.Sprintf(lineYAML, lines), "lines.json": lineSchema,
+	})
 	w.env = append(w.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_BSP_SCHEDULE_DELAY=100", "OTEL_SERVICE_NAME=e2e")
 	w.startWorker()
 	all := c.provider(t, sdktrace.AlwaysSample())
@@ -125,8 +130,21 @@ func TestTraceFromTheServiceToEachNode(t *testing.T) {
 	if got := c.of(hidden); len(got) > 0 {
 		t.Errorf("a trace that is not sampled has %v", got)
 	}
+	captured := "0af7651916cd43dd8448eb211c80319c"
+	rec := changed(lines, "c", 1, 5)
+	rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: "traceparent", Value: []byte(`"00-` + captured + `-b7ad6b7169203331-01"`)})
+	if err := kafka.Client(t).ProduceSync(t.Context(), rec).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	stages := "freshet apply,freshet drop,freshet drop,freshet drop,freshet emit,freshet fetch,freshet process"
+	testenv.Eventually(t, settleLimit, func(context.Context) error {
+		if got := strings.Join(c.of(captured), ","); got != stages {
+			return fmt.Errorf("the trace of the captured row has %s", got)
+		}
+		return nil
+	})
 	row := w.enqueueTraced(all)
-	want = "PUT /items,freshet apply,freshet drop,freshet drop,freshet drop,freshet emit,freshet fetch,freshet process"
+	want = "PUT /items," + stages
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		if got := strings.Join(c.of(row), ","); got != want {
 			return fmt.Errorf("the trace of the outbox's row has %s", got)

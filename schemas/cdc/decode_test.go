@@ -413,3 +413,17 @@ func TestEpoch(t *testing.T) {
 		t.Errorf("got %d and %d", a, b)
 	}
 }
+
+// TestTraceOfACapturedRow: the header counts, also as the JSON string that Kafka Connect writes.
+func TestTraceOfACapturedRow(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	d := cdc.New(cdc.Config{Dataset: item(t, "format: debezium\n")})
+	rec := record(`{"id":1}`, `{"op":"c","before":null,"after":{"id":1}}`)
+	for _, text := range []string{parent, `"` + parent + `"`} {
+		rec.Headers = []schemas.Header{{Key: "traceparent", Value: []byte(text)}, {Key: "tracestate", Value: []byte("a=b")}}
+		res, err := d.Decode(rec)
+		if err != nil || len(res.Rows) != 1 || res.Rows[0].Event.TraceParent != parent || res.Rows[0].Event.TraceState != "a=b" {
+			t.Errorf("%s: %+v, %v", text, res.Rows, err)
+		}
+	}
+}

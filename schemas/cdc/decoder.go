@@ -3,6 +3,7 @@ package cdc
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/freshet/freshet/schemas"
@@ -237,12 +238,33 @@ func (d *Decoder) captured(rec *schemas.Record, read func(*reading) error) (Resu
 	err := read(&r)
 	if err == nil {
 		r.lastWins()
+		r.noteTrace()
 		return r.res, nil
 	}
 	if pause := new(PauseError); errors.As(err, &pause) {
 		return Result{}, pause
 	}
 	return d.refuse(rec, err), nil
+}
+
+// noteTrace lets the rows carry the trace on that the tool, or what is between, put into the record's headers (W3C Trace Context; Debezium's
+// ActivateTracingSpan). Kafka Connect may write header values as JSON strings.
+func (r *reading) noteTrace() {
+	var parent, state string
+	for _, h := range r.rec.Headers {
+		switch h.Key {
+		case "traceparent":
+			parent = strings.Trim(string(h.Value), `"`)
+		case "tracestate":
+			state = strings.Trim(string(h.Value), `"`)
+		}
+	}
+	if parent == "" {
+		return
+	}
+	for i := range r.res.Rows {
+		r.res.Rows[i].Event.TraceParent, r.res.Rows[i].Event.TraceState = parent, state
+	}
 }
 
 // refuse is the result of a record that cannot be read at all.
