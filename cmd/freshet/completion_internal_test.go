@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestShellsCompleteNames(t *testing.T) {
 func TestHelpGroupsEveryCommand(t *testing.T) {
 	root := (&program{out: os.Stdout, err: os.Stderr, in: os.Stdin}).command()
 	for _, cmd := range root.Commands() {
-		if cmd.GroupID == "" && !slices.Contains([]string{"bench", "version", "completion", "help"}, cmd.Name()) {
+		if cmd.GroupID == "" && !slices.Contains([]string{"bench", "version", "completion", "help", "man"}, cmd.Name()) {
 			t.Errorf("%s is under no heading", cmd.Name())
 		}
 	}
@@ -49,5 +50,17 @@ func TestHelpGroupsEveryCommand(t *testing.T) {
 	}
 	if walk(root); len(paths) > 0 {
 		t.Errorf("no names are completed for %v", paths)
+	}
+}
+
+func TestManualPages(t *testing.T) {
+	dir := t.TempDir()
+	if _, errOut, code := freshet(t, nil, "man", dir); code != 0 {
+		t.Fatal(errOut)
+	}
+	for _, page := range []string{"freshet.1", "freshet-worker.1", "freshet-replay-start.1"} {
+		if text, err := os.ReadFile(filepath.Join(dir, page)); err != nil || !strings.Contains(string(text), ".SH SYNOPSIS") {
+			t.Errorf("%s: %v", page, err)
+		}
 	}
 }

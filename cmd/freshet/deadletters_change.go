@@ -19,7 +19,7 @@ import (
 // the audit log. A forgotten filter must not mean all.
 func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answered func(raw json.RawMessage) error) *cobra.Command {
 	var f letterFlags
-	var all, dryRun bool
+	var all, apply bool
 	var why string
 	cmd.Args = args(cobra.NoArgs)
 	p.apiCommand(cmd, func(ctx context.Context, a *apiClient, _ []string) error {
@@ -38,7 +38,7 @@ func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answe
 			DryRun bool   `json:"dry_run"`
 			Limit  int    `json:"limit"`
 			Why    string `json:"why"`
-		}{f.LetterFilter, all, dryRun, f.limit, why}
+		}{f.LetterFilter, all, !apply, f.limit, why}
 		var out json.RawMessage
 		raw, err := a.call(ctx, http.MethodPost, path, body, &out)
 		switch {
@@ -47,13 +47,13 @@ func lettersChange(p *program, cmd *cobra.Command, path string, usual int, answe
 		case p.json:
 			return p.printRaw(raw)
 		}
-		return answered(raw)
+		return p.hintApply(!apply, answered(raw))
 	})
 	f.bind(cmd)
 	fs := cmd.Flags()
 	fs.Lookup("limit").Usage = fmt.Sprintf("at most so many dead letters; 0: %d", usual)
 	fs.BoolVar(&all, "all", false, "all open dead letters")
-	fs.BoolVar(&dryRun, "dry-run", false, "say what would become of them, and do nothing")
+	bindApply(cmd, &apply)
 	fs.StringVar(&why, "why", "by hand", "why; it is kept in the audit log")
 	return cmd
 }
@@ -114,4 +114,21 @@ func printRedrive(out io.Writer, raw json.RawMessage) error {
 		fmt.Fprintf(out, "token %s\n", r.Token)
 	}
 	return nil
+}
+
+// bindApply adds the flag without which a command that changes or removes something only says what it would do. --dry-run says the same and
+// may be given.
+func bindApply(cmd *cobra.Command, apply *bool) {
+	fs := cmd.Flags()
+	fs.BoolVar(apply, "apply", false, "do it; without, say what would become of them, and do nothing")
+	fs.Bool("dry-run", true, "the default")
+	cmd.MarkFlagsMutuallyExclusive("apply", "dry-run")
+}
+
+// hintApply says after a dry run how to do it.
+func (p *program) hintApply(dry bool, err error) error {
+	if dry && err == nil {
+		fmt.Fprintln(p.out, "nothing was changed: --apply does it")
+	}
+	return err
 }

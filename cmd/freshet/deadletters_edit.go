@@ -42,7 +42,7 @@ func letterIDOf(a []string) (id replica.LetterID, err error) {
 func lettersEdit(p *program) *cobra.Command {
 	var file, key, reason string
 	var version int64
-	var dryRun bool
+	var apply bool
 	cmd := p.apiCommand(&cobra.Command{
 		Use: "edit ID | SOURCE OFFSET [INDEX]", Short: "Publish a corrected event in the place of an open dead letter",
 		Long: "Publishes the record's corrected state through the admin API, which checks it against the dataset's schema and writes the audit\n" +
@@ -54,7 +54,7 @@ func lettersEdit(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		body := map[string]any{"why": reason, "dry_run": dryRun}
+		body := map[string]any{"why": reason, "dry_run": !apply}
 		if data, err := editData(p, file); err != nil {
 			return err
 		} else if data != nil {
@@ -71,14 +71,14 @@ func lettersEdit(p *program) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printEdit(p, raw, &e)
+		return p.hintApply(!apply && !p.json, printEdit(p, raw, &e))
 	})
 	fs := cmd.Flags()
 	fs.StringVar(&file, "data", "", "file with the corrected state, a JSON object; -: standard input")
 	fs.StringVar(&key, "key", "", "the record's key, if the dead letter keeps no usable one")
 	fs.Int64Var(&version, "version", 0, "the change's version, if the dead letter keeps none")
 	fs.StringVar(&reason, "reason", "by hand", "why; it is kept in the audit log")
-	fs.BoolVar(&dryRun, "dry-run", false, "check it and say what would happen")
+	bindApply(cmd, &apply)
 	return cmd
 }
 

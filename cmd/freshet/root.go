@@ -39,7 +39,7 @@ func (p *program) command() *cobra.Command {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(workerCommand(p), publishCommand(p), migrateCommand(p), datasetsCommand(p), deadlettersCommand(p), configCommand(p), versionCommand(p), benchCommand(p))
-	root.AddCommand(schemaCommand(p), partitionsCommand(p), relayCommand(p), outboxCommand(p), backfillCommand(p), initCommand(p), grantsCommand(p))
+	root.AddCommand(schemaCommand(p), partitionsCommand(p), relayCommand(p), outboxCommand(p), backfillCommand(p), initCommand(p), grantsCommand(p), manCommand(p))
 	root.AddCommand(devCommand())
 	root.AddCommand(adminCommand(p), serveCommand(p), lagCommand(p), nodesCommand(p), inspectCommand(p), replayCommand(p), doctorCommand(p), verifyCommand(p), healthcheckCommand(p))
 	group(root)

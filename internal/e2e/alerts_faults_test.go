@@ -132,7 +132,7 @@ func (w *watched) healPoison() {
 	w.t.Helper()
 	w.mustRun("datasets", "resume", "items", "--client-url", w.adminAddr)
 	w.reaches(poisonRecords, "SELECT COUNT(*) FROM freshet_dead_letter WHERE dataset = 'items'")
-	w.mustRun("deadletters", "discard", "--all", "--client-url", w.adminAddr)
+	w.mustRun("deadletters", "discard", "--all", "--apply", "--client-url", w.adminAddr)
 }
 
 // loseLane removes what shows how far the lane is, as a Redis that lost its newest writes.

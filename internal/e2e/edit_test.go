@@ -37,7 +37,7 @@ func TestLetterIsEditedByCommand(t *testing.T) {
 	lettersLookRight(t, w, url, d.Topic, ids["a"])
 	edit := func(stdin string, code int, args ...string) (e api.Edit) {
 		t.Helper()
-		stdout, stderr, got := w.run(stdin, append(append([]string{"deadletters", "edit"}, args...), "--json", "--client-url", url)...)
+		stdout, stderr, got := w.run(stdin, append(applied(append([]string{"deadletters", "edit"}, args...)), "--json", "--client-url", url)...)
 		if got != code {
 			t.Fatalf("edit %v: exit code %d, want %d\n%s%s", args, got, code, stdout, stderr)
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,7 +79,15 @@ type redriven struct {
 
 func (w *world) redrive(args ...string) (r redriven) {
 	w.t.Helper()
-	return ask[redriven](w, w.api(), 0, append([]string{"deadletters", "redrive"}, args...)...)
+	return ask[redriven](w, w.api(), 0, applied(append([]string{"deadletters", "redrive"}, args...))...)
+}
+
+// applied adds --apply, without which nothing is changed, unless a dry run is wanted.
+func applied(args []string) []string {
+	if slices.Contains(args, "--dry-run") {
+		return args
+	}
+	return append(args, "--apply")
 }
 
 // TestPoisonAmongManyIsRedriven: one event of a hundred is refused by the table, on records of their own. Each becomes a
