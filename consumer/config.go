@@ -148,6 +148,8 @@ type MySQL struct {
 	DSN string
 	// Credentials, if not nil, returns the user and the password of each new connection, in place of the DSN's.
 	Credentials func(ctx context.Context) (user, password string, err error)
+	// Cleartext sends the password as it is where the server asks for that, as servers of clouds do for tokens. It needs TLS or GetTLS.
+	Cleartext bool
 	// TLS encrypts the connections; nil leaves that to the DSN. An empty ServerName means the server's host.
 	TLS *tls.Config
 	// GetTLS, if not nil, takes the place of TLS and is called for each new connection, so that replaced certificates and
@@ -253,7 +255,7 @@ func (c Config) sampler() consistency.Config {
 // database returns how the database is reached with so many connections for transactions and for everything else.
 func (c Config) database(writers, reads int) mysql.Config {
 	return mysql.Config{
-		DSN: c.MySQL.DSN, Credentials: c.MySQL.Credentials, TLS: c.MySQL.TLS, GetTLS: c.MySQL.GetTLS, Writers: writers, ReadConns: reads, Logger: c.Logger,
+		DSN: c.MySQL.DSN, Credentials: c.MySQL.Credentials, TLS: c.MySQL.TLS, GetTLS: c.MySQL.GetTLS, Cleartext: c.MySQL.Cleartext, Writers: writers, ReadConns: reads, Logger: c.Logger,
 	}
 }
 

@@ -197,8 +197,11 @@ func (v *view) trace(p *lane.Payload) {
 		return
 	}
 	for _, parent := range p.Traces {
-		ctx := tracecontext.With(context.Background(), strings.Clone(parent), "")
-		_, span := v.tracer.Start(ctx, "freshet drop", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("freshet.node", v.node)))
+		sc, ok := tracecontext.Parse(parent, "")
+		if !ok {
+			continue
+		}
+		_, span := v.tracer.Start(trace.ContextWithRemoteSpanContext(context.Background(), sc), "freshet drop", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(attribute.String("freshet.node", v.node)))
 		span.End()
 	}
 }

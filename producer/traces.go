@@ -15,7 +15,7 @@ import (
 // it is nil without one.
 func (p *Producer) traced(ctx context.Context, ev *schemas.Event) (end func(error)) {
 	if p.tracer == nil {
-		if ev.TraceParent == "" {
+		if ev.TraceParent == "" && tracecontext.Fits(len(ev.Data)) {
 			ev.TraceParent, ev.TraceState = tracecontext.Texts(ctx)
 		}
 		return nil
@@ -25,7 +25,7 @@ func (p *Producer) traced(ctx context.Context, ev *schemas.Event) (end func(erro
 	}
 	ctx, span := p.tracer.Start(ctx, "freshet publish", trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(attribute.String("messaging.system", "kafka"), attribute.String("freshet.dataset", ev.Dataset)))
-	if parent, state := tracecontext.Texts(ctx); parent != "" {
+	if parent, state := tracecontext.Texts(ctx); parent != "" && (ev.TraceParent != "" || tracecontext.Fits(len(ev.Data))) {
 		ev.TraceParent, ev.TraceState = parent, state
 	}
 	return func(err error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,6 +46,9 @@ func grantsCommand(p *program) *cobra.Command {
 			if d.Source == "" {
 				d.Source = connect.Database(c.Relay.DSN)
 			}
+			if err := f.check(); err != nil {
+				return err
+			}
 			return p.printGrants(d, f)
 		},
 	}
@@ -59,6 +63,19 @@ func grantsCommand(p *program) *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("role", completeRoles) // the flag exists
 	config.Bind(fs, "datasets", "namespace", "kafka", "redis", "worker")
 	return cmd
+}
+
+// check refuses names that could end a quotation or a line: the output is meant for other programs.
+func (f grantFlags) check() error {
+	if strings.ContainsFunc(f.user, func(r rune) bool {
+		return !strings.ContainsRune("._@=,-", r) && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+	}) {
+		return usageError{fmt.Errorf("--user: %q has a character that is no letter, no digit and none of . _ @ = , -", f.user)}
+	}
+	if strings.ContainsFunc(f.host, func(r rune) bool { return r < ' ' || r == 0x7F }) {
+		return usageError{errors.New("--host: it has a control character")}
+	}
+	return nil
 }
 
 func roleNames(separator string) string {
@@ -117,11 +134,15 @@ func (p *program) printGrants(d grants.Deployment, f grantFlags) error {
 			p.printRole(g, user)
 		}
 	}
-	if p.json {
-		return p.printJSON(all)
-	}
 	if d.Database == "" && wanted("mysql") {
 		fmt.Fprintln(p.err, "no grants on the replica: its database is unknown; give --database, or mysql.dsn")
+	}
+	ofSource := slices.ContainsFunc(roles, func(r grants.Role) bool { return r == grants.Outbox || r == grants.Relay || r == grants.Backfill })
+	if d.Source == "" && wanted("mysql") && ofSource && len(f.roles) > 0 {
+		fmt.Fprintln(p.err, "no grants on the source: its database is unknown; give --source-database, or relay.dsn")
+	}
+	if p.json {
+		return p.printJSON(all)
 	}
 	return nil
 }

@@ -24,8 +24,8 @@ func TestGrantsArePrinted(t *testing.T) {
 			t.Errorf("there is no %s in\n%s", want, out)
 		}
 	}
-	out, _, _ = freshet(t, environ, "grants", "--role", "node", "--on", "mysql", "--user", "o'hara", "--host", "10.0.0.%")
-	if !strings.HasPrefix(out, "-- node, in MySQL\nGRANT SELECT ON `shop_replica`.`") || !strings.Contains(out, "TO 'o''hara'@'10.0.0.%';") {
+	out, _, _ = freshet(t, environ, "grants", "--role", "node", "--on", "mysql", "--user", "shop.node", "--host", "10.0.0.%")
+	if !strings.HasPrefix(out, "-- node, in MySQL\nGRANT SELECT ON `shop_replica`.`") || !strings.Contains(out, "TO 'shop.node'@'10.0.0.%';") {
 		t.Errorf("one role: %s", out)
 	}
 	out, _, _ = freshet(t, environ, "grants", "--role", "serve", "--rebuilds", "--json")
@@ -33,8 +33,8 @@ func TestGrantsArePrinted(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &roles); err != nil || len(roles) != 1 || !strings.Contains(strings.Join(roles[0].MySQL, ";"), "TRIGGER ON `shop\\_replica`.*") {
 		t.Errorf("%v: %s", err, out)
 	}
-	for _, bad := range [][]string{{"--role", "king"}, {"--on", "oracle"}} {
-		if _, errOut, code := freshet(t, environ, append([]string{"grants"}, bad...)...); code != exitUsage || !strings.Contains(errOut, "use ") {
+	for _, bad := range [][]string{{"--role", "king"}, {"--on", "oracle"}, {"--user", "x'; touch y; '"}, {"--user", "a on\nFLUSHALL"}, {"--host", "a\nb"}} {
+		if _, errOut, code := freshet(t, environ, append([]string{"grants"}, bad...)...); code != exitUsage || errOut == "" {
 			t.Errorf("%v: %d, %s", bad, code, errOut)
 		}
 	}

@@ -126,7 +126,9 @@ func (h *health) Advertised(setting string) string {
 
 // Run serves until ctx ends, and then lets requests that are under way finish.
 func (h *health) Run(ctx context.Context) error {
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		const finish = 5 * time.Second
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), finish)
 		defer cancel()
@@ -134,8 +136,11 @@ func (h *health) Run(ctx context.Context) error {
 			_ = h.server.Close() // what is still under way has had its time
 		}
 	})
-	defer stop()
-	if err := h.server.Serve(h.listener); !errors.Is(err, http.ErrServerClosed) {
+	err := h.server.Serve(h.listener)
+	if !stop() {
+		<-ended // Serve returns when Shutdown begins, not when requests have ended
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve health: %w", err)
 	}
 	return nil

@@ -138,7 +138,7 @@ func (c Config) DriverConfig() (*mysql.Config, error) {
 		return nil, errors.New("mysql: no database is named; add it to the DSN or set Database")
 	}
 	if c.TLS != nil {
-		cfg.TLS = c.TLS
+		cfg.TLS, cfg.AllowFallbackToPlaintext = c.TLS, false
 	}
 	if c.Cleartext && c.TLS == nil && c.GetTLS == nil {
 		return nil, errors.New("mysql: Cleartext would show the password to the network; set TLS or GetTLS")
@@ -174,6 +174,9 @@ func (c Config) beforeConnect(ctx context.Context, cfg *mysql.Config) (err error
 		return nil
 	}
 	t := c.GetTLS().Clone() // nil stays nil
+	if t == nil && c.Cleartext {
+		return errors.New("mysql: GetTLS returns no configuration, and Cleartext would show the password to the network")
+	}
 	if t != nil && t.ServerName == "" {
 		if t.ServerName, _, err = net.SplitHostPort(cfg.Addr); err != nil {
 			t.ServerName = "localhost" // a socket

@@ -15,6 +15,10 @@ const Name = "github.com/freshet/freshet"
 const (
 	length  = 55 // 00-<32 hex>-<16 hex>-<2 hex>
 	flagsAt = 53
+
+	maxState = 512
+	// maxTraced is the greatest record that a trace is added to: beyond it, it could be what makes the record too large.
+	maxTraced = 990_000
 )
 
 // Sampled reports whether a traceparent says that its trace is recorded. It allocates nothing.
@@ -53,8 +57,14 @@ func Texts(ctx context.Context) (parent, state string) {
 	if !sc.IsValid() || !sc.IsSampled() {
 		return "", ""
 	}
-	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String(), sc.TraceState().String()
+	if state = sc.TraceState().String(); len(state) > maxState {
+		state = "" // the specification allows it, and clients choose how long it is
+	}
+	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String(), state
 }
+
+// Fits reports whether a trace may be added to an event with data of that size.
+func Fits(size int) bool { return size <= maxTraced }
 
 // With returns a context whose parent span is the one that the texts name; ctx itself if they name none.
 func With(ctx context.Context, parent, state string) context.Context {

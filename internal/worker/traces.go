@@ -34,6 +34,9 @@ func (p *prepared) trace(started time.Time, took time.Duration) {
 		if !tracecontext.Sampled(c.Event.TraceParent) {
 			continue
 		}
+		if _, ok := tracecontext.Parse(c.Event.TraceParent, ""); !ok {
+			continue // what is none takes no place of one
+		}
 		if p.tracing == nil {
 			p.tracing = &tracing{started: started, appliedA: started.Add(took)}
 		}

@@ -90,11 +90,9 @@ func (o *Outbox) Enqueue(ctx context.Context, tx *sql.Tx, events ...schemas.Even
 	parent, state := tracecontext.Texts(ctx)
 	for i := range events {
 		ev := &events[i]
-		args = append(args, ev.Dataset, ev.Key, ev.Op.String(), optional(string(ev.Data)), nil, optional(cmp.Or(ev.TraceParent, parent)), nil)
-		if ev.TraceParent != "" {
-			args[len(args)-1] = optional(ev.TraceState)
-		} else {
-			args[len(args)-1] = optional(state)
+		args = append(args, ev.Dataset, ev.Key, ev.Op.String(), optional(string(ev.Data)), nil, optional(ev.TraceParent), optional(ev.TraceState))
+		if ev.TraceParent == "" && tracecontext.Fits(len(ev.Data)) {
+			args[len(args)-2], args[len(args)-1] = optional(parent), optional(state)
 		}
 		if ev.Version != 0 {
 			args[len(args)-3] = ev.Version

@@ -97,3 +97,16 @@ func TestServersTakeTokensOfCommands(t *testing.T) {
 		t.Errorf("two passwords of Redis: %v", err)
 	}
 }
+
+// A worker sends cleartext passwords where the setting says so, like every other program.
+func TestWorkerMaySendCleartext(t *testing.T) {
+	c := loaded(t, "FRESHET_MYSQL__DSN=u@tcp(h:1)/d", "FRESHET_MYSQL__CLEARTEXT=true", "FRESHET_MYSQL__TLS__ENABLED=true")
+	cc, closeAll, err := Consumer(c, nil, telemetry.NewLogger(io.Discard, "info", "text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll()
+	if !cc.MySQL.Cleartext {
+		t.Error("the setting is lost on the way to the worker")
+	}
+}

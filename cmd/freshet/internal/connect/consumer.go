@@ -43,7 +43,7 @@ func Consumer(c config.Config, set *schemas.Datasets, log *slog.Logger) (cc cons
 	w, r := c.Worker, c.Retention
 	return consumer.Config{
 		Datasets: set, Namespace: c.Namespace, Lanes: c.Lanes, Group: c.Kafka.Group, Kafka: k,
-		MySQL: consumer.MySQL{DSN: my.DSN, Credentials: my.Credentials, GetTLS: my.GetTLS, MaxConns: c.MySQL.MaxConns},
+		MySQL: consumer.MySQL{DSN: my.DSN, Credentials: my.Credentials, GetTLS: my.GetTLS, Cleartext: my.Cleartext, MaxConns: c.MySQL.MaxConns},
 		Redis: rdb, ExternalRedis: external, ExternalAgain: w.ForeignAgain, ID: w.ID, FailFast: c.FailFast, Logger: log,
 		Writers: w.Writers, MaxBatch: w.MaxBatch, MaxBatchBytes: w.MaxBatchBytes, FetchBudget: w.FetchBudget, SessionTimeout: w.SessionTimeout,
 		Window: w.Window, KeepDisplaced: w.KeepDisplaced, Hold: hold, MaxKeyRate: w.MaxKeyRate, DeadTopics: w.DeadTopics,
