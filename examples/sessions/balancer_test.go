@@ -65,3 +65,25 @@ func (s *site) nginx(path string) {
 	testenv.StartProcess(t, "nginx", exec.Command(path, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-g", "daemon off;"))
 	s.awaitServed(s.nodes...)
 }
+
+// hidesChecks verifies that HAProxy answers the checks' paths itself, however a client writes them.
+func (f *fleet) hidesChecks(url string) {
+	f.t.Helper()
+	client := http.Client{Timeout: patience}
+	for _, path := range []string{"/cachez", "/%63achez", "/readyz", "/ready%7A"} {
+		req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, url+path, nil)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusNotFound {
+			f.t.Errorf("%s%s: status %d", url, path, resp.StatusCode)
+		}
+		if err := resp.Body.Close(); err != nil {
+			f.t.Error(err)
+		}
+	}
+}

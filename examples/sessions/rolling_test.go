@@ -96,6 +96,7 @@ func newFleet(t *testing.T) *fleet {
 	first, second := *s, *s
 	first.balance(haproxy)
 	second.nginx(nginx)
+	f.hidesChecks(first.url)
 	f.haproxy, f.nginxs = newCrowd(&first, "HAProxy"), newCrowd(&second, "nginx")
 	return f
 }

@@ -51,7 +51,7 @@ func (s *store) create(ctx context.Context, user string) (session, schemas.Token
 // change replaces a session's data. The row's version counts its changes, in the order in which they are committed.
 func (s *store) change(ctx context.Context, id string, data json.RawMessage) (session, schemas.Token, error) {
 	v := session{ID: id, Data: data}
-	err := s.locked(ctx, &v, "UPDATE own_sessions SET version = version + 1, data = ? WHERE id = ?", string(data), id)
+	err := s.locked(ctx, &v, nil, "UPDATE own_sessions SET version = version + 1, data = ? WHERE id = ?", string(data), id)
 	if err != nil {
 		return v, schemas.Token{}, err
 	}
@@ -59,17 +59,19 @@ func (s *store) change(ctx context.Context, id string, data json.RawMessage) (se
 	return v, token, err
 }
 
-// end removes a session.
-func (s *store) end(ctx context.Context, id string) (schemas.Token, error) {
+// end removes a session. It publishes that before it commits, while the row is locked: no later change would publish it, so the row
+// stays until Kafka has it, and a user who got no answer can ask again.
+func (s *store) end(ctx context.Context, id string) (token schemas.Token, err error) {
 	v := session{ID: id}
-	if err := s.locked(ctx, &v, "DELETE FROM own_sessions WHERE id = ?", id); err != nil {
-		return schemas.Token{}, err
-	}
-	return s.tell(ctx, &v, schemas.Delete)
+	err = s.locked(ctx, &v, func() (err error) {
+		token, err = s.tell(ctx, &v, schemas.Delete)
+		return err
+	}, "DELETE FROM own_sessions WHERE id = ?", id)
+	return token, err
 }
 
-// locked runs a statement while the session's row is locked, and gives v its user and its next version.
-func (s *store) locked(ctx context.Context, v *session, statement string, args ...any) error {
+// locked runs before, if it is not nil, and then a statement while the session's row is locked. v has its user and its next version by then.
+func (s *store) locked(ctx context.Context, v *session, before func() error, statement string, args ...any) error {
 	tx, err := s.own.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin change of session: %w", err)
@@ -82,6 +84,11 @@ func (s *store) locked(ctx context.Context, v *session, statement string, args .
 	if err != nil {
 		return fmt.Errorf("lock session: %w", err)
 	}
+	if before != nil {
+		if err := before(); err != nil {
+			return err
+		}
+	}
 	if _, err = tx.ExecContext(ctx, statement, args...); err != nil {
 		return fmt.Errorf("write session: %w", err)
 	}
@@ -91,8 +98,8 @@ func (s *store) locked(ctx context.Context, v *session, statement string, args .
 	return nil
 }
 
-// tell publishes what a session has become. Between the commit and this the process may die; the user then has no answer
-// and the next change publishes the whole state. Where that is not enough, write the event to a table in the same transaction
+// tell publishes what a session has become. Between the commit of a change and this the process may die; the user then has no answer
+// and the next change, or the end, publishes the whole state. Where that is not enough, write the event to a table in the same transaction
 // and publish from there.
 func (s *store) tell(ctx context.Context, v *session, op schemas.Op) (schemas.Token, error) {
 	ev := schemas.Event{Dataset: "sessions", Key: v.ID, Op: op, Version: v.Version}

@@ -33,7 +33,7 @@ type Histogram struct {
 }
 
 // longest is what a longer duration adds to the sum: a clock that is decades off must not turn the sum around.
-const longest = 10 * 365 * 24 * time.Hour
+const longest = 1 << 19 * time.Second // the last bound; that many microseconds fit 17 million times
 
 // Observe counts one duration; a negative one, of clocks that differ, counts as zero.
 func (h *Histogram) Observe(d time.Duration) { h.ObserveN(d, 1) }

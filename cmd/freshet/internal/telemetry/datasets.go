@@ -28,7 +28,7 @@ func (c *WorkerCollector) collectDatasets(out exposition.Sink, s *consumer.WorkS
 		of.Counter("freshet_superseded_events_total", "Events with a lower version than their record had.", float64(st.Superseded))
 		of.Counter("freshet_version_conflicts_total", "Events with the version of their row and other content.", float64(st.Conflicts))
 		of.Counter("freshet_misplaced_records_total", "Records in another partition than the producer's partitioner chooses for their keys.", float64(st.Misplaced))
-		of.Counter("freshet_rows_total", "Rows sent to MySQL, one per record and transaction.", float64(tm.Rows))
+		of.Counter("freshet_rows_total", "Newest changes of records in transactions, one per record; rows that have a change already are not sent on a replay.", float64(tm.Rows))
 		for _, reason := range schemas.Reasons() {
 			of.With("reason", string(reason)).Counter("freshet_refused_events_total", "Events that became dead letters.", float64(tm.Refused[reason]))
 		}
