@@ -209,16 +209,13 @@ func (fs *flights[V]) boardMany(ctx context.Context, batch []wanted) ([]*flight[
 func (fs *flights[V]) fillMany(ctx context.Context, flights []*flight[V]) {
 	fs.fills.askMany(ctx, flights)
 	var wg sync.WaitGroup
-	behind := false
-	defer func() {
-		if behind {
-			fs.fills.late()
-		}
-	}()
 	if fs.cfg.LoadMany != nil {
 		wg.Go(func() { // a loader or a codec that leaves its goroutine leaves this one
 			fs.loads.loadFirst(ctx, flights)
-			behind = !fs.cfg.LocalOnly && fs.fills.takePlace()
+			behind := !fs.cfg.LocalOnly && fs.fills.takePlace()
+			if behind {
+				defer fs.fills.late() // with this fill, not with the loads of other keys below
+			}
 			fs.fills.storeMany(ctx, flights, behind)
 		})
 		wg.Wait()

@@ -110,6 +110,10 @@ func (r *Registry) Register(ctx context.Context, inst registry.Instance) error {
 		if l, err = r.grant(ctx); err != nil {
 			return err
 		}
+		// Before the key is written: if that has no answer, Deregister still ends the lease.
+		r.mu.Lock()
+		r.leases[key] = l
+		r.mu.Unlock()
 	}
 	if l.value == string(value) {
 		return nil

@@ -1,6 +1,8 @@
 package connect
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +50,22 @@ func TestCommandPrintsThePassword(t *testing.T) {
 	if _, err := newCommand("redis.password_command", path).ask(t.Context()); err == nil || !strings.Contains(err.Error(), "redis.password_command") ||
 		!strings.Contains(err.Error(), "the session has expired") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("a program that fails: %v", err)
+	}
+	path, runs = script(t, "exit 1")
+	failing := newCommand("x", path)
+	for range 3 {
+		if _, err := failing.ask(t.Context()); err == nil {
+			t.Error("a program that failed has an answer")
+		}
+	}
+	if runs() != 1 {
+		t.Errorf("a program that fails is run %d times at once", runs())
+	}
+	failing.turn <- struct{}{} // a run hangs
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := failing.ask(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that is gone waits: %v", err)
 	}
 	path, _ = script(t, "true")
 	if _, err := newCommand("x", path).ask(t.Context()); err == nil || !strings.Contains(err.Error(), "printed nothing") {

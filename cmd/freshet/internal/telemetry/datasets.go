@@ -86,6 +86,11 @@ func (c *WorkerCollector) collectPartitions(out exposition.Sink, s *consumer.Wor
 		of.Gauge("freshet_partition_lag_records", "Records of an assigned partition that are not applied yet, as of the last fetch.", float64(lag))
 		of.Gauge("freshet_partition_lag_seconds", "Time that the oldest record which is not applied yet has waited.", seconds)
 		of.Gauge("freshet_partition_held_records", "Records behind an open transaction of another producer, which no reader gets.", float64(p.Held))
+		held := 0.0
+		if !p.HeldSince.IsZero() {
+			held = time.Since(p.HeldSince).Seconds()
+		}
+		of.Gauge("freshet_partition_held_seconds", "How long the same open transaction has kept records from every reader; 0: none does.", held)
 		of.Gauge("freshet_partition_uncommitted_records", "Offsets emitted and not yet committed.", float64(max(0, p.Emitted-p.Committed)))
 		if t := totals[name]; t != nil {
 			t.states[stateOf(&p)]++
