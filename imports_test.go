@@ -84,6 +84,7 @@ var mayImport = map[string][]string{
 	"internal/livefile":                 {},
 	"internal/contract":                 {},
 	"internal/e2e":                      {},
+	"internal/browser":                  {"internal/testenv"},
 	"internal/testenv":                  {},
 	"internal/testenv/serve":            {"internal/testenv"},
 	"cmd/freshet-dev":                   {"cmd/freshet-dev/internal/demo", "cmd/freshet-dev/internal/devstack", "examples/shop", "schemas"},
@@ -111,7 +112,7 @@ var mayImport = map[string][]string{
 }
 
 // testOnly packages are for tests and for the program that serves them.
-var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve", "internal/kafkalog/kafkatest"}, "internal/kafkalog/kafkatest": {}}
+var testOnly = map[string][]string{"internal/testenv": {"internal/testenv/serve", "internal/kafkalog/kafkatest", "internal/browser"}, "internal/kafkalog/kafkatest": {}, "internal/browser": {}}
 
 // owners are the only packages that may use a dependency, outside tests. The longest path decides.
 var owners = map[string][]string{
@@ -133,6 +134,7 @@ var owners = map[string][]string{
 	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "internal/kafkalog/kafkatest", "cmd/freshet/internal/bench"}, // a reference to measure against
 	"go.opentelemetry.io/otel":                 {"producer", "invalidation", "consumer", "internal/worker", "internal/tracecontext", "cmd/freshet/internal/telemetry"},
 	"go.uber.org/goleak":                       {"internal/testenv"},
+	"github.com/chromedp":                      {"internal/browser"},
 	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/backfill", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},
 }
 

@@ -37,6 +37,7 @@ func extras() []software {
 		{pkg: "nginx-light", program: "nginx"},
 		{pkg: "prometheus", program: "promtool"},
 		{pkg: "etcd-server", program: "etcd"},
+		{pkg: "chromium", program: "chromium"},
 		{pkg: "php-cli", program: "php"},
 		{pkg: "php-redis", probe: `php -r "exit(extension_loaded('redis') ? 0 : 1);"`},
 		{pkg: "php-mysql", probe: `php -r "exit(extension_loaded('pdo_mysql') ? 0 : 1);"`},

@@ -65,6 +65,7 @@ type environment struct {
 	redis    slot[RedisServer, RedisOptions]
 	mysql    slot[MySQLServer, MySQLOptions]
 	kafka    slot[KafkaServer, KafkaOptions]
+	chromium chromium
 }
 
 // slot starts a server once, with options O, and remembers how that ended.
