@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ import (
 	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/boot"
+	"github.com/freshet/freshet/internal/console"
 	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/producer/prom"
@@ -145,8 +147,11 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time
 	defer pub.Close()
 	ac.Producer = pub.Producer
 	reg.MustRegister(prom.NewCollector(pub.Producer))
+	ac.Front = func(api http.Handler, draining context.Context) (http.Handler, error) {
+		return console.New(console.Config{API: api, Tokens: ac.Tokens, BasePath: c.Admin.BasePath, Draining: draining, Version: release(), Logger: log.With("component", "console")})
+	}
 	s, err := admin.New(ac)
-	if errors.Is(err, admin.ErrConfig) {
+	if errors.Is(err, admin.ErrConfig) || errors.Is(err, console.ErrConfig) {
 		return usageError{err}
 	}
 	if err != nil {

@@ -88,6 +88,9 @@ type Config struct {
 	Warnings func() []string
 	// Waiting lists what the process waits for before it can call Attach; nil: nothing is asked.
 	Waiting func() []string
+	// Front makes the handler in front of the API, such as the console, which passes on what is not its own. Its requests to api are no requests of
+	// the network, so they are not logged; the gate sees them all. draining ends when Run does. nil: there is none.
+	Front func(api http.Handler, draining context.Context) (http.Handler, error)
 	// Version is shown in the OpenAPI document.
 	Version string
 	// Logger; nil discards.
@@ -182,7 +185,13 @@ func New(cfg Config) (*Server, error) {
 		gate.Problem(w, http.StatusForbidden, "a page of another origin may not change anything here")
 	}))
 	s.meter = newMeter(s.mux)
-	s.handler = s.meter.wrap(s.gate.Logged(guard.Handler(s.gate)))
+	var front http.Handler = s.gate
+	if cfg.Front != nil {
+		if front, err = cfg.Front(s.gate, s.draining); err != nil {
+			return nil, err
+		}
+	}
+	s.handler = s.meter.wrap(s.gate.Logged(guard.Handler(front)))
 	if cfg.Replica != nil {
 		s.bind(cfg.Replica)
 	}

@@ -3,6 +3,9 @@ package access
 import (
 	"bufio"
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -149,6 +152,27 @@ func (f *TokenFile) Find(token string) (Principal, bool) {
 		}
 	}
 	return who, found
+}
+
+// Cipher returns the cipher of the token with this name, and false if there is none. What it sealed cannot be opened once the token is
+// removed. Its key is made of the token's hash, so it proves nothing alone: who reads the file can seal, but does not know the token.
+func (f *TokenFile) Cipher(name string) (cipher.AEAD, bool) {
+	for _, t := range f.current() {
+		if t.Name != name {
+			continue
+		}
+		key, err := hkdf.Key(sha256.New, t.hash[:], nil, "freshet session", sha256.Size)
+		if err != nil {
+			return nil, false
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, false
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		return aead, err == nil
+	}
+	return nil, false
 }
 
 // Bearer finds who bears the token of the request's Authorization, if there is one and it is known.

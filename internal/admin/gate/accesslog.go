@@ -70,6 +70,14 @@ type recorder struct {
 	stream       bool
 }
 
+// Describe tells the log what it cannot see of a request that a handler in front of the gate answers: the route's pattern, who makes it,
+// and whether the answer is a stream.
+func Describe(w http.ResponseWriter, route, actor string, stream bool) {
+	if rec, ok := w.(*recorder); ok {
+		rec.route, rec.actor, rec.stream = route, actor, stream
+	}
+}
+
 // refusal returns why the request was refused before it reached its handler, "" if it was not.
 func (w *recorder) refusal() string {
 	switch {

@@ -169,6 +169,7 @@ type Relay struct {
 // Admin is the listener of the admin API.
 type Admin struct {
 	Listen      string   `koanf:"listen"`
+	BasePath    string   `koanf:"base_path"`
 	TokensFile  string   `koanf:"tokens_file"`
 	TLS         AdminTLS `koanf:"tls"`
 	Rate        int      `koanf:"rate"`

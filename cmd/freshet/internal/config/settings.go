@@ -139,6 +139,7 @@ func processSettings() []setting {
 		{"producer.linger", "0s", "how long a batch waits for more; 0: the producer's own", false, func(c *Config) any { return c.Producer.Linger }},
 		{"producer.delivery_timeout", "2m", "how long delivery is tried before an event fails", false, func(c *Config) any { return c.Producer.DeliveryTimeout }},
 		{"admin.listen", "127.0.0.1:7789", "address of the admin API; one that is not loopback needs admin.tokens_file", false, func(c *Config) any { return c.Admin.Listen }},
+		{"admin.base_path", "", "path under which a proxy shows the console, such as /freshet; the proxy may pass it on or remove it; empty: the root", false, func(c *Config) any { return c.Admin.BasePath }},
 		{"admin.tokens_file", "", "file with the hashes of tokens (freshet admin token); empty: no authentication, loopback only", false, func(c *Config) any { return c.Admin.TokensFile }},
 		{"admin.tls.cert_file", "", "PEM file of the admin API's certificate; empty: plain HTTP", false, func(c *Config) any { return c.Admin.TLS.CertFile }},
 		{"admin.tls.key_file", "", "PEM file of its key", false, func(c *Config) any { return c.Admin.TLS.KeyFile }},
