@@ -58,11 +58,12 @@ var mayImport = map[string][]string{
 	"internal/consistency":             {"schemas", "invalidation", "invalidation/lane", "admin/report"},
 	"admin/report":                     {},
 	"internal/admin": {
-		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/roster", "admin/report", "internal/durations",
+		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/admin/pulse", "internal/roster", "admin/report", "internal/durations",
 	},
 	"admin/api":                         {"schemas", "admin/report"},
 	"internal/admin/access":             {"internal/livefile"},
 	"internal/admin/gate":               {"internal/admin/access", "internal/listener", "admin/api", "schemas"},
+	"internal/admin/pulse":              {"admin/api", "admin/report"},
 	"internal/admin/sse":                {},
 	"internal/admin/stale":              {"admin/api", "internal/admin/sse", "invalidation/lane"},
 	"internal/console":                  {"admin/api", "admin/report", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/console/chart", "internal/console/session", "internal/console/text"},

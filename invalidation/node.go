@@ -216,7 +216,7 @@ func Join(ctx context.Context, rdb redis.UniversalClient, cfg Config) (*Node, er
 	}
 	n.wg.Go(n.watchClocks)
 	n.wg.Go(readiness{n}.watch)
-	n.wg.Go((&presence{n: n, keys: presenceOf(n.cfg.Namespace)}).run)
+	n.wg.Go((&presence{n: n, keys: presenceOf(n.cfg.Namespace), version: moduleVersion()}).run)
 	if err := n.reach(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("join namespace %s: %w", cfg.Namespace, err), n.Close())
 	}

@@ -58,38 +58,56 @@ type NodeState struct {
 	NotReady []string `json:",omitempty"`
 	// Caches are its caches.
 	Caches []CacheStats
+	// Version is that of this module in the program, "" where the build does not state it.
+	Version string `json:",omitempty"`
 	// Written is when it said so, by its own clock.
 	Written time.Time
+	// Silence is how long ago it said so, by the clock of Redis; set when it is read.
+	Silence time.Duration `json:"-"`
 }
 
 // Nodes returns the nodes of a namespace that were alive within PresenceTTL, by id.
 func Nodes(ctx context.Context, rdb redis.UniversalClient, namespace string) ([]NodeState, error) {
+	alive, _, err := Roll(ctx, rdb, namespace)
+	return alive, err
+}
+
+// Roll is Nodes, and the ids of the nodes that have said nothing for longer and did not say that they end either: suspended, killed, or
+// cut from Redis. The latter are forgotten when another node joins.
+func Roll(ctx context.Context, rdb redis.UniversalClient, namespace string) (alive []NodeState, silent []string, err error) {
 	k := presenceOf(namespace)
 	ids, err := rdb.SMembers(ctx, k.ids).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read nodes: %w", err)
+		return nil, nil, fmt.Errorf("read nodes: %w", err)
 	}
 	if len(ids) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	slices.Sort(ids)
 	keys := make([]string, len(ids))
+	left := make([]*redis.DurationCmd, len(ids))
+	pipe := rdb.Pipeline()
 	for i, id := range ids {
 		keys[i] = k.node + id
+		left[i] = pipe.PTTL(ctx, keys[i])
 	}
-	values, err := rdb.MGet(ctx, keys...).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read nodes: %w", err)
+	values := pipe.MGet(ctx, keys...)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, nil, fmt.Errorf("read nodes: %w", err)
 	}
-	var out []NodeState
-	for _, v := range values {
+	for i, v := range values.Val() {
 		text, ok := v.(string)
+		if !ok {
+			silent = append(silent, ids[i])
+			continue
+		}
 		var st NodeState
-		if ok && json.Unmarshal([]byte(text), &st) == nil {
-			out = append(out, st)
+		if json.Unmarshal([]byte(text), &st) == nil {
+			st.Silence = max(0, PresenceTTL-max(0, left[i].Val()))
+			alive = append(alive, st)
 		}
 	}
-	return out, nil
+	return alive, silent, nil
 }
 
 // Strays returns the nodes that are alive in other namespaces and miss a lane there: perhaps they were meant to be in this one.
@@ -200,8 +218,9 @@ func Ask(ctx context.Context, rdb redis.UniversalClient, namespace string, q Que
 
 // presence shows one node to Nodes, and answers Ask in its name.
 type presence struct {
-	n    *Node
-	keys presenceKeys
+	n       *Node
+	keys    presenceKeys
+	version string
 }
 
 // run announces the node and answers questions until the node is closed.
@@ -265,7 +284,7 @@ func (p *presence) announce() {
 	host, _ := os.Hostname()
 	st := NodeState{
 		NodeStats: n.Stats(), Host: host, PID: os.Getpid(), Began: n.began.UTC(), Address: n.cfg.Address, Written: time.Now().UTC(),
-		NotReady: n.NotReady(), Caches: n.Caches(),
+		NotReady: n.NotReady(), Caches: n.Caches(), Version: p.version,
 	}
 	text, err := json.Marshal(st)
 	if err != nil {

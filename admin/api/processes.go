@@ -11,9 +11,12 @@ type Node struct {
 	ID         string    `json:"id"`
 	Host       string    `json:"host"`
 	PID        int       `json:"pid"`
+	Version    string    `json:"version,omitempty" doc:"of the client library"`
 	Address    string    `json:"address,omitempty"`
 	Began      time.Time `json:"began"`
 	SecondsAgo float64   `json:"seconds_ago" doc:"age of what it says, by the two clocks"`
+	// Silence is SecondsAgo without the node's clock.
+	Silence float64 `json:"silence_seconds" doc:"how long ago it said so, by Redis' clock"`
 	// Suspect: it cannot show that it saw everything, so it bypasses its local tier.
 	Suspect     bool        `json:"suspect"`
 	Disagreeing []string    `json:"disagreeing,omitempty" doc:"datasets that it does not cache because the cache section differs"`
@@ -34,16 +37,22 @@ type NodeLane struct {
 	Live    bool             `json:"live"`
 	Fresh   bool             `json:"fresh"`
 	Gaps    int64            `json:"gaps"`
+	Entries int64            `json:"entries" doc:"entries of the lane that it applied since it began"`
+	Items   int64            `json:"items" doc:"keys and tags in them"`
 	Flushes map[string]int64 `json:"flushes"`
 }
 
 // NodeCache is one of a node's caches.
 type NodeCache struct {
 	Dataset    string  `json:"dataset"`
+	Derived    string  `json:"derived,omitempty" doc:"template of a cache of lookups"`
 	Entries    int     `json:"entries"`
+	Cost       int64   `json:"cost,omitempty" doc:"about the sum of what its entries cost, where the cache is bounded by cost"`
 	LocalHits  int64   `json:"local_hits"`
 	SharedHits int64   `json:"shared_hits"`
 	Loads      int64   `json:"loads"`
+	Dropped    int64   `json:"dropped" doc:"local entries that became stale by key"`
+	Problem    string  `json:"problem,omitempty" doc:"why what the loader returned was not kept lately"`
 	HitRatio   float64 `json:"hit_ratio" doc:"reads that no loader was asked for"`
 }
 

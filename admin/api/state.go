@@ -26,6 +26,8 @@ type Partition struct {
 	First     int64 `json:"first"`
 	End       int64 `json:"end"`
 	Committed int64 `json:"committed"`
+	// Position is the first offset that the replica has not applied; -1 before the first.
+	Position int64 `json:"position" doc:"first offset that the replica has not applied, by MySQL; -1 before the first"`
 	// Records is how many are not done, Seconds how long the oldest of them has waited; ETA how long it takes at the rate
 	// of the last two looks, absent where that is not known.
 	Records int64    `json:"records"`
@@ -39,6 +41,8 @@ type Partition struct {
 	// where the brokers can tell (Apache Kafka 3.0).
 	Held        int64        `json:"held,omitempty"`
 	Transaction *Transaction `json:"transaction,omitempty"`
+	// Waits is what the partition waits for; absent if no record waits and nothing keeps it from being applied.
+	Waits *Wait `json:"waits,omitempty" doc:"what it waits for"`
 }
 
 // Transaction is a transaction that is not ended.

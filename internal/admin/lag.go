@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/admin/api"
+	"github.com/freshet/freshet/internal/admin/pulse"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/roster"
@@ -93,11 +94,18 @@ func (lr *lagReader) read(ctx context.Context) ([]api.Partition, error) {
 	g.SetLimit(lagReaders)
 	for _, d := range lr.datasets.All() {
 		g.Go(func() error {
-			parts := lr.topic(gctx, d, committed[d.Topic])
-			_, paused := pauses[d.Name]
+			parts, err := lr.topic(gctx, d, committed[d.Topic])
+			if err != nil {
+				return err
+			}
+			var pause *api.Pause
+			if p, ok := pauses[d.Name]; ok {
+				noted := api.Pause(p)
+				pause = &noted
+			}
 			for i := range parts {
-				parts[i].Paused = paused
-				owners(&parts[i], workers)
+				parts[i].Paused = pause != nil
+				parts[i].Waits = pulse.WaitOf(&parts[i], pause, owner(&parts[i], workers))
 			}
 			mu.Lock()
 			out = append(out, parts...)
@@ -119,7 +127,7 @@ func (lr *lagReader) read(ctx context.Context) ([]api.Partition, error) {
 
 // topic returns the lag of each partition of a dataset's topic. A topic that cannot be read becomes one line with the reason: the
 // other topics have theirs.
-func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) []api.Partition {
+func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed map[int32]int64) ([]api.Partition, error) {
 	ctx, cancel := context.WithTimeout(ctx, lagTopicWait)
 	defer cancel()
 	info, err := lr.kafka.Topic(ctx, d.Topic)
@@ -128,16 +136,23 @@ func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed ma
 		ends, err = lr.kafka.Offsets(ctx, d.Topic)
 	}
 	if err != nil {
-		none := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Error: err.Error()}
+		none := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: -1, First: -1, End: -1, Committed: -1, Position: -1, Error: err.Error()}
 		if noTopic(err) {
 			none.Error = "the topic does not exist; " + kafkalog.MissingTopicFix(d.Format) + ", or remove the dataset"
 		}
-		return []api.Partition{none}
+		return []api.Partition{none}, nil
+	}
+	positions, err := lr.positions(ctx, &info, ends)
+	if err != nil {
+		return nil, err
 	}
 	now := time.Now()
 	var out []api.Partition
 	for id, o := range ends {
-		p := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: id, First: o.First, End: o.LastStable, Committed: -1}
+		p := api.Partition{Dataset: d.Name, Topic: d.Topic, Partition: id, First: o.First, End: o.LastStable, Committed: -1, Position: -1}
+		if at, ok := positions[(&kafkalog.Partition{Topic: d.Topic, TopicID: info.ID, ID: id}).Source()]; ok {
+			p.Position = at
+		}
 		at := o.First
 		if c, ok := committed[id]; ok {
 			p.Committed, at = c, max(c, o.First)
@@ -157,7 +172,21 @@ func (lr *lagReader) topic(ctx context.Context, d *schemas.Dataset, committed ma
 		}
 		out = append(out, p)
 	}
-	return out
+	return out, nil
+}
+
+// positions returns how far the replica is, by source.
+func (lr *lagReader) positions(ctx context.Context, info *kafkalog.TopicInfo, ends map[int32]kafkalog.Offsets) (map[string]int64, error) {
+	sources := make([]string, 0, len(ends))
+	for id := range ends {
+		sources = append(sources, (&kafkalog.Partition{Topic: info.Name, TopicID: info.ID, ID: id}).Source())
+	}
+	found, err := lr.db.Positions.Of(ctx, sources, false)
+	out := make(map[string]int64, len(found))
+	for _, at := range found {
+		out[at.Source] = at.Next
+	}
+	return out, err
 }
 
 func (lr *lagReader) openTransaction(ctx context.Context, topic string, id int32) *api.Transaction {
@@ -195,17 +224,19 @@ func (lr *lagReader) waited(ctx context.Context, p kafkalog.Partition, from, unt
 	}
 }
 
-// owners adds what the worker that has the partition says of it.
-func owners(p *api.Partition, workers []api.WorkerState) {
-	for _, w := range workers {
+// owner adds what the worker that has the partition says of it, and returns that worker; nil: none has it.
+func owner(p *api.Partition, workers []api.WorkerState) (of *api.WorkerState) {
+	for i := range workers {
+		w := &workers[i]
 		for _, wp := range w.Partitions {
 			if wp.Topic != p.Topic || wp.Partition != p.Partition || p.Alive && !w.Alive {
 				continue
 			}
-			p.Owner, p.Alive, p.Error = w.Owner, w.Alive, wp.Error
+			of, p.Owner, p.Alive, p.Error = w, w.Owner, w.Alive, wp.Error
 			if wp.Stopped && p.Error == "" {
 				p.Error = "the partition is stopped; /readyz of its worker reports why"
 			}
 		}
 	}
+	return of
 }

@@ -20,8 +20,15 @@ type nodes struct {
 	redis     redis.UniversalClient // nil: none is used
 	namespace string
 	members   shared[*nodesOutput]
+	roll      shared[*roll]
 	answers   *answers
 	sql       *sql.DB // set by Server.bind
+}
+
+// roll is who is alive, and who stopped reporting; for reading alone.
+type roll struct {
+	nodes  []api.Node
+	silent []string
 }
 
 type nodesOutput struct {
@@ -53,18 +60,28 @@ func (ns *nodes) look(ctx context.Context) (*nodesOutput, error) {
 }
 
 func (ns *nodes) alive(ctx context.Context) ([]api.Node, error) {
-	out := []api.Node{}
-	if ns.redis == nil {
-		return out, nil
-	}
-	states, err := invalidation.Nodes(ctx, ns.redis, ns.namespace)
+	r, err := ns.roll.get(ctx, "", ns.callRoll)
 	if err != nil {
 		return nil, err
 	}
-	for _, st := range states {
-		out = append(out, nodeOf(st))
+	return r.nodes, nil
+}
+
+// callRoll asks Redis for the nodes.
+func (ns *nodes) callRoll(ctx context.Context) (*roll, error) {
+	r := &roll{nodes: []api.Node{}}
+	if ns.redis == nil {
+		return r, nil
 	}
-	return out, nil
+	states, silent, err := invalidation.Roll(ctx, ns.redis, ns.namespace)
+	if err != nil {
+		return nil, err
+	}
+	for i := range states {
+		r.nodes = append(r.nodes, nodeOf(&states[i]))
+	}
+	r.silent = silent
+	return r, nil
 }
 
 // strays are nodes that may have been meant to be in this namespace.
@@ -80,21 +97,24 @@ func (ns *nodes) strays(ctx context.Context) ([]api.Node, error) {
 		return nil, err
 	}
 	var out []api.Node
-	for _, st := range states {
-		n := nodeOf(st)
-		n.Namespace = st.Namespace
+	for i := range states {
+		n := nodeOf(&states[i])
+		n.Namespace = states[i].Namespace
 		out = append(out, n)
 	}
 	return out, nil
 }
 
-func nodeOf(st invalidation.NodeState) api.Node {
+func nodeOf(st *invalidation.NodeState) api.Node {
 	n := api.Node{
-		ID: st.ID, Host: st.Host, PID: st.PID, Address: st.Address, Began: st.Began, SecondsAgo: time.Since(st.Written).Seconds(),
+		ID: st.ID, Host: st.Host, PID: st.PID, Version: st.Version, Address: st.Address, Began: st.Began, SecondsAgo: time.Since(st.Written).Seconds(), Silence: st.Silence.Seconds(),
 		Disagreeing: st.Disagreeing, NotReady: st.NotReady, Lanes: []api.NodeLane{}, Caches: []api.NodeCache{},
 	}
 	for _, l := range st.Lanes {
-		nl := api.NodeLane{Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Delay: l.Delay.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps, Flushes: l.Flushes}
+		nl := api.NodeLane{
+			Lane: l.Lane, Position: l.Last, ProofAge: l.ConfirmAge.Seconds(), Delay: l.Delay.Seconds(), Live: l.Live, Fresh: l.Fresh, Gaps: l.Gaps,
+			Entries: l.Entries, Items: l.Items, Flushes: l.Flushes,
+		}
 		if l.ConfirmAge < 0 {
 			nl.ProofAge = -1
 		}
@@ -102,7 +122,10 @@ func nodeOf(st invalidation.NodeState) api.Node {
 		n.Lanes = append(n.Lanes, nl)
 	}
 	for _, c := range st.Caches {
-		nc := api.NodeCache{Dataset: c.Dataset, Entries: c.Entries, LocalHits: c.LocalHits, SharedHits: c.SharedHits, Loads: c.Loads}
+		nc := api.NodeCache{
+			Dataset: c.Dataset, Derived: c.Derived, Entries: c.Entries, Cost: c.Cost, LocalHits: c.LocalHits, SharedHits: c.SharedHits, Loads: c.Loads,
+			Dropped: c.Dropped, Problem: c.Problem,
+		}
 		if all := c.LocalHits + c.SharedHits + c.Loads; all > 0 {
 			nc.HitRatio = float64(c.LocalHits+c.SharedHits) / float64(all)
 		}

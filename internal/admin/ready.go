@@ -23,6 +23,8 @@ const (
 	probeEvery = time.Second
 	probeWait  = 2 * time.Second
 	redisName  = "Redis"
+	// sickSuffix follows the name of a server in a reason.
+	sickSuffix = " does not answer"
 )
 
 // prober asks the servers behind the API for a sign of life.
@@ -154,7 +156,7 @@ func (he *health) askServers(ctx context.Context) []string {
 		}
 		if err != nil {
 			he.log.Debug("server does not answer", "server", a.server, "error", err)
-			sick = append(sick, a.server+" does not answer")
+			sick = append(sick, a.server+sickSuffix)
 		}
 	}
 	return sick

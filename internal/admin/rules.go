@@ -16,6 +16,7 @@ func rules() map[string]gate.Rule {
 		"GET /metrics":      {Least: access.Viewer, Early: true},
 		"GET /openapi.json": {Least: access.Viewer, Early: true},
 
+		"GET /v1/overview":                            {Least: access.Viewer, Early: true},
 		"GET /v1/datasets":                            {Least: access.Viewer},
 		"POST /v1/datasets/{dataset}/pause":           {Least: access.Operator, Change: true},
 		"POST /v1/datasets/{dataset}/resume":          {Least: access.Operator, Change: true},
@@ -71,6 +72,7 @@ func (s *Server) routes() {
 		})
 	}
 	s.overview.routes(s.api)
+	s.vitals.routes(s.api)
 	s.records.routes(s.api)
 	s.messages.routes(s.api)
 	s.letters.routes(s.api)

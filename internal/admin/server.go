@@ -21,6 +21,7 @@ import (
 
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/admin/gate"
+	"github.com/freshet/freshet/internal/admin/pulse"
 	"github.com/freshet/freshet/internal/admin/stale"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/listener"
@@ -147,6 +148,7 @@ type Server struct {
 	// The parts of the API, each with its routes.
 	health    *health
 	overview  *overview
+	vitals    *vitals
 	messages  *messages
 	records   *records
 	letters   *letters
@@ -250,6 +252,9 @@ func (s *Server) parts() error {
 		}
 	}
 	s.stale = stale.New(lanes, s.log)
+	s.vitals = &vitals{overview: s.overview, health: s.health, lanes: lanes, seen: map[string]time.Time{}}
+	s.vitals.sampler = pulse.New(s.vitals.look)
+	s.vitals.looks.looks, s.overview.nodes.roll.looks = &s.looked, &s.looked
 	s.overview.lags.looks, s.overview.nodes.members.looks, s.records.shared.looks = &s.looked, &s.looked, &s.looked
 	return nil
 }
@@ -334,6 +339,8 @@ func (s *Server) operationID(pattern string) string {
 func (s *Server) forget() {
 	s.overview.lags.forget()
 	s.overview.nodes.members.forget()
+	s.overview.nodes.roll.forget()
+	s.vitals.forget()
 	s.records.shared.forget()
 }
 
@@ -370,6 +377,12 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("listening", "address", s.Addr(), "tls", s.cfg.TLS != nil, "tokens", s.cfg.Tokens != nil)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
+	sampled := make(chan struct{})
+	go func() {
+		defer close(sampled)
+		s.vitals.sampler.Run(s.draining)
+	}()
+	defer func() { <-sampled }() // s.drain was called
 	select {
 	case err := <-done:
 		s.drain()

@@ -52,6 +52,8 @@ func errnoWords(n uint16) string {
 		return "the server logs statements, which the isolation level READ COMMITTED does not allow; set binlog_format = ROW"
 	case 1253, 1267, 1271, 1273:
 		return "a collation does not fit the text's character set; remove charset and collation from the DSN, and compare the table with freshet migrate datasets --dry-run"
+	case 1213:
+		return "a deadlock with another transaction; end what else locks rows of the table if it lasts"
 	case 1205, 3572:
 		return "another transaction holds a lock on the rows or the table; end it if it lasts"
 	case 1969, 3024:
