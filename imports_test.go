@@ -92,11 +92,11 @@ var mayImport = map[string][]string{
 	"internal/browser":                  {"internal/testenv"},
 	"internal/testenv":                  {},
 	"internal/testenv/serve":            {"internal/testenv"},
-	"cmd/freshet-dev":                   {"cmd/freshet-dev/internal/demo", "cmd/freshet-dev/internal/devstack", "examples/shop", "schemas"},
+	"cmd/freshet-dev":                   {"cmd/freshet-dev/internal/demo", "cmd/freshet-dev/internal/devstack", "examples/shop", "internal/admin", "schemas"},
 	"cmd/freshet-dev/internal/devstack": {"internal/retry"},
 	"cmd/freshet-dev/internal/demo": {
 		"schemas", "internal/relay", "producer/outbox", "producer", "internal/worker", "internal/replica", "internal/replica/tables", "invalidation", "invalidation/lane", "migrations",
-		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "internal/retry",
+		"cmd/freshet-dev/internal/devstack", "internal/kafkalog", "internal/kafkalog/group", "internal/mysql", "internal/retry", "internal/admin", "internal/console", "admin/api", "internal/consistency", "internal/jobs", "internal/roster",
 	},
 	"cmd/freshet": {anything},
 	"cmd/freshet/internal/bench": {

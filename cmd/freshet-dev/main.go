@@ -21,6 +21,7 @@ import (
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/demo"
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
 	"github.com/freshet/freshet/examples/shop"
+	"github.com/freshet/freshet/internal/admin"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -67,8 +68,11 @@ type program struct {
 	nodes    int
 	records  int
 	chaos    bool
+	stale    bool
 	seed     uint64
 	dir      string
+	listen   string
+	console  string // where the page is
 	logLevel slog.Level
 }
 
@@ -108,8 +112,10 @@ func (p *program) parse(args []string) error {
 	fs.IntVar(&p.nodes, "nodes", demo.DefaultNodes, "caching nodes")
 	fs.IntVar(&p.records, "records", demo.DefaultRecords, "records of each dataset")
 	fs.BoolVar(&p.chaos, "chaos", false, "inject the faults of the keys at random times")
+	fs.BoolVar(&p.stale, "stale", false, "put an old copy of one record into Redis, as a program that bypasses Freshet would, to be found with the console")
 	fs.Uint64Var(&p.seed, "seed", 1, "seed of traffic, readers and chaos")
 	fs.StringVar(&p.dir, "dir", "", "folder in which Kafka keeps its data; default: a temporary one")
+	fs.StringVar(&p.listen, "listen", admin.DefaultListen, "loopback address of the console; another port if it is taken")
 	fs.TextVar(&p.logLevel, "log-level", slog.LevelError, "debug, info, warn or error; not shown in the live view")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -147,13 +153,29 @@ func (p *program) run(ctx context.Context) error {
 		return fmt.Errorf("start embedded servers: %w", err)
 	}
 	rig, err := demo.Open(ctx, stack, demo.Config{
-		Datasets: set, Nodes: p.nodes, Rate: p.rate, Records: p.records, Seed: p.seed, Chaos: p.chaos, Logger: log,
+		Datasets: set, Nodes: p.nodes, Rate: p.rate, Records: p.records, Seed: p.seed, Chaos: p.chaos, Stale: p.stale, Logger: log,
 	})
 	if err != nil {
 		return errors.Join(err, stack.Close())
 	}
-	err = p.runShop(ctx, stack, rig.Shop, live)
+	page, err := p.openConsole(ctx, stack, rig, set, log)
+	if err == nil {
+		err = errors.Join(p.runShop(ctx, stack, rig.Shop, live), page.Close())
+	}
 	return errors.Join(err, rig.Close(), stack.Close())
+}
+
+// openConsole serves the page and prints its address, which is the first thing that people want to know.
+func (p *program) openConsole(ctx context.Context, stack *devstack.Stack, rig *demo.Rig, set *schemas.Datasets, log *slog.Logger) (*demo.Console, error) {
+	page, err := demo.OpenConsole(ctx, stack, rig, demo.Config{Datasets: set, Logger: log}, p.listen)
+	if err != nil {
+		return nil, err
+	}
+	p.console = page.URL()
+	if !p.json {
+		fmt.Fprintf(p.out, "console: %s\n", p.console)
+	}
+	return page, nil
 }
 
 // quietRedis drops what the Redis client would print by itself.

@@ -22,7 +22,7 @@ const (
 
 // view draws the shop until the time is over, the user quits, or the shop ends.
 func (p *program) view(ctx context.Context, stack *devstack.Stack, s *demo.Shop, until <-chan time.Time, ended chan error) error {
-	m := &model{ctx: ctx, stack: stack, shop: s, snap: s.Snapshot()}
+	m := &model{ctx: ctx, stack: stack, shop: s, console: p.console, snap: s.Snapshot()}
 	prog := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(p.in), tea.WithOutput(p.out))
 	quit := make(chan error, 1)
 	go func() {
@@ -53,6 +53,7 @@ type model struct {
 	ctx     context.Context //nolint:containedctx // the program's life, for key presses
 	stack   *devstack.Stack
 	shop    *demo.Shop
+	console string
 	snap    demo.Snapshot
 	before  demo.Snapshot
 	perSec  float64
@@ -61,6 +62,9 @@ type model struct {
 }
 
 type tickMsg time.Time
+
+// plantedMsg is the end of planting a stale copy.
+type plantedMsg struct{ err error }
 
 func tick() tea.Cmd { return tea.Tick(viewEvery, func(t time.Time) tea.Msg { return tickMsg(t) }) }
 
@@ -77,6 +81,10 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			m.before = m.snap
 		}
 		return m, tick()
+	case plantedMsg:
+		if msg.err != nil {
+			m.message = msg.err.Error()
+		}
 	case tea.KeyPressMsg:
 		return m.press(msg.String())
 	}
@@ -100,6 +108,8 @@ func (m *model) press(key string) (tea.Model, tea.Cmd) {
 		err = m.shop.KillWorker()
 	case "f":
 		err = m.shop.FlushRedis(m.ctx)
+	case "s":
+		return m, func() tea.Msg { return plantedMsg{m.shop.PlantStale(m.ctx)} }
 	case "x":
 		m.shop.SetChaos(!m.snap.Chaos)
 	}
@@ -124,6 +134,7 @@ func (m *model) render() string {
 	s := m.snap
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s\n\n", bold.Render("freshet-dev"), dim.Render(fmt.Sprintf("%.0fs · Kafka %s · Redis %s · embedded", s.Elapsed.Seconds(), m.stack.Kafka, m.stack.Redis)))
+	fmt.Fprintf(&b, "  console       %s\n\n", bold.Render(m.console))
 	stale := good.Render("0")
 	if n := s.StaleBeyondBound + s.Wrong; n > 0 {
 		stale = bad.Render(fmt.Sprint(n))
@@ -150,7 +161,7 @@ func (m *model) render() string {
 	if s.Chaos {
 		chaos = "off"
 	}
-	fmt.Fprintf(&b, "\n%s\n", dim.Render("[tab] node  [p] pause  [d] drop messages  [c] cut off  [k] kill worker  [f] flush Redis  [x] chaos "+chaos+"  [q] end"))
+	fmt.Fprintf(&b, "\n%s\n", dim.Render("[tab] node  [p] pause  [d] drop messages  [c] cut off  [k] kill worker  [f] flush Redis  [s] stale copy  [x] chaos "+chaos+"  [q] end"))
 	return b.String()
 }
 

@@ -104,6 +104,8 @@ type Config struct {
 	Seed uint64
 	// Chaos reports whether faults happen by themselves from the start; see SetChaos.
 	Chaos bool
+	// Stale plants one stale copy at the start; see PlantStale.
+	Stale bool
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -211,6 +213,14 @@ func (s *Shop) Run(ctx context.Context) error {
 		g.Go(func() error { return s.measure(running) })
 		g.Go(func() error { return s.tend(running) })
 		g.Go(func() error { return s.runChaos(running) })
+		if s.cfg.Stale {
+			g.Go(func() error {
+				if err := s.PlantStale(running); err != nil && running.Err() == nil {
+					return err
+				}
+				return nil
+			})
+		}
 	}
 	err := g.Wait()
 	s.setRunning(false)

@@ -12,13 +12,17 @@ import (
 
 	gomysql "github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/cmd/freshet-dev/internal/devstack"
+	"github.com/freshet/freshet/internal/consistency"
+	"github.com/freshet/freshet/internal/jobs"
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/group"
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/replica/tables"
+	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/internal/worker"
 	"github.com/freshet/freshet/invalidation"
 	"github.com/freshet/freshet/migrations"
@@ -154,6 +158,12 @@ type stackWorker struct {
 	replica *replica.DB
 	redis   *redis.Client
 	emitter *invalidation.Emitter
+	sampler *consistency.Sampler
+	jobs    *jobs.Runner
+
+	owner string
+	began time.Time
+	log   *slog.Logger
 }
 
 // NewStackWorker makes a worker on the stack, under a name that begins with owner. Of cfg it takes Datasets, Session,
@@ -198,12 +208,30 @@ func (w *stackWorker) open(
 	if err != nil {
 		return err
 	}
+	w.owner, w.began, w.log = fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), time.Now(), cfg.Logger
+	tiers, err := consistency.NewReader(w.redis, Namespace, 1)
+	if err != nil {
+		return err
+	}
+	w.sampler, err = consistency.New(consistency.Config{
+		Datasets: cfg.Datasets, Replica: w.replica.Rows, Tiers: tiers, Records: demoSamples, Alarm: staleAfter, Confirm: staleAfter / 4, Logger: cfg.Logger,
+		Windows: []time.Duration{100 * time.Millisecond, time.Second, staleAfter},
+	})
+	if err != nil {
+		return err
+	}
 	w.worker, err = worker.New(worker.Config{
-		Group: Group, Owner: fmt.Sprintf("%s-%d", owner, time.Now().UnixNano()), Datasets: cfg.Datasets, Kafka: w.kafka,
+		Group: Group, Owner: w.owner, Datasets: cfg.Datasets, Kafka: w.kafka,
 		Replica: w.replica, Emitter: wrap(w.emitter), LaneLog: w.replica.Lanes(Namespace),
 		Namespace:     Namespace,
 		Consumer:      group.Config{SessionTimeout: session},
-		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger,
+		CheckInterval: orElse(cfg.CheckInterval, DefaultCheckInterval), Logger: cfg.Logger, Changed: w.sampler.Changed,
+	})
+	if err != nil {
+		return err
+	}
+	w.jobs, err = jobs.New(jobs.Config{
+		Owner: w.owner, Namespace: Namespace, Datasets: cfg.Datasets, Kafka: w.kafka, Replica: w.replica, Lanes: w.worker, Logger: cfg.Logger,
 	})
 	return err
 }
@@ -211,7 +239,12 @@ func (w *stackWorker) open(
 // Run is Worker's.
 func (w *stackWorker) Run(ctx context.Context) error {
 	defer w.close()
-	return w.worker.Run(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.sampler.Run(ctx) })
+	g.Go(func() error { return w.jobs.Run(ctx) })
+	g.Go(func() error { return roster.Announce(ctx, w.replica.SQL(), w.state, w.log) })
+	g.Go(func() error { return w.worker.Run(ctx) })
+	return g.Wait()
 }
 
 // Sever is Worker's.
