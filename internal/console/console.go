@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/freshet/freshet/internal/admin/access"
+	"github.com/freshet/freshet/internal/admin/gate"
 	"github.com/freshet/freshet/internal/console/session"
 	"github.com/freshet/freshet/internal/console/text"
 )
@@ -115,6 +116,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'")
 	h.Set("Referrer-Policy", "same-origin")
+	gate.Describe(w, pattern, "", false)
 	if pattern == "" {
 		c.showNothing(w, r)
 		return

@@ -27,13 +27,27 @@ func (c *Console) functions(tag string) template.FuncMap {
 			}
 			return t(several, grouped(count)), err
 		},
-		"url":       func(path string, pairs ...any) string { return c.cfg.BasePath + link(path, strs(pairs)...) },
-		"asset":     func(name string) string { return c.cfg.BasePath + "/assets/" + c.assets.version + "/" + name },
-		"seg":       seg,
-		"num":       func(n any) (string, error) { count, err := whole(n); return grouped(count), err },
-		"rate":      rate,
-		"secs":      seconds,
-		"percent":   func(f float64) string { return strconv.FormatFloat(math.Floor(f*1000)/10, 'f', 1, 64) + " %" },
+		"url":     func(path string, pairs ...any) string { return c.cfg.BasePath + link(path, strs(pairs)...) },
+		"asset":   func(name string) string { return c.cfg.BasePath + "/assets/" + c.assets.version + "/" + name },
+		"seg":     seg,
+		"num":     func(n any) (string, error) { count, err := whole(n); return grouped(count), err },
+		"rate":    rate,
+		"secs":    seconds,
+		"percent": percent,
+		// Those with p take what may not be known.
+		"psecs": func(f *float64) string {
+			if f == nil {
+				return "–"
+			}
+			return seconds(*f)
+		},
+		"prate": func(f *float64) string {
+			if f == nil {
+				return "–"
+			}
+			return rate(*f)
+		},
+		"pnum":      maybe,
 		"nines":     nines,
 		"bytes":     size,
 		"json":      indented,
@@ -69,6 +83,8 @@ func dict(pairs ...any) (map[string]any, error) {
 
 func whole(n any) (int64, error) {
 	switch n := n.(type) {
+	case *int64:
+		return *n, nil
 	case int:
 		return int64(n), nil
 	case int32:
@@ -99,6 +115,25 @@ func grouped(n int64) string {
 	}
 	return sign + strings.Join(append([]string{digits}, parts...), "\u202f")
 }
+
+// maybe writes a number that may not be known.
+func maybe(n any) (string, error) {
+	switch n := n.(type) {
+	case *int:
+		if n != nil {
+			return grouped(int64(*n)), nil
+		}
+	case *int64:
+		if n != nil {
+			return grouped(*n), nil
+		}
+	default:
+		return "", fmt.Errorf("%T is not a number that may be absent", n)
+	}
+	return "–", nil
+}
+
+func percent(f float64) string { return strconv.FormatFloat(math.Floor(f*1000)/10, 'f', 1, 64) + " %" }
 
 // rate writes how many a second.
 func rate(f float64) string {

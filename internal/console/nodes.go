@@ -40,8 +40,8 @@ type node struct {
 	Flushes int64
 }
 
-// silentAfter is how old a node's last word may be: it speaks every 3 s.
-const silentAfter = 8
+// silentAfter is how old a node's last word may be, in seconds: it speaks every 3 s.
+const silentAfter = 7
 
 func nodeOf(n api.Node) node {
 	out := node{Node: n, State: "ready"}
@@ -68,7 +68,7 @@ func nodeOf(n api.Node) node {
 		out.Hits = float64(hits) / float64(all)
 	}
 	switch {
-	case n.SecondsAgo > silentAfter:
+	case n.Silence >= silentAfter:
 		out.State = "silent"
 	case len(n.NotReady) > 0:
 		out.State = "unready"

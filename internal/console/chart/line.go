@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	width, height = 480.0, 120.0
-	left, bottom  = 44.0, 18.0
+	width, height = 320.0, 110.0
+	left, bottom  = 48.0, 18.0
 	top           = 8.0
 )
 
