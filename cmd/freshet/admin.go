@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
@@ -39,7 +40,7 @@ func adminCommand(p *program) *cobra.Command {
 			}
 			reg := prometheus.NewRegistry()
 			telemetry.Register(reg, release(), l.Config.Files())
-			return runAdmin(cmd.Context(), l.Config, log, drainDelay(l.Config, l.Config.Admin.Listen), reg, nil)
+			return runAdmin(cmd.Context(), l, log, drainDelay(l.Config, l.Config.Admin.Listen), reg, nil)
 		},
 	}
 	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "producer", "admin", "log")
@@ -59,7 +60,7 @@ func serveCommand(p *program) *cobra.Command {
 			}
 			delay := drainDelay(l.Config, l.Config.Worker.Listen, l.Config.Admin.Listen)
 			return p.runWorker(cmd.Context(), l.Config, log, delay, func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error {
-				return runAdmin(ctx, l.Config, log, delay, reg, ready)
+				return runAdmin(ctx, l, log, delay, reg, ready)
 			})
 		},
 	}
@@ -109,13 +110,15 @@ func openAPICommand(p *program) *cobra.Command {
 }
 
 // runAdmin runs the admin API until ctx ends and it has drained. It listens from the beginning; what needs MySQL follows as soon as that allows it.
-func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time.Duration, reg *prometheus.Registry, beside func() listener.Readiness) error {
+func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay time.Duration, reg *prometheus.Registry, beside func() listener.Readiness) error {
+	c := l.Config
 	start := boot.New(log.With("component", "admin", "namespace", c.Namespace), c.FailFast)
 	reg.MustRegister(telemetry.NewWaitingCollector("admin", start.Lasting))
 	ac := admin.Config{
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
 		Group: c.Kafka.Group, Drain: delay, Beside: beside, Warnings: c.Files().Problems, Waiting: start.Waiting,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
+		Doctor: diagnose(c, log), Settings: func() []api.Setting { return settingsOf(l) },
 	}
 	var err error
 	if ac.Tokens, err = openTokens(c); err != nil {
@@ -159,6 +162,15 @@ func runAdmin(ctx context.Context, c config.Config, log *slog.Logger, delay time
 	}
 	reg.MustRegister(telemetry.NewAdminCollector(s), telemetry.NewReadyCollector("admin", s.Readiness))
 	return serveAdmin(ctx, c, s, start, &ac)
+}
+
+// settingsOf lists every setting in force; secrets are masked.
+func settingsOf(l *config.Loaded) []api.Setting {
+	var out []api.Setting
+	for _, v := range l.Values() {
+		out = append(out, api.Setting(v))
+	}
+	return out
 }
 
 // serveAdmin serves, and opens the replica meanwhile.

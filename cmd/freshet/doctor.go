@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/cmd/freshet/internal/connect"
 	"github.com/freshet/freshet/internal/boot"
@@ -23,36 +24,27 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// Finding is one thing that doctor found.
-type Finding struct {
-	// Name identifies the kind of finding; it does not change between releases.
-	Name string `json:"name"`
-	// Bad findings break a promise or stop the flow; the others are worth a look.
-	Bad bool `json:"bad"`
-	// Where names the dataset, topic, lane or node.
-	Where   string `json:"where,omitempty"`
-	Problem string `json:"problem"`
-	Fix     string `json:"fix"`
-}
-
 // doctor looks at every hop.
 type doctor struct {
-	cfg      config.Config
-	log      *slog.Logger
-	set      *schemas.Datasets
-	kafka    *kafkalog.Client
-	db       *replica.DB
-	rdb      redis.UniversalClient
-	canary   time.Duration
-	findings []Finding
+	cfg   config.Config
+	log   *slog.Logger
+	set   *schemas.Datasets
+	kafka *kafkalog.Client
+	db    *replica.DB
+	rdb   redis.UniversalClient
+	// canary is how long the canary may take; 0: none is sent.
+	canary time.Duration
+	// hop bounds each step; 0: hopTimeout.
+	hop      time.Duration
+	findings []api.Finding
 }
 
 func (d *doctor) bad(name, where, fix, problem string, args ...any) {
-	d.findings = append(d.findings, Finding{Name: name, Bad: true, Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
+	d.findings = append(d.findings, api.Finding{Name: name, Bad: true, Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 }
 
 func (d *doctor) note(name, where, fix, problem string, args ...any) {
-	d.findings = append(d.findings, Finding{Name: name, Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
+	d.findings = append(d.findings, api.Finding{Name: name, Where: where, Problem: fmt.Sprintf(problem, args...), Fix: fix})
 }
 
 const (
@@ -60,6 +52,7 @@ const (
 	// openTransactionAfter leaves transactions alone that are still being written.
 	openTransactionAfter = 5 * time.Second
 	hopTimeout           = 10 * time.Second
+	diagnoseHop          = 5 * time.Second
 	maxSkew              = 2 * time.Second
 )
 
@@ -82,8 +75,7 @@ func doctorCommand(p *program) *cobra.Command {
 			if noCanary {
 				d.canary = 0
 			}
-			d.examine(ctx)
-			return printFindings(p, d.findings)
+			return printFindings(p, d.examine(ctx))
 		},
 	}
 	cmd.Flags().BoolVar(&noCanary, "no-canary", false, "look only, send nothing")
@@ -91,20 +83,11 @@ func doctorCommand(p *program) *cobra.Command {
 	return cmd
 }
 
-func printFindings(p *program, findings []Finding) error {
-	slices.SortStableFunc(findings, func(a, b Finding) int {
-		if a.Bad != b.Bad {
-			if a.Bad {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.Name, b.Name)
-	})
-	bad := slices.ContainsFunc(findings, func(f Finding) bool { return f.Bad })
+func printFindings(p *program, findings []api.Finding) error {
+	bad := slices.ContainsFunc(findings, func(f api.Finding) bool { return f.Bad })
 	if p.json {
 		if findings == nil {
-			findings = []Finding{}
+			findings = []api.Finding{}
 		}
 		if err := p.printJSON(map[string]any{"healthy": !bad, "findings": findings}); err != nil {
 			return err
@@ -127,13 +110,43 @@ func printFindings(p *program, findings []Finding) error {
 	return nil
 }
 
-// examine follows the path of a change. A server that does not answer ends what depends on it and nothing else.
-func (d *doctor) examine(ctx context.Context) {
+// diagnose is what the admin API runs: it is done before a request must be answered.
+func diagnose(c config.Config, log *slog.Logger) func(context.Context, bool) ([]api.Finding, error) {
+	return func(ctx context.Context, canary bool) ([]api.Finding, error) {
+		set, err := connect.Datasets(c)
+		if err != nil {
+			return nil, err
+		}
+		d := &doctor{cfg: c, log: log, set: set, hop: diagnoseHop}
+		if canary {
+			d.canary = diagnoseHop
+		}
+		return d.examine(ctx), nil
+	}
+}
+
+// examine returns what it finds, bad things first.
+func (d *doctor) examine(ctx context.Context) []api.Finding {
+	d.follow(ctx)
+	slices.SortStableFunc(d.findings, func(a, b api.Finding) int {
+		if a.Bad != b.Bad {
+			if a.Bad {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Name, b.Name)
+	})
+	return d.findings
+}
+
+// follow follows the path of a change. A server that does not answer ends what depends on it and nothing else.
+func (d *doctor) follow(ctx context.Context) {
 	for _, text := range d.set.Warnings() {
 		d.note("dataset-outdated", d.cfg.Datasets, "change the file as the text says", "%s", text)
 	}
 	hop := func(fn func(context.Context)) {
-		ctx, cancel := context.WithTimeout(ctx, hopTimeout)
+		ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.hop, hopTimeout))
 		defer cancel()
 		fn(ctx)
 	}
@@ -160,7 +173,7 @@ func (d *doctor) examine(ctx context.Context) {
 	if d.db != nil {
 		hop(d.examineClocks)
 	}
-	if d.canary > 0 && d.kafka != nil && d.rdb != nil && !slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Bad }) {
+	if d.canary > 0 && d.kafka != nil && d.rdb != nil && !slices.ContainsFunc(d.findings, func(f api.Finding) bool { return f.Bad }) {
 		d.sendCanary(ctx)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, child := range []func() (int, bool){workerChild, sqlChild} {
+	for _, child := range []func() (int, bool){workerChild, sqlChild, nodeChild} {
 		if code, is := child(); is {
 			os.Exit(code)
 		}
