@@ -14,7 +14,7 @@ SERVE    := $(GO) run ./internal/testenv/serve
 LINT     := .cache/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static check-deploy licences race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill clean
+.PHONY: help demo test test-matrix flakes faults check fmt fmt-check vet lint imports tidy verify build build-static check-deploy licences race fuzz bench bench-apply bench-workloads bench-publish bench-latency bench-relay bench-backfill console-shots clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ bench-relay: ## how fast a relay drains an outbox, and what it costs the writers
 
 bench-backfill: ## how fast existing rows are loaded through the outbox, and what it costs the writers
 	$(SERVE) -settings $(GO) run ./cmd/freshet bench backfill $(ARGS)
+
+console-shots: ## pictures of every screen of the console, in both themes and at two widths, in DIR
+	@test -n "$(DIR)" || { echo "say where: make console-shots DIR=..."; exit 1; }
+	FRESHET_TEST_CONSOLE_SHOTS="$(abspath $(DIR))" FRESHET_TEST_SERVERS=native $(SERVE) $(GO) test -count=1 -timeout 10m -run '^TestConsoleShots$$' $(ARGS) ./internal/e2e
 
 # One build per version of tools/go.mod. GOFLAGS=-mod=mod in a user's environment would change tools/go.sum.
 $(LINT): tools/go.mod tools/go.sum

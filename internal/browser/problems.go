@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -190,7 +191,11 @@ func arguments(args []*runtime.RemoteObject) string {
 		case a.Description != "":
 			texts = append(texts, a.Description)
 		case len(a.Value) > 0:
-			texts = append(texts, strings.Trim(string(a.Value), `"`))
+			var s string
+			if json.Unmarshal(a.Value, &s) != nil {
+				s = string(a.Value) // a number
+			}
+			texts = append(texts, s)
 		default:
 			texts = append(texts, string(a.Type))
 		}

@@ -15,8 +15,9 @@ type confirmation struct {
 	Warning string
 	Button  string
 	Danger  bool
-	// Typed must be typed; "" asks for nothing.
+	// Typed must be typed; "" asks for nothing. Wrong says that something else was.
 	Typed  string
+	Wrong  string
 	Fields []fact
 	// Limits: the form asks for the limits of a job.
 	Limits bool
@@ -30,15 +31,15 @@ type fact struct{ Name, Value string }
 // field is a value of the form.
 func (v *visit) field(name string) string { return v.PostFormValue(name) }
 
-// sure reports whether the form is a confirmation's, and refuses one whose typed word differs.
-func (v *visit) sure(typed string) (bool, error) {
+// sure reports whether the form is a confirmation's. One whose typed word differs is not, and ask asks again.
+func (v *visit) sure(typed string) bool {
 	if v.field("sure") != "1" {
-		return false, nil
+		return false
 	}
 	if typed != "" && v.field("typed") != typed {
-		return false, &APIError{Status: http.StatusUnprocessableEntity, Detail: v.text("Nothing was done: type %s to confirm.", typed)}
+		v.wrong = v.text("Nothing was done: type %s to confirm.", typed)
 	}
-	return true, nil
+	return v.wrong == ""
 }
 
 // ask is the outcome that shows a confirmation. The named fields of the form are sent again with it.
@@ -50,8 +51,12 @@ func (v *visit) ask(c confirmation, fields ...string) *outcome {
 			}
 		}
 	}
-	c.Reason = v.field("reason")
-	return &outcome{name: "confirm", data: c}
+	c.Reason, c.Wrong = v.field("reason"), v.wrong
+	out := &outcome{name: "confirm", data: c}
+	if c.Wrong != "" {
+		out.status = http.StatusUnprocessableEntity
+	}
+	return out
 }
 
 // unknown is the error of a form that asks for nothing that the path does.

@@ -103,10 +103,7 @@ func actLag(v *visit) (*outcome, error) {
 	if do != "pause" && do != "resume" {
 		return nil, v.unknown()
 	}
-	sure, err := v.sure("")
-	if err != nil {
-		return nil, err
-	}
+	sure := v.sure("")
 	if sure {
 		if err := v.post("/v1/datasets/"+seg(dataset)+"/"+do, map[string]string{"reason": v.field("reason")}, nil); err != nil {
 			return nil, err

@@ -133,10 +133,7 @@ func actLetters(v *visit) (*outcome, error) {
 	if do == "discard" {
 		typed = "discard"
 	}
-	sure, err := v.sure(typed)
-	if err != nil {
-		return nil, err
-	}
+	sure := v.sure(typed)
 	choice, err := letterChoice(v, sure)
 	if err != nil {
 		return nil, err
@@ -225,10 +222,7 @@ func actLetter(v *visit) (*outcome, error) {
 		return nil, v.unknown()
 	}
 	id := v.field("id")
-	sure, err := v.sure("")
-	if err != nil {
-		return nil, err
-	}
+	sure := v.sure("")
 	body := map[string]any{"dry_run": !sure, "why": v.field("reason")}
 	if !sure {
 		body["why"] = "dry run"

@@ -97,10 +97,7 @@ func actRecord(v *visit) (*outcome, error) {
 	if do != "invalidate" {
 		return nil, v.unknown()
 	}
-	sure, err := v.sure("")
-	if err != nil {
-		return nil, err
-	}
+	sure := v.sure("")
 	if !sure {
 		return askInvalidate(v, dataset, key)
 	}

@@ -32,9 +32,10 @@ type screen struct {
 type outcome struct {
 	// to is a path of the console with its query, as path returns it.
 	to string
-	// name and data are a template and what it shows.
-	name string
-	data any
+	// name and data are a template and what it shows, with a status; 0 is 200.
+	name   string
+	data   any
+	status int
 }
 
 // screens are all pages, in the order of the navigation.
@@ -64,6 +65,8 @@ type visit struct {
 	who    *session.Session
 	prefs  preferences
 	client client
+	// wrong is why a confirmation does not count.
+	wrong string
 	// text returns a text in the person's language.
 	text func(key string, args ...any) string
 }

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 
@@ -115,7 +116,7 @@ func (c *Console) act(w http.ResponseWriter, r *http.Request, s *screen) {
 		c.redirect(w, out.to)
 	default:
 		p.Name, p.Data = out.name, out.data
-		c.write(w, r, http.StatusOK, p)
+		c.write(w, r, cmp.Or(out.status, http.StatusOK), p)
 	}
 }
 
