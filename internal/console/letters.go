@@ -37,8 +37,9 @@ type lettersPage struct {
 type letterGroup struct {
 	api.LetterGroup
 
-	// Query is the filter that means this group.
+	// Query is the filter that means this group, and Path the page with it.
 	Query url.Values
+	Path  string
 }
 
 // letterFilters are the values of an address that choose dead letters.
@@ -64,7 +65,8 @@ func loadLetters(v *visit) (any, error) {
 		if g.Errno != 0 {
 			errno = strconv.Itoa(g.Errno)
 		}
-		p.Groups = append(p.Groups, letterGroup{g, query("dataset", g.Dataset, "reason", g.Reason, "errno", errno, "detail", g.Detail)})
+		pairs := []string{"dataset", g.Dataset, "reason", g.Reason, "errno", errno, "detail", g.Detail}
+		p.Groups = append(p.Groups, letterGroup{g, query(pairs...), link("/deadletters", pairs...)})
 	}
 	q := []string{"state", p.State, "after", v.param("after"), "limit", strconv.Itoa(letterRows)}
 	for _, name := range letterFilters() {

@@ -3,6 +3,7 @@ package console
 import (
 	"html/template"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/freshet/freshet/admin/api"
@@ -42,7 +43,7 @@ func loadOverview(v *visit) (any, error) {
 		{v.text("Applied a second"), plain, func(s *api.Sample) *float64 { return s.Applied }},
 		{v.text("Invalidations a second"), plain, func(s *api.Sample) *float64 { return s.Invalidations }},
 		{v.text("Oldest record waits"), seconds, func(s *api.Sample) *float64 { return s.Lag }},
-		{v.text("Hit ratio"), func(f float64) string { return percent(f) }, func(s *api.Sample) *float64 { return s.HitRatio }},
+		{v.text("Hit ratio"), func(f float64) string { return strconv.FormatFloat(f*100, 'f', 0, 64) + " %" }, func(s *api.Sample) *float64 { return s.HitRatio }},
 		{v.text("Open dead letters"), plain, func(s *api.Sample) *float64 { return float(s.Letters) }},
 	} {
 		points := make([]chart.Point, len(p.Samples))
