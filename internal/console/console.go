@@ -83,6 +83,9 @@ func (c *Console) routes() {
 	c.mux.HandleFunc("POST /sign-in", c.signIn)
 	c.mux.HandleFunc("POST /sign-out", c.signOut)
 	c.mux.HandleFunc("POST /preferences", c.savePreferences)
+	for _, path := range []string{"/openapi.json", "/metrics", "/readyz"} {
+		c.mux.HandleFunc("GET /about"+path, func(w http.ResponseWriter, r *http.Request) { c.passOn(w, r, path) })
+	}
 	for _, s := range c.screens {
 		pattern := s.path
 		if pattern == "/" {

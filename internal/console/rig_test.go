@@ -103,6 +103,8 @@ func (f *fakeAPI) answers() map[string]any {
 		"GET /v1/replays":                             items(job), "GET /v1/replays/r1": job, "POST /v1/replays": job, "POST /v1/replays/r1/pause": job, "POST /v1/replays/r1/limits": job,
 		"GET /v1/nodes": map[string]any{"nodes": []any{node}, "workers": []any{worker}}, "POST /v1/nodes/n1/flush": map[string]any{"flushed": true},
 		"GET /v1/consistency":            report.Stats{Windows: []report.Window{{Tier: "shared", Seconds: 1, Checks: 3, Violations: 1}}, Stale: []report.Stale{{Dataset: "users", Key: evil, Since: at}}},
+		"GET /v1/settings":               api.About{Version: "v9", Namespace: "default", Began: at, Settings: []api.Setting{{Key: "mysql.dsn", Value: "***", Origin: evil}}},
+		"POST /v1/doctor":                api.Diagnosis{Findings: []api.Finding{{Name: "x", Bad: true, Problem: evil, Fix: evil}}},
 		"GET /v1/audit":                  items(api.Entry{ID: 1, At: at, Actor: "ada", Action: "pause-dataset", Target: evil, Outcome: 200, Detail: map[string]any{"reason": evil}}),
 		"POST /v1/datasets/users/pause":  pause,
 		"POST /v1/datasets/users/resume": map[string]any{"resumed": true},

@@ -42,7 +42,7 @@ func TestViewerSeesNoButtons(t *testing.T) {
 	b := open(t, "", access.Viewer).as(access.Viewer)
 	for _, path := range pages() {
 		status, _, text := b.get(path)
-		if strings.HasPrefix(path, "/jobs/new") || path == "/audit" {
+		if strings.HasPrefix(path, "/jobs/new") || path == "/audit" || path == "/doctor" {
 			if status != http.StatusForbidden {
 				t.Errorf("%s: status %d", path, status)
 			}
@@ -105,8 +105,14 @@ func TestQuestions(t *testing.T) {
 				fields = append(fields, form[i], form[i+1])
 			}
 		}
-		if status, _, text := b.post(form[0], fields...); status != http.StatusUnprocessableEntity || len(b.posts()) != before || !strings.Contains(text, "Nothing was done") {
-			t.Errorf("%s with a wrong word: status %d, requests %q", what, status, b.posts()[before:])
+		status, _, text := b.post(form[0], fields...)
+		for _, made := range b.posts()[before:] { // the question is asked again, with what would happen
+			if !strings.Contains(made, `"dry_run":true`) {
+				t.Errorf("%s with a wrong word made %s", what, made)
+			}
+		}
+		if status != http.StatusUnprocessableEntity || !strings.Contains(text, "Nothing was done") {
+			t.Errorf("%s with a wrong word: status %d\n%s", what, status, text)
 		}
 	}
 	status, _, text := b.post("/deadletters", "_form", secret, "do", "discard", "id", "freshet.users/abc/0@7.0")
@@ -134,5 +140,21 @@ func TestExport(t *testing.T) {
 	}
 	if status, _, _ := b.get("/lag?format=xml"); status != http.StatusBadRequest {
 		t.Errorf("another format: %d", status)
+	}
+}
+
+// The doctor's findings are a page, and the documents for programs are there for who signed in.
+func TestDoctorAndDocuments(t *testing.T) {
+	b := open(t, "", access.Viewer, access.Operator).as(access.Operator)
+	status, _, text := b.post("/doctor", "_form", b.secret("/doctor"))
+	if status != http.StatusOK || !strings.Contains(text, `id="findings"`) {
+		t.Errorf("the doctor: %d %s", status, text)
+	}
+	checkPage(t, "/doctor", text)
+	if status, _, text := b.get("/about/openapi.json"); status != http.StatusOK || text != "{}\n" {
+		t.Errorf("the document: %d %s", status, text)
+	}
+	if _, _, text := b.get("/about"); strings.Contains(text, "mysql.dsn") {
+		t.Error("settings are shown to an operator")
 	}
 }

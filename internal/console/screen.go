@@ -54,6 +54,8 @@ func screens() []*screen {
 		datasetsScreen(),
 		consistencyScreen(),
 		auditScreen(),
+		doctorScreen(),
+		aboutScreen(),
 		findScreen(),
 	}
 }
