@@ -58,7 +58,7 @@ var mayImport = map[string][]string{
 	"internal/consistency":             {"schemas", "invalidation", "invalidation/lane", "admin/report"},
 	"admin/report":                     {},
 	"internal/admin": {
-		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/admin/pulse", "internal/roster", "admin/report", "internal/durations",
+		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/admin/pulse", "internal/lint", "schemas/compat", "internal/roster", "admin/report", "internal/durations",
 	},
 	"admin/api":                         {"schemas", "admin/report"},
 	"internal/admin/access":             {"internal/livefile"},
@@ -84,6 +84,7 @@ var mayImport = map[string][]string{
 	"internal/tracecontext":             {},
 	"internal/durations":                {},
 	"internal/exposition":               {"internal/durations"},
+	"internal/lint":                     {"schemas", "schemas/compat", "internal/mysql", "internal/replica/tables"},
 	"internal/listener":                 {},
 	"internal/jsontext":                 {},
 	"internal/livefile":                 {},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -118,7 +119,12 @@ func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay tim
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
 		Group: c.Kafka.Group, Drain: delay, Beside: beside, Warnings: c.Files().Problems, Waiting: start.Waiting,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
-		Doctor: diagnose(c, log), Settings: func() []api.Setting { return settingsOf(l) },
+		Doctor: diagnose(c, log), Settings: func() []api.Setting { return settingsOf(l) }, Folder: os.DirFS(c.Datasets),
+	}
+	if c.Relay.DSN != "" {
+		out := &outboxReader{cfg: c, log: log}
+		defer out.close()
+		ac.Outbox = out.read
 	}
 	var err error
 	if ac.Tokens, err = openTokens(c); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
 	"github.com/freshet/freshet/internal/draft"
+	"github.com/freshet/freshet/internal/lint"
 	"github.com/freshet/freshet/internal/mysql"
 )
 
@@ -117,8 +118,8 @@ func runInit(ctx context.Context, p *program, c config.Config, f initFlags, log 
 	if err := report.write(f.out, drafts); err != nil {
 		return err
 	}
-	for _, l := range lintFolder(f.out) {
-		if l.Level == lintError && len(drafts) > 0 {
+	for _, l := range lint.Folder(os.DirFS(f.out)) {
+		if l.Level == lint.Error && len(drafts) > 0 {
 			report.Problems = append(report.Problems, "schema lint: "+strings.TrimSpace(l.Dataset+" "+l.Text))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/freshet/freshet/internal/lint"
 	"github.com/freshet/freshet/schemas"
 	"github.com/freshet/freshet/schemas/compat"
 )
@@ -94,7 +95,7 @@ func TestSchemaLint(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, errOut, code := freshet(t, nil, "schema", "lint", c.dir, "--json")
-			var lines []lintLine
+			var lines []lint.Line
 			if err := json.Unmarshal([]byte(out), &lines); err != nil {
 				t.Fatalf("%v: %s %s", err, out, errOut)
 			}

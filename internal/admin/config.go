@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -84,6 +85,10 @@ type Config struct {
 	Front func(api http.Handler, draining context.Context) (http.Handler, error)
 	// Settings lists the settings of the process, secrets masked; nil: none are shown.
 	Settings func() []api.Setting
+	// Folder is where the declarations are stored, to show their texts and to check proposed ones; nil: neither.
+	Folder fs.FS
+	// Outbox returns the state of the source's outbox; nil: it is not known.
+	Outbox func(ctx context.Context) (api.Outbox, error)
 	// Doctor looks at every hop and returns what it finds; canary: it sends one through them all. nil: there is none.
 	Doctor func(ctx context.Context, canary bool) ([]api.Finding, error)
 	// Version is shown in the OpenAPI document.

@@ -85,24 +85,30 @@ func (ov *overview) listDatasets(ctx context.Context, _ *empty) (*listed[api.Dat
 	}
 	var out []api.DatasetState
 	for _, d := range ov.datasets.All() {
-		st := api.DatasetState{Name: d.Name, Topic: d.Topic, Table: d.Replica.Table, Format: string(d.Format), Key: d.Key, Cached: d.Cache != nil, Letters: map[string]int64{}}
-		for _, c := range d.Replica.Columns {
-			st.Columns = append(st.Columns, c.Name)
-		}
-		if p, ok := pauses[d.Name]; ok {
-			pause := api.Pause(p)
-			st.Pause = &pause
-		}
-		counts, err := ov.db.Letters.Count(ctx, d.Name)
+		st, err := ov.stateOf(ctx, d, pauses)
 		if err != nil {
 			return nil, ov.answers.fail(ctx, "count dead letters", err)
-		}
-		for state, n := range counts {
-			st.Letters[string(state)] = n
 		}
 		out = append(out, st)
 	}
 	return listOf(out), nil
+}
+
+// stateOf returns what a list of datasets has of one.
+func (ov *overview) stateOf(ctx context.Context, d *schemas.Dataset, pauses map[string]replica.Pause) (api.DatasetState, error) {
+	st := api.DatasetState{Name: d.Name, Topic: d.Topic, Table: d.Replica.Table, Format: string(d.Format), Key: d.Key, Cached: d.Cache != nil, Letters: map[string]int64{}}
+	for _, c := range d.Replica.Columns {
+		st.Columns = append(st.Columns, c.Name)
+	}
+	if p, ok := pauses[d.Name]; ok {
+		pause := api.Pause(p)
+		st.Pause = &pause
+	}
+	counts, err := ov.db.Letters.Count(ctx, d.Name)
+	for state, n := range counts {
+		st.Letters[string(state)] = n
+	}
+	return st, err
 }
 
 type consistencyOutput struct{ Body report.Stats }

@@ -20,6 +20,8 @@ func rules() map[string]gate.Rule {
 		"GET /v1/settings":                            {Least: access.Admin, Early: true},
 		"POST /v1/doctor":                             {Least: access.Operator, Early: true}, // no Change: it must run while the audit log cannot be written
 		"GET /v1/datasets":                            {Least: access.Viewer},
+		"GET /v1/datasets/{dataset}":                  {Least: access.Viewer},
+		"POST /v1/datasets/{dataset}/check":           {Least: access.Viewer},
 		"POST /v1/datasets/{dataset}/pause":           {Least: access.Operator, Change: true},
 		"POST /v1/datasets/{dataset}/resume":          {Least: access.Operator, Change: true},
 		"GET /v1/lag":                                 {Least: access.Viewer},
@@ -76,6 +78,7 @@ func (s *Server) routes() {
 	s.overview.routes(s.api)
 	s.vitals.routes(s.api)
 	s.about.routes(s.api)
+	s.declared.routes(s.api)
 	s.records.routes(s.api)
 	s.messages.routes(s.api)
 	s.letters.routes(s.api)

@@ -47,6 +47,7 @@ type Server struct {
 	overview  *overview
 	vitals    *vitals
 	about     *about
+	declared  *datasets
 	messages  *messages
 	records   *records
 	letters   *letters
@@ -134,6 +135,7 @@ func (s *Server) parts() error {
 		nodes: &nodes{redis: c.Redis, namespace: c.Namespace, answers: answers},
 	}
 	s.about = &about{version: c.Version, namespace: c.Namespace, group: c.Group, began: time.Now().UTC(), settings: c.Settings, doctor: c.Doctor, answers: answers}
+	s.declared = &datasets{overview: s.overview, topics: topics, folder: c.Folder, outbox: c.Outbox, answers: answers}
 	s.messages = &messages{topics: topics, kafka: c.Kafka, answers: answers, log: s.log}
 	s.publisher = &publisher{datasets: c.Datasets, producer: c.Producer, namespace: c.Namespace, answers: answers}
 	s.records = &records{
@@ -151,7 +153,7 @@ func (s *Server) parts() error {
 		}
 	}
 	s.stale = stale.New(lanes, s.log)
-	s.vitals = &vitals{overview: s.overview, health: s.health, lanes: lanes, seen: map[string]time.Time{}}
+	s.vitals = &vitals{overview: s.overview, health: s.health, outbox: c.Outbox, lanes: lanes, seen: map[string]time.Time{}}
 	s.vitals.sampler = pulse.New(s.vitals.look)
 	s.vitals.looks.looks, s.overview.nodes.roll.looks = &s.looked, &s.looked
 	s.overview.lags.looks, s.overview.nodes.members.looks, s.records.shared.looks = &s.looked, &s.looked, &s.looked

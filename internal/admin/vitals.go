@@ -29,7 +29,8 @@ const (
 type vitals struct {
 	overview *overview
 	health   *health
-	lanes    *lane.Scripts // nil: no Redis is used
+	outbox   func(context.Context) (api.Outbox, error) // nil: it is not known
+	lanes    *lane.Scripts                             // nil: no Redis is used
 	looks    shared[*pulse.Look]
 	sampler  *pulse.Sampler
 
@@ -79,6 +80,13 @@ func (v *vitals) lookAll(ctx context.Context) (*pulse.Look, error) {
 		l.Cached[d.Name] = d.Cache != nil
 	}
 	asks := []func(){func() { v.lookNodes(ctx, l) }, func() { v.lookLanes(ctx, l) }}
+	if v.outbox != nil {
+		asks = append(asks, func() {
+			if o, err := v.outbox(ctx); !v.missing("outbox", err) {
+				l.Outbox = &o
+			}
+		})
+	}
 	if v.health.attached.Load() {
 		asks = append(asks, func() { v.lookSick(ctx, l) }, func() { v.lookLag(ctx, l) }, func() { v.lookWorkers(ctx, l) }, func() { v.lookCensus(ctx, l) })
 	} else if l.Starting = true; v.health.waiting != nil {

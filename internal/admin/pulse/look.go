@@ -29,6 +29,8 @@ type Look struct {
 	Workers []api.WorkerState
 	// Lanes are the numbers of the newest entry of each lane; 0 for one that does not exist.
 	Lanes []uint64
+	// Outbox is that of the source; nil: it is not known.
+	Outbox *api.Outbox
 	Census
 }
 

@@ -180,6 +180,9 @@ func (l *Look) path(r *api.Rates, fresh *float64) []api.PathStep {
 		{From: "replica", To: "lane", Rate: r.Emitted},
 		{From: "lane", To: "nodes", Rate: r.Invalidations, Delay: fresh},
 	}
+	if o := l.Outbox; o != nil {
+		steps[0].Backlog, steps[0].Delay = &o.Rows, &o.Oldest
+	}
 	if l.Known.Lag {
 		var unread, unsent int64
 		for i := range l.Lag {
