@@ -22,7 +22,7 @@ type consoleScreen struct {
 // screens are all screens, with the data that the console started with.
 func (c *console) screens() []consoleScreen {
 	return []consoleScreen{
-		{"overview", "/", []browser.Selector{"#main"}, ""},
+		{"overview", "/", []browser.Selector{"#health", "#freshness", "#path", "#counts", "#charts svg"}, ""},
 		{"record", "/record?dataset=products&key=lamp-01", []browser.Selector{"#verdict.ok", "#tier-kafka", "#tier-row", "#tier-shared", "#copies tbody tr", ".timeline li"}, ""},
 		{"lag", "/lag", []browser.Selector{"#d-products", "#d-orders", "#partitions tbody tr"}, ""},
 		{"messages", "/messages?dataset=products", []browser.Selector{"#messages tbody tr"}, ""},
@@ -37,6 +37,8 @@ func (c *console) screens() []consoleScreen {
 		{"datasets", "/datasets", []browser.Selector{"#datasets tbody tr"}, ""},
 		{"consistency", "/consistency", []browser.Selector{"#windows tbody tr"}, ""},
 		{"audit", "/audit", []browser.Selector{"#audit tbody tr"}, "operator"},
+		{"doctor", "/doctor", []browser.Selector{browser.Role("button", "Run the doctor")}, "operator"},
+		{"about", "/about", []browser.Selector{"#main dl"}, ""},
 		{"find", "/find?q=lamp-01", []browser.Selector{"#main a"}, ""},
 	}
 }

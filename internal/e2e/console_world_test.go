@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/freshet/freshet/admin/api"
@@ -39,14 +40,16 @@ type console struct {
 	pub     *producer.Producer
 	nodes   []*invalidation.Node
 	caches  []map[string]*invalidation.Cache[props] // of each node by dataset
-	version atomic.Int64                            // the newest that was published
-	job     string                                  // a replay that is done
+	version *atomic.Int64                           // the newest that was published
+	worker  *testenv.Process
+	link    *testenv.Proxy // between shop-3 and Redis
+	job     string         // a replay that is done
 }
 
 // newConsole starts all of it. topics are the names of the topics by dataset; nil: new ones.
 func newConsole(t *testing.T, topics map[string]string) *console {
 	t.Helper()
-	c := &console{tokens: map[string]string{}}
+	c := &console{tokens: map[string]string{}, version: &atomic.Int64{}}
 	c.world = newWorldOn(t, servers{}, shopFiles(t, topics))
 	c.exec(sane)
 	var lines []string
@@ -60,14 +63,22 @@ func newConsole(t *testing.T, topics map[string]string) *console {
 	file := filepath.Join(t.TempDir(), "tokens")
 	writeFile(t, file, []byte(strings.Join(lines, "\n")+"\n"))
 	c.env = append(c.env, "FRESHET_ADMIN__TOKENS_FILE="+file, "FRESHET_CLIENT__TOKEN="+c.tokens["admin"], "FRESHET_WORKER__SAMPLES=20", "FRESHET_WORKER__STALE_AFTER=12s")
-	c.startWorker()
+	c.worker = c.startWorker()
 	c.url = c.api()
 	c.pub = c.producer()
-	for i := range 3 {
-		c.join(fmt.Sprintf("shop-%d", i+1))
+	c.link = testenv.NewProxy(t, c.redis.Addr)
+	for i, addr := range []string{c.redis.Addr, c.redis.Addr, c.link.Addr} {
+		c.join(fmt.Sprintf("shop-%d", i+1), addr)
 	}
 	c.fill()
 	return c
+}
+
+// in is the same console for a test within the first one.
+func (c *console) in(t *testing.T) *console {
+	out, w := *c, *c.world
+	w.t, out.world = t, &w
+	return &out
 }
 
 // shopFiles are the dataset folder of the shop, with topics.
@@ -96,9 +107,11 @@ func shopFiles(t *testing.T, topics map[string]string) map[string]string {
 }
 
 // join adds a node that caches all datasets, in the plain form, so that a test can write an entry by hand.
-func (c *console) join(id string) {
+func (c *console) join(id, addr string) {
 	c.t.Helper()
-	n, err := invalidation.Join(c.t.Context(), c.redis.Client(c.t), invalidation.Config{Namespace: c.ns, Datasets: c.datasets, ID: id})
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	c.t.Cleanup(func() { rdb.Close() })
+	n, err := invalidation.Join(c.t.Context(), rdb, invalidation.Config{Namespace: c.ns, Datasets: c.datasets, ID: id})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -245,6 +258,17 @@ func shows(t *testing.T, p *browser.Page, sel browser.Selector, want string) {
 	testenv.Eventually(t, 20*time.Second, func(context.Context) error {
 		if got := p.Text(sel); got != want {
 			return fmt.Errorf("%s shows %q, want %q", sel, got, want)
+		}
+		return nil
+	})
+}
+
+// await waits longer for an element than a page itself does: for what the system takes its time for.
+func await(t *testing.T, p *browser.Page, sel browser.Selector) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func(context.Context) error {
+		if p.Count(sel) == 0 {
+			return fmt.Errorf("there is no %s; the page shows %s", sel, p.Text("main"))
 		}
 		return nil
 	})
