@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"internal/jobs":                    {"schemas", "schemas/cdc", "internal/outgoing", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/kafkalog", "internal/kafkalog/delivery", "internal/mysql", "internal/retry"},
 	"internal/outgoing":                {"schemas", "internal/replica", "internal/kafkalog/delivery"},
 	"internal/backfill":                {"schemas", "internal/mysql", "internal/replica", "internal/retry"},
-	"internal/relay":                   {"schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "internal/retry", "internal/durations"},
+	"internal/relay":                   {"internal/tracecontext", "schemas", "internal/kafkalog", "internal/kafkalog/delivery", "internal/kafkalog/recordbatch", "internal/mysql", "internal/retry", "internal/durations"},
 	"internal/replica":                 {"schemas", "schemas/cdc", "internal/replica/internal/meta", "internal/replica/jobstore", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/jobstore":        {"schemas", "internal/replica/internal/meta", "internal/replica/tables", "internal/mysql"},
 	"internal/replica/internal/meta":   {"internal/mysql"},
@@ -58,7 +58,7 @@ var mayImport = map[string][]string{
 	"internal/consistency":             {"schemas", "invalidation", "invalidation/lane", "admin/report"},
 	"admin/report":                     {},
 	"internal/admin": {
-		"schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/admin/pulse", "internal/lint", "schemas/compat", "internal/roster", "admin/report", "internal/durations",
+		"internal/tracecontext", "schemas", "schemas/cdc", "internal/worker", "internal/jobs", "internal/replica", "internal/replica/jobstore", "internal/replica/tables", "internal/consistency", "invalidation", "invalidation/lane", "internal/kafkalog", "internal/listener", "internal/retry", "admin/api", "internal/admin/access", "internal/admin/gate", "internal/admin/sse", "internal/admin/stale", "internal/admin/pulse", "internal/lint", "schemas/compat", "internal/roster", "admin/report", "internal/durations",
 	},
 	"admin/api":                         {"schemas", "admin/report"},
 	"internal/admin/access":             {"internal/livefile"},
@@ -138,7 +138,7 @@ var owners = map[string][]string{
 	"github.com/dolthub/go-mysql-server":       {"cmd/freshet-dev/internal/devstack"},
 	"github.com/alicebob/miniredis/v2":         {"cmd/freshet-dev/internal/devstack"},
 	"github.com/twmb/franz-go":                 {"cmd/freshet-dev/internal/devstack", "internal/testenv", "internal/kafkalog/kafkatest", "cmd/freshet/internal/bench"}, // a reference to measure against
-	"go.opentelemetry.io/otel":                 {"producer", "invalidation", "consumer", "internal/worker", "internal/tracecontext", "cmd/freshet/internal/telemetry"},
+	"go.opentelemetry.io/otel":                 {"producer", "invalidation", "consumer", "internal/worker", "internal/relay", "internal/admin", "internal/tracecontext", "cmd/freshet", "cmd/freshet/internal/connect", "cmd/freshet/internal/telemetry"},
 	"go.uber.org/goleak":                       {"internal/testenv"},
 	"github.com/chromedp":                      {"internal/browser"},
 	"golang.org/x/time/rate":                   {"internal/admin/gate", "internal/backfill", "internal/jobs", "internal/worker", "cmd/freshet/internal/bench"},

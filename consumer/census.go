@@ -35,6 +35,8 @@ type Census struct {
 	// Jobs counts replays, redrives and rebuilds by state: running, paused, done, failed or cancelled. Those that are over are counted
 	// until Retention.Replays ends.
 	Jobs map[string]int64
+	// JobFailedAt is when one of them failed last; zero if none is kept that did.
+	JobFailedAt time.Time
 	// At is when it was counted; zero before.
 	At time.Time
 	// Failures counts the times that the database did not answer. The other fields keep their values then.
@@ -68,7 +70,7 @@ func (c *census) count(ctx context.Context) {
 		}
 		return
 	}
-	c.last = Census{OpenDeadLetters: got.OpenLetters, Jobs: map[string]int64{}, At: time.Now()}
+	c.last = Census{OpenDeadLetters: got.OpenLetters, Jobs: map[string]int64{}, JobFailedAt: got.JobFailedAt, At: time.Now()}
 	for state, n := range got.Jobs {
 		c.last.Jobs[string(state)] = n
 	}

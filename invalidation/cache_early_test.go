@@ -232,3 +232,38 @@ func TestFillsBehindTheirAnswersAreBounded(t *testing.T) {
 	}
 	filled(t, c)
 }
+
+// The place that a GetMany takes for answers before their fill is free again once it has filled, although other keys are still waited for.
+func TestGetManyFreesItsPlace(t *testing.T) {
+	t.Parallel()
+	r := withLane(t)
+	keys, want := r.users(2)
+	gate, began := make(chan struct{}), make(chan struct{}, 2)
+	slow := func(ctx context.Context, key string, from invalidation.Source) (invalidation.Loaded[string], error) {
+		began <- struct{}{}
+		<-gate
+		return r.db.load(ctx, key, from)
+	}
+	other, n := r.join(invalidation.Config{}), r.join(invalidation.Config{})
+	r.current(other)
+	r.current(n)
+	owner := r.cacheOf(other, invalidation.CacheConfig[string]{Load: slow})
+	owned, done := make(chan struct{}), make(chan struct{})
+	go func() { defer close(owned); wantGet(t, owner, "1", "1@1") }()
+	testenv.Await(t, began) // it has the lease of 1
+	b := &batches{db: r.db}
+	c := r.cacheOf(n, invalidation.CacheConfig[string]{Load: slow, LoadMany: b.load})
+	go func() { defer close(done); wantMany(t, c, keys, want) }()
+	eventually(t, "0 is stored and its place is free", func() bool {
+		stored, err := r.rdb.Exists(t.Context(), "{fr:"+r.ns+":0}:v:user:0").Result()
+		return err == nil && stored == 1 && c.Stats().Filling == 0
+	})
+	select {
+	case <-done:
+		t.Error("nothing was waited for any more")
+	default:
+	}
+	close(gate)
+	testenv.Await(t, done)
+	testenv.Await(t, owned)
+}

@@ -3,7 +3,9 @@ package invalidation_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,6 +78,34 @@ func entries(t testing.TB, rdb *redis.Client, ns string) (ids []string, out []la
 		ids, out = append(ids, m.ID), append(out, p)
 	}
 	return ids, out
+}
+
+// Each entry carries the traces of the changes that it makes known, and of no others.
+func TestEntriesCarryTheirTraces(t *testing.T) {
+	srv := testenv.Redis(t)
+	rdb, ns := srv.Client(t), srv.Namespace(t)
+	e := newEmitter(t, rdb, invalidation.EmitterConfig{Namespace: ns})
+	root := newRoot(t, e)
+	em := emission(10, 19, 250, 1)
+	for key, parent := range map[string]string{"user:0": "first", "user:150": "second", "user:249": "third", "user:250": "of another lane", "": "by the tag"} {
+		em.Traces = append(em.Traces, lane.Trace{Parent: parent, Key: key})
+	}
+	for range lane.MaxTraces + 5 {
+		em.Traces = append(em.Traces, lane.Trace{Parent: "many", Key: "user:249"})
+	}
+	if r, err := e.Emit(t.Context(), 0, root, 10, em); err != nil || r.Status != lane.OK {
+		t.Fatal(r, err)
+	}
+	_, got := entries(t, rdb, ns)
+	var traces []string
+	for _, p := range got[1:] { // the first is the root
+		slices.Sort(p.Traces)
+		traces = append(traces, strings.Join(p.Traces, ","))
+	}
+	want := []string{"by the tag,first", "second", strings.Repeat("many,", lane.MaxTraces-1) + "third"}
+	if d := cmp.Diff(want, traces); d != "" {
+		t.Errorf("traces of the entries (-want +got):\n%s", d)
+	}
 }
 
 func TestEmitSplits(t *testing.T) {

@@ -1,8 +1,8 @@
 // Package registry lists processes of Freshet and services' nodes where others look for them: etcd (package registry/etcd), Consul
 // (package registry/consul), or whatever else implements Registry.
 //
-// A node lists itself where invalidation.Config.Registry is set, a worker with the settings registry.*. For other processes, and to
-// leave the registry before a node is closed, run a Keeper:
+// A node lists itself where invalidation.Config.Registry is set, a worker, a relay and the admin API with the
+// settings registry.*. For other processes, and to leave the registry before a node is closed, run a Keeper:
 //
 //	k, err := registry.New(registry.Config{Registry: r, Instance: func() registry.Instance { … }})
 //	go k.Run(ctx) // lists the process until ctx ends
@@ -44,7 +44,7 @@ const (
 type Instance struct {
 	// ID is unique among the instances of a role; required. Letters, digits, dots, hyphens, underscores and colons.
 	ID string `json:"id"`
-	// Role is what it is: worker, or node; required, of the same characters.
+	// Role is what it is: worker, relay, admin or node; required, of the same characters.
 	Role string `json:"role"`
 	// Namespace is the lane namespace; required.
 	Namespace string `json:"namespace"`

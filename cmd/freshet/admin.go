@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,9 +23,9 @@ import (
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/boot"
 	"github.com/freshet/freshet/internal/console"
-	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/producer/prom"
+	"github.com/freshet/freshet/registry"
 )
 
 func adminCommand(p *program) *cobra.Command {
@@ -39,12 +40,17 @@ func adminCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reg := prometheus.NewRegistry()
-			telemetry.Register(reg, release(), l.Config.Files())
-			return runAdmin(cmd.Context(), l, log, drainDelay(l.Config, l.Config.Admin.Listen), reg, nil)
+			traces, flush, err := telemetry.Tracing(cmd.Context(), p.environ, "freshet", release(), log)
+			if err != nil {
+				return usageError{err}
+			}
+			defer flush()
+			with := shared{reg: prometheus.NewRegistry(), traces: traces}
+			telemetry.Register(with.reg, release(), l.Config.Files(), log)
+			return runAdmin(cmd.Context(), l, log, drainDelay(l.Config, l.Config.Admin.Listen), with)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "producer", "admin", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "fail_fast", "drain_delay", "kafka", "mysql", "redis", "producer", "admin", "registry", "log")
 	cmd.AddCommand(tokenCommand(p), openAPICommand(p))
 	return cmd
 }
@@ -60,8 +66,8 @@ func serveCommand(p *program) *cobra.Command {
 				return err
 			}
 			delay := drainDelay(l.Config, l.Config.Worker.Listen, l.Config.Admin.Listen)
-			return p.runWorker(cmd.Context(), l.Config, log, delay, func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error {
-				return runAdmin(ctx, l, log, delay, reg, ready)
+			return p.runWorker(cmd.Context(), l.Config, log, delay, func(ctx context.Context, with shared) error {
+				return runAdmin(ctx, l, log, delay, with)
 			})
 		},
 	}
@@ -111,13 +117,13 @@ func openAPICommand(p *program) *cobra.Command {
 }
 
 // runAdmin runs the admin API until ctx ends and it has drained. It listens from the beginning; what needs MySQL follows as soon as that allows it.
-func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay time.Duration, reg *prometheus.Registry, beside func() listener.Readiness) error {
-	c := l.Config
+func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay time.Duration, with shared) error {
+	c, reg := l.Config, with.reg
 	start := boot.New(log.With("component", "admin", "namespace", c.Namespace), c.FailFast)
 	reg.MustRegister(telemetry.NewWaitingCollector("admin", start.Lasting))
 	ac := admin.Config{
 		Listen: c.Admin.Listen, Rate: float64(c.Admin.Rate), PublishRate: float64(c.Admin.PublishRate), Namespace: c.Namespace, Lanes: c.Lanes,
-		Group: c.Kafka.Group, Drain: delay, Beside: beside, Warnings: c.Files().Problems, Waiting: start.Waiting,
+		Group: c.Kafka.Group, Drain: delay, Beside: with.ready, Waiting: start.Waiting, TracerProvider: with.traces,
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), Version: release(), Logger: log,
 		Doctor: diagnose(c, log), Settings: func() []api.Setting { return settingsOf(l) }, Folder: os.DirFS(c.Datasets),
 	}
@@ -127,6 +133,8 @@ func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay tim
 		ac.Outbox = out.read
 	}
 	var err error
+	var keeper *registry.Keeper
+	ac.Warnings = func() []string { return append(c.Files().Problems(), keeper.Problems()...) }
 	if ac.Tokens, err = openTokens(c); err != nil {
 		return err
 	}
@@ -159,15 +167,35 @@ func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay tim
 	ac.Front = func(api http.Handler, draining context.Context) (http.Handler, error) {
 		return console.New(console.Config{API: api, Tokens: ac.Tokens, BasePath: c.Admin.BasePath, Draining: draining, Version: release(), Logger: log.With("component", "console")})
 	}
-	s, err := admin.New(ac)
+	s, err := admin.New(ac) //nolint:contextcheck // what it makes takes the contexts of requests
 	if errors.Is(err, admin.ErrConfig) || errors.Is(err, console.ErrConfig) {
 		return usageError{err}
 	}
 	if err != nil {
 		return err
 	}
-	reg.MustRegister(telemetry.NewAdminCollector(s), telemetry.NewReadyCollector("admin", s.Readiness))
-	return serveAdmin(ctx, c, s, start, &ac)
+	if keeper, err = keepAdmin(c, ac, s, log); err != nil {
+		return err
+	}
+	reg.MustRegister(telemetry.NewAdminCollector(s), telemetry.NewReadyCollector("admin", s.Readiness), telemetry.NewRegistryCollector("admin", keeper))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return keeper.Run(ctx) })
+	g.Go(func() error { return serveAdmin(ctx, c, s, start, &ac) })
+	return g.Wait()
+}
+
+// keepAdmin lists the API in the registry. Beside a worker, which is listed, it need not be where other machines reach it.
+func keepAdmin(c config.Config, ac admin.Config, s *admin.Server, log *slog.Logger) (*registry.Keeper, error) {
+	address := advertised(c.Admin.Advertise, c.Admin.Listen, ac.TLS != nil)
+	if address == "" && ac.Beside != nil {
+		return nil, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "admin" // the rest is unique
+	}
+	id := fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
+	return keepListed(c, listed{"admin", id, address, s.Readiness}, log)
 }
 
 // settingsOf lists every setting in force; secrets are masked.

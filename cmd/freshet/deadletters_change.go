@@ -120,7 +120,7 @@ func printRedrive(out io.Writer, raw json.RawMessage) error {
 // may be given.
 func bindApply(cmd *cobra.Command, apply *bool) {
 	fs := cmd.Flags()
-	fs.BoolVar(apply, "apply", false, "do it; without, say what would become of them, and do nothing")
+	fs.BoolVar(apply, "apply", false, "do it; without, say what would be done, and do nothing")
 	fs.Bool("dry-run", true, "the default")
 	cmd.MarkFlagsMutuallyExclusive("apply", "dry-run")
 }

@@ -61,7 +61,7 @@ func doctorCommand(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at every hop: settings, tables, topics, lanes, workers, nodes, and a canary through them all",
-		Long: "Look at Kafka, topics, MySQL, tables, Redis, lanes, clocks, workers and nodes, at the outbox if relay.dsn is set, and send a canary invalidation from Kafka through\n" +
+		Long: "Look at Kafka, topics, MySQL, tables, Redis, lanes, clocks, workers and nodes, at the outbox if relay.dsn is set, at the registry if registry.kind is, and send a canary invalidation from Kafka through\n" +
 			"a worker and the lane to every node. Each finding has a name and a fix. The exit code is 1 when something is bad.",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,7 +79,7 @@ func doctorCommand(p *program) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&noCanary, "no-canary", false, "look only, send nothing")
-	config.Bind(cmd.Flags(), "datasets", "namespace", "lanes", "loads", "kafka", "mysql", "redis", "producer", "worker", "relay", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "lanes", "loads", "kafka", "mysql", "redis", "producer", "worker", "relay", "admin.listen", "admin.advertise", "registry", "log")
 	return cmd
 }
 
@@ -154,6 +154,7 @@ func (d *doctor) follow(ctx context.Context) {
 	hop(d.examineMySQL)
 	hop(d.examineRedis)
 	hop(d.examineOutbox)
+	hop(d.examineRegistry)
 	if d.kafka != nil {
 		defer d.kafka.Close()
 	}

@@ -108,20 +108,9 @@ func listenHealth(ctx context.Context, cfg healthConfig) (*health, error) {
 // Addr is the address that was bound.
 func (h *health) Addr() string { return h.listener.Addr().String() }
 
-// Advertised is where other machines reach the listener, "" if they do not: the setting, or else the bound address unless it is loopback
-// or that of all interfaces. An address with TLS is a URL.
+// Advertised is where other machines reach the listener, "" if they do not.
 func (h *health) Advertised(setting string) string {
-	if setting != "" {
-		return setting
-	}
-	host, _, err := net.SplitHostPort(h.Addr())
-	if ip := net.ParseIP(host); err != nil || h.local || ip == nil || ip.IsUnspecified() {
-		return ""
-	}
-	if h.cfg.tls != nil {
-		return "https://" + h.Addr()
-	}
-	return h.Addr()
+	return advertised(setting, h.Addr(), h.cfg.tls != nil && !h.local)
 }
 
 // Run serves until ctx ends, and then lets requests that are under way finish.

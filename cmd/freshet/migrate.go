@@ -45,20 +45,35 @@ func migrateCommand(p *program) *cobra.Command {
 			}
 			return printSteps(p, all, "", "there are no migrations")
 		}),
-		migrateStep(p, "down", "Take back the newest migration; what its table held is lost", func(ctx context.Context, m *migrations.Migrations) error {
-			step, ok, err := m.Down(ctx)
-			if err != nil {
-				return err
-			}
-			var done []migrations.Step
-			if ok {
-				done = append(done, step)
-			}
-			return printSteps(p, done, "taken back", "nothing to take back")
-		}),
+		migrateDown(p),
 		migrateDatasets(p),
 		migrateNamespace(p),
 	)
+	return cmd
+}
+
+func migrateDown(p *program) *cobra.Command {
+	var apply bool
+	cmd := migrateStep(p, "down", "Take back the newest migration; what its table held is lost", func(ctx context.Context, m *migrations.Migrations) error {
+		if !apply {
+			all, err := m.Status(ctx)
+			if err != nil {
+				return err
+			}
+			all = slices.DeleteFunc(all, func(s migrations.Step) bool { return !s.Applied })
+			return p.hintApply(!p.json, printSteps(p, all[max(0, len(all)-1):], "would be taken back", "nothing to take back"))
+		}
+		step, ok, err := m.Down(ctx)
+		if err != nil {
+			return err
+		}
+		var done []migrations.Step
+		if ok {
+			done = append(done, step)
+		}
+		return printSteps(p, done, "taken back", "nothing to take back")
+	})
+	bindApply(cmd, &apply)
 	return cmd
 }
 

@@ -91,22 +91,29 @@ func withSource(ctx context.Context, c config.Config, log *slog.Logger, fn func(
 
 func outboxAdvance(p *program) *cobra.Command {
 	var above int64
+	var apply bool
 	cmd := p.sourceCommand(&cobra.Command{
 		Use: "advance", Short: "Continue the versions of the outbox above all that were published",
 		Long: "Continue the versions of the outbox above all that were published, and above those of --above. Needed after TRUNCATE or a restore of\n" +
-			"the table, and before a dataset whose versions came from elsewhere uses ids. The active relay begins another term.",
+			"the table, and before a dataset whose versions came from elsewhere uses ids. The active relay begins another term. Without --apply the command says where\n" +
+			"versions would continue, and changes nothing but the counter of the table's ids, which skips one.",
 		Args: args(cobra.NoArgs),
 	}, func(ctx context.Context, pool *mysql.Pool) error {
-		first, err := relay.Advance(ctx, pool, above)
+		first, err := relay.Advance(ctx, pool, above, apply)
 		if err != nil {
 			return err
 		}
 		if p.json {
-			return p.printJSON(map[string]any{"first_version": first + 1})
+			return p.printJSON(map[string]any{"first_version": first + 1, "dry_run": !apply})
 		}
-		fmt.Fprintf(p.out, "versions continue above %d\n", first)
-		return nil
+		what := "continue"
+		if !apply {
+			what = "would continue"
+		}
+		fmt.Fprintf(p.out, "versions %s above %d\n", what, first)
+		return p.hintApply(!apply, nil)
 	})
+	bindApply(cmd, &apply)
 	cmd.Flags().Int64Var(&above, "above", 0, "greatest version that the datasets' records have from elsewhere")
 	return cmd
 }

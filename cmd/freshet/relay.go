@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -13,6 +14,8 @@ import (
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
 	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/relay"
+	"github.com/freshet/freshet/internal/tracecontext"
+	"github.com/freshet/freshet/registry"
 )
 
 func relayCommand(p *program) *cobra.Command {
@@ -28,15 +31,15 @@ func relayCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runRelay(cmd.Context(), l.Config, log)
+			return p.runRelay(cmd.Context(), l.Config, log)
 		},
 	}
-	config.Bind(cmd.Flags(), "datasets", "drain_delay", "kafka", "producer", "relay", "admin.tokens_file", "admin.tls", "log")
+	config.Bind(cmd.Flags(), "datasets", "namespace", "drain_delay", "kafka", "producer", "relay", "registry", "admin.tokens_file", "admin.tls", "log")
 	return cmd
 }
 
 // runRelay runs a relay until ctx ends and it has drained. Its listener answers from the beginning.
-func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
+func (p *program) runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
 	set, err := connect.Datasets(c)
 	if err != nil {
 		return err
@@ -50,31 +53,47 @@ func runRelay(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	traces, flush, err := telemetry.Tracing(ctx, p.environ, "freshet", release(), log)
+	if err != nil {
+		return usageError{err}
+	}
+	defer flush()
+	rc.Tracer = tracecontext.Tracer(traces)
 	r, err := relay.New(rc)
 	if err != nil {
 		return usageError{err}
 	}
-	work, stop := drain(ctx, drainDelay(c, c.Relay.Listen), log)
-	defer stop()
-	g, work := errgroup.WithContext(work)
+	var keeper *registry.Keeper
+	ready := func() listener.Readiness {
+		degraded := slices.Concat(r.Degraded(), c.Files().Problems(), keeper.Problems())
+		return listener.Readiness{Draining: ctx.Err() != nil, NotReady: r.NotReady(), Degraded: degraded}
+	}
+	var h *health
+	reg, address := prometheus.NewRegistry(), ""
 	if c.Relay.Listen != "" {
 		hc, err := healthGuard(c, "relay", c.Relay.Listen, c.Relay.MetricsOpen)
 		if err != nil {
 			return err
 		}
-		hc.reg, hc.log = prometheus.NewRegistry(), log
-		hc.ready = func() listener.Readiness {
-			return listener.Readiness{Draining: ctx.Err() != nil, NotReady: r.NotReady(), Degraded: append(r.Degraded(), c.Files().Problems()...)}
-		}
-		telemetry.Register(hc.reg, release(), c.Files())
-		hc.reg.MustRegister(telemetry.NewRelayCollector(r.Stats, set), telemetry.NewReadyCollector("relay", hc.ready))
-		h, err := listenHealth(ctx, hc)
-		if err != nil {
+		hc.reg, hc.ready, hc.log = reg, ready, log
+		if h, err = listenHealth(ctx, hc); err != nil {
 			return err
 		}
+		address = h.Advertised(c.Relay.Advertise)
+	}
+	if keeper, err = keepListed(c, listed{"relay", r.ID(), address, ready}, log); err != nil {
+		return err
+	}
+	telemetry.Register(reg, release(), c.Files(), log)
+	reg.MustRegister(telemetry.NewRelayCollector(r.Stats, set), telemetry.NewReadyCollector("relay", ready), telemetry.NewRegistryCollector("relay", keeper))
+	work, stop := drain(ctx, drainDelay(c, c.Relay.Listen), log)
+	defer stop()
+	g, work := errgroup.WithContext(work)
+	if h != nil {
 		log.Info("listening", "component", "relay", "address", h.Addr())
 		g.Go(func() error { return h.Run(work) })
 	}
+	g.Go(func() error { return besides(ctx, work, keeper.Run) }) // it leaves as soon as the process drains
 	g.Go(func() error { return r.Run(work) })
 	return g.Wait()
 }

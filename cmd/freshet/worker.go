@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet/freshet/cmd/freshet/internal/config"
@@ -38,7 +39,14 @@ func workerCommand(p *program) *cobra.Command {
 
 // besideWorker runs in the worker's process for as long as it does, also while the worker waits for servers at start. It drains by
 // itself once ctx ends.
-type besideWorker func(ctx context.Context, ready func() listener.Readiness, reg *prometheus.Registry) error
+type besideWorker func(ctx context.Context, with shared) error
+
+// shared is what the parts of one process have together.
+type shared struct {
+	reg    *prometheus.Registry
+	traces trace.TracerProvider      // nil: none
+	ready  func() listener.Readiness // of the worker; nil without one
+}
 
 // runWorker runs a worker until ctx ends and it has drained. Its listener and what goes beside it answer from the beginning; the worker
 // itself follows as soon as the servers let it.
@@ -84,11 +92,11 @@ func (p *program) runWorker(ctx context.Context, c config.Config, log *slog.Logg
 		return usageError{err}
 	}
 	defer w.Close()
-	if keeper, err = keepWorker(c, w.ID(), cc.Address, ready, log); err != nil {
+	if keeper, err = keepListed(c, listed{"worker", w.ID(), cc.Address, ready}, log); err != nil {
 		return err
 	}
-	telemetry.Register(reg, release(), c.Files())
-	reg.MustRegister(telemetry.NewWorkerCollector(w, set, c.Namespace), telemetry.NewReadyCollector("worker", ready), telemetry.NewRegistryCollector(keeper))
+	telemetry.Register(reg, release(), c.Files(), log)
+	reg.MustRegister(telemetry.NewWorkerCollector(w, set, c.Namespace), telemetry.NewReadyCollector("worker", ready), telemetry.NewRegistryCollector("worker", keeper))
 	work, stop := drain(ctx, delay, log)
 	defer stop()
 	g, work := errgroup.WithContext(work)
@@ -98,7 +106,7 @@ func (p *program) runWorker(ctx context.Context, c config.Config, log *slog.Logg
 	}
 	if beside != nil {
 		g.Go(func() error {
-			return besides(ctx, work, func(ctx context.Context) error { return beside(ctx, ready, reg) })
+			return besides(ctx, work, func(ctx context.Context) error { return beside(ctx, shared{reg, traces, ready}) })
 		})
 	}
 	g.Go(func() error { return besides(ctx, work, keeper.Run) }) // it leaves as soon as the process drains

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/freshet/freshet/admin/api"
 	"github.com/freshet/freshet/internal/admin/access"
@@ -93,6 +94,8 @@ type Config struct {
 	Doctor func(ctx context.Context, canary bool) ([]api.Finding, error)
 	// Version is shown in the OpenAPI document.
 	Version string
+	// TracerProvider records a span for each request whose caller's trace is recorded; nil: none.
+	TracerProvider trace.TracerProvider
 	// Logger; nil discards.
 	Logger *slog.Logger
 }

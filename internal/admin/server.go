@@ -22,6 +22,7 @@ import (
 	"github.com/freshet/freshet/internal/admin/stale"
 	"github.com/freshet/freshet/internal/listener"
 	"github.com/freshet/freshet/internal/replica"
+	"github.com/freshet/freshet/internal/tracecontext"
 	"github.com/freshet/freshet/invalidation/lane"
 )
 
@@ -186,7 +187,7 @@ func layOut(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.api = humago.New(s.mux, hc)
-	s.api.UseMiddleware(refuseEmpty(s.api))
+	s.api.UseMiddleware(traced(tracecontext.Tracer(s.cfg.TracerProvider)), refuseEmpty(s.api))
 	s.document = sync.OnceValues(func() ([]byte, error) {
 		b, err := s.api.OpenAPI().MarshalJSON()
 		if err != nil {

@@ -50,6 +50,8 @@ func (s *Server) Readiness() listener.Readiness {
 
 // Members counts the nodes and workers of the namespace, as they describe themselves.
 type Members struct {
+	// Counted: the servers have answered at least once. Before, the counts mean nothing.
+	Counted bool
 	// ReadyNodes and UnreadyNodes are alive, SuspectNodes of them have a lane that they serve nothing of; StrayNodes are in another namespace
 	// and miss a lane there.
 	ReadyNodes, UnreadyNodes, SuspectNodes, StrayNodes int
@@ -88,7 +90,7 @@ func (s *Server) Members(ctx context.Context) Members {
 		return m.last
 	}
 	now := countMembers(found.Body.Nodes, found.Body.Workers)
-	now.StrayNodes, now.Failures = len(found.Body.Strays), m.last.Failures
+	now.Counted, now.StrayNodes, now.Failures = true, len(found.Body.Strays), m.last.Failures
 	m.last = now
 	return now
 }

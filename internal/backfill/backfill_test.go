@@ -206,7 +206,7 @@ func TestGreaterVersionsOfTheReplicaAreRefused(t *testing.T) {
 	b := newBed(t, itemTable)
 	b.exec("INSERT INTO items VALUES (1, 'eu', 'a', NULL)")
 	_, err := b.run(backfill.Config{Replica: pages{versions: map[string]int64{"eu,1": 1 << 40}}})
-	if !errors.Is(err, backfill.ErrVersions) || !strings.Contains(err.Error(), "outbox advance --above") || len(b.queued()) != 0 {
+	if !errors.Is(err, backfill.ErrVersions) || !strings.Contains(err.Error(), "outbox advance --apply --above") || len(b.queued()) != 0 {
 		t.Fatalf("error is %v, enqueued %q", err, b.queued())
 	}
 	b.exec("ALTER TABLE freshet_outbox AUTO_INCREMENT = 2199023255552")

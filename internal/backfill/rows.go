@@ -155,7 +155,7 @@ func (l *Loader) checkVersions(ctx context.Context, events []event, first int64)
 	}
 	for _, key := range keys {
 		if v := versions[key]; v >= first {
-			return fmt.Errorf("%w: record %s has version %d there, and the outbox assigns %d; run freshet outbox advance --above V with the table's greatest _version as V, then the backfill again",
+			return fmt.Errorf("%w: record %s has version %d there, and the outbox assigns %d; run freshet outbox advance --apply --above V with the table's greatest _version as V, then the backfill again",
 				ErrVersions, key, v, first)
 		}
 	}

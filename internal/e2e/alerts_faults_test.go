@@ -21,7 +21,7 @@ func (w *watched) traffic() {
 	publish(w.t, w.pub, upsert("items", "a", w.version, "x"))
 	w.sourceExec(`INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('items', 'o', 'upsert', '{"id":"o","n":1,"body":"b"}')`)
 	testenv.Eventually(w.t, settleLimit, func(ctx context.Context) error {
-		v, err := w.items.Get(ctx, "a")
+		v, err := w.read(ctx, "a")
 		if err == nil && v.N < w.version {
 			err = fmt.Errorf("reads version %d, want %d", v.N, w.version)
 		}
@@ -39,8 +39,7 @@ func (w *watched) sourceExec(stmt string) {
 // plantStale puts an older version of a record into the shared tier by hand.
 func (w *watched) plantStale() {
 	w.t.Helper()
-	publish(w.t, w.pub, upsert("items", "stale", 2, "x"))
-	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'stale' AND _version = 2")
+	w.seen(w.node1, publish(w.t, w.pub, upsert("items", "stale", 2, "x"))) // what the emission would delete comes after it
 	w.plantEntry(w.redis.Client(w.t), 1, "item:stale", 1, `{"id":"stale"}`)
 }
 
@@ -133,6 +132,16 @@ func (w *watched) healPoison() {
 	w.mustRun("datasets", "resume", "items", "--client-url", w.adminAddr)
 	w.reaches(poisonRecords, "SELECT COUNT(*) FROM freshet_dead_letter WHERE dataset = 'items'")
 	w.mustRun("deadletters", "discard", "--all", "--apply", "--client-url", w.adminAddr)
+}
+
+// manyEvents publishes as many as a burn rate needs.
+func (w *watched) manyEvents() {
+	w.t.Helper()
+	var all []schemas.Event
+	for i := range 150 {
+		all = append(all, upsert("items", fmt.Sprint("many", i), 1, "x"))
+	}
+	publish(w.t, w.pub, all...)
 }
 
 // loseLane removes what shows how far the lane is, as a Redis that lost its newest writes.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,13 +17,9 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/freshet/freshet/internal/testenv"
 	"github.com/freshet/freshet/invalidation"
-	"github.com/freshet/freshet/invalidation/prom"
 	"github.com/freshet/freshet/producer"
 )
 
@@ -37,24 +32,31 @@ type watched struct {
 	workerAddr, relayAddr  string
 	adminAddr, tokensFile  string
 	prometheus, tokenLines string
+	site                   string             // nodes of a service, behind HAProxy
+	node1                  *invalidation.Node // one of them
+	user                   *user
 	src                    *sql.DB
 	pub                    *producer.Producer
 	version                int64
-	items                  *invalidation.Cache[item]
 }
+
+// nodes is how many there are, processes how many are scraped: a worker, a relay and the admin API beside them.
+const nodes, processes = 3, nodes + 3
 
 // alertLimit is for alerts whose numbers are counted every 15 s, twice.
 const alertLimit = 60 * time.Second
 
-// TestFaultsFireTheirAlerts injects faults into a running system: the deployed alerts fire and clear. Before that, each panel of the
-// dashboard shows something. Only deploy/prometheus/rules_test.yml shows the others: burn rates need hundreds of late events, and losses, failed
-// jobs, stuck partitions, missing topics and blocked rows need servers that lose data or refuse, which other tests here have.
+// TestFaultsFireTheirAlerts injects faults into running systems with three nodes behind HAProxy: the deployed alerts fire and clear, all of them, and
+// no request of a user fails.
 func TestFaultsFireTheirAlerts(t *testing.T) {
-	path, err := exec.LookPath("prometheus")
-	if err != nil {
-		testenv.Skip(t, "prometheus is not installed (Debian: prometheus)")
-	}
-	w := newWatched(t, path)
+	t.Run("faults", faultsFire) // beside each other, since both mostly wait
+	t.Run("losses", lossesFire)
+}
+
+// faultsFire takes servers and processes away and writes what cannot be used. Before that, each panel of the dashboard shows something.
+func faultsFire(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
 	w.traffic()
 	w.awaitHealth()
 	w.panelsShowSomething()
@@ -65,9 +67,11 @@ func TestFaultsFireTheirAlerts(t *testing.T) {
 	w.guessTokens()
 	w.writeTokens("nonsense")
 	w.poison()
+	leave := w.joinWrongly(w.redis.Client(t))
 	w.firing("FreshetRefusedLogins", "FreshetFileUnusable", "FreshetDeadLettersOpen", "FreshetDeadLetterStorm", "FreshetDatasetPaused",
 		"FreshetOutboxDeadRows", "FreshetOutboxUnknownDataset", "FreshetOutboxBehind", "FreshetEntriesStale", "FreshetVersionConflicts",
-		"FreshetInvalidationsUnreadable", "FreshetDegraded")
+		"FreshetInvalidationsUnreadable", "FreshetDegraded", "FreshetNodesUnready", "FreshetNodesStray")
+	leave()
 	w.writeTokens(w.tokenLines)
 	w.healPoison()
 	w.sourceExec("DELETE FROM freshet_outbox WHERE dataset = 'unknown'")
@@ -83,21 +87,29 @@ func TestFaultsFireTheirAlerts(t *testing.T) {
 	w.loseLane()
 	w.firing("FreshetLaneLost")
 	w.mysqlLink.Lead("127.0.0.1:1") // no one listens there
-	publish(t, w.pub, upsert("items", "b", 1, "x"))
-	w.firing("FreshetWaiting", "FreshetLagging")
+	w.manyEvents()
+	w.firing("FreshetWaiting", "FreshetLagging", "FreshetCountsStale")
+	w.awaitQuery("max(freshet_lag_seconds) > 5") // later than the target
 	w.mysqlLink.Lead(testenv.MySQL(t).Addr)
+	w.firing("FreshetFreshnessBurnsFast", "FreshetFreshnessBurnsSlowly")
 	w.awaitHealth()
 
 	w.worker.Kill(t)
 	w.relay.Kill(t)
 	w.firing("FreshetDown", "FreshetWithoutWorker", "FreshetOutboxWithoutRelay")
-	w.startAll()
+	w.startWorker()
+	w.relay = w.startRelay("r1")
 	w.awaitHealth()
+	w.leave()
 }
 
-func newWatched(t *testing.T, path string) *watched {
+// newWatched starts everything; env are further settings.
+func newWatched(t *testing.T, env ...string) *watched {
 	t.Helper()
-	w := &watched{world: itemWorld(t)}
+	path, haproxy := program(t, "prometheus"), program(t, "haproxy")
+	files := map[string]string{"items.json": itemSchema, "items.yaml": fmt.Sprintf(itemDataset, testenv.Kafka(t).Topic(t))}
+	w := &watched{world: newWorldOn(t, servers{redis: testenv.StartRedis(t, testenv.RedisOptions{}), cleanup: "delete"}, files)} // its nodes alone may stray
+	w.env = append(w.env, env...)
 	w.src, w.pub = w.source(), w.producer()
 	w.mysqlLink, w.redisLink = testenv.NewProxy(t, testenv.MySQL(t).Addr), testenv.NewProxy(t, w.redis.Addr)
 	w.workerAddr, w.relayAddr = freeAddr(t), freeAddr(t)
@@ -110,17 +122,26 @@ func newWatched(t *testing.T, path string) *watched {
 	w.writeTokens(w.tokenLines)
 	w.env = append(w.env, "FRESHET_ADMIN__TOKENS_FILE="+w.tokensFile, "FRESHET_CLIENT__TOKEN="+m[1], "FRESHET_WORKER__LISTEN="+w.workerAddr, "FRESHET_WORKER__ADVERTISE="+w.workerAddr,
 		"FRESHET_RELAY__LISTEN="+w.relayAddr, "FRESHET_WORKER__SAMPLES=20", "FRESHET_WORKER__STALE_AFTER=12s")
-	w.startAll()
-	w.adminAddr = w.api()
-	w.joinNode()
+	w.startWorker()
+	w.relay = w.startRelay("r1")
+	w.admin = testenv.StartProcess(t, "admin", w.linked("admin", "--admin-listen", "127.0.0.1:0"))
+	w.adminAddr = listening(t, w.admin)
+	serves(t, w.adminAddr)
+	w.serveNodes(haproxy)
 	w.startPrometheus(path, m[1])
 	return w
 }
 
-// startAll starts worker and relay at their addresses. The worker's ways to MySQL and Redis are links.
-func (w *watched) startAll() {
+// startWorker starts a worker at its address.
+func (w *watched) startWorker() {
 	w.t.Helper()
-	cmd := w.command(context.Background(), "worker", "--worker-id", "w1")
+	w.worker = testenv.StartProcess(w.t, "worker", w.linked("worker", "--worker-id", "w1"))
+}
+
+// linked is a command whose ways to MySQL and Redis are links.
+func (w *watched) linked(args ...string) *exec.Cmd {
+	w.t.Helper()
+	cmd := w.command(context.Background(), args...)
 	for _, kv := range slices.Clone(cmd.Env) {
 		if text, ok := strings.CutPrefix(kv, "FRESHET_MYSQL__DSN="); ok {
 			dsn, err := mysql.ParseDSN(text)
@@ -130,35 +151,11 @@ func (w *watched) startAll() {
 			dsn.Net, dsn.Addr = "tcp", w.mysqlLink.Addr
 			cmd.Env = append(cmd.Env, "FRESHET_MYSQL__DSN="+dsn.FormatDSN())
 		}
-		if strings.HasPrefix(kv, "FRESHET_REDIS__URL=") {
+		if strings.HasPrefix(kv, "FRESHET_REDIS__URL=") && args[0] == "worker" {
 			cmd.Env = append(cmd.Env, strings.Replace(kv, w.redis.Addr, w.redisLink.Addr, 1))
 		}
 	}
-	w.worker = testenv.StartProcess(w.t, "worker", cmd)
-	w.relay = w.startRelay("r1")
-}
-
-// joinNode joins a node in this process, with metrics at an address that the admin API lists. Its way to Redis is a link.
-func (w *watched) joinNode() {
-	t := w.t
-	t.Helper()
-	reg := prometheus.NewRegistry()
-	srv := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	t.Cleanup(srv.Close)
-	linked := redis.NewClient(&redis.Options{Addr: w.redisLink.Addr})
-	n, err := invalidation.Join(t.Context(), linked, invalidation.Config{Namespace: w.ns, Datasets: w.datasets, ID: "n1", Address: strings.TrimPrefix(srv.URL, "http://")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	reg.MustRegister(prom.NewCollector(n))
-	w.items, err = invalidation.NewCache(n, invalidation.CacheConfig[item]{Dataset: "items", Load: w.load})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		n.Close()
-		linked.Close()
-	})
+	return cmd
 }
 
 // startPrometheus starts it with the deployed files. Nothing in them is replaced but addresses, the token's file and times.
@@ -177,7 +174,7 @@ func (w *watched) startPrometheus(path, token string) {
 	files["prometheus.yml"] = strings.NewReplacer("127.0.0.1:7789", strings.TrimPrefix(w.adminAddr, "http://"), "127.0.0.1:7790", w.relayAddr,
 		"/etc/prometheus/freshet-token", filepath.Join(dir, "token"), "namespace: default", "namespace: "+w.ns, ": 15s", ": 1s").Replace(files["prometheus.yml"])
 	for _, short := range []struct{ from, to string }{
-		{`(?m)^( +for:) \w+$`, "$1 1s"}, {`\[\d+[mh]\]`, "[10s]"}, {`offset 1h`, "offset 20s"}, {`(_seconds\)?) > \d+`, "$1 > 3"},
+		{`(?m)^( +for:) \w+$`, "$1 1s"}, {`\[\d+[mh]\]`, "[10s]"}, {`(_seconds\)?) > \d+`, "$1 > 3"}, {`time\(\) - \d+`, "time() - 30"},
 	} {
 		re := regexp.MustCompile(short.from)
 		if !re.MatchString(files["rules.yml"]) {
@@ -225,11 +222,37 @@ func (w *watched) alerts(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
+// eventually asks a few times a second: the machine has more to do, and Prometheus learns nothing new in between.
+func (w *watched) eventually(cond func(context.Context) error) {
+	w.t.Helper()
+	next := time.NewTicker(200 * time.Millisecond)
+	defer next.Stop()
+	testenv.Eventually(w.t, alertLimit, func(ctx context.Context) error {
+		err := cond(ctx)
+		if err != nil {
+			<-next.C
+		}
+		return err
+	})
+}
+
+// awaitQuery waits until a query returns something.
+func (w *watched) awaitQuery(expr string) {
+	w.t.Helper()
+	w.eventually(func(ctx context.Context) error {
+		a, err := w.query(ctx, expr)
+		if err == nil && len(a.Data.Result) == 0 {
+			err = fmt.Errorf("nothing answers %s", expr)
+		}
+		return err
+	})
+}
+
 // firing waits until each of the alerts has fired, not necessarily at one time: some end by themselves.
 func (w *watched) firing(want ...string) {
 	w.t.Helper()
 	began, seen := time.Now(), map[string]bool{}
-	testenv.Eventually(w.t, alertLimit, func(ctx context.Context) error {
+	w.eventually(func(ctx context.Context) error {
 		names, err := w.alerts(ctx)
 		for _, name := range names {
 			seen[name] = true
@@ -247,14 +270,14 @@ func (w *watched) firing(want ...string) {
 func (w *watched) awaitHealth() {
 	w.t.Helper()
 	began := time.Now()
-	testenv.Eventually(w.t, alertLimit, func(ctx context.Context) error {
+	w.eventually(func(ctx context.Context) error {
 		names, err := w.alerts(ctx)
 		if err != nil || len(names) > 0 {
 			return fmt.Errorf("%v fire, %w", names, err)
 		}
 		up, err := w.query(ctx, "up == 1")
-		if err != nil || len(up.Data.Result) != 4 {
-			return fmt.Errorf("%d of 4 processes are scraped: %v, %w", len(up.Data.Result), up.Data.Result, err)
+		if err != nil || len(up.Data.Result) != processes {
+			return fmt.Errorf("%d of %d processes are scraped: %v, %w", len(up.Data.Result), processes, up.Data.Result, err)
 		}
 		return nil
 	})
@@ -284,7 +307,7 @@ func (w *watched) panelsShowSomething() {
 		for _, target := range p.Targets {
 			queries++
 			expr := strings.NewReplacer("$namespace", w.ns, "$instance", ".*", "$dataset", ".*", "$__rate_interval", "10s").Replace(target.Expr)
-			testenv.Eventually(w.t, alertLimit, func(ctx context.Context) error {
+			w.eventually(func(ctx context.Context) error {
 				a, err := w.query(ctx, expr)
 				if err == nil && (len(a.Data.Result) == 0) != (empty[p.Title] != "") {
 					w.traffic()

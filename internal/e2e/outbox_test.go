@@ -136,7 +136,11 @@ func TestOutboxOperation(t *testing.T) {
 	insert("items", `{"id":"a","n":2,"body":"b"}`)
 	found("outbox-stopped", true)
 	found("outbox-behind", true)
-	if out := w.mustRun("outbox", "advance", "--above", "5000000000"); !strings.Contains(out, "versions continue above 50") {
+	if out := w.mustRun("outbox", "advance", "--above", "5000000000"); !strings.Contains(out, "versions would continue above 50") || !strings.Contains(out, "nothing was changed") {
+		t.Errorf("advance without --apply: %s", out)
+	}
+	found("outbox-stopped", true)
+	if out := w.mustRun("outbox", "advance", "--above", "5000000000", "--apply"); !strings.Contains(out, "versions continue above 50") {
 		t.Errorf("advance: %s", out)
 	}
 	found("outbox-stopped", false)

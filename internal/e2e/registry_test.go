@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,7 +41,7 @@ func TestWorkerIsListed(t *testing.T) {
 	})
 	testenv.Eventually(t, settleLimit, func(ctx context.Context) error {
 		page, err := healthPage(ctx, p, "/metrics")
-		if err == nil && (!strings.Contains(page, "freshet_registry_listed 0") || strings.Contains(page, "freshet_registry_failures_total 0")) {
+		if err == nil && (!strings.Contains(page, `freshet_registry_listed{component="worker"} 0`) || strings.Contains(page, `freshet_registry_failures_total{component="worker"} 0`)) {
 			err = errors.New("the metrics do not show it")
 		}
 		return err
@@ -78,4 +79,46 @@ func TestWorkerRefusesARegistry(t *testing.T) {
 		}
 		w.env = before
 	}
+}
+
+// A relay and the admin API are listed, too, and leave when they end. Doctor finds a registry that lacks a kind of process, or is away.
+func TestRelayAndAPIAreListed(t *testing.T) {
+	etcd := testenv.StartEtcd(t)
+	w := itemWorld(t)
+	w.source()
+	w.env = append(w.env, "FRESHET_REGISTRY__KIND=etcd", "FRESHET_REGISTRY__ENDPOINTS="+etcd.Endpoint, "FRESHET_WORKER__ADVERTISE=w1.internal:7788")
+	for _, role := range []string{"relay", "admin"} {
+		if _, errOut, code := w.run("", role); code != 2 || !strings.Contains(errOut, role+".advertise") {
+			t.Errorf("%s without an address for others: exit code %d, %s", role, code, errOut)
+		}
+	}
+	w.env = append(w.env, "FRESHET_RELAY__ADVERTISE=r1.internal:7790", "FRESHET_ADMIN__ADVERTISE=https://a1.internal:7789")
+	found := func(want ...string) {
+		t.Helper()
+		testenv.Eventually(t, settleLimit, func(context.Context) error {
+			var got []string
+			for _, f := range w.doctor("--no-canary") {
+				if strings.HasPrefix(f.Name, "registry-") {
+					got = append(got, strings.TrimSpace(f.Name+" "+f.Where))
+				}
+			}
+			if !slices.Equal(got, want) {
+				return fmt.Errorf("doctor finds %q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+	found("registry-lacks worker", "registry-lacks relay", "registry-lacks admin")
+	w.startWorker()
+	relay := w.startRelay("r1")
+	w.api()
+	etcd.AwaitKey(t, "freshet/"+w.ns+"/relay/r1", `"address":"r1.internal:7790","version":`)
+	found()
+	signalled(t, relay, syscall.SIGTERM)
+	etcd.AwaitKey(t, "freshet/"+w.ns+"/relay/r1", "")
+	found("registry-lacks relay")
+	signalled(t, w.admin, syscall.SIGTERM)
+	found("registry-lacks relay", "registry-lacks admin")
+	etcd.Kill(t)
+	found("registry-unreachable")
 }

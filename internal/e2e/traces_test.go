@@ -144,19 +144,74 @@ func TestTraceFromTheServiceToEachNode(t *testing.T) {
 		return nil
 	})
 	row := w.enqueueTraced(all)
-	want = "PUT /items," + stages
+	want = "PUT /items," + stages + ",freshet relay"
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		if got := strings.Join(c.of(row), ","); got != want {
 			return fmt.Errorf("the trace of the outbox's row has %s", got)
 		}
 		return nil
 	})
+	for key, sent := range map[string]string{"posted": "ae1de5e4a1b2c3d4e5f60718293a4b5c", "unsampled": "be1de5e4a1b2c3d4e5f60718293a4b5c"} {
+		w.postTraced(key, sent)
+	}
+	w.reaches(1, "SELECT COUNT(*) FROM items WHERE id = 'unsampled'")
+	testenv.Eventually(t, settleLimit, func(context.Context) error {
+		got := strings.Join(c.of("ae1de5e4a1b2c3d4e5f60718293a4b5c"), ",")
+		if want := strings.Replace(stages, "freshet apply", "freshet api,freshet apply", 1); got != want {
+			return fmt.Errorf("the trace of the event that was posted has %s", got)
+		}
+		return nil
+	})
+	if got := c.of("be1de5e4a1b2c3d4e5f60718293a4b5c"); len(got) > 0 {
+		t.Errorf("a request whose trace is not sampled has %v", got)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.under("freshet process", "freshet api") || !c.under("freshet process", "freshet relay") {
+		t.Error("what was relayed or posted does not continue the span of the relay, or of the API")
+	}
 	if !slices.ContainsFunc(c.spans, func(s *otlp.Span) bool {
 		return s.Name == "freshet batch" && len(s.Links) == 1 && fmt.Sprintf("%x", s.Links[0].TraceId) == shown
 	}) {
 		t.Error("no span of a batch links to the trace")
+	}
+}
+
+// under reports whether a span of one name is a child of a span of another. The mutex is held.
+func (c *otlpCollector) under(child, parent string) bool {
+	ids := map[string]bool{}
+	for _, s := range c.spans {
+		if s.Name == parent {
+			ids[string(s.SpanId)] = true
+		}
+	}
+	return slices.ContainsFunc(c.spans, func(s *otlp.Span) bool { return s.Name == child && ids[string(s.ParentSpanId)] })
+}
+
+// postTraced publishes an event in binary mode over HTTP, as a client does whose tracing works; the trace of "unsampled" is not recorded.
+func (w *world) postTraced(key, trace string) {
+	w.t.Helper()
+	flags := "01"
+	if key == "unsampled" {
+		flags = "00"
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.api()+"/v1/events", strings.NewReader(fmt.Sprintf(`{"id":%q,"n":1,"body":"x"}`, key)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Traceparent": "00-" + trace + "-b7ad6b7169203331-" + flags, "Ce-Specversion": "1.0", "Ce-Id": key, "Ce-Source": "//e2e/traces",
+		"Ce-Type": "io.freshet.row.upsert.v1", "Ce-Subject": "items/" + key, "Ce-Partitionkey": key, "Ce-Sequence": "1",
+	} {
+		req.Header.Set(name, value)
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusAccepted {
+		w.t.Fatalf("%s: %s, %v", res.Status, body, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,11 +20,16 @@ type advancing struct {
 	fence  int64  // of the relay that does it; 0 takes the lease from any relay
 	above  int64  // versions continue above it
 	server string // "" leaves the server that is noted
+	dry    bool   // roll back
 }
 
+// errDry rolls a transaction back that was only to be tried.
+var errDry = errors.New("dry run")
+
 // Advance moves the outbox's counter so that every version from now on is above all that were published, and above the given
-// one. It ends the term of the active relay, which begins another one at once. It returns the first id that is a version itself.
-func Advance(ctx context.Context, pool *mysql.Pool, above int64) (int64, error) {
+// one. It ends the term of the active relay, which begins another one at once. It returns the first id that is a version itself. Without apply
+// everything is rolled back; only an id of the table is used up.
+func Advance(ctx context.Context, pool *mysql.Pool, above int64, apply bool) (int64, error) {
 	srv, err := readServer(ctx, pool.DB(), pool.Dialect())
 	if err != nil {
 		return 0, err
@@ -34,7 +40,10 @@ func Advance(ctx context.Context, pool *mysql.Pool, above int64) (int64, error) 
 	if err := checkTables(ctx, pool.DB()); err != nil {
 		return 0, err
 	}
-	n, err := advance(ctx, pool, advancing{above: above, server: srv.identity})
+	n, err := advance(ctx, pool, advancing{above: above, server: srv.identity, dry: !apply})
+	if errors.Is(err, errDry) {
+		err = nil
+	}
 	return n.floor, err
 }
 
@@ -69,6 +78,9 @@ func advance(ctx context.Context, pool *mysql.Pool, a advancing) (numbering, err
 		n = numbering{low: low, shift: shift, floor: shift + taken + margin}
 		if n.floor > schemas.MaxVersion-margin {
 			return fmt.Errorf("versions would continue at %d, and at most %d is possible; give a lower --above, or begin with new topics and replica tables", n.floor, schemas.MaxVersion)
+		}
+		if a.dry {
+			return errDry
 		}
 		if _, err := c.Exec(ctx, "INSERT INTO freshet_outbox (id, dataset, record_key, op) VALUES (?, '', '', 'delete')", n.floor); err != nil {
 			return err

@@ -33,7 +33,18 @@ func TestTruncateIsNoticed(t *testing.T) {
 	if n := b.number("SELECT COUNT(*) FROM freshet_outbox"); n != 7 {
 		t.Fatalf("%d rows are left of 7", n)
 	}
-	floor, err := relay.Advance(t.Context(), b.pool(), 0)
+	state := func() string {
+		return b.text("SELECT CONCAT_WS(',', `high`, `low`, `floor`, `shift`, (SELECT GROUP_CONCAT(id ORDER BY id) FROM freshet_outbox)) FROM freshet_relay")
+	}
+	before := state()
+	tried, err := relay.Advance(t.Context(), b.pool(), 0, false)
+	if after := state(); err != nil || before != after {
+		t.Errorf("a dry run changes %s to %s, %v", before, after, err)
+	}
+	floor, err := relay.Advance(t.Context(), b.pool(), 0, true)
+	if floor < tried || floor > tried+100 {
+		t.Errorf("versions continue above %d, the dry run said %d", floor, tried)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +112,7 @@ func TestAdvanceKeepsTheOrderOfOpenTransactions(t *testing.T) {
 	events(1)
 	const above = 1 << 40
 	for range 2 { // the second time the rows are two numberings old
-		if _, err := relay.Advance(t.Context(), b.pool(), above); err != nil {
+		if _, err := relay.Advance(t.Context(), b.pool(), above, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,24 +142,24 @@ func TestAdvanceKeepsTheOrderOfOpenTransactions(t *testing.T) {
 
 func TestAdvanceRefusesWhatDoesNotFit(t *testing.T) {
 	b := newBed(t)
-	if _, err := relay.Advance(t.Context(), b.pool(), schemas.MaxVersion-1<<20); err == nil || !strings.Contains(err.Error(), "--above") {
+	if _, err := relay.Advance(t.Context(), b.pool(), schemas.MaxVersion-1<<20, true); err == nil || !strings.Contains(err.Error(), "--above") {
 		t.Errorf("got %v", err)
 	}
 	if n := b.number("SELECT COUNT(*) FROM freshet_outbox"); n != 0 {
 		t.Errorf("%d rows are left", n)
 	}
 	b.exec("DROP TABLE freshet_outbox_dead")
-	if _, err := relay.Advance(t.Context(), b.pool(), 0); !errors.Is(err, relay.ErrTables) {
+	if _, err := relay.Advance(t.Context(), b.pool(), 0, true); !errors.Is(err, relay.ErrTables) {
 		t.Errorf("without a table: %v", err)
 	}
 	for _, stmt := range outbox.DDL() {
 		b.exec(stmt)
 	}
-	if _, err := relay.Advance(t.Context(), b.pool(), 0); err != nil {
+	if _, err := relay.Advance(t.Context(), b.pool(), 0, true); err != nil {
 		t.Errorf("with the table again: %v", err)
 	}
 	b.exec("DROP TABLE freshet_outbox, freshet_outbox_dead, freshet_relay")
-	if _, err := relay.Advance(t.Context(), b.pool(), 0); !errors.Is(err, relay.ErrTables) || !strings.Contains(err.Error(), "no outbox") {
+	if _, err := relay.Advance(t.Context(), b.pool(), 0, true); !errors.Is(err, relay.ErrTables) || !strings.Contains(err.Error(), "no outbox") {
 		t.Errorf("without any table: %v", err)
 	}
 }

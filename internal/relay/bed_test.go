@@ -117,6 +117,16 @@ func (b *bed) number(query string, args ...any) int64 {
 	return n
 }
 
+// text is a query's one text.
+func (b *bed) text(query string) string {
+	b.t.Helper()
+	var s string
+	if err := b.db.QueryRowContext(b.t.Context(), query).Scan(&s); err != nil {
+		b.t.Fatalf("%s: %v", query, err)
+	}
+	return s
+}
+
 // enqueue inserts an upsert and returns its id.
 func (b *bed) enqueue(dataset, key string, n int) int64 {
 	b.t.Helper()

@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/freshet/freshet/internal/kafkalog"
 	"github.com/freshet/freshet/internal/kafkalog/recordbatch"
 	"github.com/freshet/freshet/internal/mysql"
@@ -46,6 +48,8 @@ type Config struct {
 	Compression recordbatch.Compression
 	// Lease is how long a relay that says nothing stays the active one; 0 means DefaultLease. It is renewed three times in it.
 	Lease time.Duration
+	// Tracer records a span for each row whose trace is recorded; nil: none.
+	Tracer trace.Tracer
 	// Logger reports changes of state; nil discards.
 	Logger *slog.Logger
 	// Published, if not nil, is called for each row that Kafka has acknowledged, also again for one that is published again. It

@@ -36,7 +36,7 @@ func (t *term) produce(ctx context.Context, b *batch, next int) int {
 		if t.obstacles.has(x.dataset.Name) {
 			continue
 		}
-		rec, err := t.encode(x)
+		rec, end, err := t.encode(ctx, x)
 		if err != nil {
 			b.refuse(x, err.Error()) // a FieldError holds no values
 			continue
@@ -46,11 +46,13 @@ func (t *term) produce(ctx context.Context, b *batch, next int) int {
 			if err == nil && t.r.cfg.Published != nil {
 				t.r.cfg.Published(Published{Dataset: x.dataset.Name, Key: x.key, Version: t.version(x), Source: at.Source, Offset: at.Offset})
 			}
+			end(err)
 			b.answer(x, err)
 		})
 		if err == nil {
 			continue
 		}
+		end(err)
 		b.answer(x, err)
 		if !delivery.RefusesRecord(err) {
 			t.obstacles.add(x.dataset.Name, err) // now, so that no later row of the dataset is sent
@@ -59,8 +61,8 @@ func (t *term) produce(ctx context.Context, b *batch, next int) int {
 	return next
 }
 
-// encode makes the record of a row. Errors are FieldErrors of rows that can never be published.
-func (t *term) encode(x *row) (schemas.Record, error) {
+// encode makes the record of a row; end finishes its span. Errors are FieldErrors of rows that can never be published.
+func (t *term) encode(ctx context.Context, x *row) (rec schemas.Record, end func(error), err error) {
 	ev := schemas.Event{
 		ID: eventID(t.state.outbox, x.id), Source: t.r.cfg.Source, Dataset: x.dataset.Name, Key: x.key, Data: x.data,
 		Version: t.version(x), Time: time.UnixMilli(x.created), TraceParent: x.trace.String, TraceState: x.traceState.String,
@@ -71,22 +73,25 @@ func (t *term) encode(x *row) (schemas.Record, error) {
 	case "delete":
 		ev.Op = schemas.Delete
 	default:
-		return schemas.Record{}, &schemas.FieldError{Field: "op", Problem: "is neither upsert nor delete", Reason: schemas.ReasonMalformed}
+		return rec, nil, &schemas.FieldError{Field: "op", Problem: "is neither upsert nor delete", Reason: schemas.ReasonMalformed}
 	}
 	switch {
 	case x.size > schemas.MaxRecordBytes:
-		return schemas.Record{}, &schemas.FieldError{
+		return rec, nil, &schemas.FieldError{
 			Field: "data", Problem: "makes a record above 1,000,000 bytes", Fix: "keep large parts elsewhere and publish a reference", Reason: schemas.ReasonTooLarge,
 		}
 	case x.key == "":
-		return schemas.Record{}, &schemas.FieldError{Field: "record_key", Problem: "is empty", Reason: schemas.ReasonKey}
+		return rec, nil, &schemas.FieldError{Field: "record_key", Problem: "is empty", Reason: schemas.ReasonKey}
 	}
-	rec, err := x.dataset.Encode(&ev)
+	end = t.traced(ctx, x, &ev)
+	if rec, err = x.dataset.Encode(&ev); err == nil {
+		rec.Time = x.created
+		err = rec.CheckSize()
+	}
 	if err != nil {
-		return rec, err //nolint:wrapcheck // a FieldError
+		end(err)
 	}
-	rec.Time = x.created
-	return rec, rec.CheckSize() //nolint:wrapcheck // a FieldError
+	return rec, end, err //nolint:wrapcheck // a FieldError
 }
 
 // version is the version of a row's event: the row's own, or that of its id.

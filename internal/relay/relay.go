@@ -46,6 +46,9 @@ func New(cfg Config) (*Relay, error) {
 	return &Relay{cfg: cfg, log: cfg.Logger.With("component", "relay"), waiting: errStarting, since: time.Now()}, nil
 }
 
+// ID is the name of this relay.
+func (r *Relay) ID() string { return r.cfg.Owner }
+
 var errStarting = errors.New("starting")
 
 // Run publishes until ctx ends. Faults of the database and of Kafka are waited out. It returns nil after an orderly stop.

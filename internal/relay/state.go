@@ -15,7 +15,7 @@ var (
 	// ErrMarker is returned when the row with the greatest published id is gone: after a TRUNCATE or a restore, ids may
 	// begin again below versions that were published.
 	ErrMarker = errors.New("the last published row is no longer in freshet_outbox (TRUNCATE, DELETE or a restore?), so new ids may be below published versions;" +
-		" run freshet outbox advance, then freshet backfill for the datasets whose rows were lost")
+		" run freshet outbox advance --apply, then freshet backfill for the datasets whose rows were lost")
 	// ErrIncrement is returned while auto_increment_increment is not 1: ids would not follow the order of commits.
 	ErrIncrement = errors.New("auto_increment_increment of the server is not 1, so ids do not follow the order of commits; set it to 1, with one server that is written to")
 	// ErrReadOnly is returned while the server is read-only.

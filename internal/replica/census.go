@@ -2,6 +2,9 @@ package replica
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
+	"time"
 
 	"github.com/freshet/freshet/internal/mysql"
 	"github.com/freshet/freshet/internal/replica/jobstore"
@@ -17,11 +20,14 @@ type Census struct {
 	OpenLetters map[string]map[schemas.Reason]int64
 	// Jobs counts replays, redrives and rebuilds by state; those that are over are counted until their retention ends.
 	Jobs map[jobstore.State]int64
+	// JobFailedAt is when a job failed last; zero if none is kept that did.
+	JobFailedAt time.Time
 }
 
 const (
 	sqlOpenLetters = "SELECT reason, COUNT(*) FROM (SELECT reason FROM freshet_dead_letter WHERE dataset = ? AND state = ? LIMIT ?) l GROUP BY reason"
 	sqlJobStates   = "SELECT state, COUNT(*) FROM freshet_replay GROUP BY state"
+	sqlJobFailed   = "SELECT MAX(updated_at) FROM freshet_replay WHERE state = ?"
 )
 
 // Census counts the open dead letters of datasets, and jobs.
@@ -33,8 +39,17 @@ func (m *DB) Census(ctx context.Context, datasets []*schemas.Dataset) (Census, e
 			return c, err
 		}
 	}
-	c.Jobs, err = tally[jobstore.State](ctx, m.pool, "count jobs", sqlJobStates)
-	return c, err
+	if c.Jobs, err = tally[jobstore.State](ctx, m.pool, "count jobs", sqlJobStates); err != nil {
+		return c, err
+	}
+	var failed sql.NullInt64
+	if err := m.pool.DB().QueryRowContext(ctx, sqlJobFailed, []byte(jobstore.Failed)).Scan(&failed); err != nil {
+		return c, fmt.Errorf("read the last failure of a job: %w", err)
+	}
+	if failed.Valid {
+		c.JobFailedAt = time.UnixMilli(failed.Int64)
+	}
+	return c, nil
 }
 
 // tally reads pairs of a name and a number.

@@ -23,20 +23,20 @@ type EtcdServer struct {
 	Token string
 }
 
-// StartEtcd starts an etcd for this test alone, which is skipped where there is none.
-func StartEtcd(t testing.TB) *EtcdServer {
+// StartEtcd starts an etcd for this test alone, which is skipped where there is none. Arguments are further ones of the program.
+func StartEtcd(t testing.TB, args ...string) *EtcdServer {
 	t.Helper()
 	bin, err := program("install etcd-server", "etcd")
 	if err != nil {
 		Skip(t, "no etcd; make test installs it where it runs as root on Debian")
 	}
-	s, err := startEtcd(t.Context(), shared.launcherFor(t), bin)
+	s, err := startEtcd(t.Context(), shared.launcherFor(t), bin, args)
 	give(t, "etcd", err)
 	s.adopt(t)
 	return s
 }
 
-func startEtcd(ctx context.Context, l *launcher, bin string) (*EtcdServer, error) {
+func startEtcd(ctx context.Context, l *launcher, bin string, args []string) (*EtcdServer, error) {
 	return startTried(ctx, l, func(ctx context.Context, dir string, port int) (*EtcdServer, error) {
 		peer, err := freePort(ctx)
 		if err != nil {
@@ -45,19 +45,19 @@ func startEtcd(ctx context.Context, l *launcher, bin string) (*EtcdServer, error
 		s := &EtcdServer{Endpoint: "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 		s.instance = instance{
 			name: "etcd", dir: dir,
-			boot: func(ctx context.Context) (*Process, error) { return s.bootOwn(ctx, l, bin, peer) },
+			boot: func(ctx context.Context) (*Process, error) { return s.bootOwn(ctx, l, bin, args, peer) },
 			wipe: func(context.Context) error { return emptyDir(filepath.Join(dir, "data")) },
 		}
 		return s, s.start(ctx)
 	})
 }
 
-func (s *EtcdServer) bootOwn(ctx context.Context, l *launcher, bin string, peer int) (*Process, error) {
+func (s *EtcdServer) bootOwn(ctx context.Context, l *launcher, bin string, args []string, peer int) (*Process, error) {
 	name, among := filepath.Base(s.dir), "http://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(peer))
-	p, err := l.start("etcd", exec.Command(bin,
+	p, err := l.start("etcd", exec.Command(bin, append(args[:len(args):len(args)],
 		"--name", name, "--data-dir", filepath.Join(s.dir, "data"), "--listen-client-urls", s.Endpoint, "--advertise-client-urls", s.Endpoint,
 		"--listen-peer-urls", among, "--initial-advertise-peer-urls", among, "--initial-cluster", name+"="+among,
-	), filepath.Join(s.dir, "etcd.log"))
+	)...), filepath.Join(s.dir, "etcd.log"))
 	if err != nil {
 		return nil, err
 	}

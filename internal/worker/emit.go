@@ -99,7 +99,7 @@ func (em *emitter) emissions(ctx context.Context, a *applied) ([]emission, error
 		if err != nil {
 			return nil, err
 		}
-		e := lane.Emission{Source: p.source, To: a.next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: a.from < p.fresh, Traces: pr.parents()}
+		e := lane.Emission{Source: p.source, To: a.next - 1, Time: pr.newest, Items: its, Tags: tags, Keep: a.from < p.fresh, Traces: pr.traces(its, how)}
 		if how != oneByOne {
 			e.Items = nil
 		}

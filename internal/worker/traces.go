@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet/freshet/internal/replica"
 	"github.com/freshet/freshet/internal/tracecontext"
+	"github.com/freshet/freshet/invalidation/lane"
 )
 
 // maxTraced bounds the events of one batch of which the stages are recorded; a batch may have thousands.
@@ -18,6 +19,7 @@ const maxTraced = 64
 // traced is an event of a batch whose trace is recorded.
 type traced struct {
 	parent, state string
+	key           string // its cache key
 	offset        int64
 	published     int64 // the broker's time, Unix ms
 }
@@ -49,18 +51,30 @@ func (p *prepared) trace(started time.Time, took time.Duration) {
 
 func (t *tracing) add(c *replica.Change) {
 	t.events = append(t.events, traced{
-		strings.Clone(c.Event.TraceParent), strings.Clone(c.Event.TraceState), c.Offset, c.At,
+		strings.Clone(c.Event.TraceParent), strings.Clone(c.Event.TraceState), strings.Clone(c.CacheKey), c.Offset, c.At,
 	})
 }
 
-// parents are the traceparents that a lane entry carries on to the nodes.
-func (p *prepared) parents() []string {
-	if p.tracing == nil {
+// traces are the changes that a lane's entry carries on to the nodes: those whose keys are among its items, without the keys if a tag stands
+// for these.
+func (p *prepared) traces(its []lane.Item, how verdict) []lane.Trace {
+	if p.tracing == nil || how == covered {
 		return nil
 	}
-	out := make([]string, 0, len(p.tracing.events))
+	here := make(map[string]bool, len(its))
+	for _, it := range its {
+		here[it.Key] = true
+	}
+	var out []lane.Trace
 	for _, e := range p.tracing.events {
-		out = append(out, e.parent)
+		if !here[e.key] {
+			continue
+		}
+		t := lane.Trace{Parent: e.parent, Key: e.key}
+		if how == byStamp {
+			t.Key = ""
+		}
+		out = append(out, t)
 	}
 	return out
 }

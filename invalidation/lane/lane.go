@@ -26,6 +26,14 @@ type Item struct {
 	Version int64
 }
 
+// Trace is a change whose trace is recorded.
+type Trace struct {
+	// Parent is its traceparent.
+	Parent string
+	// Key is the cache key that it made stale, "" where a tag stands for that.
+	Key string
+}
+
 // Emission is what one range of one source's offsets made stale in one lane. It is a function of Kafka and MySQL only.
 type Emission struct {
 	// Source is the source's name (schemas.SourceName).
@@ -37,12 +45,31 @@ type Emission struct {
 	// Items are distinct by key. Without items and tags only the watermark moves.
 	Items []Item
 	Tags  []string
-	// Traces are traceparents of changes in it whose traces are recorded, for the nodes; at most MaxTraces are sent.
-	Traces []string
+	// Traces are the changes in it whose traces are recorded, for the nodes. A script carries those whose key it has, at most MaxTraces.
+	Traces []Trace
 	// Keep leaves a value in place that is as new as the change ('k'); otherwise everything named is deleted without
 	// looking ('d'). Deleting is always safe; Keep is for ranges that were delivered before, so that they do not empty
 	// the cache.
 	Keep bool
+}
+
+// parents are the traceparents of the changes that the names of e make known.
+func (e *Emission) parents() []string {
+	if len(e.Traces) == 0 {
+		return nil
+	}
+	keys := make(map[string]bool, len(e.Items)+1)
+	keys[""] = len(e.Tags) > 0
+	for _, it := range e.Items {
+		keys[it.Key] = true
+	}
+	var out []string
+	for _, t := range e.Traces {
+		if keys[t.Key] && len(out) < MaxTraces {
+			out = append(out, t.Parent)
+		}
+	}
+	return out
 }
 
 // Status is a script's answer.

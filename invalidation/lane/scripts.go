@@ -152,7 +152,7 @@ func (s *Scripts) Emit(ctx context.Context, n int, root string, start int64, e E
 	var payload []byte // empty: the watermark only
 	if len(e.Items)+len(e.Tags) > 0 {
 		payload = AppendPayload(make([]byte, 0, 128+48*len(keys)), &Payload{
-			Source: e.Source, From: e.From, To: e.To, Time: e.Time, Items: e.Items, Tags: e.Tags, Traces: e.Traces[:min(len(e.Traces), MaxTraces)],
+			Source: e.Source, From: e.From, To: e.To, Time: e.Time, Items: e.Items, Tags: e.Tags, Traces: e.parents(),
 		})
 	}
 	args := make([]any, 0, 14+len(e.Tags)+len(e.Items))

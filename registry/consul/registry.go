@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +29,10 @@ const (
 	// DefaultService is the default of Config.Service.
 	DefaultService = "freshet"
 	// forgetAfter is the least after which Consul removes a critical service.
-	forgetAfter    = time.Minute
-	maxAnswer      = 1 << 10
+	forgetAfter = time.Minute
+	// maxAnswer bounds what is read of an answer, maxReason what is reported of a refusal.
+	maxAnswer      = 4 << 20
+	maxReason      = 1 << 10
 	requestTimeout = 5 * time.Second
 )
 
@@ -134,6 +138,46 @@ func (r *Registry) Register(ctx context.Context, inst registry.Instance) error {
 	return r.put(ctx, "/v1/agent/check/update/"+url.PathEscape(checkOf(id)), update)
 }
 
+// List returns the instances of a role in a namespace that the whole datacenter knows, also those that are not passing. The token needs
+// service:read for the service and node:read; without them Consul lists nothing.
+func (r *Registry) List(ctx context.Context, namespace, role string) ([]registry.Instance, error) {
+	name := r.cfg.Service + "-" + role
+	var found []struct {
+		Service struct {
+			ID, Address string
+			Port        int
+			Meta        map[string]string
+		}
+		Checks []struct {
+			CheckID string
+			Status  registry.Status
+		}
+	}
+	if err := r.call(ctx, http.MethodGet, "/v1/health/service/"+url.PathEscape(name), nil, &found); err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	var all []registry.Instance
+	for _, f := range found {
+		s := f.Service
+		if s.Meta["namespace"] != namespace {
+			continue
+		}
+		inst := registry.Instance{
+			ID: strings.TrimPrefix(s.ID, name+"-"), Role: role, Namespace: namespace, Address: net.JoinHostPort(s.Address, strconv.Itoa(s.Port)), Version: s.Meta["version"],
+		}
+		if s.Meta["scheme"] == "https" {
+			inst.Address = "https://" + inst.Address
+		}
+		for _, c := range f.Checks {
+			if c.CheckID == checkOf(s.ID) {
+				inst.Status = c.Status
+			}
+		}
+		all = append(all, inst)
+	}
+	return all, nil
+}
+
 func checkOf(id string) string { return "service:" + id }
 
 // Deregister implements registry.Registry.
@@ -159,6 +203,11 @@ type refusal struct {
 func (e *refusal) Error() string { return fmt.Sprintf("Consul answered %d: %s", e.status, e.text) }
 
 func (r *Registry) put(ctx context.Context, path string, in any) error {
+	return r.call(ctx, http.MethodPut, path, in, nil)
+}
+
+// call decodes the answer into out, unless that is nil.
+func (r *Registry) call(ctx context.Context, method, path string, in, out any) error {
 	var body []byte
 	if in != nil {
 		var err error
@@ -166,7 +215,7 @@ func (r *Registry) put(ctx context.Context, path string, in any) error {
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.cfg.Endpoint+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, r.cfg.Endpoint+path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
@@ -188,7 +237,13 @@ func (r *Registry) put(ctx context.Context, path string, in any) error {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return &refusal{resp.StatusCode, strings.TrimSpace(string(text))}
+		return &refusal{resp.StatusCode, strings.TrimSpace(string(text[:min(len(text), maxReason)]))}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("decode answer: %w", err)
 	}
 	return nil
 }

@@ -46,6 +46,10 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		a.t.Error(err)
 	}
+	if name, listing := strings.CutPrefix(r.URL.Path, "/v1/health/service/"); listing && r.Method == http.MethodGet {
+		a.list(w, name)
+		return
+	}
 	if r.Method != http.MethodPut {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
@@ -69,6 +73,28 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		delete(a.checks, "service:"+id)
 	default:
 		http.Error(w, "no such route", http.StatusNotFound)
+	}
+}
+
+// list answers as the documentation shows it, with the node's own check beside that of the service.
+func (a *agent) list(w http.ResponseWriter, name string) {
+	type check struct{ CheckID, Status string }
+	type entry struct {
+		Node    map[string]string
+		Service map[string]any
+		Checks  []check
+	}
+	all := []entry{}
+	for id, s := range a.services {
+		if s["Name"] != name {
+			continue
+		}
+		all = append(all, entry{map[string]string{"Node": "host-1"}, map[string]any{
+			"ID": id, "Service": name, "Tags": s["Tags"], "Address": s["Address"], "Port": s["Port"], "Meta": s["Meta"],
+		}, []check{{"serfHealth", "passing"}, {"service:" + id, a.checks["service:"+id]}}})
+	}
+	if err := json.NewEncoder(w).Encode(all); err != nil {
+		a.t.Error(err)
 	}
 }
 
@@ -181,6 +207,15 @@ func TestServiceFollowsItsProcess(t *testing.T) {
 	for _, unknown := range []int{http.StatusNotFound, http.StatusInternalServerError} {
 		a.lose(unknown)
 		register(registry.Critical, "")
+	}
+	listed := instance(registry.Critical, "")
+	for namespace, want := range map[string][]registry.Instance{"shop": {listed}, "other": nil} {
+		if got, err := r.List(ctx, namespace, "worker"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("workers of %s: %+v, %v; want %+v", namespace, got, err, want)
+		}
+	}
+	if got, err := r.List(ctx, "shop", "relay"); err != nil || got != nil {
+		t.Errorf("relays: %+v, %v", got, err)
 	}
 	for range 2 { // the second time it is gone already
 		if err := r.Deregister(ctx, instance("", "")); err != nil {

@@ -26,7 +26,7 @@ const DefaultPrefix = "freshet"
 
 const (
 	// maxAnswer bounds what is read of an answer.
-	maxAnswer      = 64 << 10
+	maxAnswer      = 4 << 20
 	requestTimeout = 5 * time.Second
 )
 
@@ -127,6 +127,33 @@ func (r *Registry) Register(ctx context.Context, inst registry.Instance) error {
 	r.leases[key] = l
 	r.mu.Unlock()
 	return nil
+}
+
+// maxListed bounds what List asks for.
+const maxListed = 1000
+
+// List returns the instances of a role in a namespace, at most a thousand. The user needs read access to PREFIX/.
+func (r *Registry) List(ctx context.Context, namespace, role string) ([]registry.Instance, error) {
+	from := r.Key(registry.Instance{Namespace: namespace, Role: role}) // ends with a slash
+	to := from[:len(from)-1] + "0"                                     // what follows a slash
+	var out struct {
+		Kvs []struct {
+			Key   []byte `json:"key"`
+			Value []byte `json:"value"`
+		} `json:"kvs"`
+	}
+	if err := r.call(ctx, "/v3/kv/range", map[string]any{"key": []byte(from), "range_end": []byte(to), "limit": maxListed}, &out); err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	var all []registry.Instance
+	for _, kv := range out.Kvs {
+		var inst registry.Instance
+		if err := json.Unmarshal(kv.Value, &inst); err != nil {
+			return nil, fmt.Errorf("list instances: the value of %s is not an instance: %w", kv.Key, err)
+		}
+		all = append(all, inst)
+	}
+	return all, nil
 }
 
 func (r *Registry) grant(ctx context.Context) (lease, error) {

@@ -161,7 +161,8 @@ type Relay struct {
 	Listen  string `koanf:"listen"`
 	Source  string `koanf:"source"`
 
-	MetricsOpen bool `koanf:"metrics_open"`
+	Advertise   string `koanf:"advertise"`
+	MetricsOpen bool   `koanf:"metrics_open"`
 
 	Lease time.Duration `koanf:"lease"`
 }
@@ -170,6 +171,7 @@ type Relay struct {
 type Admin struct {
 	Listen      string   `koanf:"listen"`
 	BasePath    string   `koanf:"base_path"`
+	Advertise   string   `koanf:"advertise"`
 	TokensFile  string   `koanf:"tokens_file"`
 	TLS         AdminTLS `koanf:"tls"`
 	Rate        int      `koanf:"rate"`

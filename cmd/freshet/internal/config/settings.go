@@ -36,6 +36,7 @@ func relaySettings() []setting {
 		{"relay.tls.key_file", "", "PEM file of our key, for mTLS", false, func(c *Config) any { return c.Relay.TLS.KeyFile }},
 		{"relay.tls.server_name", "", "name that the server's certificate must have; empty: the host of its address", false, func(c *Config) any { return c.Relay.TLS.ServerName }},
 		{"relay.id", "", "name of this relay; empty: host, pid and a random part", false, func(c *Config) any { return c.Relay.ID }},
+		{"relay.advertise", "", "host:port or URL where other machines reach relay.listen, for the registry; empty: the bound address, unless it is loopback or that of all interfaces", false, func(c *Config) any { return c.Relay.Advertise }},
 		{"relay.listen", "127.0.0.1:7790", "address of /livez, /readyz and /metrics of freshet relay; one that is not loopback is guarded by admin.tokens_file and admin.tls; empty: none", false, func(c *Config) any { return c.Relay.Listen }},
 		{"relay.metrics_open", false, "show /metrics of freshet relay without a token or a client certificate", false, func(c *Config) any { return c.Relay.MetricsOpen }},
 		{"relay.lease", "10s", "how long a dead relay's outbox waits until another one takes over, at least 1s", false, func(c *Config) any { return c.Relay.Lease }},
@@ -45,9 +46,9 @@ func relaySettings() []setting {
 
 func registrySettings() []setting {
 	return []setting{
-		{"registry.kind", "none", "where workers are listed for other programs: none, etcd or consul", false, func(c *Config) any { return c.Registry.Kind }},
+		{"registry.kind", "none", "where workers, relays and the admin API are listed for other programs: none, etcd or consul", false, func(c *Config) any { return c.Registry.Kind }},
 		{"registry.endpoints", []string{}, "URLs, tried in order, such as http://etcd-1:2379; consul: one, that of this machine's agent; empty: http://127.0.0.1:8500 of consul", false, func(c *Config) any { return c.Registry.Endpoints }},
-		{"registry.prefix", "freshet", "begins the keys in etcd (PREFIX/NAMESPACE/worker/ID) and the names of services in Consul (PREFIX-worker)", false, func(c *Config) any { return c.Registry.Prefix }},
+		{"registry.prefix", "freshet", "begins the keys in etcd (PREFIX/NAMESPACE/ROLE/ID) and the names of services in Consul (PREFIX-ROLE)", false, func(c *Config) any { return c.Registry.Prefix }},
 		{"registry.ttl", "15s", "how long a process that is gone stays listed, at least 3s", false, func(c *Config) any { return c.Registry.TTL }},
 		{"registry.username", "", "user of etcd; empty: none", false, func(c *Config) any { return c.Registry.Username }},
 		{"registry.password_file", "", "file that holds its password", false, func(c *Config) any { return c.Registry.PasswordFile }},
@@ -138,6 +139,7 @@ func processSettings() []setting {
 		{"producer.compression", "none", "none, gzip, snappy, lz4 or zstd", false, func(c *Config) any { return c.Producer.Compression }},
 		{"producer.linger", "0s", "how long a batch waits for more; 0: the producer's own", false, func(c *Config) any { return c.Producer.Linger }},
 		{"producer.delivery_timeout", "2m", "how long delivery is tried before an event fails", false, func(c *Config) any { return c.Producer.DeliveryTimeout }},
+		{"admin.advertise", "", "host:port or URL where other machines reach admin.listen, for the registry; empty: admin.listen, unless it is loopback or that of all interfaces", false, func(c *Config) any { return c.Admin.Advertise }},
 		{"admin.listen", "127.0.0.1:7789", "address of the admin API; one that is not loopback needs admin.tokens_file", false, func(c *Config) any { return c.Admin.Listen }},
 		{"admin.base_path", "", "path under which a proxy shows the console, such as /freshet; the proxy may pass it on or remove it; empty: the root", false, func(c *Config) any { return c.Admin.BasePath }},
 		{"admin.tokens_file", "", "file with the hashes of tokens (freshet admin token); empty: no authentication, loopback only", false, func(c *Config) any { return c.Admin.TokensFile }},

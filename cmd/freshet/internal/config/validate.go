@@ -44,8 +44,10 @@ func (c *Config) validate() error {
 			bad(key, "is negative; give a duration, or 0s to keep rows permanently")
 		}
 	}
-	if why := badAdvertise(c.Worker.Advertise); why != "" {
-		bad("worker.advertise", why)
+	for key, addr := range map[string]string{"worker.advertise": c.Worker.Advertise, "relay.advertise": c.Relay.Advertise, "admin.advertise": c.Admin.Advertise} {
+		if why := badAdvertise(addr); why != "" {
+			bad(key, why)
+		}
 	}
 	if why := c.Registry.bad(); why != "" {
 		bad("registry", why)

@@ -15,8 +15,15 @@ import (
 	"github.com/freshet/freshet/registry/etcd"
 )
 
+// Listing is a registry that can also be read, as etcd's and Consul's can.
+type Listing interface {
+	registry.Registry
+	// List returns the instances of a role in a namespace.
+	List(ctx context.Context, namespace, role string) ([]registry.Instance, error)
+}
+
 // Registry returns where processes are listed, nil if nowhere. Secrets and certificates are read again when their files change.
-func Registry(c config.Config) (registry.Registry, error) {
+func Registry(c config.Config) (Listing, error) {
 	r := c.Registry
 	if r.Kind == "none" {
 		return nil, nil //nolint:nilnil // there is none

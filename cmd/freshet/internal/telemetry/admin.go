@@ -53,7 +53,12 @@ func (c AdminCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func collectMembers(out exposition.Sink, m admin.Members) {
-	const nodes, workers = "Nodes of the namespace that are alive: caching everything (ready), or not (unready).", "Workers that are alive: ready, or not."
+	out.Counter("freshet_members_failures_total", "Times that nodes and workers could not be counted; the gauges keep their values then.", float64(m.Failures))
+	if !m.Counted {
+		return // 0 would claim that no worker is alive
+	}
+	const nodes = "Nodes of the namespace that are alive: caching everything (ready), or not (unready)."
+	const workers = "Workers that are alive: ready, or not. Like the counts of nodes, it exists once they were counted."
 	out.With("state", "ready").Gauge("freshet_nodes", nodes, float64(m.ReadyNodes))
 	out.With("state", "unready").Gauge("freshet_nodes", nodes, float64(m.UnreadyNodes))
 	out.With("state", "ready").Gauge("freshet_workers", workers, float64(m.ReadyWorkers))
@@ -62,5 +67,4 @@ func collectMembers(out exposition.Sink, m admin.Members) {
 	out.Gauge("freshet_nodes_stray", "Nodes of other namespaces that miss a lane there: perhaps they were meant to be in this one.", float64(m.StrayNodes))
 	out.Gauge("freshet_nodes_oldest_proof_seconds", "How long ago the least informed node last knew to have everything, +Inf if it never did; 0 without nodes.", m.OldestProof)
 	out.Gauge("freshet_nodes_slowest_freshness_seconds", "Age of the newest event of a lane's last entry when the slowest node had applied it.", m.Slowest)
-	out.Counter("freshet_members_failures_total", "Times that nodes and workers could not be counted; the gauges keep their values then.", float64(m.Failures))
 }

@@ -40,7 +40,7 @@ func (h limited) Handle(ctx context.Context, r slog.Record) error {
 			key.WriteString(subjectOf(a, r.Level))
 			return true
 		})
-		write, suppressed := h.seen.note(key.String())
+		write, suppressed := h.seen.note(r.Level, key.String())
 		if !write {
 			return nil
 		}
@@ -87,6 +87,8 @@ type repeats struct {
 
 	mu    sync.Mutex
 	lines map[string]repeat // guarded by mu
+	// warnings and errors count what was left out; guarded by mu.
+	warnings, errors uint64
 }
 
 type repeat struct {
@@ -95,14 +97,19 @@ type repeat struct {
 }
 
 // note reports whether a line is to be written, and how many equal ones were not since the last time.
-func (s *repeats) note(key string) (write bool, suppressed int) {
+func (s *repeats) note(l slog.Level, key string) (write bool, suppressed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	l, known := s.lines[key]
-	if known && now.Sub(l.written) < repeatEvery {
-		l.suppressed++
-		s.lines[key] = l
+	last, known := s.lines[key]
+	if known && now.Sub(last.written) < repeatEvery {
+		last.suppressed++
+		s.lines[key] = last
+		if l >= slog.LevelError {
+			s.errors++
+		} else {
+			s.warnings++
+		}
 		return false, 0
 	}
 	if !known && len(s.lines) >= maxRepeats {
@@ -116,5 +123,15 @@ func (s *repeats) note(key string) (write bool, suppressed int) {
 		}
 	}
 	s.lines[key] = repeat{written: now}
-	return true, l.suppressed
+	return true, last.suppressed
+}
+
+// suppressed returns how many warnings or errors were left out.
+func (s *repeats) suppressed(l slog.Level) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l >= slog.LevelError {
+		return s.errors
+	}
+	return s.warnings
 }

@@ -1,6 +1,7 @@
 package telemetry_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -8,7 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/freshet/freshet/cmd/freshet/internal/telemetry"
+	"github.com/freshet/freshet/internal/admin"
 )
 
 // Durations in logs are seconds, in both formats.
@@ -73,6 +77,14 @@ func TestRepeatedLinesAreLimited(t *testing.T) {
 		if got := lines(); len(got) != 1 || !strings.Contains(got[0], "suppressed=64") {
 			t.Errorf("after a minute: %q", got)
 		}
+		want := `# HELP freshet_log_suppressed_total Lines of the log that were left out because an equal one had been written within a minute.
+# TYPE freshet_log_suppressed_total counter
+freshet_log_suppressed_total{level="error"} 0
+freshet_log_suppressed_total{level="warn"} 64
+`
+		if err := testutil.CollectAndCompare(telemetry.NewLogCollector(log.With("worker", "w1")), strings.NewReader(want)); err != nil {
+			t.Error(err)
+		}
 		for range 3 {
 			log.Info("dataset is resumed", "dataset", "users")
 		}
@@ -87,3 +99,25 @@ func TestRepeatedLinesAreLimited(t *testing.T) {
 		}
 	})
 }
+
+// The API's counts of nodes and workers are no series before the first count: 0 would say that no worker is alive.
+func TestMembersBeforeTheFirstCount(t *testing.T) {
+	for counted, want := range map[bool]int{false: 1, true: 9} {
+		got := 0
+		for _, name := range []string{
+			"freshet_members_failures_total", "freshet_nodes", "freshet_workers", "freshet_nodes_suspect", "freshet_nodes_stray", "freshet_nodes_oldest_proof_seconds",
+			"freshet_nodes_slowest_freshness_seconds",
+		} {
+			got += testutil.CollectAndCount(telemetry.NewAdminCollector(members{counted}), name)
+		}
+		if got != want {
+			t.Errorf("counted %t: %d series, want %d", counted, got, want)
+		}
+	}
+}
+
+type members struct{ counted bool }
+
+func (members) Stats() admin.Stats { return admin.Stats{} }
+
+func (m members) Members(context.Context) admin.Members { return admin.Members{Counted: m.counted} }

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"log/slog"
 	"net/http"
 	"runtime"
 	"strings"
@@ -14,10 +15,10 @@ import (
 	"github.com/freshet/freshet/internal/livefile"
 )
 
-// Register registers what every process of Freshet shows: its build, its files of secrets and certificates, the Go runtime and the
-// process.
-func Register(reg prometheus.Registerer, version string, files *livefile.Set) {
-	reg.MustRegister(NewProcessCollector(version), NewFilesCollector(files),
+// Register registers what every process of Freshet shows: its build, its files of secrets and certificates, what its log leaves
+// out, the Go runtime and the process.
+func Register(reg prometheus.Registerer, version string, files *livefile.Set, log *slog.Logger) {
+	reg.MustRegister(NewProcessCollector(version), NewFilesCollector(files), NewLogCollector(log),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 

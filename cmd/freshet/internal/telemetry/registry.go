@@ -7,12 +7,15 @@ import (
 	"github.com/freshet/freshet/registry"
 )
 
-// RegistryCollector shows whether the process is listed in its registry.
-type RegistryCollector struct{ keeper *registry.Keeper }
+// RegistryCollector shows whether a component of the process is listed in its registry.
+type RegistryCollector struct {
+	component string
+	keeper    *registry.Keeper
+}
 
-// NewRegistryCollector makes a collector; a nil keeper shows that nothing is listed and nothing failed.
-func NewRegistryCollector(keeper *registry.Keeper) RegistryCollector {
-	return RegistryCollector{keeper}
+// NewRegistryCollector makes a collector; component is worker, admin or relay. A nil keeper shows that nothing is listed and nothing failed.
+func NewRegistryCollector(component string, keeper *registry.Keeper) RegistryCollector {
+	return RegistryCollector{component, keeper}
 }
 
 // Describe sends nothing: the collector is unchecked, like the others.
@@ -20,7 +23,7 @@ func (RegistryCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c RegistryCollector) Collect(ch chan<- prometheus.Metric) {
-	out, s := exposition.To(ch), c.keeper.Stats()
-	out.Flag("freshet_registry_listed", "1 while etcd or Consul lists this process (registry.kind).", s.Listed)
+	out, s := exposition.To(ch).With("component", c.component), c.keeper.Stats()
+	out.Flag("freshet_registry_listed", "1 while etcd or Consul lists this component of the process (registry.kind).", s.Listed)
 	out.Counter("freshet_registry_failures_total", "Calls of the registry that failed; they are tried again.", float64(s.Failures))
 }

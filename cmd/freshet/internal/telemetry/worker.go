@@ -140,9 +140,14 @@ func (c *WorkerCollector) collectCensus(out exposition.Sink, s *consumer.Census)
 			"Replays, redrives and rebuilds in the database, until their retention ends. Every worker reports the same.", float64(s.Jobs[state]))
 	}
 	out.Counter("freshet_census_failures_total", "Times that dead letters and jobs could not be counted.", float64(s.Failures))
-	at := 0.0
-	if !s.At.IsZero() {
-		at = float64(s.At.UnixMilli()) / 1000
+	out.Gauge("freshet_job_failed_timestamp_seconds", "When a replay, redrive or rebuild failed last, 0 if none that is kept did. Every worker reports the same.", unixSeconds(s.JobFailedAt))
+	out.Gauge("freshet_census_timestamp_seconds", "When dead letters and jobs were last counted, 0 before.", unixSeconds(s.At))
+}
+
+// unixSeconds returns 0 for the zero time.
+func unixSeconds(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
 	}
-	out.Gauge("freshet_census_timestamp_seconds", "When dead letters and jobs were last counted, 0 before.", at)
+	return float64(at.UnixMilli()) / 1000
 }

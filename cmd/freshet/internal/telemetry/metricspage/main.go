@@ -24,6 +24,7 @@ register the collectors of ` + "`invalidation/prom` and `producer/prom`" + ` wit
 - Every series whose labels are known beforehand exists from the beginning, as zero, so that ` + "`rate`" + ` and alerts see the first event.
   What depends on an assignment (partitions, lanes) or on what is configured (files) exists as soon as that is known; ` + "`freshet_consistency_…`" + ` is
   absent until a worker has found its servers, and where nothing is compared (no dataset is cached, or ` + "`worker.samples`" + ` is negative).
+  The admin API's counts of nodes and workers are absent until it has counted them once.
 - No label is a key of a record. Sums over workers are meaningful, with the exceptions that their meaning states: use ` + "`max`" + ` there.
 - The label ` + "`dataset`" + ` is also the invalidation topic, ` + "`freshet.invalidations.NAMESPACE`" + `, where other writers' invalidations are consumed.
 - Histograms have fixed buckets, whose bounds are powers of two of seconds (so 1 s is exact), and are native histograms too: Prometheus takes those
@@ -35,7 +36,7 @@ register the collectors of ` + "`invalidation/prom` and `producer/prom`" + ` wit
 
 // listed are labels with the same values in every deployment, which the page lists.
 func listed() []string {
-	return []string{"cause", "code", "component", "kind", "reason", "server", "stage", "state", "tier"}
+	return []string{"cause", "code", "component", "kind", "level", "reason", "server", "stage", "state", "tier"}
 }
 
 //go:generate go run .

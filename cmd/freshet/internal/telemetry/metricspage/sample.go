@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"testing/fstest"
 	"time"
@@ -47,7 +48,7 @@ func exporters(ctx context.Context) ([]exporter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a Kafka client: %w", err)
 	}
-	api, err := admin.New(admin.Config{Datasets: set, Namespace: "default", Group: "freshet", Kafka: kafka})
+	api, err := admin.New(admin.Config{Datasets: set, Namespace: "default", Group: "freshet", Kafka: kafka}) //nolint:contextcheck // what it makes takes the contexts of requests
 	if err != nil {
 		return nil, fmt.Errorf("make an admin API: %w", err)
 	}
@@ -67,10 +68,11 @@ func exporters(ctx context.Context) ([]exporter, error) {
 	ready := func() listener.Readiness { return listener.Readiness{} }
 	return []exporter{
 		{"Every process", "`freshet worker`, `freshet admin`, `freshet serve` and `freshet relay`. Beside these, each has the metrics of the Go runtime (`go_…`) and of the process (`process_…`).", []prometheus.Collector{
-			telemetry.NewProcessCollector("v0.0.0"), telemetry.NewFilesCollector(files),
+			telemetry.NewProcessCollector("v0.0.0"), telemetry.NewFilesCollector(files), telemetry.NewLogCollector(slog.New(slog.DiscardHandler)),
 			telemetry.NewReadyCollector("worker", ready), telemetry.NewReadyCollector("admin", ready), telemetry.NewReadyCollector("relay", ready),
+			telemetry.NewRegistryCollector("worker", nil), telemetry.NewRegistryCollector("admin", nil), telemetry.NewRegistryCollector("relay", nil),
 		}},
-		{"Workers", "`freshet worker` and `freshet serve`.", []prometheus.Collector{telemetry.NewWorkerCollector(work{}, set, "default"), telemetry.NewRegistryCollector(nil)}},
+		{"Workers", "`freshet worker` and `freshet serve`.", []prometheus.Collector{telemetry.NewWorkerCollector(work{}, set, "default")}},
 		{"Admin API", "`freshet admin` and `freshet serve`. They show the metrics of a producer too, that of `POST /v1/events`.", []prometheus.Collector{
 			telemetry.NewAdminCollector(members{api}), telemetry.NewWaitingCollector("admin", waits),
 		}},
@@ -124,4 +126,4 @@ func (work) Measures() consumer.Measures { return consumer.Measures{Lanes: []tim
 // members is an admin API without nodes.
 type members struct{ *admin.Server }
 
-func (members) Members(context.Context) admin.Members { return admin.Members{} }
+func (members) Members(context.Context) admin.Members { return admin.Members{Counted: true} }
