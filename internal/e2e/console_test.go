@@ -20,6 +20,7 @@ func TestConsole(t *testing.T) {
 		{"screens", (*console).showsAllScreens},
 		{"roles", (*console).refusesWhatTheRoleMayNotDo},
 		{"sign-in", (*console).signsInAndOut},
+		{"proxy", (*console).worksBehindProxy},
 		{"language", (*console).speaksChinese},
 		{"keys", (*console).keysWork},
 		{"live", (*console).livePageKeepsStill},
