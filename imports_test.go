@@ -62,7 +62,7 @@ var mayImport = map[string][]string{
 	},
 	"admin/api":                         {"schemas", "admin/report"},
 	"internal/admin/access":             {"internal/livefile"},
-	"internal/admin/gate":               {"internal/admin/access", "internal/listener", "admin/api", "schemas"},
+	"internal/admin/gate":               {"internal/tracecontext", "internal/admin/access", "internal/listener", "admin/api", "schemas"},
 	"internal/admin/pulse":              {"admin/api", "admin/report"},
 	"internal/admin/sse":                {},
 	"internal/admin/stale":              {"admin/api", "internal/admin/sse", "invalidation/lane"},

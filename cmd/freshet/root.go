@@ -73,6 +73,11 @@ func (p *program) load(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error)
 // it ends with.
 func (p *program) service(cmd *cobra.Command) (*config.Loaded, *slog.Logger, error) {
 	l, log, err := p.load(cmd)
+	if err == nil {
+		log = log.With("namespace", l.Config.Namespace)
+		p.redis.use(log)
+		l.Config.Files().Log(log)
+	}
 	switch {
 	case err != nil && p.wantsJSON(cmd):
 		p.jsonLog = telemetry.NewLogger(p.err, "info", "json")

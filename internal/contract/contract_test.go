@@ -82,7 +82,7 @@ func start(t *testing.T) *server {
 		"--admin-rate", "1000000", "--admin-publish-rate", "1000000")
 	cmd.Env = env
 	p := testenv.StartProcess(t, "serve", cmd)
-	address := regexp.MustCompile(`msg=listening component=admin .*address=(\S+)`)
+	address := regexp.MustCompile(`msg=listening .*component=admin .*address=(\S+)`)
 	testenv.Eventually(t, time.Minute, func(ctx context.Context) error {
 		log, err := os.ReadFile(p.LogFile())
 		m := address.FindSubmatch(log)

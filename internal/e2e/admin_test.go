@@ -241,7 +241,7 @@ func serves(t *testing.T, url string) {
 
 func listening(t *testing.T, p *testenv.Process) (url string) {
 	t.Helper()
-	address := regexp.MustCompile(`msg=listening component=admin namespace=\S+ address=(\S+)`)
+	address := regexp.MustCompile(`msg=listening .*component=admin .*address=(\S+)`)
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		log, err := os.ReadFile(p.LogFile())
 		if m := address.FindSubmatch(log); err == nil && m != nil {

@@ -107,8 +107,19 @@ func TestLogsOfFailingServicesAreJSON(t *testing.T) {
 			if log, err = os.ReadFile(p.LogFile()); err != nil {
 				t.Fatal(err)
 			}
-			if lines := logLines(t, log); len(lines) < 2 {
+			lines := logLines(t, log)
+			if len(lines) < 2 {
 				t.Errorf("%d lines", len(lines))
+			}
+			traced := false
+			for _, line := range lines {
+				if line["namespace"] != "default" {
+					t.Errorf("a line without its namespace: %v", line)
+				}
+				traced = traced || line["msg"] == "request" && line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+			}
+			if api := command == "admin"; traced != api && command != "serve" {
+				t.Errorf("a request is logged with its trace: %t", traced)
 			}
 			if bytes.Contains(log, []byte("hunter2")) {
 				t.Error("a password is logged")
@@ -121,7 +132,7 @@ func TestLogsOfFailingServicesAreJSON(t *testing.T) {
 func abuse(t *testing.T, addr string) {
 	t.Helper()
 	var d net.Dialer
-	for _, text := range []string{"\x16\x03\x01\x00garbage\r\n\r\n", "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
+	for _, text := range []string{"\x16\x03\x01\x00garbage\r\n\r\n", "GET /readyz HTTP/1.1\r\nHost: localhost\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n"} {
 		c, err := d.DialContext(t.Context(), "tcp", addr)
 		if err != nil {
 			t.Fatal(err)

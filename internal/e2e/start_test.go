@@ -87,7 +87,7 @@ func isReady(r readiness) error {
 // health returns the address of a worker's own listener.
 func health(t *testing.T, p *testenv.Process) (url string) {
 	t.Helper()
-	address := regexp.MustCompile(`msg=listening component=worker address=(\S+)`)
+	address := regexp.MustCompile(`msg=listening .*component=worker address=(\S+)`)
 	testenv.Eventually(t, settleLimit, func(context.Context) error {
 		log, err := os.ReadFile(p.LogFile())
 		if err != nil {

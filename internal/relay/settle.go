@@ -12,6 +12,7 @@ import (
 
 	"github.com/freshet/freshet/internal/kafkalog/delivery"
 	"github.com/freshet/freshet/internal/mysql"
+	"github.com/freshet/freshet/internal/tracecontext"
 )
 
 const (
@@ -97,7 +98,11 @@ func (t *term) conclude(ctx context.Context, rows []*row) (int, error) {
 	t.r.counts.refused.Add(uint64(len(refused)))
 	t.r.counts.deleted.Add(uint64(len(done)))
 	for _, x := range refused {
-		t.r.log.ErrorContext(ctx, "outbox row moved to freshet_outbox_dead", "row_id", x.id, "dataset", x.dataset.Name, "reason", x.refused)
+		log := t.r.log
+		if id := tracecontext.ID(x.trace.String); id != "" {
+			log = log.With("trace_id", id)
+		}
+		log.ErrorContext(ctx, "outbox row moved to freshet_outbox_dead", "row_id", x.id, "dataset", x.dataset.Name, "reason", x.refused)
 	}
 	return len(done), nil
 }

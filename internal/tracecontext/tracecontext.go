@@ -63,6 +63,15 @@ func Texts(ctx context.Context) (parent, state string) {
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String(), state
 }
 
+// ID returns the id of a trace as log lines have it, "" for a traceparent that is not valid.
+func ID(parent string) string {
+	sc, ok := Parse(parent, "")
+	if !ok {
+		return ""
+	}
+	return sc.TraceID().String()
+}
+
 // Fits reports whether a trace may be added to an event with data of that size.
 func Fits(size int) bool { return size <= maxTraced }
 

@@ -22,6 +22,9 @@ func TestTextsAndBack(t *testing.T) {
 	if parent, _ := tracecontext.Texts(trace.ContextWithSpanContext(t.Context(), off)); !ok || parent != "" {
 		t.Errorf("a trace that is not recorded is carried: %s", parent)
 	}
+	if id := tracecontext.ID(good); id != "0af7651916cd43dd8448eb211c80319c" || tracecontext.ID(good[1:]) != "" {
+		t.Errorf("the id of the trace is %q", id)
+	}
 	if _, ok := tracecontext.Parse(good, "no state"); !ok {
 		t.Error("a broken state ends the trace")
 	}

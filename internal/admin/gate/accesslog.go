@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"regexp"
 	"time"
+
+	"github.com/freshet/freshet/internal/tracecontext"
 )
 
 const requestIDHeader = "X-Request-Id"
@@ -46,16 +48,19 @@ func (g *Gate) logRequest(w *recorder, r *http.Request, took time.Duration) {
 	if err != nil {
 		client = r.RemoteAddr
 	}
-	level, status := slog.LevelInfo, w.code()
+	log, level, status := g.cfg.Logger, slog.LevelInfo, w.code()
+	if id := tracecontext.ID(r.Header.Get("Traceparent")); id != "" {
+		log = log.With("trace_id", id)
+	}
 	switch {
 	case w.refusal() != "":
-		g.cfg.Logger.WarnContext(r.Context(), "request refused", "request_id", RequestID(r.Context()), "method", r.Method, "route", w.route, "status", status,
+		log.WarnContext(r.Context(), "request refused", "request_id", RequestID(r.Context()), "method", r.Method, "route", w.route, "status", status,
 			"duration_seconds", took, "actor", w.actor, "client", client, "reason", w.refusal())
 		return
 	case w.probe:
 		level = slog.LevelDebug
 	}
-	g.cfg.Logger.Log(r.Context(), level, "request", "request_id", RequestID(r.Context()), "method", r.Method, "route", w.route, "status", status,
+	log.Log(r.Context(), level, "request", "request_id", RequestID(r.Context()), "method", r.Method, "route", w.route, "status", status,
 		"duration_seconds", took, "actor", w.actor, "client", client)
 }
 

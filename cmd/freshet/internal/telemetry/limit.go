@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,9 @@ const (
 type limited struct {
 	next    slog.Handler
 	subject string // of the attributes of With
-	seen    *repeats
+	// namespace is that of the whole process; parts of it that state it again are not repeated.
+	namespace string
+	seen      *repeats
 }
 
 func newLimited(next slog.Handler) slog.Handler {
@@ -54,8 +57,12 @@ func (h limited) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs is that of slog.Handler.
 func (h limited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	attrs = slices.DeleteFunc(slices.Clone(attrs), func(a slog.Attr) bool { return a.Key == "namespace" && a.Value.String() == h.namespace })
 	h.next = h.next.WithAttrs(attrs)
 	for _, a := range attrs {
+		if a.Key == "namespace" {
+			h.namespace = a.Value.String()
+		}
 		h.subject += subjectOf(a, slog.LevelError)
 	}
 	return h
