@@ -165,7 +165,7 @@ func runAdmin(ctx context.Context, l *config.Loaded, log *slog.Logger, delay tim
 	ac.Producer = pub.Producer
 	reg.MustRegister(prom.NewCollector(pub.Producer))
 	ac.Front = func(api http.Handler, draining context.Context) (http.Handler, error) {
-		return console.New(console.Config{API: api, Tokens: ac.Tokens, BasePath: c.Admin.BasePath, Draining: draining, Version: release(), Logger: log.With("component", "console")})
+		return console.New(console.Config{API: api, Tokens: ac.Tokens, BasePath: c.Admin.BasePath, TraceURL: c.Admin.TraceURL, Draining: draining, Version: release(), Logger: log.With("component", "console")})
 	}
 	s, err := admin.New(ac) //nolint:contextcheck // what it makes takes the contexts of requests
 	if errors.Is(err, admin.ErrConfig) || errors.Is(err, console.ErrConfig) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 
@@ -18,6 +19,9 @@ import (
 // ErrConfig is returned, wrapped, from New when a field of a Config is missing or wrong.
 var ErrConfig = errors.New("configuration of the console")
 
+// traceID is what stands in Config.TraceURL for the id of a trace.
+const traceID = "{trace_id}"
+
 // Config of a Console. API is required; the zero value of every other field works.
 type Config struct {
 	// API is the admin API behind its gate.
@@ -26,6 +30,8 @@ type Config struct {
 	Tokens *access.TokenFile
 	// BasePath is where a proxy shows the console, such as "/freshet"; "" is the root.
 	BasePath string
+	// TraceURL is where a trace is shown, with {trace_id} in its place; "": nowhere.
+	TraceURL string
 	// Draining ends when the server stops, and with it the live pages; nil: they end with their requests.
 	Draining context.Context //nolint:containedctx // the server's life
 	// Version is shown.
@@ -54,6 +60,9 @@ func New(cfg Config) (*Console, error) {
 	cfg.BasePath = strings.TrimRight(cfg.BasePath, "/")
 	if cfg.BasePath != "" && (!strings.HasPrefix(cfg.BasePath, "/") || strings.ContainsAny(cfg.BasePath, "?#%\" ")) {
 		return nil, fmt.Errorf("%w: the base path begins with / and is a path, such as /freshet", ErrConfig)
+	}
+	if u, err := url.Parse(cfg.TraceURL); cfg.TraceURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || !strings.Contains(cfg.TraceURL, traceID)) {
+		return nil, fmt.Errorf("%w: the address of traces is http or https and holds %s, such as https://jaeger.example.com/trace/%s", ErrConfig, traceID, traceID)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -19,7 +19,7 @@ func pages() []string {
 	return []string{
 		"/", "/record", "/record?dataset=users&key=1", "/lag", "/lag?dataset=users&behind=1", "/messages?dataset=users", "/deadletters", "/deadletters?dataset=users&reason=schema",
 		"/deadletter?id=freshet.users%2Fabc%2F0%407.0", "/jobs", "/jobs/new", "/jobs/new?step=2&dataset=users&action=apply", "/jobs/new?step=2&dataset=users&action=redrive",
-		"/jobs/new?step=2&dataset=users&action=rebuild", "/job?id=r1", "/nodes", "/nodes?id=n1", "/nodes?id=w1", "/nodes?id=none", "/datasets", "/consistency", "/audit", "/doctor", "/about", "/find?q=users", "/find?q=users/1",
+		"/jobs/new?step=2&dataset=users&action=rebuild", "/job?id=r1", "/nodes", "/nodes?id=n1", "/nodes?id=w1", "/nodes?id=none", "/datasets", "/dataset?name=users", "/consistency", "/audit", "/doctor", "/about", "/find?q=users", "/find?q=users/1",
 	}
 }
 

@@ -27,8 +27,11 @@ func (c *Console) functions(tag string) template.FuncMap {
 			}
 			return t(several, grouped(count)), err
 		},
-		"url":     func(path string, pairs ...any) string { return c.cfg.BasePath + link(path, strs(pairs)...) },
-		"asset":   func(name string) string { return c.cfg.BasePath + "/assets/" + c.assets.version + "/" + name },
+		"url":   func(path string, pairs ...any) string { return c.cfg.BasePath + link(path, strs(pairs)...) },
+		"asset": func(name string) string { return c.cfg.BasePath + "/assets/" + c.assets.version + "/" + name },
+		// trace is where a trace is shown; "" for nowhere.
+		"trace":   func(id string) string { return strings.ReplaceAll(c.cfg.TraceURL, traceID, seg(id)) },
+		"tree":    tree,
 		"seg":     seg,
 		"num":     func(n any) (string, error) { count, err := whole(n); return grouped(count), err },
 		"rate":    rate,

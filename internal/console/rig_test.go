@@ -102,7 +102,12 @@ func (f *fakeAPI) answers() map[string]any {
 		"POST /v1/deadletters/discards":               api.Discard{Letters: 1},
 		"GET /v1/replays":                             items(job), "GET /v1/replays/r1": job, "POST /v1/replays": job, "POST /v1/replays/r1/pause": job, "POST /v1/replays/r1/limits": job,
 		"GET /v1/nodes": map[string]any{"nodes": []any{node}, "workers": []any{worker}}, "POST /v1/nodes/n1/flush": map[string]any{"flushed": true},
-		"GET /v1/consistency":            report.Stats{Windows: []report.Window{{Tier: "shared", Seconds: 1, Checks: 3, Violations: 1}}, Stale: []report.Stale{{Dataset: "users", Key: evil, Since: at}}},
+		"GET /v1/consistency": report.Stats{Windows: []report.Window{{Tier: "shared", Seconds: 1, Checks: 3, Violations: 1}}, Stale: []report.Stale{{Dataset: "users", Key: evil, Since: at}}},
+		"GET /v1/datasets/users": api.DatasetDetail{
+			DatasetState: api.DatasetState{Name: "users", Letters: map[string]int64{}}, Schema: json.RawMessage(`{"title":"<b>"}`), Declaration: evil, Properties: []api.Property{{Name: "id", Key: true, MaxLength: 5}},
+			Cache: &api.CacheKeys{Key: "user:{id}", Tags: []string{"a", "b"}}, Findings: []api.SchemaFinding{{Level: "advice", Text: evil}}, Source: api.SourceState{Newest: &at, Position: json.RawMessage(`{"file":1}`), Outbox: &api.Outbox{Rows: 3, Problems: []string{evil}}},
+		},
+		"POST /v1/datasets/users/check":  api.SchemaCheck{Findings: []api.SchemaFinding{{Level: "breaking", Path: "/properties/id", Text: evil}}, Statements: []string{"ALTER TABLE x"}},
 		"GET /v1/settings":               api.About{Version: "v9", Namespace: "default", Began: at, Settings: []api.Setting{{Key: "mysql.dsn", Value: "***", Origin: evil}}},
 		"POST /v1/doctor":                api.Diagnosis{Findings: []api.Finding{{Name: "x", Bad: true, Problem: evil, Fix: evil}}},
 		"GET /v1/audit":                  items(api.Entry{ID: 1, At: at, Actor: "ada", Action: "pause-dataset", Target: evil, Outcome: 200, Detail: map[string]any{"reason": evil}}),

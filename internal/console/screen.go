@@ -52,6 +52,7 @@ func screens() []*screen {
 		jobScreen(),
 		nodesScreen(),
 		datasetsScreen(),
+		datasetScreen(),
 		consistencyScreen(),
 		auditScreen(),
 		doctorScreen(),

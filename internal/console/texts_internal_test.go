@@ -58,7 +58,7 @@ func written(t *testing.T) map[string]string {
 func words() []string {
 	return []string{
 		"open", "superseded", "redriven", "discarded", "running", "paused", "done", "failed", "cancelled", "ready", "silent", "suspect", "unready", "shared", "local",
-		"ok", "warn", "bad", "its table refuses rows", "a server does not answer", "stopped until an operator lets it continue",
+		"error", "breaking", "unknown", "advice", "safe", "ok", "warn", "bad", "its table refuses rows", "a server does not answer", "stopped until an operator lets it continue",
 		"an open transaction of another producer comes first", "no worker has it", "its worker reports nothing", "the topic cannot be read", "being applied",
 		"Would be applied", "Are stale: the record is newer", "Are still invalid", "Cannot be applied", "Are not open any more",
 	}

@@ -35,6 +35,7 @@ func (c *console) screens() []consoleScreen {
 		{"nodes", "/nodes", []browser.Selector{"#nodes tbody tr", "#workers tbody tr"}, ""},
 		{"node", "/nodes?id=shop-1", []browser.Selector{"#node"}, ""},
 		{"datasets", "/datasets", []browser.Selector{"#datasets tbody tr"}, ""},
+		{"dataset", "/dataset?name=products", []browser.Selector{"#properties tbody tr"}, ""},
 		{"consistency", "/consistency", []browser.Selector{"#windows tbody tr"}, ""},
 		{"audit", "/audit", []browser.Selector{"#audit tbody tr"}, "operator"},
 		{"doctor", "/doctor", []browser.Selector{browser.Role("button", "Run the doctor")}, "operator"},

@@ -62,7 +62,7 @@ func newConsole(t *testing.T, topics map[string]string) *console {
 	}
 	file := filepath.Join(t.TempDir(), "tokens")
 	writeFile(t, file, []byte(strings.Join(lines, "\n")+"\n"))
-	c.env = append(c.env, "FRESHET_ADMIN__TOKENS_FILE="+file, "FRESHET_CLIENT__TOKEN="+c.tokens["admin"], "FRESHET_WORKER__SAMPLES=20", "FRESHET_WORKER__STALE_AFTER=12s")
+	c.env = append(c.env, "FRESHET_ADMIN__TOKENS_FILE="+file, "FRESHET_CLIENT__TOKEN="+c.tokens["admin"], "FRESHET_ADMIN__RATE=5000", "FRESHET_WORKER__SAMPLES=20", "FRESHET_WORKER__STALE_AFTER=12s")
 	c.worker = c.startWorker()
 	c.url = c.api()
 	c.pub = c.producer()

@@ -172,6 +172,7 @@ type Admin struct {
 	Listen      string   `koanf:"listen"`
 	BasePath    string   `koanf:"base_path"`
 	Advertise   string   `koanf:"advertise"`
+	TraceURL    string   `koanf:"trace_url"`
 	TokensFile  string   `koanf:"tokens_file"`
 	TLS         AdminTLS `koanf:"tls"`
 	Rate        int      `koanf:"rate"`

@@ -142,6 +142,7 @@ func processSettings() []setting {
 		{"admin.advertise", "", "host:port or URL where other machines reach admin.listen, for the registry; empty: admin.listen, unless it is loopback or that of all interfaces", false, func(c *Config) any { return c.Admin.Advertise }},
 		{"admin.listen", "127.0.0.1:7789", "address of the admin API; one that is not loopback needs admin.tokens_file", false, func(c *Config) any { return c.Admin.Listen }},
 		{"admin.base_path", "", "path under which a proxy shows the console, such as /freshet; the proxy may pass it on or remove it; empty: the root", false, func(c *Config) any { return c.Admin.BasePath }},
+		{"admin.trace_url", "", "where the console finds a trace, such as https://jaeger.example.com/trace/{trace_id}; empty: it shows the id alone", false, func(c *Config) any { return c.Admin.TraceURL }},
 		{"admin.tokens_file", "", "file with the hashes of tokens (freshet admin token); empty: no authentication, loopback only", false, func(c *Config) any { return c.Admin.TokensFile }},
 		{"admin.tls.cert_file", "", "PEM file of the admin API's certificate; empty: plain HTTP", false, func(c *Config) any { return c.Admin.TLS.CertFile }},
 		{"admin.tls.key_file", "", "PEM file of its key", false, func(c *Config) any { return c.Admin.TLS.KeyFile }},
