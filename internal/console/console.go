@@ -19,7 +19,7 @@ import (
 // ErrConfig is returned, wrapped, from New when a field of a Config is missing or wrong.
 var ErrConfig = errors.New("configuration of the console")
 
-// traceID is what stands in Config.TraceURL for the id of a trace.
+// traceID is replaced by the id of a trace in Config.TraceURL.
 const traceID = "{trace_id}"
 
 // Config of a Console. API is required; the zero value of every other field works.
