@@ -51,6 +51,9 @@ func (ls *letters) editLetter(ctx context.Context, in *editInput) (*editOutput, 
 	if !ok {
 		return nil, huma.Error409Conflict("the dead letter's dataset is not declared here")
 	}
+	if err := refuseMasked(d, b.Data); err != nil {
+		return nil, err
+	}
 	ev, err := l.Correct(d, replica.Correction{Data: b.Data, Key: b.Key, Version: b.Version})
 	if err != nil {
 		return nil, ls.answers.fail(ctx, "correct the event", err)

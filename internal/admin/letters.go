@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -93,7 +94,7 @@ func (ls *letters) routes(on huma.API) {
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/deadletters/groups", OperationID: "group-deadletters", Summary: "Open dead letters by what is wrong with them"}, ls.groupLetters)
 	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/deadletters/{id}", OperationID: "show-deadletter", Summary: "One dead letter beside the record's current state",
-		Description: "Content (data=true) needs the role operator.",
+		Description: "Content (data=true) needs the role operator, and sensitive properties the role admin.",
 	}, ls.showLetter)
 	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/deadletters/{id}/edit", OperationID: "edit-deadletter", Summary: "Publish a corrected event in the place of an open dead letter",
@@ -159,9 +160,13 @@ func (ls *letters) showLetter(ctx context.Context, in *letterInput) (*shownOutpu
 	}
 	out := &shownOutput{api.ShownLetter{Letter: letterOf(l)}}
 	if in.Data && l.Record != nil {
-		if utf8.Valid(l.Record.Value) {
-			out.Body.Event = jsonOf(l.Record.Value)
-		} else {
+		hidden := ls.maskOf(ctx, l.Dataset)
+		switch {
+		case utf8.Valid(l.Record.Value):
+			out.Body.Event = hidden.apply(jsonOf(l.Record.Value))
+		case hidden != nil:
+			out.Body.Event = hidden.apply(jsonOf([]byte(masked)))
+		default:
 			out.Body.EventBase64 = l.Record.Value
 		}
 		out.Body.Headers = map[string]string{}
@@ -185,6 +190,22 @@ func (ls *letters) showLetter(ctx context.Context, in *letterInput) (*shownOutpu
 	}
 	out.Body.Row, out.Body.Shared = r.Row, r.Shared
 	return out, nil
+}
+
+// maskOf is maskOf of a dataset by its name. Of one that is not declared any more it is not known what is sensitive, and nothing is hidden but
+// what is sensitive in any other.
+func (ls *letters) maskOf(ctx context.Context, dataset string) mask {
+	if d, ok := ls.datasets.Get(dataset); ok {
+		return maskOf(ctx, d)
+	}
+	all := mask{}
+	for _, d := range ls.datasets.All() {
+		maps.Copy(all, maskOf(ctx, d))
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
 }
 
 func (ls *letters) letter(ctx context.Context, id string, content bool) (*replica.StoredLetter, error) {

@@ -75,11 +75,11 @@ type messages struct {
 func (ms *messages) routes(on huma.API) {
 	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/messages", OperationID: "list-messages", Summary: "Browse a dataset's topic",
-		Description: "Content (data=true) needs the role operator.",
+		Description: "Content (data=true) needs the role operator, and sensitive properties the role admin.",
 	}, ms.listMessages)
 	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/messages/follow", OperationID: "follow-messages", Summary: "Follow a dataset's topic (server-sent events)",
-		Description: "Each event's data is a message. Content (data=true) needs the role operator.",
+		Description: "Each event's data is a message. Content (data=true) needs the role operator, and sensitive properties the role admin.",
 		Responses:   map[string]*huma.Response{"200": {Description: "A stream of messages", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
 	}, ms.followMessages)
 }

@@ -94,6 +94,13 @@ func (pb *publisher) publishEvents(ctx context.Context, in *eventsInput) (*publi
 	if err != nil {
 		return nil, pb.answers.fail(ctx, "read events", err)
 	}
+	for i := range events {
+		if d, ok := pb.datasets.Get(events[i].Dataset); ok {
+			if err := refuseMasked(d, events[i].Data); err != nil {
+				return nil, err
+			}
+		}
+	}
 	tok, err := pb.producer.Publish(ctx, events...)
 	if err != nil {
 		return nil, pb.answers.fail(ctx, "publish events", err)

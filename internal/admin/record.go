@@ -43,7 +43,7 @@ type records struct {
 func (rs *records) routes(on huma.API) {
 	huma.Register(on, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/records/{dataset}/{key}", OperationID: "inspect-record",
-		Summary: "One record on every tier, with a verdict", Description: "Content (data=true) needs the role operator.",
+		Summary: "One record on every tier, with a verdict", Description: "Content (data=true) needs the role operator, and sensitive properties the role admin.",
 	}, rs.inspectRecord)
 	huma.Register(on, huma.Operation{
 		Method: http.MethodPost, Path: "/v1/records/{dataset}/{key}/invalidate", OperationID: "invalidate-record",
@@ -80,7 +80,7 @@ func (rs *records) inspectRecord(ctx context.Context, in *recordInput) (*recordO
 	if _, err := d.ParseKey(in.Key); err != nil {
 		return nil, rs.answers.fail(ctx, "read key", err)
 	}
-	out, err := rs.shared.get(ctx, fmt.Sprintf("%+v", *in), func(ctx context.Context) (*recordOutput, error) { return rs.lookRecord(ctx, d, in) })
+	out, err := rs.shared.get(ctx, fmt.Sprintf("%t %+v", maskOf(ctx, d) != nil, *in), func(ctx context.Context) (*recordOutput, error) { return rs.lookRecord(ctx, d, in) })
 	return out, rs.answers.fail(ctx, "inspect record", err)
 }
 
@@ -174,6 +174,7 @@ func (rs *records) lookRow(ctx context.Context, d *schemas.Dataset, in *recordIn
 	r.Row = &api.RowSide{Version: row.Version, Deleted: row.Deleted, At: api.Instant(row.At)}
 	if in.Data {
 		r.Row.Data, err = json.Marshal(row.Properties(d))
+		r.Row.Data = maskOf(ctx, d).apply(r.Row.Data)
 	}
 	return err
 }

@@ -30,6 +30,7 @@ type topicReader struct {
 type looker struct {
 	dataset *schemas.Dataset
 	decoder *cdc.Decoder
+	mask    mask // what is hidden of content
 }
 
 func (tr *topicReader) looker(ctx context.Context, d *schemas.Dataset) (*looker, error) {
@@ -37,7 +38,7 @@ func (tr *topicReader) looker(ctx context.Context, d *schemas.Dataset) (*looker,
 	if err != nil {
 		return nil, err
 	}
-	return &looker{d, cdc.New(cdc.Config{Dataset: d, Epoch: noted.Epoch, Partitions: noted.Partitions})}, nil
+	return &looker{d, cdc.New(cdc.Config{Dataset: d, Epoch: noted.Epoch, Partitions: noted.Partitions}), maskOf(ctx, d)}, nil
 }
 
 // messagesOf reads a record's events. Content is copied, so the record's buffers may go.
@@ -56,7 +57,7 @@ func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) 
 			m.Problem = replica.Detail(err)
 		}
 		if content {
-			m.Data = jsonOf(rec.Value)
+			m.Data = l.mask.apply(jsonOf(rec.Value))
 		}
 		return []api.Message{m}
 	}
@@ -72,7 +73,7 @@ func (l *looker) messagesOf(partition int32, rec *schemas.Record, content bool) 
 			m.Problem = replica.Detail(err)
 		}
 		if content {
-			m.Data = jsonOf(ev.Data)
+			m.Data = l.mask.apply(jsonOf(ev.Data))
 		}
 		out = append(out, m)
 	}
