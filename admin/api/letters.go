@@ -61,7 +61,7 @@ type LetterChoice struct {
 	IDs    []string `json:"ids,omitempty" maxItems:"1000" doc:"these dead letters only"`
 	All    bool     `json:"all,omitempty" doc:"every open dead letter; without a filter and without ids it must be said"`
 	DryRun *bool    `json:"dry_run,omitempty" default:"true" doc:"change nothing; absent: true"`
-	Reason string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
+	Why    string   `json:"why" minLength:"3" maxLength:"500" doc:"why; it is kept in the audit log"`
 }
 
 // LetterGroup are open letters with one thing wrong.

@@ -230,7 +230,7 @@ func dry(v *bool) bool { return v == nil || *v }
 
 // chosen returns the choice of the open letters that a request means, and how many those are.
 func (ls *letters) chosen(ctx context.Context, c *api.LetterChoice, limit int) (q replica.LetterQuery, n int64, err error) {
-	gate.Note(ctx, "reason", c.Reason)
+	gate.Note(ctx, "reason", c.Why)
 	gate.Note(ctx, "filter", c.LetterFilter)
 	if len(c.IDs) > 0 {
 		gate.Note(ctx, "ids", c.IDs)

@@ -13,7 +13,7 @@ import (
 	"github.com/freshet/freshet/schemas"
 )
 
-// masked stands in content for what only the role admin may see.
+// masked replaces in content what only the role admin may see.
 const masked = "•••"
 
 // mask hides the values of sensitive properties in content; nil hides nothing. Members of JSON are found by their name at any depth and in any case

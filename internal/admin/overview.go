@@ -10,11 +10,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/freshet/freshet/admin/api"
-	"github.com/freshet/freshet/admin/report"
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/admin/gate"
 	"github.com/freshet/freshet/internal/replica"
-	"github.com/freshet/freshet/internal/roster"
 	"github.com/freshet/freshet/schemas"
 )
 
@@ -68,10 +66,6 @@ func (ov *overview) routes(on huma.API) {
 	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/pause", OperationID: "pause-dataset", Summary: "Pause a dataset on every worker"}, ov.pauseDataset)
 	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/datasets/{dataset}/resume", OperationID: "resume-dataset", Summary: "Let a dataset continue"}, ov.resumeDataset)
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/lag", OperationID: "list-lag", Summary: "How far each partition is"}, ov.listLag)
-	huma.Register(on, huma.Operation{
-		Method: http.MethodGet, Path: "/v1/consistency", OperationID: "show-consistency", Summary: "What the workers' samplers found: cached copies compared with the replica",
-		Description: "The counts are those of the workers that are alive, since each was started.",
-	}, ov.showConsistency)
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/nodes", OperationID: "list-nodes", Summary: "Nodes and workers that are alive"}, ov.nodes.list)
 	huma.Register(on, huma.Operation{Method: http.MethodPost, Path: "/v1/nodes/{node}/flush", OperationID: "flush-node", Summary: "Make one node forget its local entries"}, ov.nodes.flushNode)
 	huma.Register(on, huma.Operation{Method: http.MethodGet, Path: "/v1/audit", OperationID: "list-audit", Summary: "What was changed, newest first"}, ov.listAudit)
@@ -109,22 +103,6 @@ func (ov *overview) stateOf(ctx context.Context, d *schemas.Dataset, pauses map[
 		st.Letters[string(state)] = n
 	}
 	return st, err
-}
-
-type consistencyOutput struct{ Body report.Stats }
-
-func (ov *overview) showConsistency(ctx context.Context, _ *empty) (*consistencyOutput, error) {
-	workers, err := roster.Workers(ctx, ov.sql)
-	if err != nil {
-		return nil, ov.answers.fail(ctx, "read workers", err)
-	}
-	var all []report.Stats
-	for _, w := range workers {
-		if w.Alive && w.Consistency != nil {
-			all = append(all, *w.Consistency)
-		}
-	}
-	return &consistencyOutput{report.Sum(all...)}, nil
 }
 
 type datasetInput struct {

@@ -26,6 +26,8 @@ func rules() map[string]gate.Rule {
 		"POST /v1/datasets/{dataset}/resume":          {Least: access.Operator, Change: true},
 		"GET /v1/lag":                                 {Least: access.Viewer},
 		"GET /v1/consistency":                         {Least: access.Viewer},
+		"GET /v1/consistency/history":                 {Least: access.Viewer},
+		"POST /v1/consistency/verify":                 {Least: access.Operator}, // no Change: it only reads
 		"GET /v1/nodes":                               {Least: access.Viewer},
 		"POST /v1/nodes/{node}/flush":                 {Least: access.Operator, Change: true},
 		"GET /v1/records/{dataset}/{key}":             {Least: access.Viewer},
@@ -79,6 +81,7 @@ func (s *Server) routes() {
 	s.vitals.routes(s.api)
 	s.about.routes(s.api)
 	s.declared.routes(s.api)
+	s.checks.routes(s.api)
 	s.records.routes(s.api)
 	s.messages.routes(s.api)
 	s.letters.routes(s.api)

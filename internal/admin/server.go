@@ -49,6 +49,7 @@ type Server struct {
 	vitals    *vitals
 	about     *about
 	declared  *datasets
+	checks    *checks
 	messages  *messages
 	records   *records
 	letters   *letters
@@ -154,7 +155,8 @@ func (s *Server) parts() error {
 		}
 	}
 	s.stale = stale.New(lanes, s.log)
-	s.vitals = &vitals{overview: s.overview, health: s.health, outbox: c.Outbox, lanes: lanes, seen: map[string]time.Time{}}
+	s.checks = &checks{overview: s.overview, namespace: c.Namespace, lanes: c.Lanes}
+	s.vitals = &vitals{overview: s.overview, checks: s.checks, health: s.health, outbox: c.Outbox, lanes: lanes, seen: map[string]time.Time{}}
 	s.vitals.sampler = pulse.New(s.vitals.look)
 	s.vitals.looks.looks, s.overview.nodes.roll.looks = &s.looked, &s.looked
 	s.overview.lags.looks, s.overview.nodes.members.looks, s.records.shared.looks = &s.looked, &s.looked, &s.looked
@@ -218,6 +220,7 @@ func (s *Server) finishRoutes() error {
 			}
 			seen[pattern] = true
 			s.ops[pattern] = op.OperationID
+			op.BodyReadTimeout = -1 // the gate has read the body; the framework's deadline of 5 s would end requests that work for longer
 			op.Security = []map[string][]string{{"token": {}}}
 			op.Description = strings.TrimSpace(op.Description + " Needs the role " + ru.Least.String() + ".")
 		}

@@ -28,6 +28,7 @@ const (
 // vitals shows how everything is at a glance.
 type vitals struct {
 	overview *overview
+	checks   *checks
 	health   *health
 	outbox   func(context.Context) (api.Outbox, error) // nil: it is not known
 	lanes    *lane.Scripts                             // nil: no Redis is used
@@ -134,6 +135,7 @@ func (v *vitals) lookWorkers(ctx context.Context, l *pulse.Look) {
 	if v.missing("pauses", err) {
 		return
 	}
+	v.checks.note(workers, time.Now())
 	l.Workers, l.Known.Workers, l.Pauses = workers, true, map[string]api.Pause{}
 	for d, p := range pauses {
 		if _, declared := v.overview.datasets.Get(d); declared {
