@@ -13,7 +13,7 @@
 //	p.Axe()
 //
 // Elements are found by CSS selector, by Role or by Words. A method that needs an element waits until it is there, and fails
-// the test when it does not appear within ten seconds.
+// the test when it does not appear within 20 seconds.
 //
 // Each page has a profile of its own: no cookies, no storage, no cache. It records what went wrong in it (errors in its
 // console, uncaught exceptions, failed requests, violations of its content security policy), and at the end of the test each
@@ -35,7 +35,7 @@ import (
 )
 
 // patience is the longest that a method waits for an element, or for Chromium.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // Page is a tab of Chromium. Its methods fail the test that opened it. They must not be called from several goroutines.
 type Page struct {

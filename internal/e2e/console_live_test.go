@@ -136,6 +136,26 @@ func (c *console) signsInAndOut(t *testing.T) {
 	p.Await(browser.Role("heading", "Sign in"))
 }
 
+// A schema that is pasted is compared with the one in force, and nothing changes.
+func (c *console) checksPasted(t *testing.T) {
+	p := c.page(t, "operator")
+	p.Open(c.url + "/datasets")
+	p.Click(browser.Role("link", "users"))
+	p.Await("#properties tbody tr")
+	p.Click(browser.Words("Check a changed declaration or schema"))
+	p.Fill(browser.Role("textbox", "Paste a declaration (YAML) or a JSON Schema. Nothing is stored."), `{"type": "object", "required": ["id", "email", "name"], "properties": {
+		"id": {"type": "integer"}, "email": {"type": "integer"}, "name": {"type": "string", "maxLength": 200}}}`)
+	p.Click(browser.Role("button", "Check"))
+	p.Await(browser.Words("It is not compatible with the declaration in force."))
+	if got := p.Text("#check"); !strings.Contains(got, "email") {
+		t.Errorf("the check does not say what is wrong: %s", got)
+	}
+	p.Axe()
+	if n := c.number1("SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'users' AND column_name = 'email' AND data_type = 'varchar'"); n != 1 {
+		t.Error("the check changed the table")
+	}
+}
+
 // The doctor runs from its page.
 func (c *console) runsDoctor(t *testing.T) {
 	p := c.page(t, "operator")

@@ -24,6 +24,7 @@ func TestConsole(t *testing.T) {
 		{"language", (*console).speaksChinese},
 		{"keys", (*console).keysWork},
 		{"live", (*console).livePageKeepsStill},
+		{"pasted schema", (*console).checksPasted},
 		{"doctor", (*console).runsDoctor},
 		{"pause", (*console).pausesAndResumes},
 		{"replay", (*console).replays},

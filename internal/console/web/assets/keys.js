@@ -15,7 +15,7 @@ export function listenKeys({ find, pause }) {
       find();
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
     const run = { "/": filter, j: () => move(1), k: () => move(-1), p: pause, "?": open }[event.key];
     if (run) {
       event.preventDefault();
