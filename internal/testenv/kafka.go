@@ -188,6 +188,24 @@ func (s *KafkaServer) deleteTopic(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	return until(ctx, func(ctx context.Context) error { return absent(ctx, c, name) })
+}
+
+// absent asks the broker whether a topic is gone. The controller answers a deletion first; until the broker has heard of it, it takes records that are lost.
+func absent(ctx context.Context, c *kgo.Client, name string) error {
+	topic := kmsg.NewMetadataRequestTopic()
+	topic.Topic = &name
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation, req.Topics = false, append(req.Topics, topic)
+	resp, err := req.RequestWith(ctx, c)
+	if err != nil {
+		return fmt.Errorf("ask the broker: %w", err)
+	}
+	for _, t := range resp.Topics {
+		if !errors.Is(kerr.ErrorForCode(t.ErrorCode), kerr.UnknownTopicOrPartition) {
+			return errors.New("the broker still has the topic")
+		}
+	}
 	return nil
 }
 
