@@ -86,7 +86,7 @@ func (f *fakeAPI) answers() map[string]any {
 	}
 	one := int64(1)
 	return map[string]any{
-		"GET /openapi.json": map[string]any{}, "GET /v1/datasets": items(api.DatasetState{Name: "users", Topic: "freshet.users", Pause: pause, Key: []string{"id"}, Letters: map[string]int64{"open": 1}}),
+		"GET /openapi.json": map[string]any{}, "GET /v1/datasets": items(api.DatasetState{Name: "users", Topic: "freshet.users", Cached: true, Pause: pause, Key: []string{"id"}, Letters: map[string]int64{"open": 1}}),
 		"GET /v1/lag": items(api.Partition{Dataset: "users", Topic: "freshet.users", Records: f.lag, Seconds: 41, Owner: "w1", ETA: &half, Error: evil, Waits: &api.Wait{Code: "server", Server: "MySQL", Detail: evil}}),
 		"GET /v1/overview": api.Overview{
 			At: at, Health: api.Problem{Level: "bad", Code: "partitions_behind", Args: api.ProblemArgs{Count: 2, Dataset: "users", Seconds: &half, Waits: &api.Wait{Code: "busy"}}, Sentence: "2 partitions wait" + evil},
@@ -108,6 +108,8 @@ func (f *fakeAPI) answers() map[string]any {
 			Cache: &api.CacheKeys{Key: "user:{id}", Tags: []string{"a", "b"}}, Findings: []api.SchemaFinding{{Level: "advice", Text: evil}}, Source: api.SourceState{Newest: &at, Position: json.RawMessage(`{"file":1}`), Outbox: &api.Outbox{Rows: 3, Problems: []string{evil}}},
 		},
 		"POST /v1/datasets/users/check":  api.SchemaCheck{Findings: []api.SchemaFinding{{Level: "breaking", Path: "/properties/id", Text: evil}}, Statements: []string{"ALTER TABLE x"}},
+		"GET /v1/consistency/history":    items(api.ConsistencyPoint{At: at, Windows: []report.Window{{Tier: "shared", Seconds: 1, Checks: 4, Violations: 1}}}, api.ConsistencyPoint{At: at.Add(time.Minute)}),
+		"POST /v1/consistency/verify":    api.Verification{Records: 7, Copies: 3, Stale: []report.Stale{{Dataset: "users", Key: evil}}},
 		"GET /v1/settings":               api.About{Version: "v9", Namespace: "default", Began: at, Settings: []api.Setting{{Key: "mysql.dsn", Value: "***", Origin: evil}}},
 		"POST /v1/doctor":                api.Diagnosis{Findings: []api.Finding{{Name: "x", Bad: true, Problem: evil, Fix: evil}}},
 		"GET /v1/audit":                  items(api.Entry{ID: 1, At: at, Actor: "ada", Action: "pause-dataset", Target: evil, Outcome: 200, Detail: map[string]any{"reason": evil}}),

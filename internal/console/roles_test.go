@@ -159,6 +159,19 @@ func TestCheckOfADataset(t *testing.T) {
 	}
 }
 
+// Copies are compared on request, and what is stale leads to its record.
+func TestVerifyNow(t *testing.T) {
+	b := open(t, "", access.Operator).as(access.Operator)
+	status, _, text := b.post("/consistency", "_form", b.secret("/consistency"), "do", "verify", "dataset", "users")
+	if status != http.StatusOK || !strings.Contains(text, `id="verified"`) || strings.Count(text, `href="/record?dataset=users`) < 2 {
+		t.Errorf("%d %s", status, text)
+	}
+	checkPage(t, "/consistency", text)
+	if posts := b.posts(); len(posts) != 1 || !strings.Contains(posts[0], `"dataset":"users"`) {
+		t.Errorf("requests %q", posts)
+	}
+}
+
 // The doctor's findings are a page, and the documents for programs are there for who signed in.
 func TestDoctorAndDocuments(t *testing.T) {
 	b := open(t, "", access.Viewer, access.Operator).as(access.Operator)

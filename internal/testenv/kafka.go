@@ -191,7 +191,7 @@ func (s *KafkaServer) deleteTopic(ctx context.Context, name string) error {
 	return until(ctx, func(ctx context.Context) error { return absent(ctx, c, name) })
 }
 
-// absent asks the broker whether a topic is gone. The controller answers a deletion first; until the broker has heard of it, it takes records that are lost.
+// absent asks the broker whether a topic is gone. The controller answers a deletion first; until the broker receives it, it takes records that are lost.
 func absent(ctx context.Context, c *kgo.Client, name string) error {
 	topic := kmsg.NewMetadataRequestTopic()
 	topic.Topic = &name
