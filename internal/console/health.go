@@ -20,7 +20,7 @@ func (p *page) Sentence(of api.Problem) string {
 	case "fresh":
 		return p.text("Everything is fresh: the slowest of %d nodes had the newest change %s after its publication.", a.Count, ago)
 	case "quiet":
-		return p.text("Everything is up to date; nothing has changed in the last minutes.")
+		return p.text("Everything is up to date; no node received a change in the last minutes.")
 	case "starting":
 		return p.text("The API is starting.") + p.waits(a.Waits)
 	case "no_data":

@@ -98,10 +98,19 @@ func (l *Look) aliveWorkers() (n int) {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
+// settling is longer than a worker takes to commit the offset of what it applied. Records that wait no longer than that, for nothing, may be
+// everywhere already: their wait is not known, and mostly that of the commit.
+const settling = 2 * time.Second
+
+func unsettled(p *api.Partition) bool {
+	return seconds(p.Seconds) < settling && (p.Waits == nil || p.Waits.Code == waitBusy)
+}
+
 // backlog returns the records that wait, and how long the oldest of them has; of cached datasets alone if cached is true.
 func (l *Look) backlog(cached bool) (records int64, oldest float64) {
-	for _, p := range l.Lag {
-		if p.Partition >= 0 && (!cached || l.Cached[p.Dataset]) {
+	for i := range l.Lag {
+		p := &l.Lag[i]
+		if p.Partition >= 0 && (!cached || l.Cached[p.Dataset]) && !unsettled(p) {
 			records, oldest = records+p.Records, max(oldest, p.Seconds)
 		}
 	}

@@ -192,7 +192,9 @@ func (l *Look) path(r *api.Rates, fresh *float64) []api.PathStep {
 					at = max(p.Committed, p.First)
 				}
 				unread += max(0, p.End-at)
-				unsent += max(0, p.Position-max(p.Committed, p.First))
+				if !unsettled(p) {
+					unsent += max(0, p.Position-max(p.Committed, p.First))
+				}
 			}
 		}
 		_, oldest := l.backlog(false)

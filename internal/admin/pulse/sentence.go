@@ -15,7 +15,7 @@ func sentence(p *api.Problem) string {
 	case codeFresh:
 		return fmt.Sprintf("Everything is fresh: the slowest of %s had the newest change %s after its publication", count(a.Count, "node", "nodes"), ago(a.Seconds))
 	case codeQuiet:
-		return "Everything is up to date; nothing has changed in the last minutes"
+		return "Everything is up to date; no node received a change in the last minutes"
 	case codeStarting:
 		s := "the API is starting"
 		if a.Waits != nil {
