@@ -84,8 +84,9 @@ func decoded(content []byte) (v any, ok bool) {
 }
 
 func (m mask) has(name string) bool {
-	_, ok := m[strings.ToLower(name)]
-	return ok
+	name = strings.ToLower(name)
+	_, ok := m[name]
+	return ok || name == "data_base64" // the whole content of a structured event
 }
 
 func (m mask) hide(v any) any {

@@ -21,8 +21,9 @@ type confirmation struct {
 	Fields []fact
 	// Limits: the form asks for the limits of a job.
 	Limits bool
-	// Reason was given with the dry run already.
-	Reason string
+	// Reason was given with the dry run already. Unlogged: the audit log keeps none.
+	Reason   string
+	Unlogged bool
 }
 
 // fact is one line of a list of names and values.

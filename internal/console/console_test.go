@@ -49,10 +49,15 @@ func checkPage(t *testing.T, path, text string) {
 	if strings.Contains(text, "<img src=x") || strings.Contains(text, "ZgotmplZ") || strings.Contains(text, "%!") {
 		t.Errorf("%s: something is not escaped, or not formatted:\n%s", path, text)
 	}
-	ids := map[string]bool{}
+	ids, row := map[string]bool{}, ""
 	z := html.NewTokenizer(strings.NewReader(text))
 	for z.Next() != html.ErrorToken {
 		tok := z.Token()
+		if tok.Data == "tr" { // updates find a row by its id; they would put another row's text around its form
+			row = tok.String()
+		} else if tok.Data == "form" && tok.Type == html.StartTagToken && strings.HasPrefix(row, "<tr") && !strings.Contains(row, "id=") {
+			t.Errorf("%s: a row with a form has no id", path)
+		}
 		for _, a := range tok.Attr {
 			if a.Key == "style" || strings.HasPrefix(a.Key, "on") || tok.Data == "script" && a.Key == "src" && !strings.HasPrefix(a.Val, "/") {
 				t.Errorf("%s: <%s %s=%q>", path, tok.Data, a.Key, a.Val)

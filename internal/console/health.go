@@ -13,7 +13,10 @@ func (p *page) Sentence(of api.Problem) string {
 	if a.Seconds != nil {
 		ago = seconds(*a.Seconds)
 	}
-	if p.Prefs.Language == "en" && of.Sentence != "" {
+	switch {
+	case p.Prefs.Language == "en" && of.Code == "stale_records" && of.Sentence != "": // it begins with a name
+		return of.Sentence + "."
+	case p.Prefs.Language == "en" && of.Sentence != "":
 		return strings.ToUpper(of.Sentence[:1]) + of.Sentence[1:] + "."
 	}
 	switch of.Code {

@@ -46,7 +46,7 @@ func loadLag(v *visit) (any, error) {
 	}
 	p := lagPage{Datasets: sumLag(sets.Items, lag.Items)}
 	for _, one := range lag.Items {
-		if d := v.param("dataset"); d != "" && d != one.Dataset || v.param("behind") != "" && one.Records == 0 && one.Error == "" {
+		if d := v.param("dataset"); d != "" && d != one.Dataset || v.param("behind") != "" && !behind(&one) {
 			continue
 		}
 		p.Partitions = append(p.Partitions, one)
@@ -79,11 +79,16 @@ func sumLag(sets []api.DatasetState, parts []api.Partition) []datasetLag {
 		d.Partitions++
 		d.Records += p.Records
 		d.Seconds = max(d.Seconds, p.Seconds)
-		if p.Records > 0 || p.Error != "" {
+		if behind(&p) {
 			d.Behind++
 		}
 	}
 	return out
+}
+
+// behind reports whether something of a partition waits, also what cannot be read yet.
+func behind(p *api.Partition) bool {
+	return p.Records > 0 || p.Held > 0 || p.Error != "" || p.Waits != nil && p.Waits.Code != "paused"
 }
 
 // Export lists the partitions.

@@ -140,7 +140,6 @@ func actLetters(v *visit) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	back := v.field("back")
 	c := confirmation{Path: "/deadletters"}
 	if do == "redrive" {
 		err = redrive(v, choice, &c)
@@ -151,10 +150,23 @@ func actLetters(v *visit) (*outcome, error) {
 		return nil, err
 	}
 	if sure {
-		back = local(back)
-		return &outcome{to: back + sep(back) + "done=" + map[string]string{"redrive": "redriven", "discard": "discarded"}[do]}, nil
+		return &outcome{to: withDone(v.field("back"), map[string]string{"redrive": "redriven", "discard": "discarded"}[do])}, nil
+	}
+	if len(v.PostForm["id"]) == 0 {
+		c.Facts = append(filterFacts(v), c.Facts...)
 	}
 	return v.ask(c, append(letterFilters(), "do", "id", "all")...), nil
+}
+
+// filterFacts are what a form's filter means, for the question.
+func filterFacts(v *visit) []fact {
+	var out []fact
+	for _, name := range letterFilters() {
+		if v.field(name) != "" {
+			out = append(out, fact{name, v.field(name)})
+		}
+	}
+	return out
 }
 
 func redrive(v *visit, choice map[string]any, c *confirmation) error {

@@ -49,10 +49,12 @@ func (c *Console) follow(w http.ResponseWriter, v *visit, s *screen) {
 			return
 		case <-tick.C:
 		}
-		if _, ok := c.keeper.Find(&answer{header: http.Header{}}, v.Request); !ok {
+		now, ok := c.keeper.Find(&answer{header: http.Header{}}, v.Request)
+		if !ok {
 			_ = stream.Send("signed-out", "", nil)
 			return
 		}
+		v.who.Principal = now.Principal // the role may be another one by now; the form's secret stays
 		p, _ := c.load(v, s)
 		b, err := c.views.content(p)
 		if err != nil {

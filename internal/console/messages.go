@@ -164,7 +164,7 @@ func actMessages(v *visit) (*outcome, error) {
 
 func publishQuestion(v *visit, r *api.Record, op, version string) confirmation {
 	c := confirmation{
-		Path: "/messages", Question: v.text("Publish a new event of %s %s?", r.Dataset, r.Key), Button: v.text("Publish"),
+		Path: "/messages", Question: v.text("Publish a new event of %s %s?", r.Dataset, r.Key), Button: v.text("Publish"), Unlogged: true,
 		Facts: []fact{{v.text("Operation"), op}, {v.text("Version of the event"), version}},
 	}
 	if r.Row != nil {

@@ -90,7 +90,9 @@ func loadNodes(v *visit) (any, error) {
 	for _, n := range found.Nodes {
 		p.Nodes = append(p.Nodes, nodeOf(n))
 	}
-	if id := v.param("id"); id != "" {
+	order := map[string]int{"silent": 0, "unready": 1, "suspect": 2, "ready": 3}
+	slices.SortStableFunc(p.Nodes, func(a, b node) int { return cmp.Or(order[a.State]-order[b.State], cmp.Compare(a.ID, b.ID)) })
+	if id := v.param("id"); id != "" { // after the sorting, which moves the nodes
 		for i := range p.Nodes {
 			if p.Nodes[i].ID == id {
 				p.One = &p.Nodes[i]
@@ -102,8 +104,6 @@ func loadNodes(v *visit) (any, error) {
 			}
 		}
 	}
-	order := map[string]int{"silent": 0, "unready": 1, "suspect": 2, "ready": 3}
-	slices.SortStableFunc(p.Nodes, func(a, b node) int { return cmp.Or(order[a.State]-order[b.State], cmp.Compare(a.ID, b.ID)) })
 	from := min(max(v.number("from", 0), 0), p.Total)
 	if v.param("format") == "" {
 		if from+pageRows < p.Total {

@@ -118,6 +118,18 @@ func link(path string, pairs ...string) string {
 	return path
 }
 
+// withDone is a path of the console with the name of what a form did, in place of what the form before it did.
+func withDone(back, what string) string {
+	at, err := url.Parse(local(back))
+	if err != nil {
+		return link("/", "done", what)
+	}
+	q := at.Query()
+	q.Set("done", what)
+	at.RawQuery = q.Encode()
+	return at.RequestURI()
+}
+
 // sep is what joins another value to an address.
 func sep(path string) string {
 	if strings.Contains(path, "?") {

@@ -95,7 +95,6 @@ func (c *Console) failed(v *visit, p *page, err error) (*page, int) {
 
 // act carries out a form.
 func (c *Console) act(w http.ResponseWriter, r *http.Request, s *screen) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	v := c.visitOf(w, r)
 	if v == nil {
 		return

@@ -24,7 +24,6 @@ func (c *Console) showSignIn(w http.ResponseWriter, r *http.Request) {
 
 // signIn checks the token. Its form has no secret, since there is no session yet; the server's check of origins refuses it from other sites.
 func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	prefs := preferencesOf(r)
 	say := func(status int, key string) {
 		c.askToken(w, r, status, signInPage{Back: local(r.PostFormValue("back")), Wrong: c.texts.Text(prefs.Language, key)})

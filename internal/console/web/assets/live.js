@@ -106,7 +106,9 @@ function patch(have, next) {
     return;
   }
   if (have.isEqualNode(next)) return;
-  const keep = { DETAILS: ["open"], DIALOG: ["open"], INPUT: ["value", "checked"], OPTION: ["selected"], TR: ["data-at", "tabindex"] }[have.nodeName] || [];
+  // What a person entered stays; the value of a hidden field belongs to the text around it.
+  const entered = { hidden: [], checkbox: ["checked"], radio: ["checked"] }[have.type] || ["value", "checked"];
+  const keep = { DETAILS: ["open"], DIALOG: ["open"], INPUT: entered, OPTION: ["selected"], TR: ["data-at", "tabindex"] }[have.nodeName] || [];
   for (const name of have.getAttributeNames()) if (!next.hasAttribute(name) && !keep.includes(name)) have.removeAttribute(name);
   for (const name of next.getAttributeNames()) {
     if (have.getAttribute(name) !== next.getAttribute(name) && !keep.includes(name)) have.setAttribute(name, next.getAttribute(name));
