@@ -142,7 +142,7 @@ func notice(v *visit) string {
 // notices are the English texts of what forms did.
 func notices() map[string]string {
 	return map[string]string{
-		"paused":      "The dataset is paused on every worker.",
+		"paused":      "The dataset is paused. Workers stop with it within a few seconds.",
 		"resumed":     "The dataset continues.",
 		"invalidated": "The cached copies of the record were made stale.",
 		"flushed":     "The node forgot its local entries.",

@@ -46,7 +46,7 @@ func (c *console) worksBehindProxy(t *testing.T) {
 		p.Click("#d-users button[value=pause]")
 		reason(p, "behind a proxy")
 		p.Click(browser.Role("button", "Pause"))
-		p.Await(browser.Words("The dataset is paused on every worker."))
+		p.Await(browser.Words("The dataset is paused. Workers stop with it within a few seconds."))
 		if got := p.URL(); !strings.HasPrefix(got, proxy.URL+"/freshet/lag") {
 			t.Errorf("after a form the page is %s", got)
 		}

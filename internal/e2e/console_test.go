@@ -86,7 +86,7 @@ func (c *console) pausesAndResumes(t *testing.T) {
 	p.Await(browser.Words("Pause products on every worker?"))
 	reason(p, "the table is moved")
 	p.Click(browser.Role("button", "Pause"))
-	p.Await(browser.Words("The dataset is paused on every worker."))
+	p.Await(browser.Words("The dataset is paused. Workers stop with it within a few seconds."))
 	p.Await(browser.Words("operator,"))
 	c.audited(t, "pause-dataset", "the table is moved")
 	p.Open(c.url + "/nodes") // the worker looks once a second
