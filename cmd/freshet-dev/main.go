@@ -167,7 +167,7 @@ func (p *program) run(ctx context.Context) error {
 
 // openConsole serves the page and prints its address, which is the first thing that people want to know.
 func (p *program) openConsole(ctx context.Context, stack *devstack.Stack, rig *demo.Rig, set *schemas.Datasets, log *slog.Logger) (*demo.Console, error) {
-	page, err := demo.OpenConsole(ctx, stack, rig, demo.Config{Datasets: set, Logger: log}, p.listen)
+	page, err := demo.OpenConsole(ctx, stack, rig, demo.Config{Datasets: set, Folder: shop.Datasets(), Logger: log}, p.listen)
 	if err != nil {
 		return nil, err
 	}

@@ -15,9 +15,12 @@ import (
 )
 
 const (
-	viewEvery  = 200 * time.Millisecond
-	faultFor   = 8 * time.Second // how long a key press pauses a node or drops its messages
-	viewEvents = 6               // newest events shown
+	viewEvery = 200 * time.Millisecond
+	faultFor  = 8 * time.Second // how long a key press cuts a node off or drops its messages
+	// pauseFor is how long a key press pauses a node: longer than a person needs to see it reported as silent, which it is
+	// after seven to ten seconds.
+	pauseFor   = 20 * time.Second
+	viewEvents = 6 // newest events shown
 )
 
 // view draws the shop until the time is over, the user quits, or the shop ends.
@@ -99,7 +102,7 @@ func (m *model) press(key string) (tea.Model, tea.Cmd) {
 	case "tab", "n":
 		m.victim = (m.victim + 1) % max(1, len(m.snap.Nodes))
 	case "p":
-		err = m.shop.PauseNode(m.victim, faultFor)
+		err = m.shop.PauseNode(m.victim, pauseFor)
 	case "d":
 		err = m.shop.DropMessages(m.victim, faultFor)
 	case "c":

@@ -54,7 +54,7 @@ func TestConsoleFindsAPlantedCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := demo.Config{Datasets: datasets, Seed: 1, Records: 20, Rate: 20, Reads: 20, Stale: true}
+	cfg := demo.Config{Datasets: datasets, Folder: shop.Datasets(), Seed: 1, Records: 20, Rate: 20, Reads: 20, Stale: true}
 	rig, err := demo.Open(t.Context(), stack, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +99,11 @@ func TestConsoleFindsAPlantedCopy(t *testing.T) {
 		if path == "consistency" && !strings.Contains(text, "/record?dataset=users&amp;key=21") {
 			t.Error("the page of alarms does not lead to the record")
 		}
+	}
+	var check api.SchemaCheck
+	proposed := `{"schema":"{\"type\":\"object\",\"required\":[\"id\"],\"properties\":{\"id\":{\"type\":\"integer\"}}}"}`
+	if err := askJSON(t.Context(), http.MethodPost, page.URL()+"v1/datasets/users/check", proposed, &check); err != nil || check.Compatible || len(check.Findings) == 0 {
+		t.Errorf("a schema without most properties: %+v, %v; it is not compatible", check, err)
 	}
 	record := page.URL() + "v1/records/users/21"
 	if _, err := ask(t.Context(), http.MethodPost, record+"/invalidate", "application/json", `{"reason":"a test"}`); err != nil {

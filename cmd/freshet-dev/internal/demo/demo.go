@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -72,6 +73,8 @@ type Worker interface {
 type Config struct {
 	// Datasets are those of examples/shop.
 	Datasets *schemas.Datasets
+	// Folder is where their declarations are, for the console; nil: it neither shows nor checks declarations.
+	Folder fs.FS
 	// Publisher sends the shop's changes.
 	Publisher Publisher
 	// Rows is what nodes load from.
