@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 
 	"github.com/freshet/freshet/internal/admin/access"
 	"github.com/freshet/freshet/internal/admin/gate"
@@ -49,7 +48,7 @@ type Console struct {
 	assets  *assets
 	mux     *http.ServeMux
 	screens []*screen
-	live    atomic.Int64 // open live pages
+	live    livePages
 }
 
 // New reads templates, messages and assets, and lays out the screens. Errors wrap ErrConfig.

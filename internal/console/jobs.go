@@ -86,7 +86,7 @@ func jobFields() []string {
 func jobRequest(v *visit, dry bool) (map[string]any, error) {
 	b := map[string]any{"dry_run": dry, "reason": v.field("reason")}
 	for _, name := range jobFields() {
-		value := strings.TrimSpace(v.field(name))
+		value := v.field(name)
 		if value == "" {
 			continue
 		}

@@ -117,6 +117,9 @@ func letterChoice(v *visit, sure bool) (map[string]any, error) {
 		delete(c, "all")
 		c[name] = value
 		if name == "from_offset" || name == "to_offset" || name == "errno" {
+			if _, err := strconv.ParseUint(value, 10, 63); err != nil {
+				return nil, &APIError{Status: http.StatusUnprocessableEntity, Detail: v.text("%s is not a number.", name)}
+			}
 			c[name] = json.Number(value)
 		}
 	}
@@ -211,8 +214,9 @@ func discard(v *visit, choice map[string]any, c *confirmation) error {
 type letterPage struct {
 	api.ShownLetter
 
-	// Lines are the event's content beside the row's.
-	Lines []diffLine
+	// Lines are the event's content beside the row's. Content is what a corrected event begins with; nil: it is not known.
+	Lines   []diffLine
+	Content json.RawMessage
 }
 
 func loadLetter(v *visit) (any, error) {
@@ -224,8 +228,11 @@ func loadLetter(v *visit) (any, error) {
 	if err := v.get("/v1/deadletters/"+seg(v.param("id")), &p.ShownLetter, "data", data); err != nil {
 		return nil, err
 	}
-	if p.Row != nil && len(p.Row.Data) > 0 && len(p.Event) > 0 {
-		p.Lines = diff(p.Row.Data, dataOf(p.Event))
+	if len(p.Event) > 0 {
+		p.Content = dataOf(p.Event)
+	}
+	if p.Row != nil && len(p.Row.Data) > 0 && p.Content != nil {
+		p.Lines = diff(p.Row.Data, p.Content)
 	}
 	return p, nil
 }

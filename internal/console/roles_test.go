@@ -17,6 +17,9 @@ func TestSignIn(t *testing.T) {
 	if status, _, text := b.post("/sign-in", "token", "frt_wrong"); status != http.StatusUnauthorized || !strings.Contains(text, "not known") {
 		t.Errorf("a wrong token: %d %s", status, text)
 	}
+	if status, _, _ := b.post("/sign-in", "token", " "+b.tokens["viewer"]+"\n"); status != http.StatusSeeOther {
+		t.Errorf("a token with spaces around it, as terminals copy it: %d", status)
+	}
 	for back, want := range map[string]string{"/lag": "/lag", "//evil.example/": "/", "https://evil.example/": "/", "/\\evil.example": "/", "": "/"} {
 		if _, h, _ := b.post("/sign-in", "token", b.tokens["viewer"], "back", back); h.Get("Location") != want {
 			t.Errorf("back to %q leads to %q", back, h.Get("Location"))
@@ -123,6 +126,9 @@ func TestQuestions(t *testing.T) {
 	posts := b.posts()
 	if last := posts[len(posts)-1]; !strings.Contains(last, `"dry_run":true`) {
 		t.Errorf("the question asked for %s", last)
+	}
+	if status, _, text := b.post("/deadletters", "_form", secret, "do", "redrive", "all", "1", "errno", "x1"); status != http.StatusUnprocessableEntity || !strings.Contains(text, "errno is not a number") {
+		t.Errorf("an error number that is none: %d %s", status, text)
 	}
 	if status, _, text := b.post("/deadletters", "_form", secret, "do", "redrive"); status != http.StatusUnprocessableEntity || !strings.Contains(text, "No dead letter is marked") {
 		t.Errorf("without a mark: %d %s", status, text)

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/freshet/freshet/internal/admin/access"
 )
@@ -28,7 +29,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) {
 	say := func(status int, key string) {
 		c.askToken(w, r, status, signInPage{Back: local(r.PostFormValue("back")), Wrong: c.texts.Text(prefs.Language, key)})
 	}
-	token := r.PostFormValue("token")
+	token := strings.TrimSpace(r.PostFormValue("token"))
 	// The API's gate counts wrong tokens, so that they cannot be guessed here faster than there.
 	a := client{api: c.cfg.API, authorization: "Bearer " + token, host: r.Host, remote: r.RemoteAddr}
 	var problem *APIError
