@@ -47,7 +47,7 @@ func (c *Console) open(ctx context.Context, stack *devstack.Stack, r *Rig, cfg C
 	}
 	c.redis = redis.NewClient(&redis.Options{Addr: stack.Redis})
 	listen = free(ctx, listen)
-	c.server, err = admin.New(admin.Config{
+	c.server, err = admin.New(admin.Config{ //nolint:contextcheck // what it makes takes the contexts of requests
 		Listen: listen, Datasets: cfg.Datasets, Folder: cfg.Folder, Namespace: Namespace, Group: Group, Kafka: c.kafka, Replica: r.Replica, Redis: c.redis, Producer: r.Producer,
 		Version: "demo", Rate: 1000, Logger: cfg.Logger,
 		Front: func(api http.Handler, draining context.Context) (http.Handler, error) {
