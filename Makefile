@@ -4,7 +4,7 @@ GO       ?= go
 ARGS     ?=
 FUZZTIME ?= 10s
 PKGS     ?= ./...
-TESTS    ?= -count=1 -p 2 -timeout 20m
+TESTS    ?= -count=1 -p 2 -timeout 40m
 REPEAT   ?= 20
 # What touches a database or Redis.
 STORES   := ./consumer ./internal/worker ./internal/replica/... ./internal/jobs ./internal/admin/... ./internal/consistency ./internal/mysql ./internal/e2e ./invalidation/... \
