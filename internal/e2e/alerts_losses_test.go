@@ -34,6 +34,12 @@ func lossesFire(t *testing.T) {
 	w.firing("FreshetDatabaseWentBack")
 	w.awaitHealth()
 
+	d, _ := w.datasets.Get("items")
+	w.kafka.DeleteTopic(t, d.Topic)
+	w.sourceExec(`INSERT INTO freshet_outbox (dataset, record_key, op, data) VALUES ('items', 'o', 'upsert', '{"id":"o","n":1,"body":"b"}')`)
+	w.firing("FreshetTopicMissing", "FreshetOutboxBlocked")
+	w.mustRun("migrate", "datasets", "--partitions", "4", "--cleanup", "delete")
+	w.awaitHealth()
 	w.traffic()
 	w.leave()
 }

@@ -44,7 +44,7 @@ type watched struct {
 const nodes, processes = 3, nodes + 3
 
 // alertLimit is for alerts whose numbers are counted every 15 s, twice.
-const alertLimit = 3 * time.Minute
+const alertLimit = 60 * time.Second
 
 // TestFaultsFireTheirAlerts injects faults into running systems with three nodes behind HAProxy: the deployed alerts fire and clear, all of them, and
 // no request of a user fails.

@@ -22,6 +22,7 @@ type obstacle struct {
 	since, until time.Time
 	wait         time.Duration
 	stuck        bool // its records are sent and have no outcome: until they have one
+	taken        bool // Kafka took one of them meanwhile
 }
 
 // obstacles keep the rows of single datasets in the outbox, so that others are published. It is safe for concurrent use.
@@ -71,9 +72,13 @@ func (o *obstacles) unstick(still func(dataset string) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for name, b := range o.all {
-		if b.stuck && !still(name) {
-			b.stuck = false
-			o.all[name] = b
+		if !b.stuck || still(name) {
+			continue
+		}
+		b.stuck = false
+		o.all[name] = b
+		if b.taken { // there may be no other row to show that the obstacle is gone
+			o.end(name, b)
 		}
 	}
 }
@@ -82,10 +87,24 @@ func (o *obstacles) unstick(still func(dataset string) bool) {
 func (o *obstacles) passed(dataset string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if b, ok := o.all[dataset]; ok && !b.stuck && time.Now().After(b.until) {
-		delete(o.all, dataset)
-		o.log.Info("dataset published again", "dataset", dataset, "duration_seconds", time.Since(b.since))
+	b, ok := o.all[dataset]
+	switch {
+	case !ok:
+	case b.stuck:
+		b.taken = true
+		o.all[dataset] = b
+	default:
+		o.end(dataset, b)
 	}
+}
+
+// end removes an obstacle that is over. mu is held.
+func (o *obstacles) end(dataset string, b obstacle) {
+	if !time.Now().After(b.until) {
+		return
+	}
+	delete(o.all, dataset)
+	o.log.Info("dataset published again", "dataset", dataset, "duration_seconds", time.Since(b.since))
 }
 
 // has reports whether the rows of a dataset have to wait now.
